@@ -1,0 +1,1 @@
+"""What bench/run is made of: processes, contestants, tools, rows, report, plot."""

@@ -1,0 +1,241 @@
+"""Tests of bench/run's arithmetic: medians, the better floor, verdicts, infinities, SVG; and of what
+its rows and contestants name."""
+
+import importlib.machinery
+import importlib.util
+import json
+import os
+import sys
+import tempfile
+import types
+import unittest
+from xml.dom import minidom
+
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+
+from runner import plot, report  # noqa: E402
+from runner.contestants import (  # noqa: E402
+    Culvert,
+    CulvertPath,
+    CulvertTls,
+    HAProxy,
+    HAProxyTls,
+    all_contestants,
+)
+from runner.procs import StartError, number_list  # noqa: E402
+from runner.rows import Metric, Row, Target, all_rows  # noqa: E402
+from runner.tools import s_time_count  # noqa: E402
+
+
+class Sample(Row):
+    number = 99
+    title = "a sample"
+    metrics = (Metric("rate", "rate", against=True), Metric("wait", "wait", better="less"))
+    targets = (
+        Target("rate", ">=", 1.0, "better floor"),
+        Target("rate", ">=", 1.5, ("a", "b")),
+        Target("wait", "<=", 1.0, "better floor"),
+        Target("wait", "<=", 8),
+    )
+
+
+def sample(ours=(90, 100, 80)):
+    result = report.RowResult(Sample())
+    for rate in ours:
+        result.add("culvert v2", {"rate": rate, "wait": 5})
+    result.add("floor ring", {"rate": 80, "wait": 4})
+    result.add("floor splice", {"rate": 70, "wait": 6})
+    result.add("b", {"rate": 60, "wait": 9})
+    return result
+
+
+class Verdicts(unittest.TestCase):
+    def verdicts(self, result):
+        return report.verdicts(result, "culvert v2")
+
+    def test_better_floor_follows_the_direction_of_the_metric(self):
+        result = sample()
+        self.assertEqual(result.better_floor(result.metric("rate")), "floor ring")
+        self.assertEqual(result.better_floor(result.metric("wait")), "floor ring")
+        result.add("floor splice", {"rate": 500, "wait": 1})
+        self.assertEqual(result.better_floor(result.metric("rate")), "floor splice")
+
+    def test_ratio_of_medians(self):
+        floor, best, wait, limit = self.verdicts(sample())
+        self.assertAlmostEqual(floor.ratio, 90 / 80)
+        self.assertEqual((floor.met, best.met, wait.met, limit.met), (True, True, False, True))
+        self.assertEqual(best.rival, "b")
+
+    def test_what_was_not_measured_is_not_judged(self):
+        self.assertEqual([verdict.met for verdict in self.verdicts(sample(ours=()))], [None] * 4)
+
+    def test_equal_to_the_factor_is_met(self):
+        self.assertTrue(self.verdicts(sample(ours=(80,)))[0].met)
+
+    def test_a_row_with_a_subject_of_its_own_judges_that_one(self):
+        result = sample()
+        result.row.subject = "b"
+        result.row.targets = (Target("rate", ">=", 0.65, "culvert v2"),)
+        (verdict,) = self.verdicts(result)
+        self.assertAlmostEqual(verdict.ratio, 60 / 90)
+        self.assertEqual((verdict.subject, verdict.met), ("b", True))
+        self.assertIn("met: b 0.67", report.row_text(result, ["b"], "culvert v2"))
+        (judged,) = json.loads(report.as_json([result], "culvert v2", {}))["rows"][0]["targets"]
+        self.assertEqual((judged["subject"], judged["rival"]), ("b", "culvert v2"))
+
+
+class Output(unittest.TestCase):
+    def test_text_names_misses_absent_and_failures(self):
+        result = sample()
+        result.absent["rathole"] = "rathole not on PATH"
+        result.fail("b", "went away")
+        text = report.row_text(result, ["floor ring", "culvert v2", "b"], "culvert v2")
+        for part in (
+            "MISSED: culvert v2 1.25",
+            "absent: rathole",
+            "failed in 1 of 2 rounds: b",
+            "90.00 (80.00..100.00)",
+        ):
+            self.assertIn(part, text)
+
+    def test_json_is_valid_with_infinities(self):
+        result = sample()
+        result.add("culvert v1", {"rate": 1, "wait": float("inf")})
+        data = json.loads(
+            report.as_json([result], "culvert v2", {}),
+            parse_constant=lambda name: self.fail(f"{name} is not JSON"),
+        )
+        self.assertIsNone(data["rows"][0]["medians"]["culvert v1"]["wait"])
+
+    def test_svg_is_well_formed(self):
+        result = sample()
+        result.add("culvert v1", {"rate": 1, "wait": float("inf")})
+        minidom.parseString(plot.row_svg(result, ["floor ring", "culvert v2", "culvert v1"]))
+
+    def test_every_target_names_a_metric_of_its_row(self):
+        for row in all_rows():
+            keys = {metric.key for metric in row.metrics}
+            for target in row.targets:
+                self.assertIn(target.key, keys, row.title)
+                self.assertIn(target.rival_key, keys, row.title)
+
+
+class Counters(unittest.TestCase):
+    def test_sums_over_workers(self):
+        log = os.path.join(os.environ.get("TMPDIR", "/tmp"), f"bench-counters-{os.getpid()}")
+        with open(log, "w") as out:
+            out.write("old\n")
+            offset = out.tell()
+            for worker in range(2):
+                out.write(
+                    f"worker {worker}: phase 0, streams 0\n  ring: 2 waits, 5 submissions\n"
+                    "  3 visitors handed to another worker\n"
+                )
+        try:
+            sums = CulvertPath._parse(log, offset)
+        finally:
+            os.unlink(log)
+        self.assertEqual(
+            sums, {"waits": 4, "submissions": 10, "visitors handed to another worker": 6}
+        )
+
+
+class Names(unittest.TestCase):
+    """Rows and targets name contestants by text."""
+
+    def setUp(self):
+        run = types.SimpleNamespace(file=lambda name: f"/run/{name}", culvert="culvert")
+        self.contestants = {contestant.name: contestant for contestant in all_contestants(run)}
+
+    def test_rows_name_contestants_that_exist(self):
+        for row in all_rows():
+            self.assertLessEqual({*row.quick, *row.full}, set(self.contestants), row.title)
+
+    def test_quick_and_full_measure_whom_the_targets_name(self):
+        for row in all_rows():
+            rivals = {row.subject or "culvert v2"}
+            for target in row.targets:
+                if isinstance(target.rival, str) and target.rival != "better floor":
+                    rivals.add(target.rival)
+            self.assertLessEqual(rivals, set(row.quick), row.title)
+            self.assertLessEqual(rivals, set(row.full), row.title)
+
+    def test_row_numbers_differ(self):
+        numbers = [row.number for row in all_rows()]
+        self.assertEqual(sorted(numbers), list(range(18)))
+
+    def test_tls_adds_flags_and_changes_none(self):
+        plain, tls = self.contestants["culvert v2"], self.contestants["culvert tls"]
+        self.assertIsInstance(plain, Culvert)
+        self.assertIsInstance(tls, CulvertTls)
+        for before, after in (
+            (plain.server_argv(1, 2), tls.server_argv(1, 2)),
+            (plain.client_argv(1), tls.client_argv(1)),
+        ):
+            self.assertEqual(before, after[: len(before)])
+            self.assertIn("--tls", after[len(before) :])
+            self.assertEqual(after[after.index("--record-engine") + 1], "user")
+        self.assertNotIn("--tls", plain.server_argv(1, 2) + plain.client_argv(1))
+        self.assertNotEqual(tls.states["server"], tls.states["client"])
+
+    def test_haproxy_has_tls_between_the_hops_only(self):
+        plain, tls = self.contestants["HAProxy tcp x2"], self.contestants["HAProxy tls x2"]
+        self.assertIsInstance(plain, HAProxy)
+        self.assertIsInstance(tls, HAProxyTls)
+        self.assertEqual((tls.listen_as("far"), tls.dial_as("near")), ("", ""))
+        self.assertIn("ssl", tls.dial_as("far"))
+        self.assertEqual([plain.listen_as("near"), plain.dial_as("far")], ["", ""])
+
+
+class Parsing(unittest.TestCase):
+    def test_lists_of_numbers(self):
+        self.assertEqual(number_list("3"), [3])
+        self.assertEqual(number_list("1,14-17,0"), [1, 14, 15, 16, 17, 0])
+        for wrong in ("", "1,", "a", "1-", "-3", "17-14", "1-2-3"):
+            with self.assertRaises(ValueError, msg=wrong):
+                number_list(wrong)
+
+    def test_rows_by_range(self):
+        program = load_program()
+        pick = lambda text: [row.number for row in program.pick_rows(arguments(text))]  # noqa: E731
+        self.assertEqual(pick("14-17"), [14, 15, 16, 17])
+        self.assertEqual(pick("7"), [1, 7])
+        self.assertEqual(len(pick(None)), len(all_rows()))
+        for wrong in ("17-18", "x"):
+            with self.assertRaises(SystemExit, msg=wrong):
+                pick(wrong)
+
+    def test_count_of_s_time(self):
+        with tempfile.TemporaryDirectory() as folder:
+            log = os.path.join(folder, "log")
+            for text, count in (
+                ("Collecting connection statistics for 1 seconds\n***\n\n"
+                 "340 connections in 0.16s; 2125.00 connections/user sec, bytes read 0\n"
+                 "340 connections in 2 real seconds, 0 bytes read per connection\n", 340),
+                ("\n\n0 connections in 0.00s; -nan connections/user sec\n", None),
+                ("s_time: unable to connect\n", None),
+            ):
+                with open(log, "w") as out:
+                    out.write(text)
+                if count:
+                    self.assertEqual(s_time_count(log), count)
+                else:
+                    with self.assertRaises(StartError):
+                        s_time_count(log)
+
+
+def arguments(rows):
+    return types.SimpleNamespace(rows=rows)
+
+
+def load_program():
+    """bench/run as a module; its name has no ending that an import would find."""
+    path = os.path.join(os.path.dirname(os.path.abspath(__file__)), "run")
+    loader = importlib.machinery.SourceFileLoader("bench_run", path)
+    module = importlib.util.module_from_spec(importlib.util.spec_from_loader("bench_run", loader))
+    loader.exec_module(module)
+    return module
+
+
+if __name__ == "__main__":
+    unittest.main()

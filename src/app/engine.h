@@ -1,0 +1,11 @@
+/* engine: runs an instance: its workers as threads, the signals, the summary at the end. */
+#ifndef CULVERT_APP_ENGINE_H
+#define CULVERT_APP_ENGINE_H
+
+#include "core/config.h"
+
+/* Blocks until the instance has ended: SIGINT or SIGTERM (the first drains, the second ends at once), or of itself. Returns an exit code (exit_code.h).
+ * SIGUSR1 prints the counters of every worker to stderr. */
+int engine_run(const struct config *config);
+
+#endif

@@ -1,0 +1,121 @@
+/*
+ * gen_cert: see gen_cert.h.
+ *
+ * The work is src/tls's (tls_gen_cert). Here: the directory, a table of what was made and what was kept, the pin, and the two commands that
+ * use it all, ready to be copied. The directory is the state directory unless --dir says otherwise, so that a server that is started with
+ * --tls alone takes what was made here.
+ */
+#include "app/gen_cert.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "core/addr.h"
+#include "core/base.h"
+#include "core/dirs.h"
+#include "core/exit_code.h"
+#include "tls/tls.h"
+
+#define PATH_SIZE    512
+#define DEFAULT_PORT 9000
+
+/* The four files of a call: those of the CA, and those of the server or client. */
+struct made {
+    char path[4][PATH_SIZE];
+    bool kept[4];
+};
+
+enum { CA_CERT, CA_KEY, OWN_CERT, OWN_KEY };
+
+static int fail(const char *why)
+{
+    fprintf(stderr, "culvert: %s\n", why);
+    return EXIT_CODE_CANNOT_START;
+}
+
+/* Before anything is made, so that what is there already can be told apart. */
+static void look(struct made *made, const char *dir, bool client)
+{
+    const char *const names[] = { "ca.pem", "ca.key", client ? "client.pem" : "server.pem",
+                                  client ? "client.key" : "server.key" };
+
+    for (unsigned i = 0; i < ARRAY_SIZE(names); i++) {
+        snprintf(made->path[i], PATH_SIZE, "%s/%s", dir, names[i]);
+        made->kept[i] = i != OWN_CERT && access(made->path[i], F_OK) == 0;
+    }
+}
+
+static void print_made(const struct made *made)
+{
+    for (unsigned i = 0; i < ARRAY_SIZE(made->path); i++) {
+        char about[512] = "private key";
+
+        if (i == CA_CERT || i == OWN_CERT)
+            tls_cert_describe(made->path[i], about, sizeof(about));
+        printf("%s  %s  %s\n", made->kept[i] ? "kept" : "made", made->path[i],
+               i == CA_CERT ? "the CA: give it to the other side" : about);
+    }
+}
+
+static void print_server_use(const struct options_gen_cert *what, const struct made *made,
+                             const char *pin)
+{
+    struct config_endpoint server = { .port = DEFAULT_PORT };
+    char at[ADDR_ENDPOINT_TEXT_MAX];
+
+    snprintf(server.host, sizeof(server.host), "%s",
+             what->name_count > 0 ? what->names[0] : "localhost");
+    addr_format_endpoint(&server, at, sizeof(at));
+    printf("\npin   %s\n"
+           "\nOn the server:\n"
+           "  culvert server --tls --tls-cert %s --tls-key %s\n"
+           "On the client, by the CA (a copy of %s) or by the pin:\n"
+           "  culvert client --server %s --local HOST:PORT --tls --tls-ca ca.pem\n"
+           "  culvert client --server %s --local HOST:PORT --tls --tls-pin %s\n",
+           pin, made->path[OWN_CERT], made->path[OWN_KEY], made->path[CA_CERT], at, at, pin);
+}
+
+static void print_client_use(const struct made *made)
+{
+    printf("\nOn the server, which then refuses clients without such a certificate:\n"
+           "  culvert server --tls --tls-ca %s\n"
+           "On the client, with copies of the other two files, beside its --tls-ca or --tls-pin:\n"
+           "  culvert client --server HOST:9000 --local HOST:PORT --tls --tls-cert client.pem "
+           "--tls-key client.key\n",
+           made->path[CA_CERT]);
+}
+
+int gen_cert_run(const struct options *options)
+{
+    const struct options_gen_cert *what = &options->gen_cert;
+    const char *dir = options->config.state_dir;
+    const char *names[OPTIONS_CERT_NAMES_MAX];
+    struct tls_gen gen = { .dir = dir,
+                           .names = names,
+                           .name_count = what->name_count,
+                           .days = what->days,
+                           .client = what->client[0] != '\0' ? what->client : NULL };
+    char why[TLS_WHY_SIZE], pin[TLS_PIN_SIZE];
+    struct made made;
+    int error = dirs_make(dir);
+
+    if (error != 0) {
+        snprintf(why, sizeof(why), "cannot make the directory %s: %s; name another one with --dir",
+                 dir, strerror(-error));
+        return fail(why);
+    }
+    for (unsigned i = 0; i < what->name_count; i++)
+        names[i] = what->names[i];
+    look(&made, dir, gen.client != NULL);
+    if (!tls_gen_cert(&gen, why, sizeof(why)) ||
+        !tls_pin_of_file(made.path[OWN_CERT], pin, why, sizeof(why)))
+        return fail(why);
+    print_made(&made);
+    if (gen.client != NULL)
+        print_client_use(&made);
+    else
+        print_server_use(what, &made, pin);
+    return EXIT_CODE_OK;
+}

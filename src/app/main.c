@@ -1,0 +1,121 @@
+/*
+ * main: the process before the engine: limits and signals that concern all of
+ * it, the command line, and the dispatch to a command. Everything else is the
+ * engine's (app/engine.h) or the demo's (app/demo.h).
+ */
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+
+#include "app/demo.h"
+#include "app/engine.h"
+#include "app/gen_cert.h"
+#include "app/help.h"
+#include "core/exit_code.h"
+#include "core/log.h"
+#include "core/mem.h"
+#include "core/options.h"
+#include "core/ring.h"
+#include "culvert_version.h"
+#include "tls/tls.h"
+
+/* One descriptor for each visitor and each origin: the soft limit (1024 by
+ * custom, for the sake of select) is far below what the tables hold, and the
+ * hard one is the administrator's word. */
+static void raise_descriptor_limit(void)
+{
+    struct rlimit limit;
+
+    if (getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur == limit.rlim_max)
+        return;
+    limit.rlim_cur = limit.rlim_max;
+    if (setrlimit(RLIMIT_NOFILE, &limit) != 0)
+        log_line(LOG_WARN, "culvert", "cannot raise the limit of open files: %s", strerror(errno));
+}
+
+static int run_engine(const struct options *options)
+{
+    struct options_error error;
+    int status;
+
+    if (options->warning[0] != '\0')
+        log_line(LOG_WARN, "culvert", "%s", options->warning);
+    if (!options_check_machine(&options->config, &error)) {
+        fprintf(stderr, "culvert: %s\n", error.text);
+        return error.code;
+    }
+    raise_descriptor_limit();
+    status = engine_run(&options->config);
+    log_flush(true);
+    return status;
+}
+
+static int run_demo(const struct options *options)
+{
+    raise_descriptor_limit();
+    return demo_run(options);
+}
+
+static int run_version(const struct options *options)
+{
+    printf("culvert %s\n", CULVERT_VERSION_FULL);
+    if (options->features)
+        ring_features_print(stdout);
+    return EXIT_CODE_OK;
+}
+
+static int run_help(const struct options *options)
+{
+    return help_run(stdout, options->topic);
+}
+
+static int (*const commands[OPTIONS_COMMAND_COUNT])(const struct options *options) = {
+    [OPTIONS_SERVER] = run_engine,     [OPTIONS_CLIENT] = run_engine,   [OPTIONS_DEMO] = run_demo,
+    [OPTIONS_GEN_CERT] = gen_cert_run, [OPTIONS_VERSION] = run_version, [OPTIONS_HELP] = run_help,
+};
+
+/* The configuration has the token: no core dump contains it, nor the variable it may have come from. */
+static struct options *hidden_options(void)
+{
+    struct options *options = mem_map(sizeof(*options));
+
+    if (options != NULL)
+        mem_no_dump(options, sizeof(*options));
+    return options;
+}
+
+static void wipe_environment(void)
+{
+    char *token = getenv("CULVERT_TOKEN");
+
+    if (token != NULL)
+        explicit_bzero(token, strlen(token));
+}
+
+int main(int argc, char **argv)
+{
+    (void)tls_mem_start(); /* first; false: only our own secrets are kept out of core dumps */
+    struct options *options = hidden_options();
+    struct options_error error;
+
+    if (options == NULL) {
+        fprintf(stderr, "culvert: out of memory\n");
+        return EXIT_CODE_CANNOT_START;
+    }
+    signal(SIGPIPE, SIG_IGN); /* a broken connection is an error of one write, not
+                               of the process */
+    if (!options_parse(argc, argv, options, &error)) {
+        fprintf(stderr, "culvert: %s\n", error.text);
+        return error.code;
+    }
+    wipe_environment();
+    log_init(options->log_level);
+    if (options->help) {
+        help_print_command(stdout, options->command);
+        return EXIT_CODE_OK;
+    }
+    return commands[options->command](options);
+}

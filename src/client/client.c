@@ -1,0 +1,764 @@
+/*
+ * client: logs in at the server, keeps the session, dials again when it is lost.
+ *
+ * Worker 0 does all of this on lane 0. On v2 it says HELLO, AUTH and every BIND in one go, so that a session is ready one round trip after the
+ * connection; on v1 it goes step by step, as that wire wants. When all binds are answered, the other lanes are dialled by their workers.
+ *
+ * The wire is chosen by trying: v2 first; a server that ends the connection without a single frame is taken for a v1 server and dialled again, at once,
+ * with v1 (unless --wire says otherwise). The next try after a v1 failure of the same kind is v2 again.
+ *
+ * A lane that can be resumed is brought back by dialer.c, and nothing is lost. When the session is over, a new one is tried at once, and for QUICK_NS in quick
+ * succession: most servers that go away are restarted, or the path blinked. Then comes the seed's schedule: 1, 2, 4, 8, 16, 30 s, each with jitter
+ * (half of it fixed, half random, so that many clients do not come back in step), ten attempts. Within one attempt every address of every --server is tried in
+ * turn. A session that became ready resets the schedule; one that lived shortly does not earn the quick tries again.
+ */
+#include "client/client.h"
+
+#include "client/client_state.h"
+#include "client/identity.h"
+#include "client/trust.h"
+#include "core/addr.h"
+#include "core/crypt.h"
+#include "core/exit_code.h"
+#include "core/lane.h"
+#include "core/log.h"
+#include "core/session.h"
+#include "core/stream.h"
+#include "core/summary.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+
+#define V1_MAP_SIZE 65536u
+#define AGENT       "culvert"
+
+/* After a session that lived for some time. */
+#define QUICK_NS    (10 * NSEC_PER_SEC)
+#define QUICK_PAUSE (100 * NSEC_PER_MSEC) /* and as much again at random */
+#define LIVED_NS    (5 * NSEC_PER_SEC)
+
+static void retry_fire(struct timer *timer);
+
+static bool leads(const struct worker *w)
+{
+    return w->index == 0;
+}
+
+/* Look-ups */
+
+struct lookup {
+    struct worker *worker;
+    uint32_t number;
+};
+
+static void lookup_done(void *arg, struct resolve_result *result)
+{
+    struct lookup *lookup = arg;
+    struct message *message = message_new(MESSAGE_RESOLVED);
+
+    message->number = lookup->number;
+    message->pointer = result;
+    (void)worker_post_from_thread(lookup->worker,
+                                  message); /* a worker that has ended needs no answer */
+    free(lookup);
+}
+
+bool client_resolve(struct worker *w, const struct config_endpoint *endpoint, uint32_t number)
+{
+    struct lookup *lookup = malloc(sizeof(*lookup));
+
+    if (lookup == NULL)
+        return false;
+    *lookup = (struct lookup){ .worker = w, .number = number };
+    if (resolve_start(endpoint->host, endpoint->port, lookup_done, lookup))
+        return true;
+    free(lookup);
+    return false;
+}
+
+/* Start and end */
+
+static int client_start(struct worker *w)
+{
+    struct client *client = calloc(1, sizeof(*client));
+
+    CHECK(client != NULL);
+    client->worker = w;
+    client->wire = w->config->wire == CONFIG_WIRE_V1 ? FRAME_V1 : FRAME_V2;
+    timer_init(&client->retry, retry_fire);
+    w->role_state = client;
+    if (getrandom(&client->random, sizeof(client->random), 0) < 0)
+        client->random = w->now;
+    dialer_init(client);
+    netwatch_open(client);
+    origin_init(client);
+    if (leads(w))
+        client_dial(client);
+    return EXIT_CODE_OK;
+}
+
+static void stop_all(struct worker *w, int code, enum worker_stop_how how)
+{
+    w->exit_code = code;
+    for (unsigned i = 0; i < w->peer_count; i++) {
+        if (i == w->index)
+            continue;
+        struct message *message = message_new(MESSAGE_STOP);
+        message->number = how;
+        worker_post(w, i, message);
+    }
+    worker_stop(w, how);
+}
+
+void client_exit(struct worker *w, int code)
+{
+    stop_all(w, code, WORKER_STOP_NOW);
+}
+
+static void tell_others(struct worker *w, enum message_kind kind, uint64_t session)
+{
+    for (unsigned i = 0; i < w->peer_count; i++) {
+        if (i == w->index)
+            continue;
+        struct message *message = message_new(kind);
+        message->session = session;
+        message->number = REASON_SESSION_LOST;
+        worker_post(w, i, message);
+    }
+}
+
+/* Dialling lane 0 */
+
+static const struct config_endpoint *server_endpoint(const struct client *client)
+{
+    return &client->worker->config->servers[client->server_index];
+}
+
+uint64_t client_random(struct client *client, uint64_t below)
+{
+    client->random = client->random * UINT64_C(6364136223846793005) + 1442695040888963407u;
+    return (client->random >> 33) % below;
+}
+
+/* 1, 2, 4, ... of the schedule: half fixed, half random. */
+static uint64_t backoff(struct client *client)
+{
+    const struct config *config = client->worker->config;
+    uint64_t wait = config->reconnect_first;
+
+    for (unsigned i = 1; i < client->attempt && wait < config->reconnect_max; i++)
+        wait *= 2;
+    wait = min_u64(wait, config->reconnect_max);
+    return wait / 2 + client_random(client, wait / 2 + 1);
+}
+
+/* The next attempt begins with the first server, and asks for its addresses. */
+static void begin_with_first(struct client *client)
+{
+    client->server_index = client->addr_index = 0;
+    client->servers.count = 0;
+}
+
+/* All servers and addresses of this attempt have failed: wait and try again, or end. */
+static void attempt_failed(struct client *client)
+{
+    struct worker *w = client->worker;
+    const struct config *config = w->config;
+
+    if (w->phase != WORKER_RUNNING)
+        return;
+    if (!config->reconnect) {
+        client_exit(w, client->was_ready ? EXIT_CODE_FAILED : EXIT_CODE_GAVE_UP);
+        return;
+    }
+    begin_with_first(client);
+    if (client->lost_at != 0 && w->now - client->lost_at < QUICK_NS && client->attempt == 0) {
+        timer_set(&w->timers, &client->retry,
+                  w->now + QUICK_PAUSE + client_random(client, QUICK_PAUSE));
+        return;
+    }
+    if (client->attempt >= config->reconnect_attempts) {
+        log_line(LOG_ERROR, "client", "gave up after %u attempts", client->attempt);
+        client_exit(w, EXIT_CODE_GAVE_UP);
+        return;
+    }
+    client->attempt++;
+    uint64_t wait = backoff(client);
+    log_line(LOG_INFO, "client", "attempt %u of %u in %.1f s", client->attempt,
+             config->reconnect_attempts, (double)wait / 1e9);
+    timer_set(&w->timers, &client->retry, w->now + wait);
+}
+
+/* A session is over that was ready. */
+static void session_lost(struct client *client)
+{
+    struct worker *w = client->worker;
+
+    if (!w->config->reconnect || w->phase != WORKER_RUNNING ||
+        (client->lost_at != 0 && w->now - client->ready_at < LIVED_NS)) {
+        attempt_failed(client);
+        return;
+    }
+    client->lost_at = w->now;
+    begin_with_first(client);
+    timer_set(&w->timers, &client->retry, w->now);
+}
+
+void client_hurry(struct client *client)
+{
+    if (!timer_is_set(&client->retry))
+        return;
+    if (client->attempt > 0)
+        client->attempt--; /* an attempt that the operator did not count on */
+    timer_set(&client->worker->timers, &client->retry, client->worker->now);
+}
+
+static void retry_fire(struct timer *timer)
+{
+    client_dial(container_of(timer, struct client, retry));
+}
+
+/* The next address of this server, or the next server. A wire that was tried for this address says nothing of the next one, nor of a server that went away
+ * before it answered. */
+static void next_address(struct client *client)
+{
+    const struct config *config = client->worker->config;
+
+    if (config->wire == CONFIG_WIRE_AUTO && !client->was_ready)
+        client->wire = FRAME_V2;
+    client->addr_index++;
+    if (client->addr_index < client->servers.count) {
+        client_dial(client);
+        return;
+    }
+    client->addr_index = 0;
+    client->servers.count = 0;
+    client->server_index++;
+    if (client->server_index < config->server_count)
+        client_dial(client);
+    else
+        attempt_failed(client);
+}
+
+void client_dial(struct client *client)
+{
+    struct worker *w = client->worker;
+    const struct config_endpoint *endpoint = server_endpoint(client);
+    int error = 0;
+
+    CHECK(client->primary == NULL);
+    if (client->servers.count == 0 &&
+        !resolve_numeric(endpoint->host, endpoint->port, &client->servers)) {
+        if (!client_resolve(w, endpoint, RESOLVED_SERVER))
+            next_address(client);
+        return; /* MESSAGE_RESOLVED goes on */
+    }
+    client->heard = false;
+    client->answered = client->bound = 0;
+    struct crypt *crypt = w->config->tls ? trust_crypt(endpoint) : NULL;
+    if (!w->config->tls || crypt != NULL)
+        client->primary = lane_dial(w, &client->servers.addr[client->addr_index], crypt, &error);
+    if (client->primary == NULL) {
+        crypt_close(crypt);
+        log_at(LOG_WARN, "client", "cannot dial: %s", strerror(error));
+        next_address(client);
+    }
+}
+
+static void server_resolved(struct client *client, const struct resolve_result *result)
+{
+    if (client->primary != NULL || client->worker->phase != WORKER_RUNNING)
+        return;
+    if (result->count == 0)
+        log_at(LOG_WARN, "client", "%s", result->error);
+    client->servers = *result;
+    client->addr_index = 0;
+    if (result->count > 0)
+        client_dial(client);
+    else
+        next_address(client);
+}
+
+/* Logging in */
+
+static struct frame_text text_of(const char *text)
+{
+    return (struct frame_text){ .data = text, .size = strlen(text) };
+}
+
+static bool say_hello(struct lane *lane)
+{
+    const struct config *config = lane->worker->config;
+    char origin[ADDR_ENDPOINT_TEXT_MAX];
+    struct frame_hello hello = { .caps = lane->logs ? FRAME_CAP_RESUME : 0,
+                                 .workers = (uint16_t)config->workers,
+                                 .lanes = (uint16_t)config->lanes,
+                                 .window = config->window_initial,
+                                 .max_data = FRAME_PAYLOAD_MAX,
+                                 .agent = text_of(AGENT),
+                                 .client = identity_get() };
+    uint8_t *p = lane_control_begin(lane);
+
+    if (p == NULL)
+        return false;
+    if (lane->version == FRAME_V1) {
+        addr_format_endpoint(&config->tunnels[0].origin, origin, sizeof(origin));
+        hello.agent = text_of(origin); /* v1: the expose address */
+    }
+    lane->said = lane->worker->now;
+    lane_control_end(lane, frame_put_hello(lane->version, p, &hello));
+    return true;
+}
+
+static bool say_auth(struct lane *lane)
+{
+    const struct config *config = lane->worker->config;
+    uint8_t *p = lane_control_begin(lane);
+
+    if (p == NULL)
+        return false;
+    lane_control_end(lane, frame_put_auth(lane->version, p, config->token, config->token_size));
+    return true;
+}
+
+static bool say_bind(struct lane *lane, unsigned index)
+{
+    const struct config_tunnel *tunnel = &lane->worker->config->tunnels[index];
+    char origin[ADDR_ENDPOINT_TEXT_MAX];
+    uint8_t *p = lane_control_begin(lane);
+    struct frame_bind bind = { .tunnel = (uint16_t)index,
+                               .port = tunnel->port,
+                               .name = text_of(tunnel->name) };
+    const struct client_ticket *ticket = &client_of(lane->worker)->tickets[index];
+
+    bind.ticket = (struct frame_text){ .data = (const char *)ticket->data, .size = ticket->size };
+    if (p == NULL)
+        return false;
+    addr_format_endpoint(&tunnel->origin, origin, sizeof(origin));
+    bind.origin = text_of(origin);
+    lane_control_end(lane, frame_put_bind(p, &bind));
+    return true;
+}
+
+static void primary_connected(struct client *client, struct lane *lane, int res)
+{
+    const struct config *config = client->worker->config;
+    uint32_t map = client->wire == FRAME_V1 ? V1_MAP_SIZE : STREAM_SLOTS_MAX;
+
+    if (res < 0) {
+        lane_close(lane, REASON_CONNECT_FAILED, strerror(-res));
+        return;
+    }
+    lane->version = client->wire;
+    if (lane->version == FRAME_V2 && config->grace > 0)
+        lane_log_open(lane);
+    bool said = lane_map_open(lane, map) && say_hello(lane);
+    if (lane->version == FRAME_V2)
+        said = said && say_auth(lane);
+    for (unsigned i = 0; lane->version == FRAME_V2 && i < config->tunnel_count; i++)
+        said = said && say_bind(lane, i);
+    if (!said)
+        lane_close(lane, REASON_LIMIT_BUFFERS, NULL);
+}
+
+static void client_lane_connected(struct lane *lane, int res)
+{
+    struct client *client = client_of(lane->worker);
+
+    if (lane == client->primary)
+        primary_connected(client, lane, res);
+    else
+        dialer_connected(lane, res);
+}
+
+static enum reason rx_hello_ok(struct client *client, struct lane *lane, const uint8_t *src,
+                               const uint8_t *end)
+{
+    struct worker *w = client->worker;
+    struct frame_hello_ok ok = { .lanes = 1, .session = 1 };
+
+    lane_set_fsm(lane, SESSION_HANDSHAKEN);
+    lane->rtt = max_u64(w->now - lane->said, 1);
+    if (lane->version == FRAME_V2 && lane->crypt != NULL && crypt_is_12(lane->crypt))
+        return REASON_TLS_TOO_OLD;
+    if (lane->version == FRAME_V2 && !frame_get_hello_ok(src, end, &ok))
+        return REASON_BAD_FRAME;
+    struct session *session = session_open(w, ok.session, lane->version);
+    if (session == NULL)
+        return REASON_LIMIT_SESSIONS;
+    lane->offered = (uint16_t)min_u64(max_u64(ok.lanes, 1), SESSION_LANES_MAX);
+    if ((ok.caps & FRAME_CAP_RESUME) == 0)
+        lane_log_close(lane);
+    lane->peer_window = ok.window;
+    lane->peer_max_data = lane->version == FRAME_V2 ? ok.max_data : V1_DATA_MAX;
+    session_attach(session, lane);
+    if (lane->version == FRAME_V1 && !say_auth(lane))
+        return REASON_LIMIT_BUFFERS;
+    return ok.window > INT32_MAX || lane->peer_max_data < FRAME_DATA_MIN ? REASON_BAD_FRAME
+                                                                         : REASON_DONE;
+}
+
+static enum reason rx_auth_ok(struct client *client, struct lane *lane, const uint8_t *src,
+                              const uint8_t *end)
+{
+    lane_set_fsm(lane, SESSION_AUTHENTICATED);
+    worker_count(client->worker, STAT_SESSIONS, 1);
+    if (lane->version == FRAME_V2 && !frame_get_auth_ok(src, end, client->secret))
+        return REASON_BAD_FRAME;
+    return REASON_DONE;
+}
+
+static enum reason rx_auth_err(struct client *client, struct lane *lane, const uint8_t *src,
+                               const uint8_t *end)
+{
+    struct frame_error error;
+
+    if (!frame_get_error(lane->version, FRAME_AUTH_ERR, src, end, &error))
+        return REASON_BAD_FRAME;
+    log_line(LOG_ERROR, "client",
+             "the server refused the token: %.*s (set --token-file or CULVERT_TOKEN)",
+             (int)error.text.size, error.text.data);
+    lane_close(lane, REASON_AUTH_FAILED, NULL);
+    client_exit(client->worker, EXIT_CODE_AUTH_REFUSED);
+    return REASON_DONE;
+}
+
+/* The other lanes, once the tunnels are there. */
+static void dial_lanes(struct client *client, struct lane *lane)
+{
+    struct worker *w = client->worker;
+    struct join_ticket ticket = { .session = lane->session->id,
+                                  .peer_window = lane->peer_window,
+                                  .peer_max_data = lane->peer_max_data,
+                                  .server = lane->peer,
+                                  .server_index = client->server_index,
+                                  .resumes = lane->logs };
+
+    memcpy(ticket.secret, client->secret, sizeof(ticket.secret));
+    if (lane->logs)
+        dialer_keep(client, lane, &ticket);
+    for (uint16_t i = 1; i < lane->offered; i++) {
+        unsigned target = i % w->peer_count;
+
+        ticket.lane = i;
+        if (target == w->index) {
+            dialer_start(client, &ticket);
+            continue;
+        }
+        struct message *message = message_new(MESSAGE_DIAL);
+        message->pointer = malloc(sizeof(ticket));
+        CHECK(message->pointer != NULL);
+        memcpy(message->pointer, &ticket, sizeof(ticket));
+        worker_post(w, target, message);
+    }
+    explicit_bzero(ticket.secret, sizeof(ticket.secret));
+}
+
+/* Every bind has its answer. */
+static void binds_answered(struct client *client, struct lane *lane)
+{
+    struct worker *w = client->worker;
+
+    if (client->bound == 0) {
+        lane_goaway(lane, REASON_SHUTDOWN);
+        lane_finish(lane, REASON_PORT_BUSY, NULL);
+        return;
+    }
+    client->attempt = 0;
+    client->was_ready = true;
+    client->ready_at = w->now;
+    if (lane->version == FRAME_V1 && w->config->tunnel_count > 1)
+        log_line(LOG_WARN, "client",
+                 "a v1 server has one tunnel per client: only the first --local is public");
+    dial_lanes(client, lane);
+}
+
+static void tunnel_ready(struct client *client, struct lane *lane, const struct frame_bind_ok *ok)
+{
+    struct session_tunnel *tunnel = &lane->session->tunnels[ok->tunnel];
+    const struct config_tunnel *wanted = &client->worker->config->tunnels[ok->tunnel];
+    struct config_endpoint public_end = *server_endpoint(client);
+    char public_text[ADDR_ENDPOINT_TEXT_MAX];
+
+    tunnel->bound = true;
+    tunnel->index = ok->tunnel;
+    tunnel->port = ok->port;
+    snprintf(tunnel->name, sizeof(tunnel->name), "%s", wanted->name);
+    addr_format_endpoint(&wanted->origin, tunnel->origin, sizeof(tunnel->origin));
+    lane->session->tunnel_count = (uint32_t)max_u64(lane->session->tunnel_count, ok->tunnel + 1U);
+    public_end.port = ok->port;
+    if (ok->host.size > 0 && ok->host.size < sizeof(public_end.host)) {
+        memcpy(public_end.host, ok->host.data, ok->host.size);
+        public_end.host[ok->host.size] = '\0';
+    }
+    addr_format_endpoint(&public_end, public_text, sizeof(public_text));
+    printf("ready: tcp://%s -> %s\n", public_text, tunnel->origin);
+    fflush(stdout);
+    client->bound++;
+}
+
+static enum reason rx_bind_ok(struct client *client, struct lane *lane, const uint8_t *src,
+                              const uint8_t *end)
+{
+    struct frame_bind_ok ok = { .tunnel = 0 };
+    unsigned expected = lane->version == FRAME_V1 ? 1 : client->worker->config->tunnel_count;
+
+    if (!frame_get_bind_ok(lane->version, src, end, &ok) || ok.tunnel >= expected ||
+        lane->session->tunnels[ok.tunnel].bound)
+        return REASON_BAD_FRAME;
+    if (lane->fsm != SESSION_FORWARDING) {
+        lane_set_fsm(lane, SESSION_FORWARDING);
+        lane_start_heartbeat(lane);
+    }
+    struct client_ticket *ticket = &client->tickets[ok.tunnel];
+    ticket->size = ok.ticket.size <= sizeof(ticket->data) ? ok.ticket.size : 0;
+    memcpy(ticket->data, ok.ticket.data, ticket->size);
+    tunnel_ready(client, lane, &ok);
+    if (++client->answered == expected)
+        binds_answered(client, lane);
+    return REASON_DONE;
+}
+
+static enum reason rx_bind_err(struct client *client, struct lane *lane, const uint8_t *src,
+                               const uint8_t *end)
+{
+    const struct config *config = client->worker->config;
+    struct frame_error error;
+
+    if (!frame_get_bind_err(src, end, &error) || error.tunnel >= config->tunnel_count)
+        return REASON_BAD_FRAME;
+    log_line(LOG_ERROR, "client", "tunnel %u, port %u: %.*s", error.tunnel,
+             config->tunnels[error.tunnel].port, (int)error.text.size, error.text.data);
+    if (++client->answered == config->tunnel_count)
+        binds_answered(client, lane);
+    return REASON_DONE;
+}
+
+static enum reason rx_goaway(struct lane *lane, const uint8_t *src, const uint8_t *end)
+{
+    struct frame_error error;
+
+    if (!frame_get_error(lane->version, FRAME_GOAWAY, src, end, &error))
+        return REASON_BAD_FRAME;
+    lane->goaway_heard = true;
+    log_at(LOG_WARN, lane_subject(lane), "the server says: %.*s", (int)error.text.size,
+           error.text.data);
+    enum reason reason = reason_from_code(error.code);
+    if (lane->index == 0 && lane->session != NULL && reason == REASON_REPLACED)
+        identity_renew(); /* somebody else is what we say we are: do not fight for it */
+    dialer_refused(lane, reason);
+    return REASON_DONE;
+}
+
+static enum reason client_frame(struct lane *lane, const struct frame *frame, const uint8_t *src,
+                                const uint8_t *end)
+{
+    struct client *client = client_of(lane->worker);
+
+    client->heard = client->heard || lane == client->primary;
+    switch (frame->kind) {
+    case FRAME_HELLO_OK:
+        return rx_hello_ok(client, lane, src, end);
+    case FRAME_AUTH_OK:
+        return rx_auth_ok(client, lane, src, end);
+    case FRAME_AUTH_ERR:
+        return rx_auth_err(client, lane, src, end);
+    case FRAME_BIND_OK:
+        return rx_bind_ok(client, lane, src, end);
+    case FRAME_BIND_ERR:
+        return rx_bind_err(client, lane, src, end);
+    case FRAME_JOIN_OK:
+        return dialer_joined(lane, src, end);
+    case FRAME_GOAWAY:
+        return rx_goaway(lane, src, end);
+    case FRAME_OPEN:
+        return origin_open(lane, frame, src, end);
+    default:
+        return REASON_BAD_STATE;
+    }
+}
+
+/* Losing */
+
+/* A server that hung up without a word to the first frame speaks the other version; with TLS only if it did so in an orderly way, or somebody on the path could
+ * choose the version. */
+static bool try_other_wire(struct client *client, const struct lane *lane, enum reason reason)
+{
+    const struct config *config = client->worker->config;
+    bool asked = client->asked;
+
+    client->asked = false;
+    if (asked && !client->heard) /* the server lost patience while a human thought about its key */
+        return true;
+    bool silent =
+        !client->heard && lane->version != 0 &&
+        (reason == REASON_LANE_EOF || reason == REASON_LANE_ERROR || reason == REASON_BAD_VERSION);
+
+    if (lane->crypt != NULL && !lane->crypt_closed)
+        silent = false;
+    if (!silent || config->wire != CONFIG_WIRE_AUTO || client->was_ready)
+        return false;
+    bool was_v2 = client->wire == FRAME_V2;
+    client->wire = was_v2 ? FRAME_V1 : FRAME_V2;
+    if (was_v2)
+        log_line(LOG_WARN, "client",
+                 "the server hung up on v2: it seems to speak v1 only, falling back to v1 (no "
+                 "half-close, no flow control, one tunnel)");
+    return was_v2;
+}
+
+static void primary_lost(struct client *client, struct lane *lane, struct session *session,
+                         enum reason reason)
+{
+    struct worker *w = client->worker;
+
+    client->primary = NULL;
+    if (session != NULL) {
+        tell_others(w, MESSAGE_SESSION_END, session->id);
+        session_close(session, REASON_SESSION_LOST);
+    }
+    dialer_stop(client);
+    if (w->phase != WORKER_RUNNING || reason == REASON_AUTH_FAILED)
+        return;
+    if (reason == REASON_TLS_FAILED &&
+        !client->was_ready) { /* the log said why: whom to trust does not change by itself */
+        stop_all(w, EXIT_CODE_FAILED,
+                 WORKER_STOP_DRAINED); /* the server is still to get the alert */
+        return;
+    }
+    if (try_other_wire(client, lane, reason))
+        timer_set(&w->timers, &client->retry, w->now);
+    else if (client->bound == 0)
+        next_address(
+            client); /* no session came of it: a server that accepts and refuses does not hide the others */
+    else
+        session_lost(client);
+}
+
+static void client_lane_closed(struct lane *lane, struct session *session, enum reason reason,
+                               const char *text)
+{
+    struct worker *w = lane->worker;
+    struct client *client = client_of(w);
+
+    if (w->phase < WORKER_STOPPING && reason != REASON_REPLACED && reason != REASON_DONE)
+        log_at(LOG_WARN, lane_subject(lane), "%s%s%s", reason_text(reason),
+               text != NULL ? ": " : "", text != NULL ? text : "");
+    dialer_closed(client, lane);
+    if (lane == client->primary)
+        primary_lost(client, lane, session, reason);
+}
+
+static void client_session_closed(struct session *session, enum reason reason)
+{
+    (void)reason;
+    summary_session(session);
+}
+
+/* Messages */
+
+static void client_message(struct worker *w, struct message *message)
+{
+    struct client *client = client_of(w);
+    struct session *session;
+
+    switch (message->kind) {
+    case MESSAGE_DIAL:
+        if (w->phase == WORKER_RUNNING)
+            dialer_start(client, message->pointer);
+        explicit_bzero(message->pointer, sizeof(struct join_ticket));
+        break;
+    case MESSAGE_SESSION_END:
+        dialer_stop(client);
+        session = session_find(w, message->session);
+        if (session != NULL)
+            session_close(session, (enum reason)message->number);
+        break;
+    case MESSAGE_NETWORK:
+        netwatch_changed(client);
+        break;
+    case MESSAGE_ANSWER:
+        client->asked = message->number != 0;
+        if (client->primary != NULL)
+            lane_answer(client->primary, message->number != 0);
+        break;
+    case MESSAGE_RESOLVED:
+        if (message->number == RESOLVED_SERVER)
+            server_resolved(client, message->pointer);
+        else if (message->number == RESOLVED_AGAIN)
+            dialer_resolved(client, message->pointer);
+        else
+            origin_resolved(client, message);
+        break;
+    default:
+        CHECK(!"a message that the client does not know");
+    }
+    message_free(message);
+}
+
+static void client_lane_asks(struct lane *lane, const char *pin)
+{
+    struct client *client = client_of(lane->worker);
+
+    if (lane == client->primary)
+        trust_ask(lane->worker, server_endpoint(client), pin);
+    else
+        lane_answer(lane, false); /* lane 0 went to the same server: its key has changed since */
+}
+
+static void client_drain(struct worker *w)
+{
+    struct client *client = client_of(w);
+
+    timer_stop(&client->retry);
+    dialer_stop(client);
+    while (!list_empty(&w->frozen_lanes)) /* nobody brings them back any more */
+        lane_close(container_of(w->frozen_lanes.next, struct lane, frozen_node), REASON_SHUTDOWN,
+                   NULL);
+    for (struct list *node = w->all_lanes.next; node != &w->all_lanes; node = node->next)
+        lane_goaway(container_of(node, struct lane, node), REASON_SHUTDOWN);
+}
+
+static void client_stop(struct worker *w)
+{
+    struct client *client = client_of(w);
+
+    timer_stop(&client->retry);
+    dialer_stop(client);
+    netwatch_close(client);
+    explicit_bzero(client->secret, sizeof(client->secret));
+    free(client);
+    w->role_state = NULL;
+}
+
+int client_prepare(const struct config *config)
+{
+    identity_open(config);
+    return !config->tls || trust_open(config) ? EXIT_CODE_OK : EXIT_CODE_CANNOT_START;
+}
+
+void client_finish(void)
+{
+    identity_close();
+    trust_close();
+}
+
+const struct role client_role = {
+    .name = "client",
+    .start = client_start,
+    .lane_asks = client_lane_asks,
+    .lane_connected = client_lane_connected,
+    .frame = client_frame,
+    .lane_closed = client_lane_closed,
+    .lane_frozen = dialer_frozen,
+    .lane_still = dialer_still,
+    .lane_suspect = dialer_suspect,
+    .stream_connected = origin_connected,
+    .session_closed = client_session_closed,
+    .event = netwatch_event,
+    .message = client_message,
+    .drain = client_drain,
+    .stop = client_stop,
+};

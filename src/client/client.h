@@ -1,0 +1,15 @@
+/* client: the role that dials lanes and origins. */
+#ifndef CULVERT_CLIENT_CLIENT_H
+#define CULVERT_CLIENT_CLIENT_H
+
+#include "core/worker.h"
+
+extern const struct role client_role;
+
+/* Before the workers are opened: reads what the client trusts. 0, or an exit code after saying what to change. */
+int client_prepare(const struct config *config);
+
+/* After the workers have ended. */
+void client_finish(void);
+
+#endif

@@ -1,0 +1,140 @@
+/*
+ * client_state: what one worker of the client keeps. Private to src/client.
+ *
+ * Worker 0 leads: it dials lane 0, logs in, binds, decides about reconnecting, and asks the others to dial the lanes that are theirs (lane i belongs to
+ * worker i % workers). Each worker resolves and dials the origins of its own streams.
+ */
+#ifndef CULVERT_CLIENT_CLIENT_STATE_H
+#define CULVERT_CLIENT_CLIENT_STATE_H
+
+#include "core/config.h"
+#include "core/frame.h"
+#include "core/resolve.h"
+#include "core/session.h"
+#include "core/timer.h"
+#include "core/worker.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+/* Where an origin is: filled by origin_resolve, used in turn until one answers. */
+struct origin {
+    struct resolve_result addrs; /* count 0: not resolved yet, or failed */
+    unsigned good;               /* the address that answered last: tried first */
+    bool resolving;
+    uint64_t resolved; /* ns */
+};
+
+/* What a lane needs to join; worker 0 sends a copy with MESSAGE_DIAL. */
+struct join_ticket {
+    uint64_t session;
+    uint8_t secret[FRAME_SECRET_SIZE];
+    uint16_t lane;
+    uint32_t peer_window, peer_max_data;
+    union sock_addr server;
+    unsigned server_index; /* config->servers[], for the name that its certificate must have */
+    bool resumes;
+};
+
+/* A lane, on the worker that dials it. Lane 0 is here when it can be resumed. */
+struct client_lane {
+    struct worker *worker;
+    bool wanted;
+    struct lane *lane;  /* carries frames, or is frozen */
+    struct lane *probe; /* the connection that is being made for it */
+    bool probe_shakes;  /* its path is there, TLS and JOIN take their time */
+    bool probe_up;      /* connected; waits for the old one to be still */
+    struct join_ticket ticket;
+    struct timer timer; /* the next try, or the end of patience with this one */
+    unsigned failures;  /* tries in a row that came to nothing */
+    uint64_t dialled;   /* ns */
+};
+
+struct client {
+    struct worker *worker;
+    struct origin origins[CONFIG_TUNNELS_MAX];
+    struct client_lane lanes[SESSION_LANES_MAX];
+
+    struct resolve_result again; /* addresses of the server as asked for while lanes were frozen */
+    bool asking;
+
+    /* worker 0 only */
+    int netlink; /* -1: none */
+    struct timer netlink_timer;
+    uint64_t netlink_told; /* ns: when the last change was acted on */
+    struct lane *primary;
+    struct timer retry;
+    struct resolve_result servers; /* of the server name being tried */
+    unsigned server_index;         /* config->servers[] */
+    unsigned addr_index;           /* servers.addr[] */
+    unsigned attempt;              /* of the reconnect schedule; 0 when connected */
+    uint8_t wire;                  /* version of the next try */
+    bool heard;                    /* the server said something on this lane */
+    bool asked;                    /* a human has just accepted the server's key */
+    bool was_ready;                /* all tunnels were bound once */
+    unsigned answered;             /* binds answered, of tunnel_count */
+    unsigned bound;
+    struct client_ticket {
+        size_t size;
+        uint8_t data[FRAME_TICKET_MAX];
+    } tickets[CONFIG_TUNNELS_MAX]; /* of the ports that we had last */
+    uint64_t ready_at;             /* ns: when the last session was ready */
+    uint64_t lost_at;              /* ns: when it was lost; 0: never */
+    uint8_t secret[FRAME_SECRET_SIZE];
+    uint64_t random; /* jitter */
+};
+
+static inline struct client *client_of(struct worker *worker)
+{
+    return worker->role_state;
+}
+
+/* client.c: a timer or a lane of worker 0 wants the next try. */
+void client_dial(struct client *client);
+
+/* The pause before the next attempt ends now. */
+void client_hurry(struct client *client);
+
+/* Ends all workers with this exit code. */
+void client_exit(struct worker *worker, int code);
+
+/* origin.c */
+void origin_init(struct client *client);
+void origin_resolve(struct client *client, unsigned tunnel);
+void origin_resolved(struct client *client, const struct message *message);
+enum reason origin_open(struct lane *lane, const struct frame *frame, const uint8_t *src,
+                        const uint8_t *end);
+void origin_connected(struct stream *stream, int res);
+
+/* dialer.c: lanes 1, 2, ... are made by dialer_start; lane 0 is taken into care by dialer_keep when its session is ready. */
+void dialer_init(struct client *client);
+void dialer_start(struct client *client, const struct join_ticket *ticket);
+void dialer_keep(struct client *client, struct lane *lane, const struct join_ticket *ticket);
+void dialer_connected(struct lane *lane, int res);
+enum reason dialer_joined(struct lane *lane, const uint8_t *src, const uint8_t *end);
+void dialer_refused(struct lane *lane, enum reason reason);
+void dialer_frozen(struct lane *lane);
+void dialer_still(struct lane *lane);
+void dialer_suspect(struct lane *lane);
+void dialer_closed(struct client *client, struct lane *lane);
+void dialer_hurry(struct client *client);
+void dialer_resolved(struct client *client, const struct resolve_result *result);
+void dialer_stop(struct client *client);
+
+/* netwatch.c */
+void netwatch_open(struct client *client);
+void netwatch_close(struct client *client);
+void netwatch_event(struct worker *worker, const struct ring_cqe *cqe);
+void netwatch_changed(struct client *client);
+
+/* A number below `below` (> 0), for jitter. */
+uint64_t client_random(struct client *client, uint64_t below);
+
+/* What messages about look-ups say in `number`: RESOLVED_SERVER, RESOLVED_AGAIN (dialer.c) or a tunnel index. */
+#define RESOLVED_SERVER UINT32_MAX
+#define RESOLVED_AGAIN  (UINT32_MAX - 1)
+
+/* Starts a look-up whose answer comes to `worker` as MESSAGE_RESOLVED with `number`. False: no thread. */
+bool client_resolve(struct worker *worker, const struct config_endpoint *endpoint, uint32_t number);
+
+#endif

@@ -1,0 +1,396 @@
+/*
+ * dialer: the lanes of the session, each on the worker it belongs to: made, and brought back.
+ *
+ * Lanes 1, 2, ... are dialled when the session is ready and say JOIN. A lane that is lost is dialled again while the session lives, at once and then with growing pauses.
+ *
+ * A lane that can be resumed (lane 0, too) is only frozen when its connection is lost: the next connection, `probe`, says JOIN with RESUME and the count of the lane,
+ * which must be final by then (dialer_still), and JOIN_OK moves it under the lane. The same is done, beside the connection that is there, when
+ * nothing comes back from the path (dialer_suspect): the old connection is given up only when a new one is there to replace it.
+ *
+ * Times. A black hole gives no sign of its end, so connections are tried in quick succession, each with little patience (a SYN that was lost is sent again by TCP after a
+ * second at the earliest); every fourth one has more, for paths with long round trips. Where the path is there, TLS and JOIN have their own, which grows. A refusal comes at once and is
+ * followed by a short pause. The grace time of the lane ends all this. When a few tries have failed the server's name is looked up again, and what it says now is tried in turn with what it said before.
+ */
+#include "client/client_state.h"
+
+#include "client/trust.h"
+#include "core/addr.h"
+#include "core/crypt.h"
+#include "core/lane.h"
+#include "core/log.h"
+#include "core/sock.h"
+
+#include <string.h>
+
+#define RETRY_FIRST     (250 * NSEC_PER_MSEC)
+#define RETRY_SHIFT_MAX 6u /* 16 s */
+
+/* And as much again at random; more with each try that cost the server a handshake. */
+#define RESUME_PAUSE (100 * NSEC_PER_MSEC)
+/* Patience with a path, and with one of long round trips. */
+#define RESUME_CONNECT (500 * NSEC_PER_MSEC)
+#define RESUME_LONG    (2000 * NSEC_PER_MSEC)
+/* Patience with TLS, and with JOIN; doubles with each try: a server may be in a storm of clients. */
+#define RESUME_ANSWER (3000 * NSEC_PER_MSEC)
+#define ANSWER_SHIFT  3u
+
+/* A resume that waited in vain for a path is tried again at once. One that was refused, or that cost the server a handshake, after a pause. */
+static void retry_later(struct client_lane *entry)
+{
+    struct worker *w = entry->worker;
+    unsigned shift = min_u32(entry->failures, RETRY_SHIFT_MAX);
+    uint64_t wait = RETRY_FIRST << shift;
+
+    if (!entry->wanted || w->phase != WORKER_RUNNING)
+        return;
+    if (entry->lane != NULL) {
+        uint64_t most = RESUME_PAUSE << min_u32(entry->failures, ANSWER_SHIFT);
+        bool in_vain = w->now - entry->dialled >= RESUME_PAUSE && !entry->probe_shakes;
+        wait = in_vain ? 0 : RESUME_PAUSE + client_random(client_of(w), most);
+    }
+    entry->failures++;
+    timer_set(&w->timers, &entry->timer, w->now + wait);
+}
+
+static const struct config_endpoint *server_of(const struct client_lane *entry)
+{
+    return &entry->worker->config->servers[entry->ticket.server_index];
+}
+
+/* Asks the name service again; one look-up at a time, since a dead one takes long. */
+static void ask_again(struct client_lane *entry)
+{
+    struct client *client = client_of(entry->worker);
+    struct resolve_result numeric;
+
+    if (client->asking || resolve_numeric(server_of(entry)->host, server_of(entry)->port, &numeric))
+        return;
+    client->asking = client_resolve(entry->worker, server_of(entry), RESOLVED_AGAIN);
+}
+
+void dialer_resolved(struct client *client, const struct resolve_result *result)
+{
+    client->asking = false;
+    if (result->count > 0)
+        client->again = *result;
+}
+
+static const union sock_addr *pick_address(const struct client_lane *entry)
+{
+    const struct resolve_result *again = &client_of(entry->worker)->again;
+
+    if (entry->lane == NULL || again->count == 0 || entry->failures % 2 == 0)
+        return &entry->ticket.server;
+    return &again->addr[entry->failures / 2 % again->count];
+}
+
+static void dial(struct client_lane *entry)
+{
+    struct worker *w = entry->worker;
+    const struct config *config = w->config;
+    struct crypt *crypt = config->tls ? trust_crypt(server_of(entry)) : NULL;
+    int error = 0;
+
+    CHECK(entry->probe == NULL);
+    if (entry->lane != NULL && entry->failures % 8 == 3)
+        ask_again(entry);
+    entry->probe_up = entry->probe_shakes = false;
+    entry->dialled = w->now;
+    if (!config->tls || crypt != NULL)
+        entry->probe = lane_dial(w, pick_address(entry), crypt, &error);
+    if (entry->probe == NULL) {
+        crypt_close(crypt);
+        log_at(LOG_WARN, "client", "lane %u: %s", entry->ticket.lane, strerror(error));
+        retry_later(entry);
+        return;
+    }
+    entry->probe->index = entry->ticket.lane;
+    entry->probe->kind = SESSION_LANE_JOINING;
+    if (entry->lane != NULL)
+        timer_set(&w->timers, &entry->timer,
+                  w->now + (entry->failures % 4 == 3 ? RESUME_LONG : RESUME_CONNECT));
+}
+
+/* The path is there. What a server in a storm of clients takes for TLS and JOIN is not its fault. */
+static void wait_for_answer(struct client_lane *entry)
+{
+    struct worker *w = entry->worker;
+
+    entry->probe_shakes = true;
+    timer_set(&w->timers, &entry->timer,
+              w->now + (RESUME_ANSWER << min_u32(entry->failures, ANSWER_SHIFT)));
+}
+
+static void timer_fire(struct timer *timer)
+{
+    struct client_lane *entry = container_of(timer, struct client_lane, timer);
+    struct lane *probe = entry->probe;
+
+    if (probe == NULL)
+        dial(entry);
+    else if (probe->state == LANE_TLS && !entry->probe_up && !entry->probe_shakes)
+        wait_for_answer(entry);
+    else
+        lane_close(probe, REASON_CONNECT_FAILED, "time-out"); /* dialer_closed goes on */
+}
+
+void dialer_init(struct client *client)
+{
+    for (unsigned i = 0; i < SESSION_LANES_MAX; i++) {
+        client->lanes[i].worker = client->worker;
+        timer_init(&client->lanes[i].timer, timer_fire);
+    }
+}
+
+/* A JOIN that was given up must not arrive later, when another one has been answered: TCP would go on to send it after a plain close. */
+static void forget_join(struct lane *probe)
+{
+    if (probe->state == LANE_CLOSING && probe->fd >= 0)
+        sock_set_rst(probe->fd);
+}
+
+static void drop_probe(struct client_lane *entry, enum reason reason)
+{
+    struct lane *probe = entry->probe;
+
+    entry->probe = NULL;
+    timer_stop(&entry->timer);
+    if (probe == NULL)
+        return;
+    lane_close(probe, reason, NULL);
+    forget_join(probe);
+}
+
+void dialer_start(struct client *client, const struct join_ticket *ticket)
+{
+    struct client_lane *entry = &client->lanes[ticket->lane];
+    struct lane *lane = entry->lane;
+
+    CHECK(ticket->lane > 0 && ticket->lane < SESSION_LANES_MAX);
+    entry->lane = NULL;
+    if (lane != NULL)
+        lane_close(lane, REASON_REPLACED, NULL);
+    drop_probe(entry, REASON_REPLACED);
+    entry->ticket = *ticket;
+    entry->wanted = true;
+    entry->failures = 0;
+    dial(entry);
+}
+
+void dialer_keep(struct client *client, struct lane *lane, const struct join_ticket *ticket)
+{
+    struct client_lane *entry = &client->lanes[ticket->lane];
+
+    entry->ticket = *ticket;
+    entry->wanted = true;
+    entry->failures = 0;
+    entry->lane = lane;
+}
+
+static struct client_lane *entry_of(const struct lane *lane)
+{
+    return &client_of(lane->worker)->lanes[lane->index];
+}
+
+static void say_join(struct client_lane *entry)
+{
+    struct lane *probe = entry->probe, *lane = entry->lane;
+    struct frame_join join = { .session = entry->ticket.session, .lane = entry->ticket.lane };
+
+    if (lane != NULL) {
+        join.flags = FRAME_JOIN_RESUME;
+        join.rx_bytes = lane->rx_bytes;
+    }
+    memcpy(join.secret, entry->ticket.secret, sizeof(join.secret));
+    probe->said = entry->worker->now;
+    lane_say_join(probe, &join);
+    explicit_bzero(&join, sizeof(join));
+}
+
+void dialer_connected(struct lane *lane, int res)
+{
+    struct client_lane *entry = entry_of(lane);
+
+    if (res < 0 || entry->probe != lane || !entry->wanted) {
+        lane_close(lane, REASON_CONNECT_FAILED, res < 0 ? strerror(-res) : NULL);
+        return;
+    }
+    lane->version = FRAME_V2;
+    if (entry->lane == NULL) {
+        if (!lane_map_open(lane, STREAM_SLOTS_MAX)) {
+            lane_close(lane, REASON_LIMIT_BUFFERS, NULL);
+            return;
+        }
+        lane->peer_window = entry->ticket.peer_window;
+        lane->peer_max_data = entry->ticket.peer_max_data;
+        say_join(entry);
+        return;
+    }
+    if (entry->lane->state == LANE_OPEN && entry->lane->heard > entry->dialled) {
+        log_at(LOG_INFO, lane_subject(entry->lane), "was only slow");
+        drop_probe(entry, REASON_REPLACED);
+        entry->failures = 0;
+        return;
+    }
+    wait_for_answer(entry);
+    entry->probe_up = true;
+    if (entry->lane->state == LANE_OPEN)
+        lane_lost(entry->lane, REASON_HEARTBEAT_MISSED, "nothing comes back");
+    else if (lane_is_still(entry->lane))
+        say_join(entry);
+}
+
+void dialer_still(struct lane *lane)
+{
+    struct client_lane *entry = entry_of(lane);
+
+    if (entry->lane == lane && entry->probe != NULL && entry->probe_up)
+        say_join(entry);
+}
+
+void dialer_frozen(struct lane *lane)
+{
+    struct client_lane *entry = entry_of(lane);
+
+    if (entry->lane != lane || !entry->wanted) {
+        lane_close(lane, (enum reason)lane->reason, NULL); /* the session was not ready yet */
+        return;
+    }
+    if (entry->probe != NULL)
+        return;
+    entry->failures = 0;
+    timer_stop(&entry->timer);
+    dial(entry);
+}
+
+void dialer_suspect(struct lane *lane)
+{
+    struct client_lane *entry = entry_of(lane);
+
+    if (entry->lane != lane || entry->probe != NULL || timer_is_set(&entry->timer) ||
+        !entry->wanted)
+        return;
+    log_at(LOG_INFO, lane_subject(lane), "nothing comes back: trying another connection");
+    dial(entry);
+}
+
+/* JOIN_OK for a lane that comes back. */
+static enum reason resumed(struct client_lane *entry, struct lane *probe, uint64_t count)
+{
+    struct lane *lane = entry->lane;
+
+    if (!lane_is_still(lane))
+        return REASON_BAD_STATE; /* an answer without a question */
+    if (!lane_tx_done(probe)) {
+        lane_close(probe, REASON_CONNECT_FAILED, "something is still to be sent through it");
+        return REASON_DONE;
+    }
+    entry->probe = NULL;
+    entry->failures = 0;
+    entry->ticket.server = probe->peer;
+    timer_stop(&entry->timer);
+    bool good = lane_resume(lane, probe, count);
+    lane_close(probe, REASON_DONE, NULL);
+    if (!good)
+        lane_close(lane, REASON_BAD_FRAME, "the server's count of bytes cannot be");
+    return REASON_DONE;
+}
+
+/* JOIN_OK: the lane belongs to the session's part on this worker, which is made with the first one. A session that has ended meanwhile gets no part: nothing
+ * would end it again. */
+enum reason dialer_joined(struct lane *lane, const uint8_t *src, const uint8_t *end)
+{
+    struct worker *w = lane->worker;
+    struct client_lane *entry = entry_of(lane);
+    struct frame_join_ok ok;
+
+    if (!frame_get_join_ok(src, end, &ok) || ok.lane != lane->index)
+        return REASON_BAD_FRAME;
+    if (entry->probe != lane || !entry->wanted) {
+        lane_close(lane, REASON_SESSION_LOST, NULL);
+        return REASON_DONE;
+    }
+    if (entry->lane != NULL)
+        return resumed(entry, lane, ok.rx_bytes);
+    entry->lane = lane;
+    entry->probe = NULL;
+    entry->failures = 0;
+    lane_joined(lane);
+    struct session *session = session_find(w, entry->ticket.session);
+    if (session == NULL) {
+        session = session_open(w, entry->ticket.session, FRAME_V2);
+        CHECK(session != NULL); /* one session at a time, four slots */
+    }
+    for (unsigned i = 0; i < w->config->tunnel_count; i++) {
+        struct session_tunnel *tunnel = &session->tunnels[i];
+        if (tunnel->bound)
+            continue;
+        tunnel->bound = true;
+        tunnel->index = (uint16_t)i;
+        addr_format_endpoint(&w->config->tunnels[i].origin, tunnel->origin, sizeof(tunnel->origin));
+    }
+    session->tunnel_count = w->config->tunnel_count;
+    session_attach(session, lane);
+    if (entry->ticket.resumes)
+        lane_log_open(lane);
+    lane->rtt = max_u64(w->now - lane->said, 1);
+    lane_set_fsm(lane, SESSION_FORWARDING);
+    lane_start_heartbeat(lane);
+    return REASON_DONE;
+}
+
+/* GOAWAY in answer to JOIN: a lane that the server does not hold any more is over. */
+void dialer_refused(struct lane *lane, enum reason reason)
+{
+    struct client_lane *entry = entry_of(lane);
+
+    if (entry->probe == lane && entry->lane != NULL &&
+        (reason == REASON_UNKNOWN_SESSION || reason == REASON_LANE_GONE))
+        lane_close(entry->lane, REASON_SESSION_LOST, reason_text(reason));
+}
+
+void dialer_closed(struct client *client, struct lane *lane)
+{
+    struct client_lane *entry = &client->lanes[lane->index];
+
+    if (entry->probe == lane) {
+        entry->probe = NULL;
+        timer_stop(&entry->timer);
+        forget_join(lane);
+        if (entry->lane == NULL || entry->lane->state == LANE_FROZEN)
+            retry_later(entry);
+        else
+            entry->failures++; /* a suspect lane asks again when it is still suspect */
+    } else if (entry->lane == lane) {
+        entry->lane = NULL;
+        drop_probe(entry, REASON_SESSION_LOST);
+        if (!entry->wanted || lane->index == 0 || client->worker->phase != WORKER_RUNNING)
+            return; /* client.c begins a new session */
+        if (client->worker->now - entry->dialled < RETRY_FIRST)
+            retry_later(entry); /* it did not live long */
+        else
+            dial(entry);
+    }
+}
+
+void dialer_hurry(struct client *client)
+{
+    for (unsigned i = 0; i < SESSION_LANES_MAX; i++) {
+        struct client_lane *entry = &client->lanes[i];
+
+        if (entry->wanted && entry->probe == NULL && timer_is_set(&entry->timer))
+            timer_set(&client->worker->timers, &entry->timer, client->worker->now);
+    }
+}
+
+void dialer_stop(struct client *client)
+{
+    client->again.count = 0;
+    for (unsigned i = 0; i < SESSION_LANES_MAX; i++) {
+        struct client_lane *entry = &client->lanes[i];
+
+        entry->wanted = false;
+        drop_probe(entry, REASON_SESSION_LOST);
+        explicit_bzero(entry->ticket.secret, FRAME_SECRET_SIZE);
+    }
+}

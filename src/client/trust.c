@@ -1,0 +1,135 @@
+/* trust: see trust.h. */
+#include "client/trust.h"
+
+#include "core/addr.h"
+#include "core/check.h"
+#include "core/crypt.h"
+#include "core/crypt_ctx.h"
+#include "core/dirs.h"
+#include "core/log.h"
+#include "core/worker.h"
+
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+static struct crypt_ctx *current; /* read-only while workers run */
+
+static void warn(void *arg, const char *text)
+{
+    (void)arg;
+    log_line(LOG_WARN, "tls", "%s", text);
+}
+
+bool trust_open(const struct config *config)
+{
+    char known[512] = "", why[512];
+    bool by_key = config->tls_ca[0] == '\0' && config->tls_pin[0] == '\0';
+
+    if (by_key) {
+        (void)dirs_make(config->state_dir); /* an error shows when the file is written */
+        snprintf(known, sizeof(known), "%s/known_servers", config->state_dir);
+    }
+    struct crypt_config crypt = { .allow_12 = config->wire != CONFIG_WIRE_V2,
+                                  .cert = config->tls_cert,
+                                  .key = config->tls_key,
+                                  .ca = config->tls_ca,
+                                  .pin = config->tls_pin,
+                                  .known_servers = known,
+                                  .accept_new = config->tls_accept_new,
+                                  .ask = isatty(STDIN_FILENO) && isatty(STDERR_FILENO),
+                                  .keylog = config->keylog,
+                                  .warn = warn };
+    current = crypt_ctx_open(&crypt, why, sizeof(why));
+    if (current == NULL)
+        log_line(LOG_ERROR, "tls", "%s", why);
+    return current != NULL;
+}
+
+void trust_close(void)
+{
+    crypt_ctx_unref(current);
+    current = NULL;
+}
+
+struct crypt *trust_crypt(const struct config_endpoint *server)
+{
+    char known_as[ADDR_ENDPOINT_TEXT_MAX];
+
+    addr_format_endpoint(server, known_as, sizeof(known_as));
+    return crypt_open(current, server->host, known_as);
+}
+
+/*
+ * The question that is open, or was answered last. A human may take longer than the server's handshake time-out: the lane is then dialled again, and the
+ * new one gets the answer to the question that is on the terminal already.
+ */
+static struct {
+    pthread_mutex_t mutex;
+    bool open, answered, accept;
+    struct worker *worker; /* who waits */
+    char server[ADDR_ENDPOINT_TEXT_MAX];
+    char pin[128];
+} question = { .mutex = PTHREAD_MUTEX_INITIALIZER };
+
+static void answer(struct worker *worker, bool accept)
+{
+    struct message *message = message_new(MESSAGE_ANSWER);
+
+    message->number = accept;
+    (void)worker_post_from_thread(worker, message);
+}
+
+static void *ask(void *arg)
+{
+    char line[16] = "";
+
+    (void)arg;
+    fprintf(stderr,
+            "The server %s is not known yet. Its key is\n  %s\n"
+            "Compare it with what the server printed at start. Trust it? [y/N] ",
+            question.server, question.pin);
+    fflush(stderr);
+    if (fgets(line, sizeof(line), stdin) == NULL)
+        line[0] = 'n';
+    pthread_mutex_lock(&question.mutex);
+    question.accept = line[0] == 'y' || line[0] == 'Y';
+    question.answered = true;
+    question.open = false;
+    answer(question.worker, question.accept);
+    pthread_mutex_unlock(&question.mutex);
+    return NULL;
+}
+
+static void open_question(const char *server, const char *pin)
+{
+    pthread_t thread;
+
+    snprintf(question.server, sizeof(question.server), "%s", server);
+    snprintf(question.pin, sizeof(question.pin), "%s", pin);
+    question.open = true;
+    question.answered = false;
+    int error = pthread_create(&thread, NULL, ask, NULL);
+    CHECK(error == 0);
+    pthread_detach(thread);
+}
+
+void trust_ask(struct worker *worker, const struct config_endpoint *server, const char *pin)
+{
+    char name[ADDR_ENDPOINT_TEXT_MAX];
+
+    addr_format_endpoint(server, name, sizeof(name));
+    pthread_mutex_lock(&question.mutex);
+    bool same = strcmp(question.server, name) == 0 && strcmp(question.pin, pin) == 0;
+    question.worker = worker;
+    if (question.answered && same)
+        answer(worker, question.accept);
+    else if (question.open &&
+             !same) /* another key than the one on the terminal: not what the human looks at */
+        answer(worker, false);
+    else if (!question.open)
+        open_question(name, pin);
+    pthread_mutex_unlock(&question.mutex);
+}

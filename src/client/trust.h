@@ -1,0 +1,27 @@
+/*
+ * trust: the client's TLS context, and the question to a human whether to trust a server that is not known yet.
+ *
+ * Whom the client trusts: the CA of --tls-ca, the key of --tls-pin, or, without either, the file known_servers in the state directory in the manner of ssh: a new
+ * key is shown and asked about on the terminal (refused without one, unless --tls-accept-new), a changed key is refused.
+ */
+#ifndef CULVERT_CLIENT_TRUST_H
+#define CULVERT_CLIENT_TRUST_H
+
+#include "core/config.h"
+
+#include <stdbool.h>
+
+struct crypt;
+struct worker;
+
+/* Before the workers start. False after saying what to change. */
+bool trust_open(const struct config *config);
+void trust_close(void);
+
+/* For a lane to this server; NULL: out of memory. */
+struct crypt *trust_crypt(const struct config_endpoint *server);
+
+/* Asks on the terminal, in a thread of its own; the answer comes to the worker as MESSAGE_ANSWER. */
+void trust_ask(struct worker *worker, const struct config_endpoint *server, const char *pin);
+
+#endif

@@ -1,0 +1,293 @@
+/* addr: see addr.h. */
+#include "core/addr.h"
+
+#include <arpa/inet.h>
+#include <ctype.h>
+#include <net/if.h>
+#include <netinet/in.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/base.h"
+#include "core/check.h"
+
+CHECK_STATIC(sizeof(struct sockaddr_in6) <= sizeof(union sock_addr), "IPv6 fits");
+CHECK_STATIC(ADDR_ENDPOINT_TEXT_MAX >= sizeof(((struct config_endpoint *)0)->host) + 9,
+             "host, brackets, colon, port");
+
+/* Both families as one IPv4 or IPv6 view; a mapped IPv4 address counts as IPv4. */
+struct view {
+    int family; /* AF_INET, AF_INET6, AF_UNSPEC */
+    uint16_t port;
+    uint32_t zone;
+    uint8_t ip[16];
+};
+
+static struct view view_of(const struct sockaddr *addr)
+{
+    struct view view = { .family = AF_UNSPEC };
+
+    if (addr->sa_family == AF_INET) {
+        struct sockaddr_in in;
+
+        memcpy(&in, addr, sizeof(in));
+        view.family = AF_INET;
+        view.port = ntohs(in.sin_port);
+        memcpy(view.ip, &in.sin_addr, 4);
+    } else if (addr->sa_family == AF_INET6) {
+        struct sockaddr_in6 in6;
+
+        memcpy(&in6, addr, sizeof(in6));
+        view.port = ntohs(in6.sin6_port);
+        if (IN6_IS_ADDR_V4MAPPED(&in6.sin6_addr)) {
+            view.family = AF_INET;
+            memcpy(view.ip, in6.sin6_addr.s6_addr + 12, 4);
+        } else {
+            view.family = AF_INET6;
+            view.zone = in6.sin6_scope_id;
+            memcpy(view.ip, &in6.sin6_addr, 16);
+        }
+    }
+    return view;
+}
+
+static void view_format_host(const struct view *view, char *text, size_t size)
+{
+    char ip[INET6_ADDRSTRLEN];
+
+    if (view->family == AF_UNSPEC) {
+        snprintf(text, size, "unknown");
+        return;
+    }
+    CHECK(inet_ntop(view->family, view->ip, ip, sizeof(ip)) != NULL);
+    if (view->zone != 0)
+        snprintf(text, size, "%s%%%u", ip, view->zone);
+    else
+        snprintf(text, size, "%s", ip);
+}
+
+const char *addr_format_host(const struct sockaddr *addr, char *text, size_t size)
+{
+    struct view view = view_of(addr);
+
+    view_format_host(&view, text, size);
+    return text;
+}
+
+const char *addr_format(const struct sockaddr *addr, char *text, size_t size)
+{
+    struct view view = view_of(addr);
+    char host[ADDR_TEXT_MAX];
+
+    view_format_host(&view, host, sizeof(host));
+    if (view.family == AF_INET6)
+        snprintf(text, size, "[%s]:%u", host, view.port);
+    else if (view.family == AF_INET)
+        snprintf(text, size, "%s:%u", host, view.port);
+    else
+        snprintf(text, size, "%s", host);
+    return text;
+}
+
+const char *addr_format_endpoint(const struct config_endpoint *endpoint, char *text, size_t size)
+{
+    if (strchr(endpoint->host, ':') != NULL)
+        snprintf(text, size, "[%s]:%u", endpoint->host, endpoint->port);
+    else
+        snprintf(text, size, "%s:%u", endpoint->host, endpoint->port);
+    return text;
+}
+
+__attribute__((format(printf, 2, 3))) static bool fail(char *error, const char *format, ...)
+{
+    va_list args;
+
+    va_start(args, format);
+    vsnprintf(error, ADDR_ERROR_MAX, format, args);
+    va_end(args);
+    return false;
+}
+
+/* How much of a wrong text an error quotes: enough to find it, not enough to fill the sentence. */
+#define QUOTE "'%.60s'"
+
+static bool is_digits(const char *text)
+{
+    return text[0] != '\0' && strspn(text, "0123456789") == strlen(text);
+}
+
+static bool parse_port(const char *text, enum addr_use use, uint16_t *port, char *error)
+{
+    unsigned long value = 65536;
+
+    if (is_digits(text) && strlen(text) <= 5)
+        value = strtoul(text, NULL, 10);
+    if (value > 65535 || (value == 0 && use != ADDR_LISTEN))
+        return fail(error, QUOTE " is not a port; write a number from 1 to 65535", text);
+    *port = (uint16_t)value;
+    return true;
+}
+
+/* Letters, digits, '-', '_', '.' and the UTF-8 bytes of a name that is not ASCII. */
+static bool is_name(const char *host)
+{
+    for (; *host != '\0'; host++) {
+        unsigned char c = (unsigned char)*host;
+
+        if (!isalnum(c) && c != '-' && c != '_' && c != '.' && c < 0x80)
+            return false;
+    }
+    return true;
+}
+
+static bool set_host(const char *text, const char *host, size_t size, struct config_endpoint *out,
+                     char *error)
+{
+    if (size >= sizeof(out->host))
+        return fail(error, QUOTE "... is too long for a host name; it may have 255 characters",
+                    text);
+    memcpy(out->host, host, size);
+    out->host[size] = '\0';
+    return true;
+}
+
+/* "[v6]:PORT" */
+static bool parse_bracketed(const char *text, enum addr_use use, struct config_endpoint *out,
+                            char *error)
+{
+    const char *close = strchr(text, ']');
+    union sock_addr numeric;
+
+    if (close == NULL || (close[1] != ':' && close[1] != '\0'))
+        return fail(error, QUOTE " has no matching bracket; write it like [::1]:9000", text);
+    if (!set_host(text, text + 1, (size_t)(close - text - 1), out, error))
+        return false;
+    if (!addr_from_host(out->host, 0, &numeric) || numeric.sa.sa_family != AF_INET6)
+        return fail(error, QUOTE " is not an IPv6 address; only those stand in brackets",
+                    out->host);
+    if (close[1] == '\0')
+        return fail(error, QUOTE " has no port; write it like %.60s:9000", text, text);
+    return parse_port(close + 2, use, &out->port, error);
+}
+
+/* "PORT" and ":PORT" */
+static bool parse_port_only(const char *text, enum addr_use use, struct config_endpoint *out,
+                            char *error)
+{
+    const char *port = text[0] == ':' ? text + 1 : text;
+
+    if (use == ADDR_SERVER)
+        return fail(error, QUOTE " has no host; write it like example.com:%.10s", text,
+                    is_digits(port) ? port : "9000");
+    snprintf(out->host, sizeof(out->host), "%s", use == ADDR_ORIGIN ? "127.0.0.1" : "");
+    return parse_port(port, use, &out->port, error);
+}
+
+bool addr_parse_endpoint(const char *text, enum addr_use use, struct config_endpoint *out,
+                         char error[ADDR_ERROR_MAX])
+{
+    const char *example = use == ADDR_ORIGIN ? "localhost:3000" : "example.com:9000";
+    const char *colon = strrchr(text, ':');
+    struct config_endpoint endpoint = { .port = 0 };
+    bool ok;
+
+    if (text[0] == '\0')
+        return fail(error, "it is empty; write it like %s", example);
+    if (strstr(text, "://") != NULL)
+        return fail(error, QUOTE " is a URL; write host and port only, like %s", text, example);
+    if (text[0] == '[') {
+        ok = parse_bracketed(text, use, &endpoint, error);
+    } else if (colon == text || is_digits(text)) {
+        ok = parse_port_only(text, use, &endpoint, error);
+    } else if (colon == NULL) {
+        return fail(error, QUOTE " has no port; write it like %s", text, example);
+    } else if (strchr(text, ':') != colon) {
+        return fail(
+            error, QUOTE " is ambiguous; write an IPv6 address in brackets, like [::1]:9000", text);
+    } else {
+        ok = set_host(text, text, (size_t)(colon - text), &endpoint, error) &&
+             parse_port(colon + 1, use, &endpoint.port, error);
+        if (ok && !is_name(endpoint.host))
+            return fail(error, QUOTE " has characters that no host name has; write it like %s",
+                        text, example);
+    }
+    if (ok)
+        *out = endpoint;
+    return ok;
+}
+
+/* "%eth0" or "%2" after a link-local address (RFC 4007, 11.2). 0: no such zone. */
+static uint32_t zone_index(const char *zone)
+{
+    if (is_digits(zone) && strlen(zone) <= 9)
+        return (uint32_t)strtoul(zone, NULL, 10);
+    return if_nametoindex(zone);
+}
+
+bool addr_from_host(const char *host, uint16_t port, union sock_addr *out)
+{
+    struct sockaddr_in in = { .sin_family = AF_INET, .sin_port = htons(port) };
+    struct sockaddr_in6 in6 = { .sin6_family = AF_INET6, .sin6_port = htons(port) };
+    char ip[INET6_ADDRSTRLEN];
+    size_t size = strcspn(host, "%");
+
+    if (inet_pton(AF_INET, host, &in.sin_addr) == 1) {
+        memset(out, 0, sizeof(*out));
+        memcpy(out, &in, sizeof(in));
+        return true;
+    }
+    if (size >= sizeof(ip))
+        return false;
+    memcpy(ip, host, size);
+    ip[size] = '\0';
+    if (inet_pton(AF_INET6, ip, &in6.sin6_addr) != 1)
+        return false;
+    if (host[size] == '%') {
+        in6.sin6_scope_id = zone_index(host + size + 1);
+        if (in6.sin6_scope_id == 0)
+            return false;
+    }
+    memset(out, 0, sizeof(*out));
+    memcpy(out, &in6, sizeof(in6));
+    return true;
+}
+
+bool addr_equal(const union sock_addr *a, const union sock_addr *b)
+{
+    struct view va = view_of(&a->sa), vb = view_of(&b->sa);
+
+    return a->sa.sa_family == b->sa.sa_family && va.port == vb.port && va.zone == vb.zone &&
+           memcmp(va.ip, vb.ip, sizeof(va.ip)) == 0;
+}
+
+void addr_to_frame(const struct sockaddr *addr, struct frame_addr *out)
+{
+    struct view view = view_of(addr);
+
+    memset(out, 0, sizeof(*out));
+    if (view.family == AF_UNSPEC)
+        return;
+    out->family = view.family == AF_INET ? 4 : 6;
+    out->port = view.port;
+    memcpy(out->ip, view.ip, view.family == AF_INET ? 4 : 16);
+}
+
+bool addr_from_frame(const struct frame_addr *addr, union sock_addr *out)
+{
+    struct sockaddr_in in = { .sin_family = AF_INET, .sin_port = htons(addr->port) };
+    struct sockaddr_in6 in6 = { .sin6_family = AF_INET6, .sin6_port = htons(addr->port) };
+
+    if (addr->family != 4 && addr->family != 6)
+        return false;
+    memset(out, 0, sizeof(*out));
+    if (addr->family == 4) {
+        memcpy(&in.sin_addr, addr->ip, 4);
+        memcpy(out, &in, sizeof(in));
+    } else {
+        memcpy(&in6.sin6_addr, addr->ip, 16);
+        memcpy(out, &in6, sizeof(in6));
+    }
+    return true;
+}

@@ -1,0 +1,64 @@
+/*
+ * addr: socket addresses and HOST:PORT as text, both ways.
+ *
+ * Nothing here asks the resolver or the kernel (except for the index of an IPv6 zone, "%eth0"); names
+ * are core/resolve's. Texts go to the caller's buffer. IPv4 addresses that a dual-stack listener shows
+ * as ::ffff:a.b.c.d are written as a.b.c.d, because that is what the operator knows them by.
+ */
+#ifndef CULVERT_CORE_ADDR_H
+#define CULVERT_CORE_ADDR_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "core/config.h"
+#include "core/frame.h"
+#include "core/sock.h"
+
+/* "[" + 45 characters of IPv6 + "%" + 10 digits + "]:65535" and the final NUL. */
+#define ADDR_TEXT_MAX 72u
+
+/* "[" + config_endpoint.host + "]:65535" and the final NUL. */
+#define ADDR_ENDPOINT_TEXT_MAX 272u
+
+/* Enough for any sentence of addr_parse_endpoint(), which quotes at most the start of its input. */
+#define ADDR_ERROR_MAX 256u
+
+/* What an endpoint is for decides which short forms make sense. */
+enum addr_use {
+    ADDR_LISTEN, /* "HOST:PORT", ":PORT", "PORT": without a host it is empty, all addresses */
+    ADDR_SERVER, /* "HOST:PORT" only */
+    ADDR_ORIGIN, /* "HOST:PORT", ":PORT", "PORT": without a host it is 127.0.0.1 */
+};
+
+/* "192.0.2.1:80", "[2001:db8::1]:80", "[fe80::1%2]:80"; "unknown" for any other family. Writes at most
+ * `size` bytes (ADDR_TEXT_MAX is always enough), NUL included; returns `text`. */
+const char *addr_format(const struct sockaddr *addr, char *text, size_t size);
+
+/* The same without port and brackets. */
+const char *addr_format_host(const struct sockaddr *addr, char *text, size_t size);
+
+/* "host:port", "[v6 host]:port", ":port" for an empty host. ADDR_ENDPOINT_TEXT_MAX is enough. */
+const char *addr_format_endpoint(const struct config_endpoint *endpoint, char *text, size_t size);
+
+/* Reads an endpoint; IPv6 addresses must stand in brackets (RFC 3986, 3.2.2). Port 0 is accepted for
+ * ADDR_LISTEN only. False: *out is untouched and `error` (ADDR_ERROR_MAX bytes) holds a clause such as
+ * "'::1:80' is ambiguous; write an IPv6 address in brackets, like [::1]:9000". */
+bool addr_parse_endpoint(const char *text, enum addr_use use, struct config_endpoint *out,
+                         char error[ADDR_ERROR_MAX]);
+
+/* From a numeric host ("192.0.2.1", "2001:db8::1", "fe80::1%eth0") without brackets. False: not
+ * numeric, *out is untouched. Old forms such as "127.1" are not taken for numeric. */
+bool addr_from_host(const char *host, uint16_t port, union sock_addr *out);
+
+/* Same family, address, zone and port. */
+bool addr_equal(const union sock_addr *a, const union sock_addr *b);
+
+/* An address as it stands in OPEN (docs/PROTOCOL.md); family 0 for anything but IPv4 and IPv6. */
+void addr_to_frame(const struct sockaddr *addr, struct frame_addr *out);
+
+/* And back. False: family 0 or unknown, *out is untouched. */
+bool addr_from_frame(const struct frame_addr *addr, union sock_addr *out);
+
+#endif

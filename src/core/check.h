@@ -1,0 +1,24 @@
+/*
+ * check: assertions that stay on in release builds.
+ *
+ * A failed CHECK is a bug in Culvert, never a peer's or the kernel's doing: those close a stream, a lane or a
+ * session with a reason. The failing thread first runs the dump hook of its worker (tables and counters), then
+ * aborts, so that a report from the field carries what the next reader needs.
+ */
+#ifndef CULVERT_CORE_CHECK_H
+#define CULVERT_CORE_CHECK_H
+
+#include <stdbool.h>
+
+#define CHECK(cond) ((cond) ? (void)0 : check_failed(#cond, __FILE__, __LINE__))
+
+/* Evaluated at compile time; a message is required, because it is what the next person will read. */
+#define CHECK_STATIC(cond, text) _Static_assert(cond, text)
+
+/* Prints the failed condition, calls the thread's dump hook once, aborts. */
+_Noreturn void check_failed(const char *cond, const char *file, int line);
+
+/* Sets this thread's dump hook (NULL removes it). The hook writes to stderr and must not allocate. */
+void check_set_dump(void (*dump)(void *arg), void *arg);
+
+#endif

@@ -1,0 +1,42 @@
+/*
+ * crypt_ctx: one side's certificates and trust, declared here and implemented in src/tls/crypt.c (see crypt.h). Counted and shared by threads. A reload makes a
+ * new one and drops the old: handshakes under way keep theirs, lanes that are up need none.
+ */
+#ifndef CULVERT_CORE_CRYPT_CTX_H
+#define CULVERT_CORE_CRYPT_CTX_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+struct crypt_ctx;
+
+struct crypt_config { /* texts may be empty: not given */
+    bool server;
+    bool allow_12;             /* TLS 1.2, for v1 peers */
+    const char *cert, *key;    /* PEM files */
+    const char *ca;            /* client: whom to trust; server: whose clients */
+    const char *pin;           /* client */
+    const char *known_servers; /* client: file */
+    bool accept_new, ask;      /* client: an unknown server is noted; or a human is asked */
+    const char *keylog;
+    void (*warn)(void *arg, const char *text);
+};
+
+/* NULL with a sentence in `why`. */
+struct crypt_ctx *crypt_ctx_open(const struct crypt_config *config, char *why, size_t why_size);
+struct crypt_ctx *crypt_ctx_ref(struct crypt_ctx *ctx);
+void crypt_ctx_unref(struct crypt_ctx *ctx);
+
+/* Makes ca.pem, server.pem and their keys in dir (mode 0600), for `name` (may be NULL) and localhost. */
+bool crypt_make_certificate(const char *dir, const char *name, char *why, size_t why_size);
+
+/* Days until the certificate in a PEM file expires, negative when it has. False: it cannot be read. */
+bool crypt_certificate_days(const char *cert, long *days);
+
+/* Makes server.pem in dir again, for the same names and the same key, if it is signed by the CA there. */
+bool crypt_renew_certificate(const char *dir, char *why, size_t why_size);
+
+/* "sha256:..." of the own certificate; "" without one. */
+const char *crypt_ctx_pin(const struct crypt_ctx *ctx);
+
+#endif

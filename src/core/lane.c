@@ -1,0 +1,446 @@
+/* lane: life, heartbeat, the map of its streams. Theory of operation in lane.h; lane_rx.c receives, lane_tx.c sends. */
+#include "core/lane.h"
+
+#include "core/addr.h"
+#include "core/crypt.h"
+#include "core/lane_impl.h"
+#include "core/log.h"
+#include "core/mem.h"
+#include "core/op.h"
+#include "core/session.h"
+#include "core/stream.h"
+#include "core/worker.h"
+
+#include <errno.h>
+#include <stdio.h>
+
+static void lane_timer_fire(struct timer *timer);
+
+/* Life */
+
+static struct lane *lane_new(struct worker *w)
+{
+    uint32_t slot = slab_take(&w->lanes);
+
+    if (slot == SLAB_NONE)
+        return NULL;
+    struct lane *lane = slab_at(&w->lanes, slot);
+    CHECK(lane->state == LANE_FREE);
+    uint32_t generation = lane->generation + 1;
+    memset(lane, 0, sizeof(*lane));
+    lane->worker = w;
+    lane->slot = slot;
+    lane->generation = generation;
+    lane->fd = -1;
+    lane->rx.buf = lane->raw.buf = lane->control.buf = lane->data.buf = BUF_NONE;
+    lane->dry = true;
+    lane->heard = w->now;
+    lane->next_id = 1;
+    lane->zc = w->config->zero_copy == CONFIG_OFF ? 2 : 0;
+    lane->peer_max_data = FRAME_PAYLOAD_MAX;
+    list_init(&lane->session_node);
+    list_init(&lane->dirty_node);
+    list_init(&lane->starved_node);
+    list_init(&lane->frozen_node);
+    list_init(&lane->settle_node);
+    list_init(&lane->crypt_node);
+    list_init(&lane->sweep_node);
+    lane->sealed_buf = BUF_NONE;
+    lane->log_head = lane->log_tail = SLAB_NONE;
+    lane->next_fd = -1;
+    list_init(&lane->streams);
+    list_init(&lane->wait_small);
+    list_init(&lane->wait_bulk);
+    timer_init(&lane->timer, lane_timer_fire);
+    list_append(&w->all_lanes, &lane->node);
+    worker_count(w, STAT_CONNECTIONS, 1);
+    return lane;
+}
+
+/* The connection is up: frames, or the TLS handshake first. */
+static void start(struct lane *lane)
+{
+    struct worker *w = lane->worker;
+
+    sock_lane_options(lane->fd, w->config->expiry);
+    timer_set(&w->timers, &lane->timer, w->now + w->config->handshake_timeout);
+    lane->state = LANE_OPEN;
+    if (lane->crypt != NULL)
+        lane_crypt_begin(lane);
+    lane_read(lane);
+}
+
+struct lane *lane_open(struct worker *w, int fd, struct crypt *crypt)
+{
+    struct lane *lane = lane_new(w);
+
+    if (lane == NULL)
+        return NULL;
+    lane->fd = fd;
+    lane->crypt = crypt;
+    lane->fsm = SESSION_INIT;
+    sock_peer(fd, &lane->peer);
+    start(lane);
+    return lane;
+}
+
+struct lane *lane_adopt(struct worker *w, int fd, struct crypt *crypt)
+{
+    struct lane *lane = lane_new(w);
+
+    if (lane == NULL)
+        return NULL;
+    lane->fd = fd;
+    sock_peer(fd, &lane->peer);
+    lane->fsm = SESSION_INIT;
+    lane->state = LANE_OPEN;
+    lane->crypt = crypt;
+    lane->crypt_ready = crypt != NULL;
+    timer_set(&w->timers, &lane->timer, w->now + w->config->handshake_timeout);
+    lane_read(lane);
+    return lane;
+}
+
+struct lane *lane_dial(struct worker *w, const union sock_addr *addr, struct crypt *crypt,
+                       int *error)
+{
+    int fd = sock_dial(addr->sa.sa_family);
+
+    if (fd < 0) {
+        *error = -fd;
+        return NULL;
+    }
+    struct lane *lane = lane_new(w);
+    if (lane == NULL) {
+        *error = ENOBUFS;
+        sock_close(fd);
+        return NULL;
+    }
+    lane->fd = fd;
+    lane->crypt = crypt;
+    lane->state = LANE_CONNECTING;
+    lane->fsm = SESSION_INIT;
+    lane->dial_addr = lane->peer = *addr;
+    lane->connect_flight = true;
+    timer_set(&w->timers, &lane->timer, w->now + w->config->connect_timeout);
+    ring_connect(w->ring, op_pack(OP_LANE_CONNECT, lane->slot, lane->generation, 0), fd,
+                 &lane->dial_addr.sa, sock_addr_size(addr));
+    return lane;
+}
+
+struct lane *lane_from_op(struct worker *w, const struct ring_cqe *cqe)
+{
+    struct lane *lane = slab_at(&w->lanes, op_unpack(cqe->user_data).slot);
+
+    CHECK(lane->state != LANE_FREE);
+    return lane;
+}
+
+void lane_connect_done(struct worker *w, const struct ring_cqe *cqe)
+{
+    struct lane *lane = lane_from_op(w, cqe);
+
+    CHECK(lane->connect_flight);
+    lane->connect_flight = false;
+    if (lane->state == LANE_CLOSING)
+        return;
+    if (cqe->res == 0) {
+        lane->heard = w->now;
+        start(lane);
+    }
+    if (lane->state != LANE_TLS)
+        w->role->lane_connected(lane, cqe->res);
+}
+
+void lane_cancel_flight(struct lane *lane)
+{
+    struct ring *ring = lane->worker->ring;
+
+    if (lane->recv_flight)
+        ring_cancel(ring, op_pack(OP_LANE_RECV, lane->slot, lane->generation, 0));
+    if (lane->send_flight)
+        ring_cancel(ring, lane_send_op(lane));
+    if (lane->connect_flight)
+        ring_cancel(ring, op_pack(OP_LANE_CONNECT, lane->slot, lane->generation, 0));
+    /* A cancel that meets a send which is just being tried again is lost (io_uring_prep_cancel(3), EALREADY), and the lane would wait until TCP gives up. */
+    if (lane->recv_flight || lane->send_flight)
+        sock_shutdown(lane->fd);
+}
+
+/* The session's business with this lane is over; the socket may live on for the last words. */
+static void leave(struct lane *lane, enum reason reason, const char *text)
+{
+    struct session *session = lane->session;
+
+    lane->reason = (uint8_t)reason;
+    lane_set_fsm(lane, SESSION_CLOSED);
+    for (struct list *node = lane->streams.next; node != &lane->streams;) {
+        struct stream *s = container_of(node, struct stream, lane_node);
+        node = node->next;
+        stream_lane_lost(s, REASON_SESSION_LOST);
+    }
+    CHECK(list_empty(&lane->streams) && lane->stream_count == 0);
+    if (session != NULL)
+        session_detach(lane);
+    lane->worker->role->lane_closed(lane, session, reason, text);
+}
+
+void lane_close(struct lane *lane, enum reason reason, const char *text)
+{
+    struct worker *w = lane->worker;
+    uint8_t before = lane->state;
+
+    if (before == LANE_CLOSING)
+        return;
+    CHECK(before != LANE_FREE);
+    lane->state = LANE_CLOSING;
+    timer_stop(&lane->timer);
+    list_remove(&lane->dirty_node);
+    list_remove(&lane->starved_node);
+    list_remove(&lane->crypt_node);
+    list_remove(&lane->sweep_node);
+    list_remove(&lane->node);
+    list_append(&w->closing_lanes, &lane->node);
+    lane_cancel_flight(lane);
+    if (before == LANE_FROZEN)
+        lane_unfreeze(lane);
+    if (before != LANE_LINGER)
+        leave(lane, reason, text);
+}
+
+void lane_finish(struct lane *lane, enum reason reason, const char *text)
+{
+    struct worker *w = lane->worker;
+
+    if (lane->state != LANE_OPEN && lane->state != LANE_TLS) {
+        lane_close(lane, reason, text);
+        return;
+    }
+    lane->state = LANE_LINGER;
+    list_remove(&lane->crypt_node);
+    timer_set(&w->timers, &lane->timer, w->now + LANE_LINGER_NS);
+    leave(lane, reason, text);
+    lane_mark(lane);
+}
+
+static void release_buffers(struct lane *lane)
+{
+    lane_rx_release(lane, &lane->rx);
+    lane_rx_release(lane, &lane->raw);
+    lane_tx_release(lane);
+    lane_log_close(lane);
+    lane_crypt_release(lane);
+}
+
+bool lane_join(struct lane *lane)
+{
+    struct worker *w = lane->worker;
+
+    CHECK(lane->state == LANE_CLOSING);
+    if (lane->recv_flight || lane->send_flight || lane->connect_flight)
+        return false;
+    if (lane->fd >= 0) {
+        /* A peer that acknowledges nothing any more must not hold up the end. */
+        if (lane->zc_pending > 0)
+            sock_set_rst(lane->fd);
+        ring_close_fd(w->ring, lane->fd);
+        lane->fd = -1;
+    }
+    if (lane->zc_pending > 0)
+        return false;
+    release_buffers(lane);
+    if (lane->map != NULL)
+        mem_unmap(lane->map, sizeof(lane->map[0]) * ((size_t)lane->map_mask + 1));
+    lane->map = NULL;
+    list_remove(&lane->node);
+    if (w->role->lane_freed != NULL)
+        w->role->lane_freed(lane);
+    lane->state = LANE_FREE;
+    slab_give(&w->lanes, lane->slot);
+    return true;
+}
+
+int lane_detach_fd(struct lane *lane, struct crypt **crypt)
+{
+    int fd = lane->fd;
+
+    *crypt = lane->crypt;
+    lane->crypt = NULL;
+
+    CHECK(!lane->recv_flight && !lane->send_flight && !lane->connect_flight);
+    lane->fd = -1;
+    return fd;
+}
+
+void lane_set_fsm(struct lane *lane, enum session_state state)
+{
+    enum session_state from = (enum session_state)lane->fsm;
+
+    if (from == state)
+        return;
+    CHECK(session_fsm_may(from, state));
+    if (log_enabled(LOG_DEBUG))
+        log_line(LOG_DEBUG, lane_subject(lane), "%s -> %s", session_state_name(from),
+                 session_state_name(state));
+    lane->fsm = (uint8_t)state;
+}
+
+const char *lane_subject(const struct lane *lane)
+{
+    static _Thread_local char text[128];
+    char peer[ADDR_TEXT_MAX];
+
+    addr_format(&lane->peer.sa, peer, sizeof(peer));
+    if (lane->session != NULL)
+        snprintf(text, sizeof(text), "session %llu lane %u (%s)",
+                 (unsigned long long)lane->session->id, lane->index, peer);
+    else
+        snprintf(text, sizeof(text), "connection (%s)", peer);
+    return text;
+}
+
+/* Heartbeat */
+
+static void send_ping(struct lane *lane)
+{
+    uint8_t *p = lane_control_begin(lane);
+    struct frame_ping ping = { .time = lane->worker->now, .rx_bytes = lane->rx_bytes };
+
+    if (p == NULL)
+        return; /* no room: the lane has enough to say */
+    lane->ping_time = ping.time;
+    lane->rx_acked = lane->rx_bytes;
+    lane_control_end(lane, frame_put_ping(lane->version, p, &ping));
+}
+
+void lane_start_heartbeat(struct lane *lane)
+{
+    struct worker *w = lane->worker;
+
+    if (lane->version ==
+        FRAME_V1) /* a v1 lane may be held up by a slow reader, which TCP cannot tell from a dead peer */
+        sock_lane_options(lane->fd, V1_USER_TIMEOUT * w->config->expiry);
+    lane->beat = w->now + w->config->heartbeat;
+    timer_set(&w->timers, &lane->timer, lane->beat);
+    lane_watch(lane);
+    /* v1: a server expires only clients that it has heard a Heartbeat of. v2: windows grow by the round trip, which a server does not know from the
+     * handshake. */
+    if (lane->version == FRAME_V1 ? !w->role->opens_streams : lane->rtt == 0)
+        send_ping(lane);
+}
+
+/* A v1 client sends no Heartbeat (its document says so, its code does not): silence tells nothing of one that never did. It is found dead by our own
+ * heartbeats and TCP_USER_TIMEOUT. A lane that is held up hears nothing by its own choice. */
+static bool expects_frames(const struct lane *lane)
+{
+    bool v1_client = lane->version == FRAME_V1 && lane->worker->role->opens_streams;
+
+    return lane->paused == 0 && (!v1_client || lane->peer_beats);
+}
+
+/* A client watches the path of a lane that has streams: it is the one who can dial again. */
+static bool is_watched(const struct lane *lane)
+{
+    return lane->logs && lane->stream_count > 0 && lane->state == LANE_OPEN &&
+           lane->fsm == SESSION_FORWARDING && !lane->worker->role->opens_streams;
+}
+
+void lane_watch(struct lane *lane)
+{
+    struct worker *w = lane->worker;
+
+    if (is_watched(lane) && lane->timer.due > w->now + LANE_WATCH_NS)
+        timer_set(&w->timers, &lane->timer, w->now + LANE_WATCH_NS);
+}
+
+/* A quiet lane is asked; a path from which TCP hears nothing is suspect. What our own queue holds up, or a peer that is stopped, is not the path's fault: its
+ * TCP answers. */
+static void look(struct lane *lane)
+{
+    struct worker *w = lane->worker;
+
+    if (w->now - lane->heard < LANE_SILENCE_NS)
+        return;
+    if (lane->ping_time == 0)
+        send_ping(lane);
+    if (sock_is_stuck(lane->fd, max_u64(LANE_SILENCE_NS, 4 * lane->rtt)))
+        w->role->lane_suspect(lane);
+}
+
+/* Before the handshake is over the timer is its time-out; afterwards it beats and looks whether the peer was heard. */
+static void lane_timer_fire(struct timer *timer)
+{
+    struct lane *lane = container_of(timer, struct lane, timer);
+    struct worker *w = lane->worker;
+    const struct config *config = w->config;
+
+    if (lane->state == LANE_FROZEN) {
+        lane_close(lane, (enum reason)lane->reason, "it did not come back within the grace time");
+        return;
+    }
+    if (lane->state == LANE_CONNECTING || lane->state == LANE_LINGER) {
+        lane_close(lane, REASON_CONNECT_FAILED, "time-out");
+        return;
+    }
+    if (lane->fsm != SESSION_FORWARDING && lane->fsm != SESSION_CLOSING) {
+        lane_close(lane, REASON_HANDSHAKE_TIMEOUT, NULL);
+        return;
+    }
+    if (expects_frames(lane) && w->now - lane->heard >= config->expiry) {
+        lane_lost(lane, REASON_HEARTBEAT_MISSED, NULL);
+        return;
+    }
+    if (w->now >= lane->beat) {
+        send_ping(lane);
+        lane->beat = w->now + config->heartbeat;
+    }
+    uint64_t next = lane->beat;
+    if (expects_frames(lane))
+        next = min_u64(next, lane->heard + config->expiry);
+    timer_set(&w->timers, timer, next);
+    if (is_watched(lane))
+        look(lane);
+    lane_watch(lane);
+}
+
+/* Streams of the lane */
+
+bool lane_map_open(struct lane *lane, uint32_t size)
+{
+    CHECK((size & (size - 1)) == 0 && lane->map == NULL);
+    lane->map = mem_map(sizeof(lane->map[0]) * size);
+    lane->map_mask = size - 1;
+    return lane->map != NULL;
+}
+
+struct stream *lane_find(struct lane *lane, uint32_t wire_id)
+{
+    struct slab *streams = &lane->worker->streams;
+    uint32_t slot = wire_id & STREAM_SLOT_MASK;
+
+    if (lane->map != NULL) {
+        slot = lane->map[wire_id & lane->map_mask];
+        if (slot-- == 0)
+            return NULL;
+    }
+    if (slot >= streams->fresh)
+        return NULL;
+    struct stream *s = slab_at(streams, slot);
+    bool live = s->state == STREAM_CONNECTING || s->state == STREAM_OPEN;
+    live = live && (s->ends & STREAM_DOWN_RST) == 0; /* the peer has forgotten it */
+    return live && s->lane == lane && s->wire_id == wire_id ? s : NULL;
+}
+
+void lane_hold(struct lane *lane)
+{
+    lane->paused++;
+}
+
+void lane_unhold(struct lane *lane)
+{
+    CHECK(lane->paused > 0);
+    if (--lane->paused == 0 && lane->state == LANE_OPEN) {
+        lane->heard = lane->worker->now; /* what the peer said meanwhile is unread */
+        lane_read(lane);
+    }
+}

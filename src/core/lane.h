@@ -1,0 +1,317 @@
+/*
+ * lane: one TCP connection that carries frames of a session.
+ *
+ * Receiving. A lane is always reading (except a v1 lane held up by a slow stream: v1 has no windows), into a small buffer that the kernel picks or, when it is
+ * busy, into a big one: parsed <= filled <= size. Headers and control frames are parsed where they lie; DATA payload is handed to its stream as a
+ * reference, in pieces as it arrives, so that a frame of 16 MiB needs no buffer of that size. What is left unparsed is moved to the next buffer (less than one
+ * control frame); a lane with nothing unparsed holds no buffer.
+ *
+ * Sending. Three queues, one sendmsg in flight, in this order:
+ *   control  PING, WINDOW, RESET, handshake frames: a pack (contiguous bytes), its space is theirs alone. Packs hold a buffer only while they hold
+ *            bytes, or while the log keeps some of it; a control pack begins small
+ *   data     OPEN, and DATA frames of small payload, copied: a pack; 64 small frames leave as one piece of memory
+ *   bulk     DATA frames framed in place in big buffers: references, up to LANE_BULK_BYTES, sparse streams never wait behind them
+ * Order that matters is kept: within a stream, small data follows its bulk only when the bulk is out (bulk_pending == 0, otherwise it goes into
+ * the bulk queue as well); OPEN is in the data pack so that it cannot overtake the last data of the stream whose slot it reuses. RESET may
+ * overtake data of its own stream: the receiver ignores data of streams that are gone. A frame once begun is finished before another is put on the wire.
+ *
+ * TLS. A lane with a crypt begins in the state TLS; lane_crypt.c has the handshake and the user-space records, which lie between the socket and the
+ * buffers above.
+ *
+ * Life. CONNECTING -> (TLS ->) OPEN (<-> FROZEN) -> (LINGER ->) CLOSING -> freed. lane_close is the exit that tells nobody; lane_finish first gets the last words (AUTH_ERR,
+ * GOAWAY) to the peer: it ends the session's business at once, then sends what is queued, FIN, and reads and drops until the peer closes too or
+ * LANE_LINGER_NS is over. A plain close with unread input would be an RST, which can destroy those words on their way (RFC 1122, 4.2.2.13).
+ */
+#ifndef CULVERT_CORE_LANE_H
+#define CULVERT_CORE_LANE_H
+
+#include "core/buf.h"
+#include "core/frame.h"
+#include "core/limits.h"
+#include "core/list.h"
+#include "core/reason.h"
+#include "core/ring.h"
+#include "core/session_fsm.h"
+#include "core/sock.h"
+#include "core/timer.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/socket.h>
+#include <sys/uio.h>
+
+struct session;
+struct stream;
+struct worker;
+
+enum lane_state {
+    LANE_FREE,
+    LANE_CONNECTING,
+    LANE_TLS,
+    LANE_OPEN,
+    LANE_FROZEN, /* its connection is lost, it waits for another one: see lane_resume.c */
+    LANE_LINGER,
+    LANE_CLOSING
+};
+
+struct lane_pack { /* [sent, filled) waits or is in flight */
+    uint32_t buf;  /* BUF_NONE when empty */
+    uint32_t sent, filled;
+};
+
+struct lane_rx {  /* [parsed, filled) of buf is not handled yet */
+    uint32_t buf; /* BUF_NONE: empty */
+    uint32_t parsed, filled;
+};
+
+struct lane_segment {
+    uint32_t buf;
+    uint32_t offset, size;
+    uint32_t stream; /* slot */
+    uint32_t wire_id;
+};
+
+struct lane {
+    struct worker *worker;
+    struct session *session; /* NULL before HELLO */
+    struct list node;        /* in worker->all_lanes; closing: worker->closing_lanes */
+    struct list session_node;
+    struct list dirty_node;
+    struct list starved_node;
+    struct list frozen_node; /* in worker->frozen_lanes */
+    struct list settle_node; /* in worker->settling_lanes */
+    struct list streams;
+    struct list wait_small, wait_bulk; /* streams waiting for room, in turn */
+    struct timer timer;                /* connect and handshake time-out, then heartbeat */
+
+    uint32_t slot;
+    uint32_t generation;
+    int fd;
+    uint8_t state;   /* enum lane_state */
+    uint8_t version; /* 0: not known yet (server before the first byte) */
+    uint8_t fsm;     /* enum session_state */
+    uint8_t kind;    /* enum session_lane */
+    uint8_t reason;
+    bool recv_flight, send_flight, connect_flight;
+    bool dry;
+    bool unauthenticated; /* counted in the server's limit */
+    bool shut;            /* LINGER: our FIN is out */
+    bool goaway_sent, goaway_heard;
+    bool peer_beats; /* it has sent a PING or Heartbeat */
+    uint16_t index;  /* of the session's lanes */
+    uint16_t paused; /* v1: streams that hold up reading */
+    uint8_t zc;      /* 0 undecided, 1 on, 2 off */
+    uint16_t zc_pending;
+    union sock_addr peer;
+
+    /* receive */
+    struct lane_rx rx;
+    struct lane_rx *recv_rx; /* where the read in flight goes: rx, or raw */
+    struct frame rx_frame;   /* DATA in progress if rx_left > 0 */
+    uint32_t rx_left;
+    bool rx_busy;           /* reads go into big buffers */
+    uint64_t recv_since;    /* ns: start of the read in flight, in worker->busy_lanes */
+    struct list sweep_node; /* in worker->busy_lanes */
+    uint64_t rx_bytes;
+    uint64_t heard; /* ns */
+
+    /* send */
+    struct lane_pack control, data;
+    struct lane_segment segments[LANE_SEGMENTS]; /* ring */
+    uint32_t seg_head, seg_count;
+    uint32_t seg_sent;                    /* bytes of the head segment already sent */
+    uint32_t bulk_bytes;                  /* unsent bytes in segments */
+    uint32_t flight_control, flight_data; /* bytes of the packs in the send in flight */
+    bool
+        data_cut; /* sealed up to the middle of the data pack: what is left of it goes before control */
+    uint64_t send_since;  /* ns: start of the send in flight */
+    uint64_t unblocked;   /* ns: when a send that the peer had held up was over; 0: never */
+    uint32_t flight_size; /* bytes of the send in flight */
+    bool flight_zc;       /* the send in flight is one segment, zero-copy */
+    bool flight_begun;    /* it starts with the rest of the head segment */
+    bool data_busy;       /* the last send had more data than a small buffer holds well */
+    uint64_t rtt;         /* ns, smoothed; 0: not measured */
+    uint64_t ping_time;   /* of the PING without answer; 0: none */
+    uint16_t offered;     /* lanes of the session */
+    uint64_t session_id;  /* server: promised in HELLO_OK, opened by AUTH */
+    uint8_t client[FRAME_CLIENT_MAX]; /* server: who it says it is, between HELLO and AUTH */
+    uint8_t client_size;
+    uint64_t said; /* ns: when HELLO or JOIN went out, for the first round trip */
+    uint32_t peer_max_data;
+    uint32_t peer_window; /* initial credit of a new stream */
+
+    /* resume */
+    bool logs;                   /* what is sent is kept until the peer has counted it */
+    bool will_log;               /* server: agreed in HELLO, begins with AUTH_OK */
+    uint32_t log_head, log_tail; /* slices; SLAB_NONE when empty */
+    uint32_t log_big;            /* big buffers that the log keeps, or more */
+    uint64_t tx_bytes;           /* given to the wire: the log ends here */
+    uint64_t acked;              /* the log begins here */
+    uint64_t peer_rx;     /* the peer's count; may be ahead of tx_bytes by what is in flight */
+    uint64_t rx_acked;    /* our count as the peer was told */
+    uint64_t replay_left; /* the last so many bytes of the log go out before anything new */
+    uint32_t flight_replay, flight_preface; /* bytes of these in the send in flight */
+    uint8_t preface[LANE_PREFACE];          /* JOIN or JOIN_OK, which are not counted */
+    uint32_t preface_sent, preface_size;
+    uint64_t frozen_since; /* ns */
+    uint64_t beat;         /* ns: when the next PING is due */
+    int next_fd; /* server: the connection that takes over when the old one is still; -1: none */
+    struct crypt *next_crypt;
+    uint64_t next_rx; /* the count that came with it */
+
+    uint32_t *map; /* client, and v1: wire id -> slot + 1 (mem_map) */
+    uint32_t map_mask;
+    uint32_t next_id; /* v1 server: next stream id */
+    uint32_t stream_count;
+
+    struct crypt *crypt;    /* NULL: plain */
+    struct list crypt_node; /* in worker->crypt_lanes: a handshake step is due */
+    struct lane_rx raw;     /* records as received */
+    uint32_t sealed_buf, sealed_sent, sealed_filled; /* records and handshake bytes to send */
+    bool crypt_ready;   /* handshake over; its last bytes may still have to leave */
+    bool crypt_asking;  /* a human is asked */
+    bool crypt_closed;  /* close_notify came */
+    bool crypt_ended;   /* close_notify or an alert went out */
+    bool flight_sealed; /* the send in flight is of sealed_buf */
+
+    struct msghdr msg;
+    struct iovec iov[LANE_IOV];
+    struct msghdr rx_msg; /* kernel record engine: reads come with the type of the record */
+    struct iovec rx_iov;
+    uint8_t rx_control[64] __attribute__((aligned(8)));
+    uint8_t tx_control[64] __attribute__((aligned(8)));
+    union sock_addr dial_addr;
+};
+
+/* A lane around a connected socket, reading. crypt: NULL for a plain lane, otherwise taken over, and the lane shakes hands first. NULL when the
+ * table is full; the caller still owns fd and crypt. */
+struct lane *lane_open(struct worker *worker, int fd, struct crypt *crypt);
+
+/* A lane that dials; the role's lane_connected is called when the connection, TLS included, is up or has failed. NULL when the table is full or no
+ * socket is to be had (*error = errno); the caller still owns crypt. */
+struct lane *lane_dial(struct worker *worker, const union sock_addr *addr, struct crypt *crypt,
+                       int *error);
+
+/* A human's answer to crypt_question. */
+void lane_answer(struct lane *lane, bool accept);
+
+/* Goes on with a handshake; the worker calls it for one lane per turn, so that a storm of handshakes does not starve the streams. */
+void lane_crypt_step(struct lane *lane);
+
+/* Ends the lane: tells the role, closes its streams, cancels what is in flight. text: detail for the log, may be NULL. */
+void lane_close(struct lane *lane, enum reason reason, const char *text);
+void lane_finish(struct lane *lane, enum reason reason, const char *text);
+bool lane_join(struct lane *lane);
+
+/* The connection ended without a word: freezes the lane if it can be resumed, otherwise closes it. */
+void lane_lost(struct lane *lane, enum reason reason, const char *text);
+
+/* Keeps what is sent from here on, so that the lane can be resumed; and stops doing so. */
+void lane_log_open(struct lane *lane);
+void lane_log_close(struct lane *lane);
+
+/* A frozen lane with nothing in flight and no socket: its count of received bytes is final. */
+bool lane_is_still(const struct lane *lane);
+
+/* Client: `from`, a connection that has just been told JOIN_OK, carries the still lane from here on; `from` is left without a socket, and the caller closes it. False:
+ * the server's count cannot be, the lane stays frozen. */
+bool lane_resume(struct lane *lane, struct lane *from, uint64_t peer_rx);
+
+/* Server: the same with a connection whose JOIN has been read; as soon as the lane is still. JOIN_OK is its first frame. A lane that believes to be alive is
+ * frozen: the newest connection wins. False: the lane cannot be resumed, or the count is an old one; the caller keeps fd and crypt. */
+bool lane_resume_later(struct lane *lane, int fd, struct crypt *crypt, uint64_t peer_rx);
+
+/* The two frames that begin a joining lane, and a resume; they are not counted. Client: JOIN, and the arrival of JOIN_OK (not for a resume); server: JOIN_OK. */
+void lane_say_join(struct lane *lane, const struct frame_join *join);
+void lane_joined(struct lane *lane);
+void lane_join_ok(struct lane *lane);
+
+/* Takes the end of connections in: once per turn. */
+void lane_settle(struct worker *worker);
+
+/* True if frames may be queued: they leave at once, or when the lane is back. */
+static inline bool lane_takes(const struct lane *lane)
+{
+    return lane->state == LANE_OPEN || lane->state == LANE_FROZEN;
+}
+
+/* Takes the socket out of the lane (for a hand-over to another worker): the lane is closed without touching it. Only with no operation in flight. */
+int lane_detach_fd(struct lane *lane, struct crypt **crypt);
+
+/* The other end of the hand-over: a lane that is connected, and past its TLS handshake if crypt is not NULL. */
+struct lane *lane_adopt(struct worker *worker, int fd, struct crypt *crypt);
+
+/* True if nothing that was received waits to be handled. */
+static inline bool lane_rx_done(const struct lane *lane)
+{
+    return lane->rx.parsed == lane->rx.filled && lane->raw.parsed == lane->raw.filled;
+}
+
+/* True if nothing is on its way through the socket, nor waits as a record of TLS (an answer to a key update, for example): a hand-over would lose it. */
+static inline bool lane_tx_done(const struct lane *lane)
+{
+    return !lane->send_flight && lane->sealed_buf == BUF_NONE;
+}
+
+/* Sets the protocol state, asserting the transition. */
+void lane_set_fsm(struct lane *lane, enum session_state state);
+
+/* The map from wire ids to slots, for the side that does not make the ids, and for v1. `size`: power of two. False: out of memory. */
+bool lane_map_open(struct lane *lane, uint32_t size);
+
+/* The stream of a wire id, NULL if it is gone. */
+struct stream *lane_find(struct lane *lane, uint32_t wire_id);
+
+/* An OPEN frame, and what small data leaves free in the data pack, so that visitors are not refused behind it. */
+#define LANE_OPEN_ROOM    64u
+#define LANE_OPEN_RESERVE (32u * LANE_OPEN_ROOM)
+
+/* Room for and submission of frames. lane_control_begin gives FRAME_CONTROL_MAX bytes of room in the control pack, or NULL; lane_control_end(end)
+ * queues what was written. The same for the data pack. */
+uint8_t *lane_control_begin(struct lane *lane);
+void lane_control_end(struct lane *lane, const uint8_t *end);
+uint8_t *lane_data_begin(struct lane *lane, uint32_t room);
+void lane_data_end(struct lane *lane, const uint8_t *end);
+
+/* So much is kept for a resume that DATA has to wait for the peer's count: for streams, like a pack without room (they are woken). OPEN, FIN and control go on. */
+bool lane_log_full(const struct lane *lane);
+
+/* True if the bulk queue takes another segment. */
+bool lane_bulk_room(const struct lane *lane);
+
+/* Queues [offset, offset + size) of `buf`, a whole frame; takes over the caller's reference. */
+void lane_bulk_push(struct lane *lane, struct stream *stream, uint32_t buf, uint32_t offset,
+                    uint32_t size);
+
+/* GOAWAY with a reason; once per lane. */
+void lane_goaway(struct lane *lane, enum reason reason);
+
+/* Submits a read unless one is in flight or the lane is held up. */
+void lane_read(struct lane *lane);
+void lane_mark(struct lane *lane);
+void lane_flush(struct lane *lane);
+
+void lane_recv_done(struct worker *worker, const struct ring_cqe *cqe);
+void lane_send_done(struct worker *worker, const struct ring_cqe *cqe);
+void lane_connect_done(struct worker *worker, const struct ring_cqe *cqe);
+
+/* Buffers were freed: lanes that wait for one go on. */
+void lane_unstarve(struct worker *worker);
+
+/* Cancels big reads that have waited too long; returns when to look again (ns), UINT64_MAX if there are none. */
+uint64_t lane_sweep(struct worker *worker);
+
+/* v1: a stream has too much waiting (or no longer). */
+void lane_hold(struct lane *lane);
+void lane_unhold(struct lane *lane);
+
+/* A stream was opened: a client looks after the path more often. */
+void lane_watch(struct lane *lane);
+
+/* Starts heartbeats and expiry; call when the handshake is over. */
+void lane_start_heartbeat(struct lane *lane);
+
+/* "session 3 lane 0 (192.0.2.1:5000)" */
+const char *lane_subject(const struct lane *lane);
+
+#endif

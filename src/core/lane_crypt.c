@@ -1,0 +1,643 @@
+/*
+ * lane_crypt: TLS under a lane's frames.
+ *
+ * Handshake. Received bytes gather in the raw buffer; the worker makes one step of one lane per turn (worker->crypt_lanes), because a step may be a few
+ * hundred microseconds of public-key arithmetic and the streams of other lanes must not wait for a storm of them. Nothing is read while a step is
+ * due or while the last handshake bytes are on their way, so that no record is taken from the socket before the kernel may want to (kTLS).
+ *
+ * User engine, receiving: records gather in the raw buffer, each is opened (in one pass over its bytes) to the end of the lane's read buffer, where frames are
+ * parsed as on a plain lane. Frames and records need not begin together. Sending: what waits is sealed, in the order of the wire, from where it lies into
+ * the sealed buffer, records of 16 KiB. Sealing is the only pass over the payload; the packs and big buffers are free at once, before the send
+ * is over. Rejected: sealing in place, which needs a gap between every 16 KiB of a read (scattered reads into record-shaped slots: 64 iovec entries per
+ * MiB) and pins the buffers until the send completes.
+ *
+ * Buffers. What is little is opened into and sealed into small buffers. When the big ones are gone a lane must still get on, or the lanes that hold them
+ * would wait for each other for ever: sealing goes on in small buffers, opening in the worker's spare, of which nothing stays when the frames in it are handled
+ * (streams copy while big buffers are low).
+ *
+ * Kernel engine: sends and reads are plain ones, but that reads ask for the type of the record, and what is not data passes through crypt_control.
+ */
+#include "core/crypt.h"
+#include "core/lane.h"
+#include "core/lane_impl.h"
+#include "core/log.h"
+#include "core/op.h"
+#include "core/worker.h"
+
+#include <netinet/tcp.h>
+#include <string.h>
+
+#ifndef SOL_TLS
+#define SOL_TLS 282 /* linux/tls.h */
+#endif
+#define TLS_SET_RECORD_TYPE_CMSG 1
+#define TLS_GET_RECORD_TYPE_CMSG 2
+#define RECORD_TYPE_DATA         23 /* RFC 8446, 5.1 */
+
+/* Bytes of records in one send: stays in the core's cache between sealing and sending. */
+#define SEALED_MAX (256u * 1024u)
+/* Slices that one record is made of. */
+#define RECORD_SLICES 32u
+
+/* Records that are not worth while: the rest of a buffer stays empty instead. */
+#define RECORD_LEAST 1024u
+CHECK_STATIC(BUF_SMALL_SIZE >= RECORD_LEAST + CRYPT_OVERHEAD + CRYPT_CONTROL,
+             "a record fits into a small buffer");
+
+/* A buffer to send from, for about `size` bytes. */
+static bool sealed_take(struct lane *lane, size_t size)
+{
+    struct buf_pool *bufs = &lane->worker->bufs;
+
+    if (lane->sealed_buf == BUF_NONE && size > BUF_SMALL_SIZE)
+        lane->sealed_buf = buf_take_big(bufs);
+    if (lane->sealed_buf == BUF_NONE)
+        lane->sealed_buf = buf_take_small(bufs);
+    return lane->sealed_buf != BUF_NONE;
+}
+
+static uint32_t sealed_room(const struct lane *lane)
+{
+    uint32_t size = min_u32(buf_size(lane->sealed_buf), SEALED_MAX);
+
+    return size > lane->sealed_filled ? size - lane->sealed_filled : 0;
+}
+
+static uint8_t *sealed_end(struct lane *lane)
+{
+    return buf_data(&lane->worker->bufs, lane->sealed_buf) + lane->sealed_filled;
+}
+
+static bool sealed_waits(const struct lane *lane)
+{
+    return lane->sealed_sent < lane->sealed_filled;
+}
+
+static void sealed_release(struct lane *lane)
+{
+    if (lane->sealed_buf != BUF_NONE)
+        buf_put(&lane->worker->bufs, lane->sealed_buf);
+    lane->sealed_buf = BUF_NONE;
+    lane->sealed_sent = lane->sealed_filled = 0;
+}
+
+static void fail(struct lane *lane, enum reason reason)
+{
+    char why[512];
+
+    strncpy(why, crypt_why(lane->crypt), sizeof(why) - 1);
+    why[sizeof(why) - 1] = '\0';
+    if (!lane_freeze(lane, reason, why)) /* another connection has other keys */
+        lane_finish(lane, reason, why);
+}
+
+/* Handshake */
+
+static void queue_step(struct lane *lane)
+{
+    if (!list_linked(&lane->crypt_node))
+        list_append(&lane->worker->crypt_lanes, &lane->crypt_node);
+}
+
+void lane_crypt_begin(struct lane *lane)
+{
+    lane->state = LANE_TLS;
+    queue_step(lane);
+}
+
+/* Chooses the engines. Records that were read behind the handshake are opened here, and the kernel receives when none is left. False: the lane ends. */
+static bool offload(struct lane *lane)
+{
+    enum config_engine engine = lane->worker->config->record_engine;
+    bool rx = lane->raw.parsed == lane->raw.filled;
+
+    if (engine != CONFIG_ENGINE_USER &&
+        !crypt_offload(lane->crypt, lane->fd, rx, engine == CONFIG_ENGINE_KTLS)) {
+        fail(lane, REASON_TLS_FAILED);
+        return false;
+    }
+    if (!crypt_offload_due(lane->crypt))
+        log_at(LOG_INFO, lane_subject(lane), "%s", crypt_summary(lane->crypt));
+    return true;
+}
+
+/* The handshake is over and its bytes have left: let frames flow. */
+static void finish_handshake(struct lane *lane)
+{
+    struct worker *w = lane->worker;
+
+    if (!offload(lane))
+        return;
+    lane->state = LANE_OPEN;
+    timer_set(&w->timers, &lane->timer, w->now + w->config->handshake_timeout);
+    if (w->role->lane_connected != NULL)
+        w->role->lane_connected(lane, 0);
+    lane_mark(lane);
+}
+
+/* False: no buffer for it. */
+static bool take_output(struct lane *lane)
+{
+    size_t size = crypt_output_size(lane->crypt);
+
+    lane_mark(lane);
+    if (size == 0)
+        return true;
+    if (!sealed_take(lane, size) || sealed_room(lane) < size)
+        return false;
+    lane->sealed_filled += (uint32_t)crypt_output(lane->crypt, sealed_end(lane), size);
+    return true;
+}
+
+/* Bytes behind the handshake are records: JOIN as a rule, for which there must be room when the big buffers are gone. False: no buffer for them. */
+static bool take_leftover(struct lane *lane)
+{
+    size_t size = crypt_leftover_size(lane->crypt);
+
+    if (size > 0 && size <= BUF_SMALL_SIZE)
+        lane->raw.buf = buf_take_small(&lane->worker->bufs);
+    if (size > 0 && lane->raw.buf == BUF_NONE && !lane_rx_room(lane, &lane->raw, BUF_BIG_SIZE))
+        return false;
+    if (size > 0)
+        lane->raw.filled += (uint32_t)size;
+    crypt_leftover(lane->crypt, size > 0 ? buf_data(&lane->worker->bufs, lane->raw.buf) : NULL,
+                   size);
+    return true;
+}
+
+static void stepped(struct lane *lane, enum crypt_step step)
+{
+    if (!take_output(lane)) {
+        lane_finish(lane, REASON_LIMIT_BUFFERS, NULL);
+        return;
+    }
+    switch (step) {
+    case CRYPT_WANT:
+        break;
+    case CRYPT_ASK:
+        lane->crypt_asking = true;
+        timer_stop(&lane->timer); /* a human may take longer */
+        lane->worker->role->lane_asks(lane, crypt_question(lane->crypt));
+        break;
+    case CRYPT_READY:
+        if (!take_leftover(lane)) {
+            lane_finish(lane, REASON_LIMIT_BUFFERS, NULL);
+            break;
+        }
+        lane->crypt_ready = true;
+        if (!sealed_waits(lane) && !lane->send_flight)
+            finish_handshake(lane);
+        break;
+    case CRYPT_FAILED:
+        fail(lane, REASON_TLS_FAILED);
+        break;
+    }
+}
+
+void lane_crypt_step(struct lane *lane)
+{
+    const uint8_t *raw = NULL;
+    uint32_t size = lane->raw.filled - lane->raw.parsed;
+
+    CHECK(lane->state == LANE_TLS);
+    if (lane->raw.buf != BUF_NONE)
+        raw = buf_data(&lane->worker->bufs, lane->raw.buf) + lane->raw.parsed;
+    enum crypt_step step = crypt_handshake(lane->crypt, raw, size);
+    lane_rx_release(lane, &lane->raw);
+    stepped(lane, step);
+}
+
+void lane_answer(struct lane *lane, bool accept)
+{
+    struct worker *w = lane->worker;
+
+    if (lane->state != LANE_TLS || !lane->crypt_asking)
+        return;
+    lane->crypt_asking = false;
+    timer_set(&w->timers, &lane->timer, w->now + w->config->handshake_timeout);
+    stepped(lane, crypt_answer(lane->crypt, accept));
+}
+
+/* Receiving */
+
+static void read_kernel(struct lane *lane)
+{
+    struct worker *w = lane->worker;
+
+    if (lane->rx.parsed == lane->rx.filled)
+        lane_rx_release(lane, &lane->rx);
+    if (lane->rx.buf == BUF_NONE && !lane->rx_busy) {
+        uint32_t buf = buf_take_small(&w->bufs);
+        lane->rx = (struct lane_rx){ .buf = buf, .parsed = BUF_HEADROOM, .filled = BUF_HEADROOM };
+    } else if (!lane_rx_room(lane, &lane->rx, LANE_RX_ROOM)) {
+        return;
+    }
+    if (lane->rx.buf == BUF_NONE) {
+        lane_starve(lane);
+        return;
+    }
+    lane->rx_iov.iov_base = buf_data(&w->bufs, lane->rx.buf) + lane->rx.filled;
+    lane->rx_iov.iov_len = buf_size(lane->rx.buf) - lane->rx.filled;
+    lane->rx_msg = (struct msghdr){ .msg_iov = &lane->rx_iov,
+                                    .msg_iovlen = 1,
+                                    .msg_control = lane->rx_control,
+                                    .msg_controllen = sizeof(lane->rx_control) };
+    lane->recv_flight = true;
+    lane->recv_rx = &lane->rx;
+    if (buf_is_big(lane->rx.buf) && lane->rx.parsed == lane->rx.filled)
+        lane_watch_read(lane);
+    ring_recvmsg(w->ring, op_pack(OP_LANE_RECV, lane->slot, lane->generation, 0), lane->fd,
+                 &lane->rx_msg, lane->dry ? RING_POLL_FIRST : 0);
+}
+
+static enum reason broken(struct lane *lane)
+{
+    uint8_t type;
+
+    log_at(LOG_WARN, lane_subject(lane), "%s", crypt_why(lane->crypt));
+    if (!crypt_tx_kernel(lane->crypt) && sealed_take(lane, CRYPT_CONTROL) &&
+        lane->sealed_filled + CRYPT_CONTROL <= buf_size(lane->sealed_buf)) {
+        lane->sealed_filled +=
+            (uint32_t)crypt_put(lane->crypt, CRYPT_PUT_ALERT, sealed_end(lane), &type);
+        lane->crypt_ended = true;
+    }
+    return REASON_TLS_FAILED;
+}
+
+/* The worker's spare takes what waits in rx. False: it has become another buffer's reference, and there is no big one in its place. */
+static bool use_spare(struct lane *lane)
+{
+    struct worker *w = lane->worker;
+    struct lane_rx *rx = &lane->rx;
+    uint32_t left = rx->filled - rx->parsed;
+
+    if (w->crypt_spare == BUF_NONE)
+        return false;
+    if (left > 0)
+        memcpy(buf_data(&w->bufs, w->crypt_spare), buf_data(&w->bufs, rx->buf) + rx->parsed, left);
+    lane_rx_release(lane, rx);
+    *rx = (struct lane_rx){ .buf = w->crypt_spare, .parsed = 0, .filled = left };
+    list_remove(&lane->starved_node);
+    return true;
+}
+
+/* What is unparsed in the spare, less than a control frame, moves to a small buffer; while big buffers are low also from one of the lane's own. */
+static enum reason leave_big(struct lane *lane, enum reason reason)
+{
+    struct worker *w = lane->worker;
+    struct lane_rx *rx = &lane->rx;
+    uint32_t left = rx->filled - rx->parsed, big = rx->buf;
+
+    if (big == BUF_NONE || !buf_is_big(big) || (big != w->crypt_spare && !buf_big_low(&w->bufs)))
+        return reason;
+    /* A lane that freezes goes on from here. */
+    bool keep =
+        left > 0 && (reason == REASON_DONE || reason == REASON_TLS_FAILED) && lane_takes(lane);
+    if (keep && !lane_rx_move_small(lane, rx))
+        reason = REASON_LIMIT_BUFFERS;
+    if (rx->buf == big)
+        *rx = (struct lane_rx){ .buf = BUF_NONE };
+    if (big != w->crypt_spare) {
+        buf_put(&w->bufs, big);
+    } else if (buf_refs(&w->bufs, big) > 1) {
+        /* Big buffers came back while frames were handled, and a stream referred to this one. */
+        buf_put(&w->bufs, big);
+        w->crypt_spare = BUF_NONE;
+    }
+    return reason;
+}
+
+/* Room in rx for a record of `want` bytes; frames are handled as room runs out. False with REASON_DONE: the lane is starved, or ends. */
+static bool rx_room(struct lane *lane, uint32_t want, enum reason *reason)
+{
+    struct lane_rx *rx = &lane->rx;
+
+    if (rx->buf != BUF_NONE && buf_size(rx->buf) - rx->filled >= want)
+        return true;
+    *reason = lane_rx_parse(lane);
+    if (*reason != REASON_DONE || lane->state != LANE_OPEN)
+        return false;
+    if (rx->parsed == rx->filled)
+        lane_rx_release(lane, rx);
+    if (rx->buf == BUF_NONE && !buf_is_big(lane->raw.buf)) /* what fits there fits here, too */
+        rx->buf = buf_take_small(&lane->worker->bufs);
+    return lane_rx_room(lane, rx, want) || use_spare(lane);
+}
+
+/* Opens what is whole in the raw buffer. */
+static enum reason open_whole(struct lane *lane)
+{
+    struct buf_pool *bufs = &lane->worker->bufs;
+    struct lane_rx *raw = &lane->raw, *rx = &lane->rx;
+    enum reason reason = REASON_DONE;
+
+    while (raw->parsed < raw->filled) {
+        size_t used = 0, size = 0;
+        uint8_t *src = buf_data(bufs, raw->buf) + raw->parsed;
+        uint8_t *end = buf_data(bufs, raw->buf) + raw->filled, *dst = NULL;
+        uint32_t want = (uint32_t)crypt_record_room(src, end);
+
+        if (want > 0 && !rx_room(lane, want, &reason))
+            return reason;
+        if (want > 0)
+            dst = buf_data(bufs, rx->buf) + rx->filled;
+        enum crypt_opened opened = crypt_open_record(lane->crypt, src, end, dst, &used, &size);
+        if (opened == CRYPT_BROKEN) { /* what came before it is good, and counted */
+            reason = lane_rx_parse(lane);
+            return reason == REASON_DONE && lane->state == LANE_OPEN ? broken(lane) : reason;
+        }
+        if (opened == CRYPT_MORE)
+            break;
+        CHECK(size <= want);
+        raw->parsed += (uint32_t)used;
+        rx->filled += (uint32_t)size;
+        lane->rx_bytes += size;
+        if (opened == CRYPT_CLOSED)
+            lane->crypt_closed = true;
+    }
+    return lane_rx_parse(lane);
+}
+
+static enum reason open_records(struct lane *lane)
+{
+    struct worker *w = lane->worker;
+
+    if (w->crypt_spare == BUF_NONE)
+        w->crypt_spare = buf_take_big(&w->bufs);
+    enum reason reason = leave_big(lane, open_whole(lane));
+    if (lane->state == LANE_OPEN &&
+        crypt_update_due(lane->crypt)) /* a JOIN may have handed the lane over, crypt and all */
+        lane_mark(lane);
+    return reason;
+}
+
+void lane_crypt_read(struct lane *lane)
+{
+    enum reason reason = REASON_DONE;
+
+    if (lane->state == LANE_TLS &&
+        (lane->crypt_ready || lane->crypt_asking || list_linked(&lane->crypt_node)))
+        return;
+    /* Records may lie here that found no room (a lane that was starved), or that came right behind the handshake. */
+    if (lane->state == LANE_OPEN && lane->raw.parsed < lane->raw.filled)
+        reason = open_records(lane);
+    if (reason == REASON_DONE && lane->state == LANE_OPEN && crypt_offload_due(lane->crypt) &&
+        lane->raw.parsed == lane->raw.filled && !lane->crypt_closed) {
+        lane_rx_release(lane, &lane->raw);
+        if (!offload(lane))
+            return;
+    }
+    if (reason != REASON_DONE)
+        lane_violation(lane, reason);
+    else if (list_linked(&lane->starved_node) || lane->state == LANE_CLOSING)
+        return;
+    else if (lane->state != LANE_TLS && crypt_rx_kernel(lane->crypt))
+        read_kernel(lane);
+    else
+        lane_rx_read(lane, &lane->raw);
+}
+
+static uint8_t received_type(struct lane *lane)
+{
+    struct cmsghdr *cmsg = CMSG_FIRSTHDR(&lane->rx_msg);
+
+    if (cmsg == NULL || cmsg->cmsg_level != SOL_TLS || cmsg->cmsg_type != TLS_GET_RECORD_TYPE_CMSG)
+        return RECORD_TYPE_DATA;
+    return *(const uint8_t *)CMSG_DATA(cmsg);
+}
+
+bool lane_crypt_is_data(struct lane *lane)
+{
+    return !crypt_rx_kernel(lane->crypt) || received_type(lane) == RECORD_TYPE_DATA;
+}
+
+static enum reason received_kernel(struct lane *lane, uint32_t size)
+{
+    uint8_t type = received_type(lane);
+
+    if (type == RECORD_TYPE_DATA) {
+        lane->rx_bytes += size;
+        return lane_rx_parse(lane);
+    }
+    lane->rx.filled -= size; /* not for the frames */
+    uint8_t *payload = buf_data(&lane->worker->bufs, lane->rx.buf) + lane->rx.filled;
+    switch (crypt_control(lane->crypt, type, payload, size)) {
+    case CRYPT_BROKEN:
+        return broken(lane);
+    case CRYPT_CLOSED:
+        lane->crypt_closed = true;
+        return REASON_DONE;
+    default:
+        lane_mark(lane);
+        return REASON_DONE;
+    }
+}
+
+enum reason lane_crypt_received(struct lane *lane, uint32_t size)
+{
+    if (lane->state != LANE_TLS && crypt_rx_kernel(lane->crypt))
+        return received_kernel(lane, size);
+    if (lane->state == LANE_TLS) {
+        queue_step(lane);
+        return REASON_DONE;
+    }
+    return open_records(lane);
+}
+
+/* Sending */
+
+static void send_sealed(struct lane *lane)
+{
+    struct worker *w = lane->worker;
+
+    lane->send_flight = lane->flight_sealed = true;
+    lane->send_since = lane->worker->now;
+    lane->flight_zc = false;
+    lane->flight_size = lane->sealed_filled - lane->sealed_sent;
+    ring_send(w->ring, lane_send_op(lane), lane->fd,
+              buf_data(&w->bufs, lane->sealed_buf) + lane->sealed_sent,
+              lane->sealed_filled - lane->sealed_sent, RING_WAITALL);
+}
+
+/* Slices of one record of at most `most` bytes from lane->iov[*at], of which *skip bytes are used; returns their bytes. */
+static uint32_t cut_record(struct lane *lane, unsigned count, unsigned *at, size_t *skip,
+                           uint32_t most, struct iovec *slices, unsigned *n)
+{
+    uint32_t total = 0;
+
+    *n = 0;
+    while (*at < count && *n < RECORD_SLICES && total < most) {
+        const struct iovec *iov = &lane->iov[*at];
+        size_t size = min_size(iov->iov_len - *skip, most - total);
+
+        slices[*n].iov_base = (uint8_t *)iov->iov_base + *skip;
+        slices[(*n)++].iov_len = size;
+        total += (uint32_t)size;
+        *skip += size;
+        if (*skip == iov->iov_len) {
+            (*at)++;
+            *skip = 0;
+        }
+    }
+    return total;
+}
+
+/* Seals of the `count` slices in lane->iov what there is room for. False: refused, the lane must close. */
+static bool seal_waiting(struct lane *lane, unsigned count)
+{
+    struct iovec slices[RECORD_SLICES];
+    unsigned at = 0, n = 0;
+    size_t skip = 0;
+    uint32_t total = 0;
+    uint8_t type;
+
+    if (crypt_update_due(lane->crypt))
+        lane->sealed_filled +=
+            (uint32_t)crypt_put(lane->crypt, CRYPT_PUT_UPDATE, sealed_end(lane), &type);
+    while (at < count && sealed_room(lane) >= RECORD_LEAST + CRYPT_OVERHEAD) {
+        uint32_t most = min_u32(CRYPT_PAYLOAD, sealed_room(lane) - CRYPT_OVERHEAD);
+        uint32_t bytes = cut_record(lane, count, &at, &skip, most, slices, &n);
+        size_t sealed = crypt_seal(lane->crypt, slices, n, sealed_end(lane));
+
+        if (sealed == 0)
+            return false;
+        lane->sealed_filled += (uint32_t)sealed;
+        total += bytes;
+    }
+    if (total > 0)
+        lane_tx_left(lane, total);
+    return true;
+}
+
+/* What lies in sealed_buf, to the kernel, with its type beside it. */
+static void send_control(struct lane *lane)
+{
+    lane->iov[0].iov_base = buf_data(&lane->worker->bufs, lane->sealed_buf) + lane->sealed_sent;
+    lane->iov[0].iov_len = lane->sealed_filled - lane->sealed_sent;
+    lane->msg = (struct msghdr){ .msg_iov = lane->iov,
+                                 .msg_iovlen = 1,
+                                 .msg_control = lane->tx_control,
+                                 .msg_controllen = CMSG_SPACE(1) };
+    lane->send_flight = lane->flight_sealed = true;
+    lane->send_since = lane->worker->now;
+    lane->flight_zc = false;
+    lane->flight_size = (uint32_t)lane->iov[0].iov_len;
+    ring_sendmsg(lane->worker->ring, lane_send_op(lane), lane->fd, &lane->msg,
+                 lane_send_flags(lane));
+}
+
+/* Control records through the kernel carry their type beside them. False: there is none to send, or no buffer. */
+static bool put_kernel(struct lane *lane, enum crypt_control what)
+{
+    uint8_t type = 0;
+
+    if (!sealed_take(lane, CRYPT_CONTROL))
+        return false;
+    size_t size =
+        crypt_put(lane->crypt, what, buf_data(&lane->worker->bufs, lane->sealed_buf), &type);
+    if (size == 0) {
+        sealed_release(lane);
+        return false;
+    }
+    struct cmsghdr *cmsg = (struct cmsghdr *)lane->tx_control;
+    cmsg->cmsg_level = SOL_TLS;
+    cmsg->cmsg_type = TLS_SET_RECORD_TYPE_CMSG;
+    cmsg->cmsg_len = CMSG_LEN(1);
+    *CMSG_DATA(cmsg) = type;
+    lane->sealed_sent = 0;
+    lane->sealed_filled = (uint32_t)size;
+    send_control(lane);
+    return true;
+}
+
+/* What sealing the gathered slices takes: exact for few bytes, for many it does not matter. */
+static size_t sealed_size(const struct lane *lane, unsigned count)
+{
+    size_t size = CRYPT_CONTROL + CRYPT_OVERHEAD + RECORD_LEAST;
+
+    for (unsigned i = 0; i < count; i++)
+        size += lane->iov[i].iov_len;
+    return size;
+}
+
+bool lane_crypt_flush(struct lane *lane)
+{
+    if (sealed_waits(lane)) {
+        if (crypt_tx_kernel(lane->crypt))
+            send_control(lane);
+        else
+            send_sealed(lane);
+        return true;
+    }
+    if (lane->state == LANE_TLS)
+        return true;
+    if (lane->crypt_ended ||
+        !lane->crypt_ready) { /* nothing but our FIN may follow: what waits cannot be sealed, and must not go out plain */
+        lane_tx_release(lane);
+        return false;
+    }
+    if (crypt_tx_kernel(lane->crypt))
+        return crypt_update_due(lane->crypt) && put_kernel(lane, CRYPT_PUT_UPDATE);
+    if (lane_tx_empty(lane) && !crypt_update_due(lane->crypt))
+        return false;
+    unsigned count = lane_tx_gather(lane);
+    if (!sealed_take(lane, sealed_size(lane, count))) {
+        lane_starve(lane);
+        return true;
+    }
+    if (!seal_waiting(lane, count)) {
+        fail(lane, REASON_TLS_FAILED);
+        return true;
+    }
+    if (!sealed_waits(lane)) {
+        sealed_release(lane);
+        return false;
+    }
+    send_sealed(lane);
+    return true;
+}
+
+void lane_crypt_sent(struct lane *lane, uint32_t bytes)
+{
+    if (!lane->flight_sealed) {
+        crypt_sent(lane->crypt, bytes);
+        lane_tx_left(lane, bytes);
+        return;
+    }
+    lane->flight_sealed = false;
+    lane->sealed_sent += bytes;
+    if (lane->sealed_sent == lane->sealed_filled)
+        sealed_release(lane);
+    lane_mark(lane);
+    if (lane->state == LANE_TLS && lane->crypt_ready && !sealed_waits(lane))
+        finish_handshake(lane);
+    else if (lane->state == LANE_OPEN && !crypt_rekey(lane->crypt, lane->fd))
+        fail(lane, REASON_TLS_FAILED);
+}
+
+bool lane_crypt_end(struct lane *lane)
+{
+    uint8_t type;
+
+    if (lane->crypt_ended || !lane->crypt_ready)
+        return false;
+    lane->crypt_ended = true;
+    if (crypt_tx_kernel(lane->crypt))
+        return put_kernel(lane, CRYPT_PUT_CLOSE);
+    if (!sealed_take(lane, CRYPT_CONTROL))
+        return false;
+    lane->sealed_filled +=
+        (uint32_t)crypt_put(lane->crypt, CRYPT_PUT_CLOSE, sealed_end(lane), &type);
+    if (!sealed_waits(lane))
+        return false;
+    send_sealed(lane);
+    return true;
+}
+
+void lane_crypt_release(struct lane *lane)
+{
+    sealed_release(lane);
+    if (lane->crypt != NULL)
+        crypt_close(lane->crypt);
+    lane->crypt = NULL;
+}

@@ -1,0 +1,104 @@
+/* lane_impl: what the files of a lane (lane.c, lane_rx.c, lane_tx.c, lane_crypt.c) share besides lane.h. */
+#ifndef CULVERT_CORE_LANE_IMPL_H
+#define CULVERT_CORE_LANE_IMPL_H
+
+#include "core/reason.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+struct lane;
+struct lane_rx;
+struct ring_cqe;
+struct worker;
+
+/* lane.c: the lane of a completion. */
+struct lane *lane_from_op(struct worker *worker, const struct ring_cqe *cqe);
+
+/* lane_rx.c: makes room for at least `want` bytes behind what was filled. False: no big buffer is free; the lane stands in the worker's line and is marked
+ * when there are. */
+#define LANE_RX_ROOM (2u * 1024u)
+bool lane_rx_room(struct lane *lane, struct lane_rx *rx, uint32_t want);
+void lane_rx_release(struct lane *lane, struct lane_rx *rx);
+void lane_starve(struct lane *lane);
+
+/* lane_rx.c: what is unparsed, at most a small buffer's worth, moves to a small one; the old one is the caller's. False: none is free, nothing has changed. */
+bool lane_rx_move_small(struct lane *lane, struct lane_rx *rx);
+
+/* lane_rx.c: submits a read into a small or big buffer. */
+void lane_rx_read(struct lane *lane, struct lane_rx *rx);
+void lane_watch_read(struct lane *lane);
+
+/* lane.c: cancels what is in flight. */
+void lane_cancel_flight(struct lane *lane);
+
+/* lane_rx.c: handles the frames in rx, outside of a read; a violation ends the lane. */
+void lane_rx_handle(struct lane *lane);
+
+/* lane_resume.c: `size` bytes at `offset` of `buf` were given to the wire. Forgets what the peer has. The peer's count: false if it cannot be. */
+void lane_log(struct lane *lane, uint32_t buf, uint32_t offset, uint32_t size);
+void lane_log_trim(struct lane *lane);
+bool lane_acked(struct lane *lane, uint64_t rx_bytes);
+
+/* lane_resume.c: tells the peer our count. */
+void lane_ack(struct lane *lane);
+
+/* lane_resume.c: adds what has to be sent again to lane->iov behind `count`; returns the new count. */
+unsigned lane_replay_gather(struct lane *lane, unsigned count);
+
+/* lane_resume.c: freezes the lane; false if it cannot be resumed. */
+bool lane_freeze(struct lane *lane, enum reason reason, const char *text);
+
+/* lane_resume.c: a read that completed after the lane froze. data: it is not a control record. */
+void lane_frozen_recv(struct lane *lane, int res, bool data);
+
+/* lane_resume.c: the lane leaves the frozen ones for good. */
+void lane_unfreeze(struct lane *lane);
+
+/* lane_tx.c: packs of which nobody keeps anything give their buffer back. */
+void lane_tx_settle(struct lane *lane);
+
+/* lane_rx.c: handles the frames in rx. */
+enum reason lane_rx_parse(struct lane *lane);
+
+/* lane_rx.c: tells the peer, and ends the lane. */
+void lane_violation(struct lane *lane, enum reason reason);
+
+/* lane_tx.c: streams that stand in line for room are pumped again. */
+void lane_tx_wake(struct lane *lane);
+
+/* lane_tx.c: user_data of the send in flight; aux is the buffer of a zero-copy send. */
+uint64_t lane_send_op(const struct lane *lane);
+
+/* lane_tx.c: how a send that copies is submitted: whole, but that the kernel's record engine refuses MSG_WAITALL (tls_sw_sendmsg: EOPNOTSUPP), so
+ * that its sends may be short. */
+unsigned lane_send_flags(const struct lane *lane);
+
+/* lane_tx.c: nothing waits to be sent. */
+bool lane_tx_empty(const struct lane *lane);
+
+/* lane_tx.c: puts every buffer of the send queues; nothing may be in flight. */
+void lane_tx_release(struct lane *lane);
+
+/* lane_tx.c: fills lane->iov with what waits, in the order of the wire; how many slices. */
+unsigned lane_tx_gather(struct lane *lane);
+
+/* lane_tx.c: `bytes` of what was gathered have left. */
+void lane_tx_left(struct lane *lane, uint32_t bytes);
+
+/* lane_crypt.c: for a lane with a crypt. Reading, a read's completion, sending (true: a send is in flight or there is nothing to send; false: the kernel's
+ * engine, send as on a plain lane), a send's completion, and release of the buffers. */
+void lane_crypt_begin(struct lane *lane);
+void lane_crypt_read(struct lane *lane);
+enum reason lane_crypt_received(struct lane *lane, uint32_t size);
+bool lane_crypt_flush(struct lane *lane);
+void lane_crypt_sent(struct lane *lane, uint32_t bytes);
+void lane_crypt_release(struct lane *lane);
+
+/* lane_crypt.c: whether what was received through the kernel's engine is data. */
+bool lane_crypt_is_data(struct lane *lane);
+
+/* lane_crypt.c: the orderly end of this direction, once. True: something has to be sent first. */
+bool lane_crypt_end(struct lane *lane);
+
+#endif

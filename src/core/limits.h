@@ -1,0 +1,102 @@
+/*
+ * limits: every fixed size of the engine, as sums with a reason per term. What an operator may change is in struct config; what follows from it
+ * or is part of the design is here.
+ */
+#ifndef CULVERT_CORE_LIMITS_H
+#define CULVERT_CORE_LIMITS_H
+
+#include "core/base.h"
+#include "core/check.h"
+#include "core/frame.h"
+
+/* Stream ids (v2): generation << STREAM_SLOT_BITS | slot. */
+#define STREAM_SLOT_BITS      20u
+#define STREAM_SLOTS_MAX      (1u << STREAM_SLOT_BITS)
+#define STREAM_SLOT_MASK      (STREAM_SLOTS_MAX - 1u)
+#define STREAM_GENERATION_MAX ((1u << (32u - STREAM_SLOT_BITS)) - 1u)
+
+/* In front of what a read may fill: the frame header, and room for a TLS record header before it. Behind: a TLS tag and content type. One cache
+ * line each, so that payload starts aligned. */
+#define BUF_HEADROOM 64u
+#define BUF_TAILROOM 64u
+CHECK_STATIC(BUF_HEADROOM >= FRAME_HEADER_MAX + 5, "frame header and TLS record header");
+
+/* Small buffers: requests, small responses, the rest of a frame that a slow reader has not taken. Big ones: bulk reads, lane reads, lane packs.
+ * docs/BENCHMARKS.md has the figures that chose the sizes. */
+#define BUF_SMALL_SIZE    (8u * 1024u)
+#define BUF_BIG_SIZE      (1024u * 1024u)
+#define BUF_SMALL_PAYLOAD (BUF_SMALL_SIZE - BUF_HEADROOM - BUF_TAILROOM)
+#define BUF_BIG_PAYLOAD   (BUF_BIG_SIZE - BUF_HEADROOM - BUF_TAILROOM)
+
+/* Small buffers per worker: 65,536 (the ids of provided buffers have 16 bits), 512 MiB of address space, touched only when used. */
+#define BUF_SMALL_COUNT 65536u
+/* Of these, lent to the kernel for reads of quiet streams at any time. A turn with more ready streams sees -ENOBUFS and tries again. */
+#define BUF_PROVIDED 512u
+
+/* Slices: one for each small buffer, and as many references into big ones again. */
+#define SLICE_COUNT (2u * BUF_SMALL_COUNT)
+
+/* Bulk reads of one worker share this much cache: the more streams read in bulk, the smaller their reads, down to BULK_READ_MIN. */
+#define BULK_CACHE    (16u * 1024u * 1024u)
+#define BULK_READ_MIN (128u * 1024u)
+
+/* A lane's bulk queue: bytes after which streams wait for their turn, and the number of frames. */
+#define LANE_BULK_BYTES (1024u * 1024u)
+#define LANE_SEGMENTS   64u
+/* Slices in one sendmsg: JOIN_OK of a resume + control pack + data pack + segments. */
+#define LANE_IOV (3u + LANE_SEGMENTS)
+/* Bulk frames of one stream between its socket and the lane's: one being sent, one ready. */
+#define STREAM_BULK_PENDING BUF_BIG_SIZE
+
+/* Resume: the peer is told our count of received bytes when it has grown by this much (less often costs memory at the sender, more often a frame and a
+ * wake-up each time), and when the lane falls quiet. */
+#define LANE_ACK (1024u * 1024u)
+/* A lane of small traffic, which never fills a read: it must not keep many small buffers busy at its sender. */
+#define LANE_ACK_SMALL (64u * 1024u)
+/* The log of one lane: bytes after which data waits for the peer's count. Honest peers count every LANE_ACK, so this is a path's bandwidth times its round trip: 10 Gbit/s
+ * times 50 ms. Behind it, what OPEN, FIN and control frames may add before the log is dropped.
+ * And big buffers that every lane may keep when the logs of all have half of them. */
+#define LANE_LOG_MAX     (64u * 1024u * 1024u)
+#define LANE_LOG_CONTROL (16u * 1024u * 1024u)
+#define LANE_LOG_BIG_MIN 8u
+/* Bytes of the log in one send. */
+#define LANE_REPLAY_SEND (1024u * 1024u)
+/* JOIN or JOIN_OK. */
+#define LANE_PREFACE 64u
+
+/* A client looks after the path of a lane with streams this often, and asks when it has heard nothing for so long. */
+#define LANE_WATCH_NS   (500 * NSEC_PER_MSEC)
+#define LANE_SILENCE_NS (1000 * NSEC_PER_MSEC)
+
+/* How long after a cancel a closing stream with an operation in flight asks again. */
+#define STREAM_CANCEL_NS (100 * NSEC_PER_MSEC)
+
+/* How long a lane that was told to go may take to close its end. */
+#define LANE_LINGER_NS (2 * NSEC_PER_SEC)
+
+/* Lanes of one session on one worker, and of one session in all. */
+#define SESSION_LANES_MAX 64u
+
+/* v1 has no windows: the lane is not read while a stream has this much waiting; a reader that takes nothing for V1_STALL is closed. */
+#define V1_QUEUE_HIGH (4u * 1024u * 1024u)
+#define V1_QUEUE_LOW  (V1_QUEUE_HIGH / 2u)
+#define V1_STALL_NS   (5 * NSEC_PER_SEC)
+/* A reader that itself waits for the lane has longer; not for ever, since the two ends of a lane may wait for each other. */
+#define V1_STALL_WAITING_NS (4 * V1_STALL_NS)
+/* v1 has no half-close: how long the other direction must be quiet before StreamClose ends both (docs/PROTOCOL.md). */
+#define V1_VISITOR_EOF_QUIET_NS (30 * NSEC_PER_SEC)
+#define V1_ORIGIN_EOF_QUIET_NS  (250 * NSEC_PER_MSEC)
+/* GoTunnel's server loses data that stands directly in front of a StreamClose; 5 ms between them were enough, this is on the safe side. */
+#define V1_CLOSE_GAP_NS (25 * NSEC_PER_MSEC)
+/* TCP_USER_TIMEOUT of a v1 lane, in expiries: it also ends a connection whose window stays at 0. */
+#define V1_USER_TIMEOUT 4u
+/* DATA to a v1 peer: it queues 16 frames of a stream, whatever their size, and says at most 4096 itself. */
+#define V1_DATA_MAX (64u * 1024u)
+
+/* Completions handled in one turn. */
+#define WORKER_BATCH      512u
+#define WORKER_SQ_ENTRIES 2048u
+/* Full batches that a completion queue (ring.h: four times the submission queue) holds. */
+#define WORKER_CQ_BATCHES (4u * WORKER_SQ_ENTRIES / WORKER_BATCH)
+
+#endif

@@ -1,0 +1,26 @@
+/* mem: see mem.h. */
+#include "core/mem.h"
+
+#include "core/check.h"
+
+#include <stdint.h>
+#include <sys/mman.h>
+
+void *mem_map(size_t size)
+{
+    CHECK(size > 0);
+    void *base = mmap(NULL, size, PROT_READ | PROT_WRITE,
+                      MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    return base == MAP_FAILED ? NULL : base;
+}
+
+void mem_unmap(void *base, size_t size)
+{
+    if (base != NULL)
+        CHECK(munmap(base, size) == 0);
+}
+
+void mem_no_dump(void *base, size_t size)
+{
+    (void)madvise(base, size, MADV_DONTDUMP); /* best effort: the mapping works without */
+}

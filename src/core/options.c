@@ -1,0 +1,992 @@
+/*
+ * options: see options.h.
+ *
+ * The table `flags` is the heart: name, value, default, help, setter, and where the value goes (offset and
+ * width in struct options). Most rows share a setter for their kind of value (number, duration, size,
+ * choice), so a new flag is a new row. Defaults are texts in the same rows and go through the same setters
+ * before the command line is read; lists get theirs in finish_*, only if the command line gave none.
+ *
+ * Tokens never appear in an error: an unknown flag is quoted up to its '=', and the value of --token is
+ * wiped as soon as it is copied, before anything after it can fail. Where a token comes from otherwise is
+ * options_token.c.
+ */
+#include "core/options.h"
+
+#include <sched.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "core/addr.h"
+#include "core/base.h"
+#include "core/check.h"
+#include "core/limits.h"
+#include "core/options_token.h"
+#include "core/value.h"
+
+#define DEFAULT_TOKEN  "dev-token"
+#define DEFAULT_SERVER "localhost:9000"
+#define WORKERS_MAX    CONFIG_CPUS_MAX
+#define SLOTS_MAX      STREAM_SLOTS_MAX
+
+/* What parsing needs to remember beyond struct options. */
+struct parse {
+    struct options *options;
+    struct options_error *error;
+    unsigned port_count, name_count; /* pair with the tunnels in order */
+    bool token_given;
+    const char *token_file;
+};
+
+struct flag {
+    const char *name;   /* without dashes */
+    const char *value;  /* what the help calls its value; NULL: a switch */
+    const char *preset; /* the default; NULL: none */
+    const char *help;
+    bool (*set)(struct parse *p, const struct flag *flag, char *value);
+    uint64_t min, max; /* numbers, durations (ns), sizes */
+    uint16_t offset;   /* in struct options */
+    uint16_t width;    /* bytes there */
+    uint8_t commands;  /* FOR_* */
+    uint8_t group;     /* enum group */
+    bool list;         /* repeatable: the preset is for the help only */
+};
+
+#define FOR_SERVER  (1u << OPTIONS_SERVER)
+#define FOR_CLIENT  (1u << OPTIONS_CLIENT)
+#define FOR_DEMO    (1u << OPTIONS_DEMO)
+#define FOR_CERT    (1u << OPTIONS_GEN_CERT)
+#define FOR_VERSION (1u << OPTIONS_VERSION)
+#define FOR_ROLES   (FOR_SERVER | FOR_CLIENT)
+#define FOR_RUNS    (FOR_ROLES | FOR_DEMO)
+#define FOR_ALL     0xffu
+
+enum group {
+    GROUP_WHERE,
+    GROUP_DEMO,
+    GROUP_CERT,
+    GROUP_SECRET,
+    GROUP_CORES,
+    GROUP_LIMITS,
+    GROUP_TIMES,
+    GROUP_REST
+};
+
+static const char *const group_titles[] = {
+    [GROUP_WHERE] = "Addresses and tunnels",
+    [GROUP_DEMO] = "What to check",
+    [GROUP_CERT] = "What to make",
+    [GROUP_SECRET] = "Token and TLS",
+    [GROUP_CORES] = "Cores and lanes",
+    [GROUP_LIMITS] = "Limits",
+    [GROUP_TIMES] = "Times (250ms, 10s, 2m, 1h)",
+    [GROUP_REST] = "Output",
+};
+
+__attribute__((format(printf, 2, 3))) static bool fail(struct parse *p, const char *format, ...)
+{
+    va_list args;
+
+    va_start(args, format);
+    vsnprintf(p->error->text, sizeof(p->error->text), format, args);
+    va_end(args);
+    p->error->code = EXIT_CODE_USAGE;
+    return false;
+}
+
+/* ------------------------------------------------------------------------------------- setters */
+
+static void store(struct parse *p, const struct flag *flag, uint64_t value)
+{
+    char *at = (char *)p->options + flag->offset;
+
+    switch (flag->width) {
+    case 1:
+        *(uint8_t *)at = (uint8_t)value;
+        return;
+    case 2:
+        *(uint16_t *)(void *)at = (uint16_t)value;
+        return;
+    case 4:
+        *(uint32_t *)(void *)at = (uint32_t)value;
+        return;
+    case 8:
+        *(uint64_t *)(void *)at = value;
+        return;
+    default:
+        CHECK(!"width of a flag's target");
+    }
+}
+
+static bool set_number(struct parse *p, const struct flag *flag, char *value)
+{
+    uint64_t number;
+
+    if (!value_parse_number(value, &number) || number < flag->min || number > flag->max)
+        return fail(p, "--%s: '%.60s' is not a number from %llu to %llu", flag->name, value,
+                    (unsigned long long)flag->min, (unsigned long long)flag->max);
+    store(p, flag, number);
+    return true;
+}
+
+/* "auto" is 0; what it means is settled in finish_*. */
+static bool set_number_or_auto(struct parse *p, const struct flag *flag, char *value)
+{
+    if (strcmp(value, "auto") == 0) {
+        store(p, flag, 0);
+        return true;
+    }
+    if (!set_number(p, flag, value))
+        return fail(p, "--%s: '%.60s' is neither 'auto' nor a number from %llu to %llu", flag->name,
+                    value, (unsigned long long)flag->min, (unsigned long long)flag->max);
+    return true;
+}
+
+static bool set_duration(struct parse *p, const struct flag *flag, char *value)
+{
+    char min[VALUE_TEXT_MAX], max[VALUE_TEXT_MAX];
+    uint64_t ns;
+
+    if (!value_parse_duration(value, &ns))
+        return fail(p,
+                    "--%s: '%.60s' is not a duration; write a whole number and its unit, like "
+                    "250ms, 10s, 2m or 1h",
+                    flag->name, value);
+    if (ns < flag->min || ns > flag->max)
+        return fail(p, "--%s: %.60s is out of range; write a duration from %s to %s", flag->name,
+                    value, value_format_duration(flag->min, min),
+                    value_format_duration(flag->max, max));
+    store(p, flag, ns);
+    return true;
+}
+
+/* "auto" is UINT64_MAX; what it means is settled in finish_*. */
+static bool set_duration_or_auto(struct parse *p, const struct flag *flag, char *value)
+{
+    if (strcmp(value, "auto") != 0)
+        return set_duration(p, flag, value);
+    store(p, flag, UINT64_MAX);
+    return true;
+}
+
+static bool set_size(struct parse *p, const struct flag *flag, char *value)
+{
+    char min[VALUE_TEXT_MAX], max[VALUE_TEXT_MAX];
+    uint64_t bytes;
+
+    if (!value_parse_size(value, &bytes))
+        return fail(p, "--%s: '%.60s' is not a size; write bytes, or a number with K, M or G",
+                    flag->name, value);
+    if (bytes < flag->min || bytes > flag->max)
+        return fail(p, "--%s: %.60s is out of range; write a size from %s to %s", flag->name, value,
+                    value_format_size(flag->min, min), value_format_size(flag->max, max));
+    store(p, flag, bytes);
+    return true;
+}
+
+/* flag->value lists the choices, "auto|on|off", in the order of the enum. */
+static bool set_choice(struct parse *p, const struct flag *flag, char *value)
+{
+    size_t size = strlen(value);
+    const char *choice = flag->value;
+
+    for (uint64_t i = 0;; i++) {
+        size_t n = strcspn(choice, "|");
+
+        if (n == size && memcmp(choice, value, n) == 0) {
+            store(p, flag, i);
+            return true;
+        }
+        if (choice[n] == '\0')
+            return fail(p, "--%s: '%.60s' is not one of %s", flag->name, value, flag->value);
+        choice += n + 1;
+    }
+}
+
+/* A switch arrives as "true" or "false". */
+static bool set_switch(struct parse *p, const struct flag *flag, char *value)
+{
+    store(p, flag, value[0] == 't');
+    return true;
+}
+
+static bool set_switch_off(struct parse *p, const struct flag *flag, char *value)
+{
+    store(p, flag, value[0] != 't');
+    return true;
+}
+
+static bool set_cpus(struct parse *p, const struct flag *flag, char *value)
+{
+    struct config *config = &p->options->config;
+
+    if (!value_parse_cpus(value, config->cpus, CONFIG_CPUS_MAX, &config->cpu_count))
+        return fail(p,
+                    "--%s: '%.60s' is not a list of at most %d cores, each once; write it like "
+                    "0-3,6",
+                    flag->name, value, CONFIG_CPUS_MAX);
+    return true;
+}
+
+static bool read_endpoint(struct parse *p, const struct flag *flag, const char *value,
+                          enum addr_use use, struct config_endpoint *out)
+{
+    char error[ADDR_ERROR_MAX];
+
+    if (!addr_parse_endpoint(value, use, out, error))
+        return fail(p, "--%s: %s", flag->name, error);
+    return true;
+}
+
+static bool set_listen(struct parse *p, const struct flag *flag, char *value)
+{
+    return read_endpoint(p, flag, value, ADDR_LISTEN, &p->options->config.listen);
+}
+
+/* A numeric address, an IPv6 one with or without brackets. */
+static bool set_public_addr(struct parse *p, const struct flag *flag, char *value)
+{
+    struct config *config = &p->options->config;
+    size_t size = strlen(value);
+    union sock_addr addr;
+    char host[sizeof(config->public_addr)];
+
+    if (value[0] == '[' && size >= 2 && value[size - 1] == ']') {
+        value++;
+        size -= 2;
+    }
+    if (size < sizeof(host)) {
+        memcpy(host, value, size);
+        host[size] = '\0';
+        if (addr_from_host(host, 0, &addr)) {
+            memcpy(config->public_addr, host, size + 1);
+            return true;
+        }
+    }
+    return fail(p,
+                "--%s: '%.60s' is not an IP address; write one of this machine, like 127.0.0.1 "
+                "or ::1, or leave the flag out to bind all addresses",
+                flag->name, value);
+}
+
+static bool set_server(struct parse *p, const struct flag *flag, char *value)
+{
+    struct config *config = &p->options->config;
+
+    if (config->server_count == CONFIG_SERVERS_MAX)
+        return fail(p, "--%s: at most %d servers can be tried; leave some out", flag->name,
+                    CONFIG_SERVERS_MAX);
+    return read_endpoint(p, flag, value, ADDR_SERVER, &config->servers[config->server_count++]);
+}
+
+static bool set_local(struct parse *p, const struct flag *flag, char *value)
+{
+    struct config *config = &p->options->config;
+
+    if (config->tunnel_count == CONFIG_TUNNELS_MAX)
+        return fail(p, "--%s: a session has at most %d tunnels; start a second client for more",
+                    flag->name, CONFIG_TUNNELS_MAX);
+    return read_endpoint(p, flag, value, ADDR_ORIGIN,
+                         &config->tunnels[config->tunnel_count++].origin);
+}
+
+static bool set_port(struct parse *p, const struct flag *flag, char *value)
+{
+    uint64_t port;
+
+    if (!value_parse_number(value, &port) || port > 65535)
+        return fail(p, "--%s: '%.60s' is not a port; write a number from 1 to 65535, or 0 for any",
+                    flag->name, value);
+    if (p->port_count == CONFIG_TUNNELS_MAX)
+        return fail(p, "--%s: given more than %d times", flag->name, CONFIG_TUNNELS_MAX);
+    p->options->config.tunnels[p->port_count++].port = (uint16_t)port;
+    return true;
+}
+
+#define NAME_LETTERS "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_."
+
+static bool set_name(struct parse *p, const struct flag *flag, char *value)
+{
+    struct config_tunnel *tunnels = p->options->config.tunnels;
+    size_t size = strlen(value);
+
+    if (p->name_count == CONFIG_TUNNELS_MAX)
+        return fail(p, "--%s: given more than %d times", flag->name, CONFIG_TUNNELS_MAX);
+    if (size == 0 || size >= sizeof(tunnels->name) || strspn(value, NAME_LETTERS) != size)
+        return fail(p, "--%s: '%.60s' is not a name; use up to %zu letters, digits, '-', '_', '.'",
+                    flag->name, value, sizeof(tunnels->name) - 1);
+    memcpy(tunnels[p->name_count++].name, value, size + 1);
+    return true;
+}
+
+/* A host name or address of a certificate; tls_gen_cert looks at its letters. */
+static bool set_cert_name(struct parse *p, const struct flag *flag, char *value)
+{
+    struct options_gen_cert *what = &p->options->gen_cert;
+    size_t size = strlen(value);
+
+    if (what->name_count == OPTIONS_CERT_NAMES_MAX)
+        return fail(p, "--%s: given more than %d times; one certificate for *.example.com may do",
+                    flag->name, OPTIONS_CERT_NAMES_MAX);
+    if (size == 0 || size >= sizeof(what->names[0]))
+        return fail(p, "--%s: '%.60s' is not a name; write the host name or address of the server",
+                    flag->name, value);
+    memcpy(what->names[what->name_count++], value, size + 1);
+    return true;
+}
+
+static bool set_token(struct parse *p, const struct flag *flag, char *value)
+{
+    size_t size = strlen(value);
+    bool ok = options_token_take("--token", value, size, &p->options->config, p->error);
+
+    (void)flag;
+    explicit_bzero(value, size);
+    p->token_given = true;
+    return ok;
+}
+
+static bool set_token_file(struct parse *p, const struct flag *flag, char *value)
+{
+    if (value[0] == '\0')
+        return fail(p, "--%s: it is empty; write the path of a file", flag->name);
+    p->token_file = value;
+    return true;
+}
+
+/* A path or other text, kept as it is. */
+static bool set_text(struct parse *p, const struct flag *flag, char *value)
+{
+    size_t size = strlen(value);
+
+    if (size == 0 || size >= flag->width)
+        return fail(p, "--%s: '%.60s' is %s; write %s", flag->name, value,
+                    size == 0 ? "empty" : "too long", flag->value);
+    memcpy((char *)p->options + flag->offset, value, size + 1);
+    return true;
+}
+
+/* --------------------------------------------------------------------------------------- table */
+
+#define AT(member) \
+    .offset = offsetof(struct options, member), .width = sizeof(((struct options *)0)->member)
+#define MSEC      NSEC_PER_MSEC
+#define HOUR      (3600 * NSEC_PER_SEC)
+#define GRACE_TLS (60000 * MSEC)
+
+/* In the order of the help text. clang-format would put each row on one line per field. */
+/* clang-format off */
+static const struct flag flags[] = {
+    { "addr", "HOST:PORT", ":9000", "where clients connect; without a host, on all addresses",
+      .set = set_listen, .commands = FOR_SERVER, .group = GROUP_WHERE },
+    { "start-port", "N", "10000", "first public port to give out; busy ones are skipped",
+      .set = set_number, .min = 1, .max = 65535, AT(config.start_port),
+      .commands = FOR_SERVER, .group = GROUP_WHERE },
+    { "public-addr", "ADDR", NULL, "address on which public ports are bound (default: all)",
+      .set = set_public_addr, .commands = FOR_SERVER, .group = GROUP_WHERE },
+    { "server", "HOST:PORT", DEFAULT_SERVER, "address of the server; repeatable, tried in turn",
+      .set = set_server, .commands = FOR_CLIENT, .group = GROUP_WHERE, .list = true },
+    { "local", "HOST:PORT", NULL,
+      "the origin: a local service to expose (PORT alone means 127.0.0.1); repeatable, one tunnel each",
+      .set = set_local, .commands = FOR_CLIENT, .group = GROUP_WHERE, .list = true },
+    { "port", "N", NULL,
+      "public port to ask for; repeatable: the first for the first --local, and so on (0: any)",
+      .set = set_port, .commands = FOR_CLIENT, .group = GROUP_WHERE, .list = true },
+    { "name", "S", NULL, "the tunnel's name in logs and summary; repeatable, pairs like --port",
+      .set = set_name, .commands = FOR_CLIENT, .group = GROUP_WHERE, .list = true },
+
+    { "once", NULL, NULL, "end after the check, with exit code 0 if every byte was right",
+      .set = set_switch, AT(demo.once), .commands = FOR_DEMO, .group = GROUP_DEMO },
+    { "gib", "N", "1", "GiB to move each way",
+      .set = set_number, .min = 1, .max = 1024, AT(demo.gib),
+      .commands = FOR_DEMO, .group = GROUP_DEMO },
+    { "requests", "N", "5000", "HTTP requests to make, over 64 connections",
+      .set = set_number, .min = 64, .max = 10000000, AT(demo.requests),
+      .commands = FOR_DEMO, .group = GROUP_DEMO },
+    { "verbose", NULL, NULL, "show the logs of server and client",
+      .set = set_switch, AT(demo.verbose), .commands = FOR_DEMO, .group = GROUP_DEMO },
+
+    { "dir", "DIR", NULL,
+      "where to put the files (default: the state directory, where a server looks for them)",
+      .set = set_text, AT(config.state_dir), .commands = FOR_CERT, .group = GROUP_CERT },
+    { "name", "HOST", NULL,
+      "name or address by which clients know the server; repeatable; localhost is always among them",
+      .set = set_cert_name, .commands = FOR_CERT, .group = GROUP_CERT, .list = true },
+    { "days", "N", NULL, "how long it is valid (default: 825, a new CA 3650)",
+      .set = set_number, .min = 1, .max = 36500, AT(gen_cert.days),
+      .commands = FOR_CERT, .group = GROUP_CERT },
+    { "client", "NAME", NULL,
+      "make a client certificate for this name instead, for servers that ask for one (--tls-ca)",
+      .set = set_text, AT(gen_cert.client), .commands = FOR_CERT, .group = GROUP_CERT },
+
+    { "token", "T", NULL,
+      "the secret that both sides share (default: the file, then $CULVERT_TOKEN, then \""
+      OPTIONS_DEFAULT_TOKEN "\", which a server accepts from loopback only); other users may see it in a "
+      "process list before it is wiped, so prefer the next",
+      .set = set_token, .commands = FOR_ROLES, .group = GROUP_SECRET },
+    { "token-file", "FILE", NULL, "read the token from a file, without the newline at its end; a server accepts the token of any line",
+      .set = set_token_file, .commands = FOR_ROLES, .group = GROUP_SECRET },
+    { "tls", NULL, NULL, "encrypt the lanes; a server without --tls-cert makes itself a certificate",
+      .set = set_switch, AT(config.tls), .commands = FOR_RUNS, .group = GROUP_SECRET },
+    { "tls-cert", "FILE", NULL, "own certificate chain, PEM (client: if the server asks for one)",
+      .set = set_text, AT(config.tls_cert), .commands = FOR_ROLES, .group = GROUP_SECRET },
+    { "tls-key", "FILE", NULL, "its private key, PEM",
+      .set = set_text, AT(config.tls_key), .commands = FOR_ROLES, .group = GROUP_SECRET },
+    { "tls-ca", "FILE", NULL,
+      "client: trust servers with a certificate of this CA; server: clients must show one of it",
+      .set = set_text, AT(config.tls_ca), .commands = FOR_ROLES, .group = GROUP_SECRET },
+    { "tls-pin", "sha256:HEX", NULL, "trust the server with this key, which it prints at start",
+      .set = set_text, AT(config.tls_pin), .commands = FOR_CLIENT, .group = GROUP_SECRET },
+    { "tls-accept-new", NULL, NULL,
+      "note the key of a server that is not known yet instead of asking; a changed key is refused all the same",
+      .set = set_switch, AT(config.tls_accept_new), .commands = FOR_CLIENT, .group = GROUP_SECRET },
+    { "state-dir", "DIR", NULL,
+      "known_servers and a server's own certificate (default: /var/lib/culvert for root, "
+      "~/.local/state/culvert for others)",
+      .set = set_text, AT(config.state_dir), .commands = FOR_ROLES, .group = GROUP_SECRET },
+    { "record-engine", "auto|ktls|user", "auto", "who encrypts: the kernel, this program; auto: the kernel if it can",
+      .set = set_choice, AT(config.record_engine), .commands = FOR_ROLES, .group = GROUP_SECRET },
+
+    { "workers", "N|auto", "1", "worker threads; auto: one for each core this process may use",
+      .set = set_number_or_auto, .min = 1, .max = WORKERS_MAX, AT(config.workers),
+      .commands = FOR_RUNS, .group = GROUP_CORES },
+    { "cpus", "LIST", NULL, "pin the workers to these cores in turn, like 0-3,6 (default: not pinned)",
+      .set = set_cpus, .commands = FOR_ROLES, .group = GROUP_CORES },
+    { "lanes", "N|auto", "auto", "connections to the server; auto: as many as both sides have workers",
+      .set = set_number_or_auto, .min = 1, .max = SESSION_LANES_MAX, AT(config.lanes),
+      .commands = FOR_CLIENT, .group = GROUP_CORES },
+    { "wire", "auto|v1|v2", "auto", "protocol; auto: v2, and v1 if the server knows no other",
+      .set = set_choice, AT(config.wire), .commands = FOR_CLIENT | FOR_DEMO, .group = GROUP_CORES },
+    { "zero-copy", "auto|on|off", "auto", "send from our own buffers; auto: where the kernel gains by it",
+      .set = set_choice, AT(config.zero_copy), .commands = FOR_ROLES, .group = GROUP_CORES },
+
+    { "max-streams", "N", "131072", "streams per worker",
+      .set = set_number, .min = 1, .max = SLOTS_MAX, AT(config.max_streams),
+      .commands = FOR_ROLES, .group = GROUP_LIMITS },
+    { "max-sessions", "N", "4096", "sessions",
+      .set = set_number, .min = 1, .max = SLOTS_MAX, AT(config.max_sessions),
+      .commands = FOR_SERVER, .group = GROUP_LIMITS },
+    { "max-lanes", "N", "8192", "lanes per worker",
+      .set = set_number, .min = 1, .max = SLOTS_MAX, AT(config.max_lanes),
+      .commands = FOR_SERVER, .group = GROUP_LIMITS },
+    { "max-unauthenticated", "N", "512", "connections per worker that have not logged in",
+      .set = set_number, .min = 1, .max = SLOTS_MAX, AT(config.max_unauthenticated),
+      .commands = FOR_SERVER, .group = GROUP_LIMITS },
+    { "bulk-buffers", "N", "512", "big buffers per worker, for streams that move bulk",
+      .set = set_number, .min = 8, .max = 65536, AT(config.bulk_buffers),
+      .commands = FOR_ROLES, .group = GROUP_LIMITS },
+    { "window-initial", "SIZE", "64KiB", "window of a new stream, each direction",
+      .set = set_size, .min = 4 * KIB, .max = 1024 * MIB, AT(config.window_initial),
+      .commands = FOR_ROLES, .group = GROUP_LIMITS },
+    { "window-max", "SIZE", "16MiB", "the largest window that a fast stream grows to",
+      .set = set_size, .min = 4 * KIB, .max = 1024 * MIB, AT(config.window_max),
+      .commands = FOR_ROLES, .group = GROUP_LIMITS },
+
+    { "heartbeat", "D", "10s", "a lane that was silent this long sends PING",
+      .set = set_duration, .min = 10 * MSEC, .max = HOUR, AT(config.heartbeat),
+      .commands = FOR_ROLES, .group = GROUP_TIMES },
+    { "expiry", "D", "30s", "a lane that heard nothing this long is dead",
+      .set = set_duration, .min = 20 * MSEC, .max = 24 * HOUR, AT(config.expiry),
+      .commands = FOR_ROLES, .group = GROUP_TIMES },
+    { "handshake-timeout", "D", "10s", "from connection to AUTH_OK",
+      .set = set_duration, .min = 10 * MSEC, .max = HOUR, AT(config.handshake_timeout),
+      .commands = FOR_ROLES, .group = GROUP_TIMES },
+    { "connect-timeout", "D", "10s", "to reach the server or an origin",
+      .set = set_duration, .min = 10 * MSEC, .max = HOUR, AT(config.connect_timeout),
+      .commands = FOR_ROLES, .group = GROUP_TIMES },
+    { "drain-timeout", "D", "10s", "how long streams may finish after Ctrl+C or SIGTERM",
+      .set = set_duration, .min = 0, .max = HOUR, AT(config.drain_timeout),
+      .commands = FOR_ROLES, .group = GROUP_TIMES },
+    { "grace", "D|auto", "auto",
+      "how long streams wait when their connection is lost; auto: 60s with --tls, otherwise 0s",
+      .set = set_duration_or_auto, .min = 0, .max = HOUR, AT(config.grace), .commands = FOR_ROLES,
+      .group = GROUP_TIMES },
+    { "no-reconnect", NULL, NULL, "end when the session is lost",
+      .set = set_switch_off, AT(config.reconnect), .commands = FOR_CLIENT, .group = GROUP_TIMES },
+    { "reconnect-attempts", "N", "10", "give up after this many attempts in a row",
+      .set = set_number, .min = 1, .max = 1000000, AT(config.reconnect_attempts),
+      .commands = FOR_CLIENT, .group = GROUP_TIMES },
+    { "reconnect-first", "D", "1s", "wait before the first attempt; doubles with each",
+      .set = set_duration, .min = MSEC, .max = HOUR, AT(config.reconnect_first),
+      .commands = FOR_CLIENT, .group = GROUP_TIMES },
+    { "reconnect-max", "D", "30s", "the longest wait between two attempts",
+      .set = set_duration, .min = MSEC, .max = 24 * HOUR, AT(config.reconnect_max),
+      .commands = FOR_CLIENT, .group = GROUP_TIMES },
+
+    { "features", NULL, NULL, "also show what this kernel gives",
+      .set = set_switch, AT(features), .commands = FOR_VERSION, .group = GROUP_REST },
+    { "log-level", "error|warn|info|debug", "info", "least important lines to log, on stderr",
+      .set = set_choice, AT(log_level), .commands = FOR_RUNS, .group = GROUP_REST },
+    { "help", NULL, NULL, "show this text",
+      .set = set_switch, AT(help), .commands = FOR_ALL, .group = GROUP_REST },
+};
+/* clang-format on */
+
+static const char *const command_names[] = {
+    [OPTIONS_SERVER] = "server",     [OPTIONS_CLIENT] = "client",   [OPTIONS_DEMO] = "demo",
+    [OPTIONS_GEN_CERT] = "gen-cert", [OPTIONS_VERSION] = "version", [OPTIONS_HELP] = "help",
+};
+
+const char *options_command_name(enum options_command command)
+{
+    CHECK(command < OPTIONS_COMMAND_COUNT);
+    return command_names[command];
+}
+
+bool options_command_find(const char *name, enum options_command *command)
+{
+    for (unsigned i = 0; i < OPTIONS_COMMAND_COUNT; i++) {
+        if (strcmp(name, command_names[i]) == 0) {
+            *command = (enum options_command)i;
+            return true;
+        }
+    }
+    return false;
+}
+
+const char *options_command_nearest(const char *word)
+{
+    const char *best = NULL;
+    unsigned best_distance = ~0u;
+
+    for (unsigned i = 0; i < OPTIONS_COMMAND_COUNT; i++) {
+        unsigned distance = value_distance(word, command_names[i]);
+
+        if (distance < best_distance) {
+            best = command_names[i];
+            best_distance = distance;
+        }
+    }
+    return value_is_near(best_distance, word) ? best : NULL;
+}
+
+/* --------------------------------------------------------------------------------------- parse */
+
+static bool flag_is_for(const struct flag *flag, enum options_command command)
+{
+    return (flag->commands & (1u << command)) != 0;
+}
+
+/* The flag named by the `size` bytes at `name`: this command's, or else another's; NULL if there is none. */
+static const struct flag *flag_find(const char *name, size_t size, enum options_command command)
+{
+    const struct flag *other = NULL;
+
+    for (size_t i = 0; i < ARRAY_SIZE(flags); i++) {
+        if (strlen(flags[i].name) != size || memcmp(flags[i].name, name, size) != 0)
+            continue;
+        if (flag_is_for(&flags[i], command))
+            return &flags[i];
+        other = &flags[i];
+    }
+    return other;
+}
+
+/* A flag of this command that `word` begins, or that is a few letters away; NULL if none is. */
+static const struct flag *flag_nearest(const char *word, enum options_command command)
+{
+    const struct flag *best = NULL;
+    unsigned best_distance = ~0u;
+
+    for (size_t i = 0; i < ARRAY_SIZE(flags); i++) {
+        unsigned distance = value_distance(word, flags[i].name);
+
+        if (!flag_is_for(&flags[i], command))
+            continue;
+        if (strlen(word) >= 3 && strncmp(word, flags[i].name, strlen(word)) == 0)
+            distance = 1;
+        if (distance < best_distance) {
+            best = &flags[i];
+            best_distance = distance;
+        }
+    }
+    return value_is_near(best_distance, word) ? best : NULL;
+}
+
+/* For "--%s belongs to 'culvert %s'": the first command that takes the flag. */
+static enum options_command flag_owner(const struct flag *flag)
+{
+    unsigned command = 0;
+
+    while (!flag_is_for(flag, (enum options_command)command))
+        command++;
+    return (enum options_command)command;
+}
+
+static bool fail_unknown(struct parse *p, const char *name, size_t size)
+{
+    enum options_command command = p->options->command;
+    const struct flag *other = flag_find(name, size, command);
+    const struct flag *near;
+    char word[64];
+
+    snprintf(word, sizeof(word), "%.*s", (int)min_size(size, sizeof(word) - 1), name);
+    if (other != NULL)
+        return fail(p, "--%s belongs to 'culvert %s', not to 'culvert %s'; leave it out", word,
+                    command_names[flag_owner(other)], command_names[command]);
+    near = flag_nearest(word, command);
+    if (near != NULL)
+        return fail(p, "--%s is not a flag of 'culvert %s'; did you mean --%s?", word,
+                    command_names[command], near->name);
+    return fail(p, "--%s is not a flag of 'culvert %s'; 'culvert help %s' lists them", word,
+                command_names[command], command_names[command]);
+}
+
+static bool apply_switch(struct parse *p, const struct flag *flag, const char *value)
+{
+    char on[] = "true", off[] = "false";
+
+    if (value == NULL || strcmp(value, on) == 0)
+        return flag->set(p, flag, on);
+    if (strcmp(value, off) == 0)
+        return flag->set(p, flag, off);
+    return fail(p, "--%s takes no value; write --%s alone", flag->name, flag->name);
+}
+
+/* Where the name starts after one or two dashes; NULL if `arg` is not a flag. */
+static const char *flag_name(const char *arg)
+{
+    if (arg[0] != '-' || arg[1] == '\0')
+        return NULL;
+    return arg[1] == '-' ? arg + 2 : arg + 1;
+}
+
+/* True if `arg` is certainly the next flag rather than a value that begins with a dash. */
+static bool is_known_flag(const char *arg)
+{
+    const char *name = flag_name(arg);
+
+    return name != NULL && flag_find(name, strcspn(name, "="), OPTIONS_CLIENT) != NULL;
+}
+
+/* Handles argv[*at] and moves *at to the next argument. */
+static bool parse_flag(struct parse *p, int argc, char **argv, int *at)
+{
+    char *arg = argv[(*at)++];
+    const char *name = flag_name(arg);
+    size_t size = strcspn(name, "=");
+    char *equals = arg + (name - arg) + size;
+    const struct flag *flag = flag_find(name, size, p->options->command);
+
+    if (strcmp(arg, "-h") == 0)
+        flag = flag_find("help", 4, p->options->command);
+    if (flag == NULL || !flag_is_for(flag, p->options->command))
+        return fail_unknown(p, name, size);
+    if (flag->value == NULL)
+        return apply_switch(p, flag, *equals == '=' ? equals + 1 : NULL);
+    if (*equals == '=')
+        return flag->set(p, flag, equals + 1);
+    if (*at >= argc || is_known_flag(argv[*at]))
+        return fail(p, "--%s needs a value; write --%s %s", flag->name, flag->name, flag->value);
+    return flag->set(p, flag, argv[(*at)++]);
+}
+
+static bool fail_positional(struct parse *p, const char *arg)
+{
+    enum options_command command = p->options->command;
+
+    if (command == OPTIONS_CLIENT)
+        return fail(p, "'%.60s' stands alone; to expose a local service write --local %.60s", arg,
+                    arg);
+    return fail(p, "'%.60s' stands alone; 'culvert %s' takes only flags, which begin with --", arg,
+                command_names[command]);
+}
+
+static bool parse_args(struct parse *p, int argc, char **argv, int at)
+{
+    while (at < argc) {
+        if (flag_name(argv[at]) != NULL) {
+            if (!parse_flag(p, argc, argv, &at))
+                return false;
+        } else if (p->options->command == OPTIONS_HELP && p->options->topic == NULL) {
+            p->options->topic = argv[at++];
+        } else {
+            return fail_positional(p, argv[at]);
+        }
+    }
+    return true;
+}
+
+static bool parse_command(struct parse *p, int argc, char **argv, int *at)
+{
+    const char *word = argc > 1 ? argv[1] : NULL;
+    const char *near;
+
+    p->options->command = OPTIONS_CLIENT;
+    *at = 1;
+    if (word == NULL || (argc > 2 && word[0] == '-'))
+        return true;
+    *at = 2;
+    if (strcmp(word, "--help") == 0 || strcmp(word, "-help") == 0 || strcmp(word, "-h") == 0) {
+        p->options->command = OPTIONS_HELP;
+        return true;
+    }
+    if (strcmp(word, "--version") == 0 || strcmp(word, "-version") == 0 ||
+        strcmp(word, "-V") == 0) {
+        p->options->command = OPTIONS_VERSION;
+        return true;
+    }
+    if (word[0] == '-') {
+        *at = 1;
+        return true;
+    }
+    if (options_command_find(word, &p->options->command))
+        return true;
+    near = options_command_nearest(word);
+    if (near != NULL)
+        return fail(p, "'%.60s' is not a command; did you mean 'culvert %s'?", word, near);
+    return fail(p, "'%.60s' is not a command; 'culvert help' lists them", word);
+}
+
+static void apply_presets(struct parse *p)
+{
+    char value[64];
+
+    p->options->config.reconnect = true;
+    for (size_t i = 0; i < ARRAY_SIZE(flags); i++) {
+        if (flags[i].preset == NULL || flags[i].list)
+            continue;
+        snprintf(value, sizeof(value), "%s", flags[i].preset);
+        CHECK(flags[i].set(p, &flags[i], value));
+    }
+}
+
+/* -------------------------------------------------------------------------------------- finish */
+
+static unsigned cores_of_process(void)
+{
+    cpu_set_t set;
+
+    if (sched_getaffinity(0, sizeof(set), &set) != 0)
+        return 1;
+    return (unsigned)min_size((size_t)CPU_COUNT(&set), WORKERS_MAX);
+}
+
+/* Where known_servers and a server's own certificate are. */
+static bool finish_state_dir(struct config *config)
+{
+    const char *state = getenv("XDG_STATE_HOME"), *home = getenv("HOME");
+    size_t size = sizeof(config->state_dir);
+    int n;
+
+    if (config->state_dir[0] != '\0')
+        return true;
+    if (geteuid() == 0)
+        n = snprintf(config->state_dir, size, "/var/lib/culvert");
+    else if (state != NULL && state[0] == '/')
+        n = snprintf(config->state_dir, size, "%s/culvert", state);
+    else if (home != NULL && home[0] == '/')
+        n = snprintf(config->state_dir, size, "%s/.local/state/culvert", home);
+    else
+        return false;
+    return n > 0 && (size_t)n < size;
+}
+
+/* A --tls-* flag without --tls would silently leave the lanes plain. */
+static bool finish_tls(struct parse *p)
+{
+    struct config *config = &p->options->config;
+    const char *keylog = getenv("SSLKEYLOGFILE");
+    bool named = config->tls_cert[0] != '\0' || config->tls_key[0] != '\0' ||
+                 config->tls_ca[0] != '\0' || config->tls_pin[0] != '\0' ||
+                 config->tls_accept_new || config->record_engine != CONFIG_ENGINE_AUTO;
+
+    if (!config->tls)
+        return !named ||
+               fail(p, "TLS flags are given without --tls: the lanes would be plain; add --tls");
+    if ((config->tls_cert[0] == '\0') != (config->tls_key[0] == '\0'))
+        return fail(p, "--tls-cert and --tls-key belong together; give both, or none");
+    if (config->tls_ca[0] != '\0' && config->tls_pin[0] != '\0')
+        return fail(p, "--tls-ca and --tls-pin are two ways to trust a server; give one of them");
+    if (!finish_state_dir(config))
+        return fail(p, "--state-dir: there is no home directory to put it in; name a directory");
+    if (keylog != NULL)
+        snprintf(config->keylog, sizeof(config->keylog), "%s", keylog);
+    return true;
+}
+
+static bool finish_common(struct parse *p)
+{
+    struct config *config = &p->options->config;
+
+    if (config->workers == 0)
+        config->workers = config->cpu_count != 0 ? config->cpu_count : cores_of_process();
+    /* Whoever resumes shows the session's secret: without TLS everybody on the path can read it, so the operator has to ask for that. */
+    if (config->grace == UINT64_MAX)
+        config->grace = config->tls && config->reconnect ? GRACE_TLS : 0;
+    if (config->heartbeat >= config->expiry)
+        return fail(p, "--expiry must be longer than --heartbeat, or live lanes would be given up; "
+                       "about three times as long is usual");
+    if (config->window_initial > config->window_max)
+        return fail(p, "--window-initial must not be above --window-max; raise the second");
+    if (!finish_tls(p) ||
+        (!p->token_given && !options_token_find(p->token_file, p->options, p->error)))
+        return false;
+    if (config->role == CONFIG_CLIENT && memchr(config->token, '\n', config->token_size) != NULL)
+        return fail(p, "the token has several lines; only a server has several tokens, give one");
+    return true;
+}
+
+static bool finish_client(struct parse *p)
+{
+    struct config *config = &p->options->config;
+    char preset[] = DEFAULT_SERVER;
+
+    config->role = CONFIG_CLIENT;
+    if (config->tunnel_count == 0)
+        return fail(p, "--local is missing: name the service to expose, like --local "
+                       "localhost:3000; 'culvert help' shows the commands");
+    if (p->port_count > config->tunnel_count)
+        return fail(p, "--port is given more often than --local; each belongs to one tunnel");
+    if (p->name_count > config->tunnel_count)
+        return fail(p, "--name is given more often than --local; each belongs to one tunnel");
+    if (config->wire == CONFIG_WIRE_V1 && config->tunnel_count > 1)
+        return fail(p, "--wire v1 carries one tunnel in a session; leave one --local, or use v2");
+    if (config->wire == CONFIG_WIRE_V1 && config->lanes > 1)
+        return fail(p, "--wire v1 has one lane; leave --lanes out, or use v2");
+    if (config->reconnect_first > config->reconnect_max)
+        return fail(p, "--reconnect-first must not be above --reconnect-max; raise the second");
+    if (config->server_count == 0 && !set_server(p, flag_find("server", 6, OPTIONS_CLIENT), preset))
+        return false;
+    return finish_common(p);
+}
+
+static bool finish(struct parse *p)
+{
+    struct options *options = p->options;
+
+    if (options->help)
+        return true;
+    switch (options->command) {
+    case OPTIONS_SERVER:
+        options->config.role = CONFIG_SERVER;
+        return finish_common(p);
+    case OPTIONS_CLIENT:
+        return finish_client(p);
+    case OPTIONS_DEMO:
+        if (options->config.workers == 0)
+            options->config.workers = cores_of_process();
+        return true;
+    case OPTIONS_GEN_CERT:
+        if (options->gen_cert.client[0] != '\0' && options->gen_cert.name_count > 0)
+            return fail(p, "--client makes a client's certificate, --name a server's; call twice");
+        return finish_state_dir(&options->config) ||
+               fail(p, "--dir is missing: there is no home directory to put the files in");
+    default:
+        return true;
+    }
+}
+
+bool options_parse(int argc, char **argv, struct options *options, struct options_error *error)
+{
+    struct parse p = { .options = options, .error = error };
+    int at;
+
+    memset(options, 0, sizeof(*options));
+    memset(error, 0, sizeof(*error));
+    apply_presets(&p);
+    return parse_command(&p, argc, argv, &at) && parse_args(&p, argc, argv, at) && finish(&p);
+}
+
+/* "0-3,6", for a sentence; cut if it does not fit. */
+static void format_cores(const cpu_set_t *set, char *text, size_t size)
+{
+    size_t used = 0;
+
+    text[0] = '\0';
+    for (int first = 0, last; first < CPU_SETSIZE && used < size; first = last + 1) {
+        last = first;
+        if (!CPU_ISSET(first, set))
+            continue;
+        while (last + 1 < CPU_SETSIZE && CPU_ISSET(last + 1, set))
+            last++;
+        used += (size_t)snprintf(text + used, size - used, "%s%d", used > 0 ? "," : "", first);
+        if (last > first && used < size)
+            used += (size_t)snprintf(text + used, size - used, "-%d", last);
+    }
+}
+
+bool options_check_machine(const struct config *config, struct options_error *error)
+{
+    char cores[128];
+    cpu_set_t set;
+
+    if (config->cpu_count == 0 || sched_getaffinity(0, sizeof(set), &set) != 0)
+        return true;
+    for (unsigned i = 0; i < config->cpu_count; i++) {
+        if (CPU_ISSET(config->cpus[i], &set))
+            continue;
+        format_cores(&set, cores, sizeof(cores));
+        error->code = EXIT_CODE_CANNOT_START;
+        snprintf(error->text, sizeof(error->text),
+                 "--cpus: this process may not run on core %d; it may use %s", config->cpus[i],
+                 cores);
+        return false;
+    }
+    return true;
+}
+
+/* ---------------------------------------------------------------------------------------- help */
+
+#define HELP_COLUMN 26
+#define HELP_WIDTH  79
+
+/* Words of `text` from `column` on, continued at HELP_COLUMN. */
+static void print_wrapped(FILE *out, const char *text, size_t column)
+{
+    while (*text != '\0') {
+        size_t size = strcspn(text, " ");
+
+        if (column + 1 + size > HELP_WIDTH) {
+            fprintf(out, "\n%*s", HELP_COLUMN, "");
+            column = HELP_COLUMN;
+        }
+        fprintf(out, " %.*s", (int)size, text);
+        column += 1 + size;
+        text += size;
+        text += strspn(text, " ");
+    }
+}
+
+static void print_flag(FILE *out, const struct flag *flag)
+{
+    char head[64], text[512];
+    size_t column;
+
+    snprintf(head, sizeof(head), "  --%s%s%s", flag->name, flag->value != NULL ? " " : "",
+             flag->value != NULL ? flag->value : "");
+    column = strlen(head);
+    if (column > HELP_COLUMN) {
+        fprintf(out, "%s\n%*s", head, HELP_COLUMN, "");
+    } else {
+        fprintf(out, "%-*s", HELP_COLUMN, head);
+    }
+    if (flag->preset != NULL)
+        snprintf(text, sizeof(text), "%s (default %s)", flag->help, flag->preset);
+    else
+        snprintf(text, sizeof(text), "%s", flag->help);
+    print_wrapped(out, text, HELP_COLUMN);
+    fputc('\n', out);
+}
+
+static void print_group(FILE *out, enum options_command command, unsigned group)
+{
+    bool titled = false;
+
+    for (size_t i = 0; i < ARRAY_SIZE(flags); i++) {
+        if (flags[i].group != group || !flag_is_for(&flags[i], command))
+            continue;
+        if (!titled)
+            fprintf(out, "\n%s\n", group_titles[group]);
+        titled = true;
+        print_flag(out, &flags[i]);
+    }
+}
+
+void options_print_flags(FILE *out, enum options_command command)
+{
+    for (unsigned group = 0; group < ARRAY_SIZE(group_titles); group++)
+        print_group(out, command, group);
+}

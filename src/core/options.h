@@ -1,0 +1,87 @@
+/*
+ * options: the command line into one const struct config.
+ *
+ * One table of flags serves the parser, the defaults and the help text, so they cannot disagree. Each row
+ * names the commands that take it. Parsing prints nothing and never exits: it fills struct options or says
+ * in one sentence what to change, and so can be tested and fuzzed. What it touches outside of its
+ * arguments: the environment variable CULVERT_TOKEN, the token file, the set of cores of this process, and
+ * the argv bytes of --token, which it wipes.
+ *
+ * Forms: `--flag value`, `--flag=value`, and for those who come from a Go program also `-flag`. Switches
+ * take no value but `=true` or `=false`. A flag given twice counts the last time, except those that say
+ * "repeatable". There are no positional arguments.
+ */
+#ifndef CULVERT_CORE_OPTIONS_H
+#define CULVERT_CORE_OPTIONS_H
+
+#include <stdbool.h>
+#include <stdio.h>
+
+#include "core/config.h"
+#include "core/exit_code.h"
+#include "core/log.h"
+
+enum options_command {
+    OPTIONS_SERVER,
+    OPTIONS_CLIENT, /* also without a command word */
+    OPTIONS_DEMO,
+    OPTIONS_GEN_CERT,
+    OPTIONS_VERSION,
+    OPTIONS_HELP,
+    OPTIONS_COMMAND_COUNT
+};
+
+struct options_demo {
+    bool once;         /* end after the check */
+    bool verbose;      /* show the logs of server and client */
+    uint32_t gib;      /* to move each way */
+    uint32_t requests; /* HTTP requests */
+};
+
+#define OPTIONS_CERT_NAMES_MAX 16
+
+struct options_gen_cert { /* its directory is config.state_dir */
+    char names[OPTIONS_CERT_NAMES_MAX][256];
+    unsigned name_count;
+    uint32_t days;    /* 0: as gen-cert thinks best */
+    char client[256]; /* not empty: a client certificate for this name */
+};
+
+struct options {
+    enum options_command command;
+    bool help;         /* --help: print the help of `command` and do nothing else */
+    const char *topic; /* `help TOPIC`: points into argv; NULL without one */
+    bool features;     /* `version --features` */
+    enum log_level log_level;
+    char warning[320]; /* to be logged once the log is set up; empty if there is none */
+    struct options_demo demo;
+    struct options_gen_cert gen_cert;
+    struct config
+        config; /* valid for OPTIONS_SERVER and OPTIONS_CLIENT; OPTIONS_DEMO: workers, wire, tls; OPTIONS_GEN_CERT: state_dir */
+};
+
+struct options_error {
+    enum exit_code code; /* EXIT_CODE_USAGE or EXIT_CODE_CANNOT_START */
+    char text[512];      /* without "culvert: " and newline */
+};
+
+/* Parses argv[1..argc). `options` is filled completely, defaults included. False: *error is filled and
+ * *options is unspecified. */
+bool options_parse(int argc, char **argv, struct options *options, struct options_error *error);
+
+/* What only this machine can tell: every core of --cpus is one this process may run on. */
+bool options_check_machine(const struct config *config, struct options_error *error);
+
+/* "server", "client", "demo", "gen-cert", "version", "help". */
+const char *options_command_name(enum options_command command);
+
+/* False: no such command. */
+bool options_command_find(const char *name, enum options_command *command);
+
+/* The command whose name is nearest to `word`, or NULL if none is near. */
+const char *options_command_nearest(const char *word);
+
+/* The flags of a command in groups, with their defaults, 80 columns wide. */
+void options_print_flags(FILE *out, enum options_command command);
+
+#endif

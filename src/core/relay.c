@@ -1,0 +1,598 @@
+/* relay: see relay.h. */
+#include "core/relay.h"
+
+#include "core/frame.h"
+#include "core/lane.h"
+#include "core/log.h"
+#include "core/op.h"
+#include "core/session.h"
+#include "core/worker.h"
+
+#include <errno.h>
+
+/* A send of at most this much tries without waiting first, since it can be copied cheaply if the socket does not take it. */
+#define TRY_FIRST (16u * 1024u)
+/* A bulk read that brings nothing for this long gives its buffer back. */
+#define BULK_QUIET (200 * NSEC_PER_MSEC)
+/* What a small pack certainly takes when it is empty. */
+#define SMALL_PIECE (BUF_SMALL_SIZE / 2)
+/* Zero copy starts to pay somewhere above this (page pinning and a second completion against a copy). */
+#define ZC_MIN (64u * 1024u)
+
+enum { ZC_UNDECIDED, ZC_ON, ZC_OFF };
+
+/* Up: local socket -> lane */
+
+/* How much a bulk read asks for: all of a big buffer for few streams, less for many, so that what is read is still in the cache when it is sent. */
+static uint32_t bulk_share(const struct worker *w)
+{
+    uint32_t share = BULK_CACHE / (w->bulk_streams + 1);
+
+    return share < BULK_READ_MIN ? BULK_READ_MIN : min_u32(share, BUF_BIG_PAYLOAD);
+}
+
+static void set_bulk(struct stream *s, bool bulk)
+{
+    if (s->bulk == bulk)
+        return;
+    s->bulk = bulk;
+    s->worker->bulk_streams += bulk ? 1u : -1u;
+}
+
+static void relay_recv(struct stream *s)
+{
+    struct worker *w = s->worker;
+    unsigned flags = s->dry ? RING_POLL_FIRST : 0;
+
+    s->recv_buf = s->bulk ? buf_take_bulk(&w->bufs) : BUF_NONE;
+    if (s->recv_buf != BUF_NONE) {
+        uint32_t size = min_u32(bulk_share(w), min_u32(s->tx.credit, s->lane->peer_max_data));
+
+        ring_recv(w->ring, op_pack(OP_STREAM_RECV, s->slot, s->generation, s->recv_buf), s->fd,
+                  buf_data(&w->bufs, s->recv_buf) + BUF_HEADROOM, size, flags);
+        worker_count(w, STAT_BULK_READS, 1);
+        s->recv_since = w->now;
+        list_append(&w->bulk_reads, &s->sweep_node);
+        if (!timer_is_set(&w->sweep_timer))
+            timer_set(&w->timers, &w->sweep_timer, w->now + BULK_QUIET);
+    } else {
+        ring_recv_provided(w->ring, op_pack(OP_STREAM_RECV, s->slot, s->generation, BUF_NONE),
+                           s->fd, flags);
+    }
+    s->flight |= STREAM_RECV;
+}
+
+/* EOF on the local socket: v2 says so at once, v1 when the rule of docs/PROTOCOL.md allows (see pump_v1_end). */
+static void recv_eof(struct stream *s)
+{
+    s->ends |= STREAM_UP_EOF;
+    s->heard = s->worker->now;
+    stream_mark(s);
+}
+
+static void recv_failed(struct stream *s, int error)
+{
+    struct worker *w = s->worker;
+
+    if (error == -ENOBUFS) {
+        worker_count(w, STAT_STARVED_SMALL, 1);
+        s->starved = true;
+        list_remove(&s->wait_node);
+        list_append(&w->starved_streams, &s->wait_node);
+        return;
+    }
+    if (error == -ECANCELED || error == -EINTR || error == -EAGAIN) {
+        set_bulk(s, false); /* swept, or to be tried again: waits in a small buffer */
+        stream_mark(s);
+        return;
+    }
+    s->ends |= STREAM_UP_RST;
+    stream_mark(s);
+}
+
+static void recv_data(struct stream *s, uint32_t buf, uint32_t size, bool more)
+{
+    bool big = buf_is_big(buf);
+
+    s->held = buf;
+    s->held_offset = BUF_HEADROOM;
+    s->held_size = size;
+    s->heard = s->worker->now;
+    s->dry = !more && size < (big ? BULK_READ_MIN / 2 : BUF_SMALL_PAYLOAD);
+    set_bulk(s, size >= (big ? BUF_SMALL_SIZE : BUF_SMALL_PAYLOAD));
+    stream_mark(s);
+}
+
+void relay_recv_done(struct worker *w, const struct ring_cqe *cqe)
+{
+    struct stream *s = stream_from_op(w, op_unpack(cqe->user_data).slot);
+    uint32_t buf = s->recv_buf;
+
+    CHECK((s->flight & STREAM_RECV) != 0);
+    s->flight &= (uint8_t)~STREAM_RECV;
+    s->recv_buf = BUF_NONE;
+    if (buf != BUF_NONE && s->state != STREAM_CLOSING)
+        list_remove(&s->sweep_node);
+    if ((cqe->flags & RING_CQE_BUFFER) != 0) {
+        buf = cqe->buffer;
+        buf_provided_taken(&w->bufs, buf);
+    }
+    if (s->state != STREAM_CLOSING && cqe->res > 0) {
+        recv_data(s, buf, (uint32_t)cqe->res, (cqe->flags & RING_CQE_NONEMPTY) != 0);
+        return;
+    }
+    if (buf != BUF_NONE)
+        buf_put(&w->bufs, buf);
+    if (s->state == STREAM_CLOSING)
+        return;
+    if (cqe->res == 0 && (s->ends & STREAM_DOWN_DEAD) != 0)
+        recv_failed(s, -ECONNRESET); /* the send was told of the reset, the read sees its end */
+    else if (cqe->res == 0)
+        recv_eof(s);
+    else
+        recv_failed(s, cqe->res);
+}
+
+static void wait_for_room(struct stream *s, struct list *line)
+{
+    if (!list_linked(&s->wait_node)) /* keeps its place; being in a line without need is harmless */
+        list_append(line, &s->wait_node);
+}
+
+/* It has had its turn: its place in a line must not use up another one. */
+static void leave_line(struct stream *s)
+{
+    if (!s->starved)
+        list_remove(&s->wait_node);
+}
+
+static void count_up(struct stream *s, uint32_t size)
+{
+    if (s->lane->version != FRAME_V1)
+        window_tx_take(&s->tx, size);
+    s->bytes_up += size;
+    s->tunnel->bytes_up += size;
+    worker_count(s->worker, STAT_BYTES_UP, size);
+}
+
+static struct frame data_frame(const struct stream *s, uint32_t size, bool fin)
+{
+    return (struct frame){
+        .kind = FRAME_DATA, .flags = fin ? FRAME_FLAG_FIN : 0, .stream = s->wire_id, .length = size
+    };
+}
+
+/* Frames the held bytes in place, header in front. */
+static bool send_bulk(struct stream *s, uint32_t size)
+{
+    struct lane *lane = s->lane;
+    uint32_t header = (uint32_t)frame_header_size(lane->version);
+    struct frame frame = data_frame(s, size, false);
+
+    if (!lane_bulk_room(lane)) {
+        wait_for_room(s, &lane->wait_bulk);
+        return false;
+    }
+    CHECK(size == s->held_size && s->held_offset >= BUF_HEADROOM);
+    frame_put(lane->version, buf_data(&s->worker->bufs, s->held) + s->held_offset - header, &frame);
+    s->bulk_pending += size + header;
+    lane_bulk_push(lane, s, s->held, s->held_offset - header, size + header);
+    s->held = BUF_NONE;
+    leave_line(s);
+    count_up(s, size);
+    return true;
+}
+
+static bool send_small(struct stream *s, uint32_t size)
+{
+    struct lane *lane = s->lane;
+    struct buf_pool *bufs = &s->worker->bufs;
+    bool full = lane_log_full(lane);
+    uint8_t *p = full ? NULL : lane_data_begin(lane, size + FRAME_HEADER_MAX + LANE_OPEN_RESERVE);
+
+    /* Big buffers are short: the pack is a small one. */
+    if (p == NULL && !full && size > SMALL_PIECE) {
+        size = SMALL_PIECE;
+        p = lane_data_begin(lane, size + FRAME_HEADER_MAX + LANE_OPEN_RESERVE);
+    }
+    struct frame frame = data_frame(s, size, false);
+    if (p == NULL) {
+        wait_for_room(s, &lane->wait_small);
+        return false;
+    }
+    p = frame_put(lane->version, p, &frame);
+    memcpy(p, buf_data(bufs, s->held) + s->held_offset, size);
+    lane_data_end(lane, p + size);
+    count_up(s, size);
+    s->held_offset += size;
+    s->held_size -= size;
+    if (s->held_size == 0) {
+        buf_put(bufs, s->held);
+        s->held = BUF_NONE;
+    }
+    return true;
+}
+
+/* True when nothing is held any more. */
+static bool send_held(struct stream *s)
+{
+    while (s->held != BUF_NONE) {
+        uint32_t size = min_u32(s->held_size, min_u32(s->tx.credit, s->lane->peer_max_data));
+        /* Small data behind bulk of the same stream must not overtake it: it stands in line as bulk, if it goes in one piece. */
+        bool whole = size == s->held_size;
+
+        if (size == 0)
+            return false; /* WINDOW marks the stream */
+        if (buf_is_big(s->held) && size >= BUF_SMALL_SIZE && whole) {
+            if (!send_bulk(s, size))
+                return false;
+        } else if (s->bulk_pending > 0) {
+            return false; /* lane_send_done marks the stream */
+        } else if (!send_small(s, min_u32(size, BUF_SMALL_SIZE))) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static void send_fin(struct stream *s)
+{
+    struct lane *lane = s->lane;
+    struct frame frame = data_frame(s, 0, true);
+
+    if (s->bulk_pending > 0)
+        return; /* lane_send_done marks the stream */
+    uint8_t *p = lane_data_begin(lane, FRAME_HEADER_MAX);
+    if (p == NULL) {
+        wait_for_room(s, &lane->wait_small);
+        return;
+    }
+    lane_data_end(lane, frame_put(lane->version, p, &frame));
+    s->ends |= STREAM_UP_FIN;
+}
+
+/* v1 has no half-close: StreamClose ends both directions, so it is said when both have ended, or when the local side has and the other direction
+ * has been quiet for long enough (docs/PROTOCOL.md). */
+static void pump_v1_end(struct stream *s)
+{
+    struct worker *w = s->worker;
+    bool server = w->role->opens_streams;
+    bool up = (s->ends & STREAM_UP_EOF) != 0, down = (s->ends & STREAM_DOWN_SHUT) != 0;
+    uint64_t quiet;
+
+    if (server && down) {
+        stream_close(s, REASON_V1_CLOSED,
+                     false); /* a v1 client's StreamClose ends both, and all is delivered */
+        return;
+    }
+    if ((!up && !down) || s->queued > 0 || s->held != BUF_NONE || s->bulk_pending > 0)
+        return;
+    if (server || !up)
+        quiet = V1_VISITOR_EOF_QUIET_NS;
+    else
+        quiet = down ? V1_CLOSE_GAP_NS : V1_ORIGIN_EOF_QUIET_NS;
+    if (w->phase != WORKER_RUNNING)
+        quiet = min_u64(
+            quiet,
+            V1_ORIGIN_EOF_QUIET_NS); /* a drain does not wait for those who may never come back */
+    if (w->now >= s->heard + quiet)
+        stream_close(s, REASON_DONE, true);
+    else if (!timer_is_set(&s->timer) || s->timer.due > s->heard + quiet)
+        timer_set(&w->timers, &s->timer, s->heard + quiet);
+}
+
+/* The local peer reset, and what it may have said before finds no credit: the far side, which may have ended the same way, need never give any. */
+static bool is_stuck(const struct stream *s)
+{
+    return (s->ends & STREAM_DOWN_DEAD) != 0 && s->tx.credit == 0 && (s->flight & STREAM_RECV) == 0;
+}
+
+static void pump_up(struct stream *s)
+{
+    if ((s->ends & STREAM_DOWN_RST) != 0)
+        return;
+    bool all_sent = send_held(s);
+    if (is_stuck(s)) {
+        if (s->bulk_pending == 0) /* otherwise lane_send_done marks the stream */
+            stream_close(s, REASON_PEER_RESET, true);
+        return;
+    }
+    if (!all_sent)
+        return;
+    if ((s->ends & STREAM_UP_RST) != 0) {
+        if (s->bulk_pending == 0)
+            stream_close(s, REASON_PEER_RESET, true);
+        return;
+    }
+    if ((s->ends & STREAM_UP_EOF) != 0) {
+        if ((s->ends & STREAM_UP_FIN) == 0 && s->lane->version != FRAME_V1)
+            send_fin(s);
+        return;
+    }
+    if ((s->flight & STREAM_RECV) == 0 && s->tx.credit > 0 && !s->starved &&
+        s->bulk_pending < STREAM_BULK_PENDING)
+        relay_recv(s);
+}
+
+/* Down: lane -> local socket */
+
+static bool zc_wanted(struct stream *s, const struct slice *slice)
+{
+    if (s->zc == ZC_OFF || slice->size < ZC_MIN || !buf_is_big(slice->buf))
+        return false;
+    if (s->zc == ZC_UNDECIDED) {
+        union sock_addr peer;
+
+        sock_peer(s->fd, &peer);
+        bool local = sock_addr_is_loopback(&peer) && s->worker->config->zero_copy != CONFIG_ON;
+        s->zc = ring_features()->send_zc && !local ? ZC_ON : ZC_OFF;
+    }
+    return s->zc == ZC_ON;
+}
+
+static void send_zc(struct stream *s, const struct slice *slice, uint64_t user_data)
+{
+    struct worker *w = s->worker;
+    int index = buf_fixed_index(&w->bufs, w->ring, slice->buf);
+    const uint8_t *data = buf_data(&w->bufs, slice->buf) + slice->offset;
+
+    buf_ref(&w->bufs, slice->buf); /* put by the notification */
+    s->zc_pending++;
+    s->sending_zc = true;
+    worker_count(w, STAT_ZC_SENDS, 1);
+    if (index >= 0)
+        ring_send_fixed(w->ring, user_data, s->fd, data, slice->size, (unsigned)index,
+                        RING_WAITALL);
+    else
+        ring_send(w->ring, user_data, s->fd, data, slice->size, RING_WAITALL | RING_ZC);
+}
+
+static void relay_send(struct stream *s)
+{
+    struct worker *w = s->worker;
+    const struct slice *slice = slab_at(&w->slices, s->head);
+    uint64_t user_data = op_pack(OP_STREAM_SEND, s->slot, s->generation, slice->buf);
+    bool try_first = slice->size <= TRY_FIRST && !s->blocked;
+
+    s->flight |= STREAM_SEND;
+    s->sending = slice->size;
+    s->sending_all = !try_first || slice->size >= ZC_MIN;
+    if (zc_wanted(s, slice))
+        send_zc(s, slice, user_data);
+    else
+        ring_send(w->ring, user_data, s->fd, buf_data(&w->bufs, slice->buf) + slice->offset,
+                  slice->size, try_first ? RING_DONTWAIT : RING_WAITALL);
+}
+
+static void send_blocked(struct stream *s)
+{
+    s->blocked = true;
+    if (!stream_compact(s)) {
+        worker_count(s->worker, STAT_REFUSED_BUFFERS, 1);
+        stream_close(s, REASON_LIMIT_BUFFERS, true);
+        return;
+    }
+    stream_mark(s);
+}
+
+/* A notification, or a send that will have none: the reference of the zero-copy send goes. */
+static void zc_release(struct stream *s, uint32_t buf, unsigned flags)
+{
+    CHECK(s->zc_pending > 0);
+    s->zc_pending--;
+    buf_put(&s->worker->bufs, buf);
+    if ((flags & RING_CQE_COPIED) != 0) {
+        worker_count(s->worker, STAT_ZC_COPIED, 1);
+        if (s->worker->config->zero_copy != CONFIG_ON)
+            s->zc = ZC_OFF;
+    }
+}
+
+/* The local peer reset the connection: what it sent before may still lie in the socket, and the end that a read sees then is no FIN. */
+static void send_reset(struct stream *s)
+{
+    s->ends |= STREAM_DOWN_DEAD;
+    stream_rx_drop(s);
+    if ((s->ends & (STREAM_UP_EOF | STREAM_DOWN_RST)) != 0)
+        stream_close(s, REASON_PEER_RESET, (s->ends & STREAM_DOWN_RST) == 0);
+    else
+        stream_mark(s);
+}
+
+static void send_result(struct stream *s, int res, uint32_t asked)
+{
+    struct worker *w = s->worker;
+
+    if (res == -EAGAIN || res == -EINTR) {
+        send_blocked(s);
+    } else if (s->zc == ZC_ON && ring_zc_refused(res)) {
+        s->zc = ZC_OFF;
+        stream_mark(s);
+    } else if (res < 0 && res != -EPIPE && res != -ECONNRESET) {
+        stream_close(s, REASON_SOCKET_ERROR, true);
+    } else if (res < 0) {
+        send_reset(s);
+    } else {
+        stream_rx_consume(s, (uint32_t)res);
+        if (s->lane != NULL && s->lane->version != FRAME_V1)
+            window_rx_consume(&s->rx, (uint32_t)res);
+        worker_count(w, STAT_BYTES_DOWN, (uint64_t)res);
+        s->heard = s->took = w->now;
+        if ((uint32_t)res < asked && s->sending_all)
+            send_reset(
+                s); /* a reset that meets a waiting send shows as a short count (tests/kernel/test_send.c) */
+        else if ((uint32_t)res < asked)
+            send_blocked(s);
+        else
+            stream_mark(s);
+    }
+}
+
+void relay_send_done(struct worker *w, const struct ring_cqe *cqe)
+{
+    struct op op = op_unpack(cqe->user_data);
+    struct stream *s = stream_from_op(w, op.slot);
+    uint32_t asked = s->sending;
+
+    if ((cqe->flags & RING_CQE_NOTIF) != 0) {
+        zc_release(s, op.aux, cqe->flags);
+        return;
+    }
+    CHECK((s->flight & STREAM_SEND) != 0);
+    s->flight &= (uint8_t)~STREAM_SEND;
+    s->sending = 0;
+    if (s->sending_zc && (cqe->flags & RING_CQE_MORE) == 0)
+        zc_release(s, op.aux, 0); /* failed before it was a zero-copy send: no notification comes */
+    s->sending_zc = false;
+    if (s->state != STREAM_CLOSING)
+        send_result(s, cqe->res, asked);
+}
+
+static void send_window(struct stream *s)
+{
+    struct lane *lane = s->lane;
+    struct worker *w = s->worker;
+    uint8_t *p = lane_control_begin(lane);
+
+    if (p == NULL) {
+        wait_for_room(s, &lane->wait_small);
+        return;
+    }
+    uint32_t increment =
+        window_rx_update(&s->rx, w->now, lane->rtt, w->config->window_max, &w->window_budget);
+    lane_control_end(lane, frame_put_window(p, s->wire_id, increment));
+}
+
+/* The local peer may be unable to read because it cannot write: its own bytes wait for a lane that the far side does not read. Somebody who could write and
+ * does not is only a slow reader. */
+static bool waits_for_lane(const struct stream *s)
+{
+    return s->lane->send_flight && (s->flight & STREAM_RECV) == 0 &&
+           (s->ends & (STREAM_UP_EOF | STREAM_UP_RST)) == 0;
+}
+
+/* v1: bound what waits for a slow reader by not reading the lane; a reader that takes nothing at all is closed. */
+static void pump_v1_hold(struct stream *s)
+{
+    struct worker *w = s->worker;
+
+    if (!s->lane_paused && s->queued > V1_QUEUE_HIGH) {
+        s->lane_paused = true;
+        s->took = w->now;
+        lane_hold(s->lane);
+    } else if (s->lane_paused && s->queued <= V1_QUEUE_LOW) {
+        s->lane_paused = false;
+        lane_unhold(s->lane);
+    }
+    if (!s->lane_paused)
+        return;
+    bool waits = waits_for_lane(s);
+    s->took = max_u64(s->took, s->lane->unblocked); /* it may have waited until then */
+    uint64_t limit = s->took + (waits ? V1_STALL_WAITING_NS : V1_STALL_NS);
+    if (w->now >= limit)
+        stream_close(s, REASON_STALLED, true);
+    else
+        timer_set(&w->timers, &s->timer, limit);
+}
+
+static void pump_down(struct stream *s)
+{
+    if ((s->flight & STREAM_SEND) != 0)
+        return;
+    if (s->head != SLAB_NONE) {
+        relay_send(s);
+        return;
+    }
+    s->blocked = false;
+    if ((s->ends & STREAM_DOWN_RST) != 0) {
+        stream_close(s, REASON_PEER_RESET, false);
+        return;
+    }
+    if ((s->ends & (STREAM_DOWN_FIN | STREAM_DOWN_SHUT | STREAM_DOWN_DEAD)) == STREAM_DOWN_FIN) {
+        (void)sock_shutdown_write(s->fd); /* ENOTCONN: the read sees the reset */
+        s->ends |= STREAM_DOWN_SHUT;
+    }
+}
+
+static bool both_ended(const struct stream *s)
+{
+    unsigned both = STREAM_UP_FIN | STREAM_DOWN_SHUT;
+
+    return (s->ends & both) == both && s->bulk_pending == 0;
+}
+
+/* A stream whose lane is gone delivers what has arrived, as long as the visitor takes it. */
+static void pump_orphan(struct stream *s)
+{
+    struct worker *w = s->worker;
+
+    pump_down(s);
+    if (s->state != STREAM_OPEN)
+        return;
+    if ((s->ends & STREAM_DOWN_DEAD) != 0)
+        stream_close(s, REASON_PEER_RESET, false);
+    else if ((s->ends & STREAM_DOWN_SHUT) != 0)
+        stream_close(s, REASON_V1_CLOSED, false);
+    else if (w->now >= s->took + V1_STALL_NS)
+        stream_close(s, REASON_STALLED, false);
+    else
+        timer_set(&w->timers, &s->timer, s->took + V1_STALL_NS);
+}
+
+void relay_pump(struct stream *s)
+{
+    CHECK(s->state == STREAM_OPEN || s->state == STREAM_CONNECTING);
+    if (s->state == STREAM_CONNECTING)
+        return;
+    if (s->lane == NULL) {
+        pump_orphan(s);
+        return;
+    }
+    pump_down(s);
+    if (s->state == STREAM_OPEN)
+        pump_up(s);
+    if (s->state != STREAM_OPEN)
+        return;
+    if (s->lane->version == FRAME_V1) {
+        pump_v1_hold(s);
+        if (s->state == STREAM_OPEN)
+            pump_v1_end(s);
+    } else {
+        if (window_rx_due(&s->rx) && (s->ends & STREAM_DOWN_FIN) == 0)
+            send_window(s);
+        if (both_ended(s))
+            stream_close(s, REASON_DONE, false);
+    }
+}
+
+uint64_t relay_sweep(struct worker *w)
+{
+    uint64_t next = UINT64_MAX;
+
+    for (struct list *node = w->bulk_reads.next; node != &w->bulk_reads; node = node->next) {
+        struct stream *s = container_of(node, struct stream, sweep_node);
+
+        if (s->recv_since + BULK_QUIET > w->now) {
+            next = min_u64(next, s->recv_since + BULK_QUIET);
+            continue;
+        }
+        ring_cancel(w->ring, op_pack(OP_STREAM_RECV, s->slot, s->generation, s->recv_buf));
+        s->recv_since = w->now; /* the cancel may lose against data: asked again later */
+        next = min_u64(next, w->now + BULK_QUIET);
+    }
+    return next;
+}
+
+void relay_unstarve(struct worker *w)
+{
+    for (uint32_t n = w->bufs.provided; n > 0; n--) {
+        struct list *node = list_pop(&w->starved_streams);
+
+        if (node == NULL)
+            return;
+        struct stream *s = container_of(node, struct stream, wait_node);
+        s->starved = false;
+        s->dry = false;
+        stream_mark(s);
+    }
+}

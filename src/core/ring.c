@@ -1,0 +1,482 @@
+/*
+ * ring: see ring.h. A thin layer: the liburing calls, the translation of completion flags, and the probe.
+ *
+ * Rejected: SQPOLL (a second thread on the same core as the worker costs more than the system call it saves; on a pinned core of its own it is a
+ * core that does nothing else), registered ring descriptors beyond the one for io_uring_enter, and multishot receives (backpressure is "do
+ * not arm the next read", which a multishot turns into a cancel with a race).
+ */
+#include "core/ring.h"
+
+#include "core/base.h"
+#include "core/check.h"
+
+#include <errno.h>
+#include <liburing.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/utsname.h>
+#include <time.h>
+#include <unistd.h>
+
+/* Newer than the oldest liburing we build on (2.3). Values are kernel ABI, include/uapi/linux/io_uring.h. */
+#ifndef IORING_SEND_ZC_REPORT_USAGE
+#define IORING_SEND_ZC_REPORT_USAGE (1U << 3)
+#endif
+#ifndef IORING_NOTIF_USAGE_ZC_COPIED
+#define IORING_NOTIF_USAGE_ZC_COPIED (1U << 31)
+#endif
+#define FEATURE_RECVSEND_BUNDLE (1U << 14) /* IORING_FEAT_RECVSEND_BUNDLE, 6.10 */
+
+#define BUFFER_GROUP 0
+
+struct ring {
+    struct io_uring uring;
+    struct io_uring_buf_ring *buffers;
+    unsigned buffer_count;
+    uint64_t now;
+    struct ring_stats stats;
+};
+
+static struct ring_features features;
+static pthread_once_t features_once = PTHREAD_ONCE_INIT;
+
+static const unsigned SETUP_FLAGS =
+    IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN | IORING_SETUP_SUBMIT_ALL;
+
+static bool kernel_at_least(int major, int minor)
+{
+    struct utsname name;
+    int have_major = 0, have_minor = 0;
+
+    if (uname(&name) != 0 || sscanf(name.release, "%d.%d", &have_major, &have_minor) != 2)
+        return false;
+    return have_major > major || (have_major == major && have_minor >= minor);
+}
+
+static void features_probe(void)
+{
+    struct io_uring uring;
+    int error = io_uring_queue_init(8, &uring, SETUP_FLAGS);
+
+    if (error < 0) {
+        features.error = -error;
+        return;
+    }
+    features.usable = true;
+    features.defer_taskrun = true;
+    struct io_uring_probe *probe = io_uring_get_probe_ring(&uring);
+    if (probe != NULL) {
+        features.send_zc = io_uring_opcode_supported(probe, IORING_OP_SEND_ZC) != 0 &&
+                           io_uring_opcode_supported(probe, IORING_OP_SENDMSG_ZC) != 0;
+        io_uring_free_probe(probe);
+    }
+    features.zc_report = features.send_zc && kernel_at_least(6, 2);
+    features.recv_bundle = (uring.features & FEATURE_RECVSEND_BUNDLE) != 0;
+    features.buf_inc = kernel_at_least(6, 12);
+    io_uring_queue_exit(&uring);
+}
+
+const struct ring_features *ring_features(void)
+{
+    pthread_once(&features_once, features_probe);
+    return &features;
+}
+
+const char *ring_unusable_text(void)
+{
+    switch (ring_features()->error) {
+    case EPERM:
+        return "io_uring is switched off here: set sysctl kernel.io_uring_disabled=0, or in a "
+               "container allow the "
+               "io_uring_setup, io_uring_enter and io_uring_register calls in its seccomp profile";
+    case ENOSYS:
+        return "this kernel or container has no io_uring: Culvert needs Linux 6.1 or newer with "
+               "CONFIG_IO_URING, and a "
+               "seccomp profile that allows io_uring_setup";
+    case EINVAL:
+        return "this kernel's io_uring is too old: Culvert needs Linux 6.1 or newer";
+    case ENOMEM:
+        return "the kernel refused memory for io_uring: raise the limit of locked memory (ulimit "
+               "-l) or free some memory";
+    case EMFILE:
+    case ENFILE:
+        return "no file descriptors left for io_uring: raise ulimit -n";
+    default:
+        return "io_uring cannot be set up here";
+    }
+}
+
+void ring_features_print(FILE *out)
+{
+    const struct ring_features *f = ring_features();
+
+    if (!f->usable) {
+        fprintf(out, "io_uring: not usable: %s\n", ring_unusable_text());
+        return;
+    }
+    fprintf(out, "io_uring: usable, with deferred task work (6.1)\n");
+    fprintf(out, "zero-copy send (6.0/6.1): %s\n", f->send_zc ? "yes" : "no");
+    fprintf(out, "zero-copy usage reports (6.2): %s\n", f->zc_report ? "yes" : "no");
+    fprintf(out, "receive bundles (6.10): %s\n", f->recv_bundle ? "yes" : "no");
+    fprintf(out, "incremental buffer rings (6.12): %s\n", f->buf_inc ? "yes" : "no");
+}
+
+static uint64_t clock_now(void)
+{
+    struct timespec ts;
+
+    clock_gettime(CLOCK_MONOTONIC, &ts);
+    return (uint64_t)ts.tv_sec * NSEC_PER_SEC + (uint64_t)ts.tv_nsec;
+}
+
+/* The ring of all threads without one, opened with the first worker's ring and kept: when descriptors have run out is no time to open one, and the message
+ * may be the one that stops the program. */
+static struct {
+    pthread_mutex_t mutex;
+    struct io_uring uring;
+    bool open;
+} messenger = { .mutex = PTHREAD_MUTEX_INITIALIZER };
+
+/* Under the mutex. 0 or -errno. */
+static int messenger_open(void)
+{
+    if (messenger.open)
+        return 0;
+    int result = io_uring_queue_init(2, &messenger.uring, 0);
+    messenger.open = result == 0;
+    return result;
+}
+
+struct ring *ring_open(unsigned entries, int *error)
+{
+    struct ring *ring = calloc(1, sizeof(*ring));
+    struct io_uring_params params = {
+        .flags = SETUP_FLAGS | IORING_SETUP_R_DISABLED | IORING_SETUP_CQSIZE,
+        .cq_entries = entries * 4,
+    };
+
+    if (ring == NULL) {
+        *error = ENOMEM;
+        return NULL;
+    }
+    int result = io_uring_queue_init_params(entries, &ring->uring, &params);
+    if (result < 0) {
+        *error = -result;
+        free(ring);
+        return NULL;
+    }
+    ring->now = clock_now();
+    pthread_mutex_lock(&messenger.mutex);
+    (void)messenger_open(); /* tried again when it is needed */
+    pthread_mutex_unlock(&messenger.mutex);
+    return ring;
+}
+
+void ring_close(struct ring *ring)
+{
+    if (ring == NULL)
+        return;
+    io_uring_queue_exit(&ring->uring);
+    if (ring->buffers != NULL)
+        free(ring->buffers);
+    free(ring);
+}
+
+int ring_start(struct ring *ring)
+{
+    /* io_uring_enable_rings() is declared but not exported by the liburing 2.3 of Debian 12. */
+    int result =
+        io_uring_register((unsigned)ring->uring.ring_fd, IORING_REGISTER_ENABLE_RINGS, NULL, 0);
+
+    if (result < 0)
+        return result;
+    (void)io_uring_register_ring_fd(
+        &ring->uring); /* spares a descriptor look-up per enter; optional */
+    return 0;
+}
+
+int ring_fd(const struct ring *ring)
+{
+    return ring->uring.ring_fd;
+}
+
+uint64_t ring_now(const struct ring *ring)
+{
+    return ring->now;
+}
+
+int ring_buffers_open(struct ring *ring, unsigned count)
+{
+    struct io_uring_buf_reg reg = { .ring_entries = count, .bgid = BUFFER_GROUP };
+    void *memory;
+
+    CHECK(count > 0 && (count & (count - 1)) == 0 && ring->buffers == NULL);
+    if (posix_memalign(&memory, (size_t)sysconf(_SC_PAGESIZE),
+                       count * sizeof(struct io_uring_buf)) != 0)
+        return -ENOMEM;
+    memset(memory, 0, count * sizeof(struct io_uring_buf));
+    reg.ring_addr = (uint64_t)(uintptr_t)memory;
+    int result = io_uring_register_buf_ring(&ring->uring, &reg, 0);
+    if (result < 0) {
+        free(memory);
+        return result;
+    }
+    ring->buffers = memory;
+    ring->buffer_count = count;
+    io_uring_buf_ring_init(ring->buffers);
+    return 0;
+}
+
+void ring_buffer_give(struct ring *ring, void *base, uint32_t size, uint32_t id)
+{
+    CHECK(id <= UINT16_MAX);
+    io_uring_buf_ring_add(ring->buffers, base, size, (uint16_t)id,
+                          io_uring_buf_ring_mask(ring->buffer_count), 0);
+    io_uring_buf_ring_advance(ring->buffers, 1);
+}
+
+int ring_register_table(struct ring *ring, unsigned count)
+{
+    return io_uring_register_buffers_sparse(&ring->uring, count);
+}
+
+int ring_register_buffer(struct ring *ring, unsigned index, void *base, size_t size)
+{
+    struct iovec iov = { .iov_base = base, .iov_len = size };
+    int result = io_uring_register_buffers_update_tag(&ring->uring, index, &iov, NULL, 1);
+
+    return result < 0 ? result : 0;
+}
+
+/* Never NULL: a full queue is submitted on the spot. */
+static struct io_uring_sqe *get_sqe(struct ring *ring, uint64_t user_data)
+{
+    struct io_uring_sqe *sqe = io_uring_get_sqe(&ring->uring);
+
+    while (sqe == NULL) {
+        ring->stats.overflows++;
+        int result = io_uring_submit(&ring->uring);
+        CHECK(result >= 0 || result == -EINTR || result == -EAGAIN || result == -EBUSY);
+        if (result == -EBUSY || result == -EAGAIN)
+            io_uring_get_events(&ring->uring);
+        sqe = io_uring_get_sqe(&ring->uring);
+    }
+    ring->stats.submissions++;
+    sqe->user_data =
+        user_data; /* the prep functions below leave it, but io_uring_prep_rw of 2.3 does not */
+    return sqe;
+}
+
+static unsigned msg_flags(unsigned flags)
+{
+    return MSG_NOSIGNAL | ((flags & RING_WAITALL) != 0 ? MSG_WAITALL : 0U) |
+           ((flags & RING_DONTWAIT) != 0 ? MSG_DONTWAIT : 0U);
+}
+
+void ring_accept(struct ring *ring, uint64_t user_data, int fd)
+{
+    struct io_uring_sqe *sqe = get_sqe(ring, user_data);
+
+    io_uring_prep_multishot_accept(sqe, fd, NULL, NULL, SOCK_CLOEXEC);
+    sqe->user_data = user_data;
+}
+
+void ring_connect(struct ring *ring, uint64_t user_data, int fd, const struct sockaddr *addr,
+                  socklen_t size)
+{
+    struct io_uring_sqe *sqe = get_sqe(ring, user_data);
+
+    io_uring_prep_connect(sqe, fd, addr, size);
+    sqe->user_data = user_data;
+}
+
+void ring_recv(struct ring *ring, uint64_t user_data, int fd, void *buf, size_t size,
+               unsigned flags)
+{
+    struct io_uring_sqe *sqe = get_sqe(ring, user_data);
+
+    io_uring_prep_recv(sqe, fd, buf, size, (int)msg_flags(flags));
+    if ((flags & RING_POLL_FIRST) != 0)
+        sqe->ioprio |= IORING_RECVSEND_POLL_FIRST;
+    sqe->user_data = user_data;
+}
+
+void ring_recvmsg(struct ring *ring, uint64_t user_data, int fd, struct msghdr *msg, unsigned flags)
+{
+    struct io_uring_sqe *sqe = get_sqe(ring, user_data);
+
+    io_uring_prep_recvmsg(sqe, fd, msg, msg_flags(flags));
+    if ((flags & RING_POLL_FIRST) != 0)
+        sqe->ioprio |= IORING_RECVSEND_POLL_FIRST;
+    sqe->user_data = user_data;
+}
+
+void ring_recv_provided(struct ring *ring, uint64_t user_data, int fd, unsigned flags)
+{
+    struct io_uring_sqe *sqe = get_sqe(ring, user_data);
+
+    io_uring_prep_recv(sqe, fd, NULL, 0, (int)msg_flags(flags));
+    sqe->flags |= IOSQE_BUFFER_SELECT;
+    sqe->buf_group = BUFFER_GROUP;
+    if ((flags & RING_POLL_FIRST) != 0)
+        sqe->ioprio |= IORING_RECVSEND_POLL_FIRST;
+    sqe->user_data = user_data;
+}
+
+static unsigned zc_flags(void)
+{
+    return features.zc_report ? IORING_SEND_ZC_REPORT_USAGE : 0U;
+}
+
+void ring_send(struct ring *ring, uint64_t user_data, int fd, const void *buf, size_t size,
+               unsigned flags)
+{
+    struct io_uring_sqe *sqe = get_sqe(ring, user_data);
+
+    if ((flags & RING_ZC) != 0)
+        io_uring_prep_send_zc(sqe, fd, buf, size, (int)msg_flags(flags), zc_flags());
+    else
+        io_uring_prep_send(sqe, fd, buf, size, (int)msg_flags(flags));
+    sqe->user_data = user_data;
+}
+
+void ring_send_fixed(struct ring *ring, uint64_t user_data, int fd, const void *buf, size_t size,
+                     unsigned index, unsigned flags)
+{
+    struct io_uring_sqe *sqe = get_sqe(ring, user_data);
+
+    io_uring_prep_send_zc(sqe, fd, buf, size, (int)msg_flags(flags),
+                          zc_flags() | IORING_RECVSEND_FIXED_BUF);
+    sqe->buf_index = (uint16_t)index;
+    sqe->user_data = user_data;
+}
+
+void ring_sendmsg(struct ring *ring, uint64_t user_data, int fd, const struct msghdr *msg,
+                  unsigned flags)
+{
+    struct io_uring_sqe *sqe = get_sqe(ring, user_data);
+
+    if ((flags & RING_ZC) != 0) {
+        io_uring_prep_sendmsg_zc(sqe, fd, msg, msg_flags(flags));
+        sqe->ioprio |= (uint16_t)zc_flags();
+    } else {
+        io_uring_prep_sendmsg(sqe, fd, msg, msg_flags(flags));
+    }
+    sqe->user_data = user_data;
+}
+
+void ring_cancel(struct ring *ring, uint64_t target)
+{
+    struct io_uring_sqe *sqe = get_sqe(ring, 0);
+
+    io_uring_prep_cancel64(sqe, target, 0);
+    sqe->user_data = 0; /* OP_NONE: its own completion is dropped in ring_wait */
+}
+
+void ring_close_fd(struct ring *ring, int fd)
+{
+    struct io_uring_sqe *sqe = get_sqe(ring, 0);
+
+    io_uring_prep_close(sqe, fd);
+    sqe->flags |= IOSQE_CQE_SKIP_SUCCESS;
+    sqe->user_data = 0;
+}
+
+void ring_message(struct ring *ring, int target_fd, uint64_t user_data, int32_t res,
+                  uint64_t sent_user_data)
+{
+    struct io_uring_sqe *sqe = get_sqe(ring, sent_user_data);
+
+    io_uring_prep_msg_ring(sqe, target_fd, (unsigned)res, user_data, 0);
+    sqe->flags |= IOSQE_CQE_SKIP_SUCCESS;
+    sqe->user_data = sent_user_data;
+}
+
+static int messenger_send(int target_fd, uint64_t user_data, int32_t res)
+{
+    struct io_uring_cqe *cqe;
+    struct io_uring_sqe *sqe = io_uring_get_sqe(&messenger.uring);
+    int result;
+
+    CHECK(sqe != NULL);
+    io_uring_prep_msg_ring(sqe, target_fd, (unsigned)res, user_data, 0);
+    do {
+        result = io_uring_submit_and_wait(&messenger.uring, 1);
+    } while (result == -EINTR);
+    while (io_uring_wait_cqe(&messenger.uring, &cqe) == -EINTR) {}
+    result = cqe->res < 0 ? cqe->res : 0;
+    io_uring_cqe_seen(&messenger.uring, cqe);
+    return result;
+}
+
+int ring_message_from_thread(int target_fd, uint64_t user_data, int32_t res)
+{
+    pthread_mutex_lock(&messenger.mutex);
+    int result = messenger_open();
+    if (result == 0)
+        result = messenger_send(target_fd, user_data, res);
+    pthread_mutex_unlock(&messenger.mutex);
+    return result;
+}
+
+static bool translate(const struct io_uring_cqe *cqe, struct ring_cqe *out)
+{
+    if (cqe->user_data == 0)
+        return false; /* a cancel request's own answer, or a failed close */
+    out->user_data = cqe->user_data;
+    out->res = cqe->res;
+    out->flags = ((cqe->flags & IORING_CQE_F_MORE) != 0 ? RING_CQE_MORE : 0U) |
+                 ((cqe->flags & IORING_CQE_F_BUFFER) != 0 ? RING_CQE_BUFFER : 0U) |
+                 ((cqe->flags & IORING_CQE_F_SOCK_NONEMPTY) != 0 ? RING_CQE_NONEMPTY : 0U);
+    out->buffer = cqe->flags >> IORING_CQE_BUFFER_SHIFT;
+    if ((cqe->flags & IORING_CQE_F_NOTIF) != 0) {
+        out->flags |= RING_CQE_NOTIF;
+        if (((uint32_t)cqe->res & IORING_NOTIF_USAGE_ZC_COPIED) != 0)
+            out->flags |= RING_CQE_COPIED;
+    }
+    return true;
+}
+
+static void submit_and_wait(struct ring *ring, uint64_t timeout)
+{
+    struct io_uring_cqe *cqe;
+    int result;
+
+    if (timeout == 0) {
+        result = io_uring_submit_and_get_events(&ring->uring);
+    } else if (timeout == UINT64_MAX) {
+        result = io_uring_submit_and_wait(&ring->uring, 1);
+    } else {
+        struct __kernel_timespec ts = { .tv_sec = (int64_t)(timeout / NSEC_PER_SEC),
+                                        .tv_nsec = (long long)(timeout % NSEC_PER_SEC) };
+        result = io_uring_submit_and_wait_timeout(&ring->uring, &cqe, 1, &ts, NULL);
+    }
+    ring->stats.waits++;
+    CHECK(result >= 0 || result == -ETIME || result == -EINTR || result == -EBUSY ||
+          result == -EAGAIN);
+}
+
+unsigned ring_wait(struct ring *ring, uint64_t timeout, struct ring_cqe *out, unsigned max)
+{
+    struct io_uring_cqe *cqe;
+    unsigned head, seen = 0, count = 0;
+
+    submit_and_wait(ring, io_uring_cq_ready(&ring->uring) > 0 ? 0 : timeout);
+    ring->now = clock_now();
+    io_uring_for_each_cqe(&ring->uring, head, cqe)
+    {
+        if (count == max)
+            break;
+        seen++;
+        count += translate(cqe, &out[count]);
+    }
+    io_uring_cq_advance(&ring->uring, seen);
+    ring->stats.completions += count;
+    return count;
+}
+
+const struct ring_stats *ring_stats(const struct ring *ring)
+{
+    return &ring->stats;
+}

@@ -1,0 +1,108 @@
+/* session: see session.h. */
+#include "core/session.h"
+
+#include "core/lane.h"
+#include "core/listener.h"
+#include "core/log.h"
+#include "core/worker.h"
+
+struct session *session_open(struct worker *w, uint64_t id, uint8_t version)
+{
+    uint32_t slot = slab_take(&w->sessions);
+
+    if (slot == SLAB_NONE)
+        return NULL;
+    struct session *session = slab_at(&w->sessions, slot);
+    memset(session, 0, sizeof(*session));
+    session->worker = w;
+    session->slot = slot;
+    session->id = id;
+    session->version = version;
+    list_init(&session->lanes);
+    list_append(&w->all_sessions, &session->node);
+    return session;
+}
+
+struct session *session_find(struct worker *w, uint64_t id)
+{
+    for (struct list *node = w->all_sessions.next; node != &w->all_sessions; node = node->next) {
+        struct session *session = container_of(node, struct session, node);
+
+        if (session->id == id)
+            return session;
+    }
+    return NULL;
+}
+
+void session_attach(struct session *session, struct lane *lane)
+{
+    CHECK(lane->session == NULL);
+    lane->session = session;
+    list_append(&session->lanes, &lane->session_node);
+    session->lane_count++;
+}
+
+void session_detach(struct lane *lane)
+{
+    CHECK(lane->session->lane_count > 0);
+    list_remove(&lane->session_node);
+    lane->session->lane_count--;
+    lane->session = NULL;
+}
+
+struct lane *session_lane(struct session *session, uint16_t index)
+{
+    for (struct list *node = session->lanes.next; node != &session->lanes; node = node->next) {
+        struct lane *lane = container_of(node, struct lane, session_node);
+
+        if (lane->index == index)
+            return lane;
+    }
+    return NULL;
+}
+
+struct lane *session_pick_lane(struct session *session)
+{
+    struct lane *best = NULL;
+
+    for (struct list *node = session->lanes.next; node != &session->lanes; node = node->next) {
+        struct lane *lane = container_of(node, struct lane, session_node);
+
+        if (!lane_takes(lane) || lane->fsm != SESSION_FORWARDING || lane->goaway_heard)
+            continue;
+        if (best == NULL || (best->state == LANE_FROZEN && lane->state == LANE_OPEN) ||
+            (best->state == lane->state && lane->stream_count < best->stream_count))
+            best = lane;
+    }
+    return best;
+}
+
+void session_close(struct session *session, enum reason reason)
+{
+    struct worker *w = session->worker;
+
+    if (session->closing)
+        return;
+    session->closing = true;
+    list_remove(&session->node);
+    list_append(&w->closing_sessions, &session->node);
+    for (uint32_t i = 0; i < session->tunnel_count; i++) {
+        if (session->tunnels[i].listener != NULL)
+            listener_close(session->tunnels[i].listener);
+        session->tunnels[i].listener = NULL;
+    }
+    while (!list_empty(&session->lanes)) {
+        struct lane *lane = container_of(session->lanes.next, struct lane, session_node);
+        lane_goaway(lane, reason);
+        lane_finish(lane, reason, NULL);
+    }
+    if (w->role->session_closed != NULL)
+        w->role->session_closed(session, reason);
+}
+
+struct session_tunnel *session_tunnel(struct session *session, uint16_t index)
+{
+    if (index >= session->tunnel_count || !session->tunnels[index].bound)
+        return NULL;
+    return &session->tunnels[index];
+}

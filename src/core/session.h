@@ -1,0 +1,65 @@
+/*
+ * session: one worker's part of a session: its lanes and tunnels here.
+ *
+ * A session whose lanes are on several workers has a part on each; what they share is kept by the role (the server's registry, the client's worker 0).
+ * A part lives from its first lane to the end of the session. The part on the server also owns the public listeners of its tunnels on this worker.
+ */
+#ifndef CULVERT_CORE_SESSION_H
+#define CULVERT_CORE_SESSION_H
+
+#include "core/config.h"
+#include "core/list.h"
+#include "core/reason.h"
+#include "core/timer.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+struct lane;
+struct listener;
+struct worker;
+
+struct session_tunnel {
+    bool bound;
+    uint16_t index;
+    uint16_t port;
+    struct listener *listener; /* server */
+    uint64_t streams, bytes_up, bytes_down;
+    char name[64];
+    char origin[272]; /* HOST:PORT */
+};
+
+struct session {
+    struct worker *worker;
+    struct list node; /* in worker->all_sessions; closing: worker->closing_sessions */
+    uint64_t id;
+    uint32_t slot;
+    uint8_t version;
+    bool closing;
+    bool draining; /* no new streams */
+    uint32_t lane_count;
+    struct list lanes;
+    struct session_tunnel tunnels[CONFIG_TUNNELS_MAX];
+    uint32_t tunnel_count;
+};
+
+/* NULL when the table is full. */
+struct session *session_open(struct worker *worker, uint64_t id, uint8_t version);
+struct session *session_find(struct worker *worker, uint64_t id);
+
+void session_attach(struct session *session, struct lane *lane);
+void session_detach(struct lane *lane);
+
+/* The lane of an index here; NULL if there is none. */
+struct lane *session_lane(struct session *session, uint16_t index);
+
+/* The lane for a new stream: the open one with the fewest, or else a frozen one, which may come back; NULL if there is none. */
+struct lane *session_pick_lane(struct session *session);
+
+/* Closes every lane with the reason; the part is freed at the end of the turn. */
+void session_close(struct session *session, enum reason reason);
+
+/* Tunnel of an index, NULL if not bound. */
+struct session_tunnel *session_tunnel(struct session *session, uint16_t index);
+
+#endif

@@ -1,0 +1,54 @@
+/*
+ * slab: a fixed array of equal items, named by index.
+ *
+ * Free items are kept as a LIFO list in a separate array of indices, so that a hot item is used again first and an item that was never
+ * used is never touched: `fresh` is the first such item. Taking and giving are a few instructions; taking from an empty slab says SLAB_NONE,
+ * which the caller turns into an explicit refusal.
+ */
+#ifndef CULVERT_CORE_SLAB_H
+#define CULVERT_CORE_SLAB_H
+
+#include "core/check.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define SLAB_NONE UINT32_MAX
+
+struct slab {
+    char *items;
+    uint32_t *next; /* of a free item */
+    size_t item_size;
+    uint32_t count;
+    uint32_t free; /* head of the list of given-back items */
+    uint32_t fresh;
+    uint32_t used;
+    uint32_t peak;
+};
+
+/* False when memory cannot be mapped. Items are zeroed before their first use, not between uses. */
+bool slab_open(struct slab *slab, size_t item_size, uint32_t count);
+void slab_close(struct slab *slab);
+
+static inline void *slab_at(const struct slab *slab, uint32_t index)
+{
+    CHECK(index < slab->fresh);
+    return slab->items + (size_t)index * slab->item_size;
+}
+
+static inline uint32_t slab_index(const struct slab *slab, const void *item)
+{
+    return (uint32_t)((size_t)((const char *)item - slab->items) / slab->item_size);
+}
+
+/* An index, or SLAB_NONE. */
+uint32_t slab_take(struct slab *slab);
+void slab_give(struct slab *slab, uint32_t index);
+
+static inline uint32_t slab_available(const struct slab *slab)
+{
+    return slab->count - slab->used;
+}
+
+#endif

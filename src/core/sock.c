@@ -1,0 +1,202 @@
+/* sock: see sock.h. */
+#include "core/sock.h"
+
+#include "core/base.h"
+#include "core/check.h"
+
+#include <errno.h>
+#include <netinet/in.h>
+#include <linux/netlink.h>
+#include <linux/rtnetlink.h>
+#include <netinet/tcp.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+CHECK_STATIC(sizeof(struct sockaddr_in6) <= sizeof(union sock_addr), "both families fit");
+
+static struct sockaddr_in *as_in(union sock_addr *addr)
+{
+    return (struct sockaddr_in *)(void *)addr;
+}
+
+static struct sockaddr_in6 *as_in6(union sock_addr *addr)
+{
+    return (struct sockaddr_in6 *)(void *)addr;
+}
+
+socklen_t sock_addr_size(const union sock_addr *addr)
+{
+    return addr->sa.sa_family == AF_INET6 ? sizeof(struct sockaddr_in6)
+                                          : sizeof(struct sockaddr_in);
+}
+
+uint16_t sock_addr_port(const union sock_addr *addr)
+{
+    union sock_addr copy = *addr;
+
+    return ntohs(copy.sa.sa_family == AF_INET6 ? as_in6(&copy)->sin6_port : as_in(&copy)->sin_port);
+}
+
+void sock_addr_set_port(union sock_addr *addr, uint16_t port)
+{
+    if (addr->sa.sa_family == AF_INET6)
+        as_in6(addr)->sin6_port = htons(port);
+    else
+        as_in(addr)->sin_port = htons(port);
+}
+
+bool sock_addr_is_loopback(const union sock_addr *addr)
+{
+    union sock_addr copy = *addr;
+
+    if (copy.sa.sa_family == AF_INET)
+        return ntohl(as_in(&copy)->sin_addr.s_addr) >> 24 == 127;
+    if (copy.sa.sa_family != AF_INET6)
+        return false;
+    const struct in6_addr *ip = &as_in6(&copy)->sin6_addr;
+    if (IN6_IS_ADDR_V4MAPPED(ip))
+        return ip->s6_addr[12] == 127;
+    return IN6_IS_ADDR_LOOPBACK(ip);
+}
+
+static void set_int(int fd, int level, int option, int value)
+{
+    (void)setsockopt(fd, level, option, &value,
+                     sizeof(value)); /* an option refused is a hint lost */
+}
+
+int sock_dial(int family)
+{
+    int fd = socket(family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+    if (fd < 0)
+        return -errno;
+    set_int(fd, IPPROTO_TCP, TCP_NODELAY, 1);
+    return fd;
+}
+
+int sock_listen(const union sock_addr *addr, bool shared, int backlog)
+{
+    int fd = socket(addr->sa.sa_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+    if (fd < 0)
+        return -errno;
+    set_int(fd, SOL_SOCKET, SO_REUSEADDR, 1);
+    if (shared)
+        set_int(fd, SOL_SOCKET, SO_REUSEPORT, 1);
+    if (addr->sa.sa_family == AF_INET6)
+        set_int(fd, IPPROTO_IPV6, IPV6_V6ONLY, 0);
+    set_int(fd, IPPROTO_TCP, TCP_NODELAY, 1);
+    if (bind(fd, &addr->sa, sock_addr_size(addr)) != 0 || listen(fd, backlog) != 0) {
+        int error = errno;
+        close(fd);
+        return -error;
+    }
+    return fd;
+}
+
+int sock_netlink(void)
+{
+    struct sockaddr_nl name = { .nl_family = AF_NETLINK,
+                                .nl_groups = RTMGRP_LINK | RTMGRP_IPV4_IFADDR | RTMGRP_IPV6_IFADDR |
+                                             RTMGRP_IPV4_ROUTE | RTMGRP_IPV6_ROUTE };
+    int fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_ROUTE);
+
+    if (fd < 0)
+        return -errno;
+    if (bind(fd, (struct sockaddr *)&name, sizeof(name)) != 0) {
+        int error = errno;
+        close(fd);
+        return -error;
+    }
+    return fd;
+}
+
+bool sock_address_stands(int fd)
+{
+    union sock_addr addr;
+    bool stands = true;
+
+    sock_local(fd, &addr);
+    if (addr.sa.sa_family != AF_INET && addr.sa.sa_family != AF_INET6)
+        return true;
+    int probe = socket(addr.sa.sa_family, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    sock_addr_set_port(&addr, 0);
+    if (probe >= 0 && bind(probe, &addr.sa, sock_addr_size(&addr)) != 0)
+        stands = errno != EADDRNOTAVAIL;
+    if (probe >= 0)
+        close(probe);
+    return stands;
+}
+
+void sock_local(int fd, union sock_addr *addr)
+{
+    socklen_t size = sizeof(*addr);
+
+    memset(addr, 0, sizeof(*addr));
+    if (getsockname(fd, &addr->sa, &size) != 0)
+        memset(addr, 0, sizeof(*addr));
+}
+
+void sock_peer(int fd, union sock_addr *addr)
+{
+    socklen_t size = sizeof(*addr);
+
+    memset(addr, 0, sizeof(*addr));
+    if (getpeername(fd, &addr->sa, &size) != 0)
+        memset(addr, 0, sizeof(*addr));
+}
+
+void sock_lane_options(int fd, uint64_t timeout_ns)
+{
+    int ms = (int)min_u64(timeout_ns / NSEC_PER_MSEC, 1000UL * 3600);
+
+    set_int(fd, IPPROTO_TCP, TCP_NODELAY, 1);
+    set_int(fd, SOL_SOCKET, SO_KEEPALIVE, 1);
+    set_int(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, ms); /* RFC 5482; tcp(7) */
+}
+
+void sock_shutdown(int fd)
+{
+    (void)shutdown(fd, SHUT_RDWR); /* ENOTCONN: it is over anyway */
+}
+
+bool sock_is_stuck(int fd, uint64_t silence)
+{
+    struct tcp_info info;
+    socklen_t size = sizeof(info);
+
+    memset(&info, 0, sizeof(info));
+    if (getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &size) != 0)
+        return false;
+    bool silent = info.tcpi_last_ack_recv >= silence / NSEC_PER_MSEC;
+    /* What cannot leave (no route, or the address of this end is gone) does not count as sent: TCP probes, as it does a window that is closed; but then
+     * each answer makes the count of probes 0. */
+    if (info.tcpi_unacked == 0)
+        return silent && info.tcpi_probes >= 2;
+    return silent || info.tcpi_retransmits >= 3;
+}
+
+int sock_spare(void)
+{
+    int fd = eventfd(0, EFD_CLOEXEC);
+
+    return fd >= 0 ? fd : -errno;
+}
+
+int sock_shutdown_write(int fd)
+{
+    return shutdown(fd, SHUT_WR) == 0 ? 0 : -errno;
+}
+
+void sock_set_rst(int fd)
+{
+    struct linger linger = { .l_onoff = 1, .l_linger = 0 };
+
+    (void)setsockopt(fd, SOL_SOCKET, SO_LINGER, &linger, sizeof(linger));
+}
+
+void sock_close(int fd)
+{
+    (void)close(fd);
+}

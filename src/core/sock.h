@@ -1,0 +1,65 @@
+/*
+ * sock: the few direct system calls on sockets: create, bind, listen, options, half-close.
+ *
+ * All sockets are close-on-exec. They are left blocking: io_uring polls by itself, and a blocking socket makes RING_WAITALL sends complete in
+ * one piece. tests/fake implements the same interface over simulated sockets.
+ */
+#ifndef CULVERT_CORE_SOCK_H
+#define CULVERT_CORE_SOCK_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/socket.h>
+
+/* Room for an address of either family, smaller than sockaddr_storage. */
+union sock_addr {
+    struct sockaddr sa;
+    uint8_t bytes[28]; /* sockaddr_in6 */
+    uint32_t align;
+};
+
+socklen_t sock_addr_size(const union sock_addr *addr);
+uint16_t sock_addr_port(const union sock_addr *addr);
+void sock_addr_set_port(union sock_addr *addr, uint16_t port);
+bool sock_addr_is_loopback(const union sock_addr *addr); /* 127/8, ::1, ::ffff:127/104 */
+
+/* TCP socket for connecting, TCP_NODELAY set. fd or -errno. */
+int sock_dial(int family);
+
+/* TCP listening socket with SO_REUSEADDR, SO_REUSEPORT if `shared`, TCP_NODELAY (inherited by accepted sockets); IPv6 wildcard
+ * sockets take IPv4 too. fd or -errno. */
+int sock_listen(const union sock_addr *addr, bool shared, int backlog);
+
+/* A netlink socket that hears of changes of links, addresses and routes (rtnetlink(7)). fd or -errno. */
+int sock_netlink(void);
+
+/* False if the local address of this connected socket is not one of this machine any more. */
+bool sock_address_stands(int fd);
+
+/* Local or remote address; zeroed (family AF_UNSPEC) on failure. */
+void sock_local(int fd, union sock_addr *addr);
+void sock_peer(int fd, union sock_addr *addr);
+
+/* A lane's options: keepalive, TCP_USER_TIMEOUT; TCP_NOTSENT_LOWAT is left alone. */
+void sock_lane_options(int fd, uint64_t timeout_ns);
+
+/* A descriptor that stands for nothing, to be given up for another one. fd or -errno. */
+int sock_spare(void);
+
+/* FIN. 0 or -errno. */
+int sock_shutdown_write(int fd);
+
+/* Both directions, at once: what is in flight on this socket completes, and nothing more comes. */
+void sock_shutdown(int fd);
+
+/* True if TCP waits for an acknowledgement and has heard nothing from the other end for `silence` ns, or has sent the same bytes again and again; also if it has bytes that it
+ * cannot send, because this machine has no route or not the address any more (tcp(7), TCP_INFO; tcpi_probes: net/ipv4/tcp_timer.c, tcp_send_probe0). */
+bool sock_is_stuck(int fd, uint64_t silence);
+
+/* Makes the coming close send RST (SO_LINGER 0). */
+void sock_set_rst(int fd);
+
+/* Closes a socket outside of a ring (start, failed set-up). */
+void sock_close(int fd);
+
+#endif

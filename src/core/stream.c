@@ -1,0 +1,503 @@
+/* stream: slots, the queue towards the local socket, and the one exit. Theory of operation in stream.h. */
+#include "core/stream.h"
+
+#include "core/addr.h"
+#include "core/frame.h"
+#include "core/lane.h"
+#include "core/log.h"
+#include "core/op.h"
+#include "core/session.h"
+#include "core/worker.h"
+
+#include <stdio.h>
+
+/* A slice at least this large may stay where it lies even behind others; smaller ones are packed when they have to wait. */
+#define SLICE_KEEP (BUF_BIG_SIZE / 2)
+
+static void stream_timer_fire(struct timer *timer);
+
+static uint32_t next_generation(const struct stream *s)
+{
+    return s->generation >= STREAM_GENERATION_MAX ? 1 : s->generation + 1;
+}
+
+static void stream_init(struct stream *s, struct lane *lane, uint32_t slot)
+{
+    struct worker *w = lane->worker;
+    uint32_t generation = next_generation(s); /* survives in the free slot */
+
+    *s = (struct stream){
+        .worker = w,
+        .lane = lane,
+        .slot = slot,
+        .generation = generation,
+        .fd = -1,
+        .held = BUF_NONE,
+        .recv_buf = BUF_NONE,
+        .head = SLAB_NONE,
+        .tail = SLAB_NONE,
+        .dry = true,
+        .heard = w->now,
+        .zc = w->config->zero_copy == CONFIG_OFF ? 2 : 0,
+    };
+    list_init(&s->dirty_node);
+    list_init(&s->wait_node);
+    list_init(&s->sweep_node);
+    timer_init(&s->timer, stream_timer_fire);
+    list_append(&lane->streams, &s->lane_node);
+    lane->stream_count++;
+}
+
+struct stream *stream_open(struct lane *lane, uint32_t wire_id, int fd, enum stream_state state)
+{
+    struct worker *w = lane->worker;
+    uint32_t slot = slab_take(&w->streams);
+
+    if (slot == SLAB_NONE)
+        return NULL;
+    struct stream *s = slab_at(&w->streams, slot);
+    CHECK(s->state == STREAM_FREE);
+    stream_init(s, lane, slot);
+    s->fd = fd;
+    s->state = state;
+    s->wire_id = wire_id != 0 ? wire_id : s->generation << STREAM_SLOT_BITS | slot;
+    if (lane->version == FRAME_V1) {
+        s->tx.credit = INT32_MAX;
+    } else {
+        s->tx.credit = lane->peer_window;
+        window_rx_init(&s->rx, w->config->window_initial, w->now);
+    }
+    if (lane->map != NULL)
+        lane->map[s->wire_id & lane->map_mask] = slot + 1;
+    worker_count(w, STAT_STREAMS, 1);
+    lane_watch(lane);
+    stream_mark(s);
+    return s;
+}
+
+struct stream *stream_from_op(struct worker *worker, uint32_t slot)
+{
+    struct stream *s = slab_at(&worker->streams, slot);
+
+    CHECK(s->state != STREAM_FREE); /* a slot is not freed while an operation is in flight */
+    return s;
+}
+
+void stream_mark(struct stream *s)
+{
+    if (!list_linked(&s->dirty_node))
+        list_append(&s->worker->dirty_streams, &s->dirty_node);
+}
+
+/* Queue towards the local socket */
+
+static struct slice *slice_at(struct stream *s, uint32_t index)
+{
+    return slab_at(&s->worker->slices, index);
+}
+
+/* Takes over the reference on buf. False: no slice left, the reference is put. */
+static bool queue_append(struct stream *s, uint32_t buf, uint32_t offset, uint32_t size)
+{
+    uint32_t index = slab_take(&s->worker->slices);
+
+    if (index == SLAB_NONE) {
+        buf_put(&s->worker->bufs, buf);
+        return false;
+    }
+    *slice_at(s, index) =
+        (struct slice){ .next = SLAB_NONE, .buf = buf, .offset = offset, .size = size };
+    if (s->tail == SLAB_NONE)
+        s->head = index;
+    else
+        slice_at(s, s->tail)->next = index;
+    s->tail = index;
+    return true;
+}
+
+static void queue_pop(struct stream *s)
+{
+    uint32_t index = s->head;
+    struct slice *slice = slice_at(s, index);
+
+    s->head = slice->next;
+    if (s->head == SLAB_NONE)
+        s->tail = SLAB_NONE;
+    buf_put(&s->worker->bufs, slice->buf);
+    slab_give(&s->worker->slices, index);
+}
+
+/* Room behind the last slice, if that is a small buffer of this stream alone. */
+static uint32_t tail_room(struct stream *s)
+{
+    if (s->tail == SLAB_NONE)
+        return 0;
+    const struct slice *slice = slice_at(s, s->tail);
+    if (buf_is_big(slice->buf) || buf_refs(&s->worker->bufs, slice->buf) > 1)
+        return 0; /* a lane's read buffer */
+    return BUF_SMALL_SIZE - slice->offset - slice->size;
+}
+
+static bool queue_copy(struct stream *s, const uint8_t *src, uint32_t size)
+{
+    struct buf_pool *bufs = &s->worker->bufs;
+
+    worker_count(s->worker, STAT_COPIED_SLICES, 1);
+    while (size > 0) {
+        uint32_t room = tail_room(s);
+
+        if (room == 0) {
+            uint32_t buf = buf_take_small(bufs);
+            if (buf == BUF_NONE || !queue_append(s, buf, 0, 0))
+                return false;
+            room = BUF_SMALL_SIZE;
+        }
+        struct slice *slice = slice_at(s, s->tail);
+        uint32_t n = min_u32(room, size);
+        memcpy(buf_data(bufs, slice->buf) + slice->offset + slice->size, src, n);
+        slice->size += n;
+        src += n;
+        size -= n;
+    }
+    return true;
+}
+
+/* Whether a new slice should be copied rather than referenced. The first slice of an open, unblocked stream goes out in this very turn. */
+static bool wants_copy(const struct stream *s, uint32_t size)
+{
+    if (buf_big_low(&s->worker->bufs))
+        return true;
+    if (s->state == STREAM_CONNECTING || s->blocked)
+        return size < SLICE_KEEP;
+    return s->head != SLAB_NONE && size < BUF_SMALL_SIZE / 2;
+}
+
+static void refuse_buffers(struct stream *s)
+{
+    worker_count(s->worker, STAT_REFUSED_BUFFERS, 1);
+    log_at(LOG_WARN, stream_subject(s), "out of small buffers: stream ends");
+    stream_close(s, REASON_LIMIT_BUFFERS, true);
+}
+
+void stream_rx_push(struct stream *s, uint32_t buf, uint32_t offset, uint32_t size)
+{
+    struct buf_pool *bufs = &s->worker->bufs;
+    bool ok;
+
+    if (s->state == STREAM_CLOSING || (s->ends & STREAM_DOWN_DEAD) != 0)
+        return;
+    if (wants_copy(s, size)) {
+        ok = queue_copy(s, buf_data(bufs, buf) + offset, size);
+    } else {
+        buf_ref(bufs, buf);
+        ok = queue_append(s, buf, offset, size);
+    }
+    s->queued += size;
+    s->bytes_down += size;
+    s->tunnel->bytes_down += size;
+    s->heard = s->worker->now;
+    if (!ok) {
+        refuse_buffers(s);
+        return;
+    }
+    stream_mark(s);
+}
+
+void stream_rx_fin(struct stream *s)
+{
+    if (s->state == STREAM_CLOSING)
+        return;
+    s->ends |= STREAM_DOWN_FIN;
+    stream_mark(s);
+}
+
+void stream_rx_reset(struct stream *s, enum reason reason)
+{
+    if (s->state == STREAM_OPEN && s->queued > 0 && reason == REASON_PEER_RESET) {
+        s->ends |= STREAM_DOWN_RST;
+        stream_mark(s);
+    } else {
+        stream_close(s, reason, false);
+    }
+}
+
+void stream_rx_consume(struct stream *s, uint32_t bytes)
+{
+    CHECK(bytes <= s->queued);
+    s->queued -= bytes;
+    while (bytes > 0) {
+        struct slice *slice = slice_at(s, s->head);
+        uint32_t n = min_u32(bytes, slice->size);
+
+        slice->offset += n;
+        slice->size -= n;
+        bytes -= n;
+        if (slice->size > 0)
+            break;
+        queue_pop(s);
+    }
+}
+
+/* Whether a slice that has to wait may stay where it lies: it fills its buffer well, or nobody else uses it. */
+static bool keeps_buffer(const struct stream *s, const struct slice *slice)
+{
+    if (buf_is_big(slice->buf))
+        return slice->size >= SLICE_KEEP;
+    return buf_refs(&s->worker->bufs, slice->buf) == 1;
+}
+
+bool stream_compact(struct stream *s)
+{
+    uint32_t index = s->head;
+    uint32_t skip = s->sending > 0 ? 1 : 0; /* the head slice is being read by the kernel */
+    uint32_t kept = SLAB_NONE;
+
+    if (skip > 0) {
+        kept = index;
+        index = slice_at(s, index)->next;
+        slice_at(s, kept)->next = SLAB_NONE;
+        s->tail = kept;
+    } else {
+        s->head = s->tail = SLAB_NONE;
+    }
+    bool ok = true;
+    while (index != SLAB_NONE) {
+        struct slice slice = *slice_at(s, index);
+
+        slab_give(&s->worker->slices, index);
+        index = slice.next;
+        if (!ok) {
+            buf_put(&s->worker->bufs, slice.buf);
+        } else if (keeps_buffer(s, &slice)) {
+            ok = queue_append(s, slice.buf, slice.offset, slice.size);
+        } else {
+            ok = queue_copy(s, buf_data(&s->worker->bufs, slice.buf) + slice.offset, slice.size);
+            buf_put(&s->worker->bufs, slice.buf);
+        }
+    }
+    return ok;
+}
+
+/* The end */
+
+static uint64_t op_of(const struct stream *s, enum op_kind kind, uint32_t aux)
+{
+    return op_pack(kind, s->slot, s->generation, aux);
+}
+
+/* A cancel that meets a send which is just being tried again is lost (io_uring_prep_cancel(3), EALREADY): what is still there after a while is cancelled again. */
+static void cancel_flight(struct stream *s)
+{
+    struct worker *w = s->worker;
+    struct ring *ring = w->ring;
+
+    if (s->flight != 0)
+        timer_set(&w->timers, &s->timer, w->now + STREAM_CANCEL_NS);
+    if ((s->flight & STREAM_RECV) != 0)
+        ring_cancel(ring, op_of(s, OP_STREAM_RECV, s->recv_buf));
+    if ((s->flight & STREAM_SEND) != 0)
+        ring_cancel(ring, op_of(s, OP_STREAM_SEND, slice_at(s, s->head)->buf));
+    if ((s->flight & STREAM_CONNECT) != 0)
+        ring_cancel(ring, op_of(s, OP_STREAM_CONNECT, 0));
+}
+
+/* True if the peer has been told (or need not be). */
+static bool send_reset(struct stream *s, struct lane *lane)
+{
+    bool v1 = lane->version == FRAME_V1;
+    /* Behind data of this stream that is in the data pack: v1's StreamClose is also the regular end, and a reset must not destroy what came before it. */
+    bool behind = v1 || s->reason == REASON_PEER_RESET;
+    uint8_t *p = behind ? lane_data_begin(lane, FRAME_CONTROL_MAX) : lane_control_begin(lane);
+
+    if (p == NULL)
+        return false;
+    p = v1 ? frame_put_close(p, s->wire_id)
+           : frame_put_reset(p, s->wire_id, reason_code((enum reason)s->reason));
+    if (behind)
+        lane_data_end(lane, p);
+    else
+        lane_control_end(lane, p);
+    return true;
+}
+
+static void detach_lane(struct stream *s)
+{
+    struct lane *lane = s->lane;
+
+    list_remove(&s->lane_node);
+    if (lane == NULL)
+        return;
+    lane->stream_count--;
+    if (lane->map != NULL && lane->map[s->wire_id & lane->map_mask] == s->slot + 1)
+        lane->map[s->wire_id & lane->map_mask] = 0;
+    if (s->lane_paused)
+        lane_unhold(lane);
+    s->lane_paused = false;
+    s->lane = NULL;
+    s->tunnel = NULL;
+}
+
+/* Queued slices go at once, but for the one that the kernel is reading. */
+static void drop_queue(struct stream *s)
+{
+    uint32_t in_flight = (s->flight & STREAM_SEND) != 0 ? s->head : SLAB_NONE;
+
+    if (in_flight != SLAB_NONE) {
+        uint32_t index = slice_at(s, in_flight)->next;
+
+        slice_at(s, in_flight)->next = SLAB_NONE;
+        s->tail = in_flight;
+        while (index != SLAB_NONE) {
+            struct slice slice = *slice_at(s, index);
+            buf_put(&s->worker->bufs, slice.buf);
+            slab_give(&s->worker->slices, index);
+            index = slice.next;
+        }
+        return;
+    }
+    while (s->head != SLAB_NONE)
+        queue_pop(s);
+}
+
+void stream_rx_drop(struct stream *s)
+{
+    drop_queue(s);
+    s->queued = s->sending;
+}
+
+static void count_end(struct worker *w, enum reason reason)
+{
+    bool clean = !reason_is_rst(reason);
+
+    worker_count(w, clean ? STAT_STREAMS_DONE : STAT_STREAMS_RESET, 1);
+}
+
+void stream_close(struct stream *s, enum reason reason, bool tell)
+{
+    struct worker *w = s->worker;
+    struct lane *lane = s->lane;
+
+    CHECK(s->state == STREAM_CONNECTING || s->state == STREAM_OPEN || s->state == STREAM_CLOSING);
+    if (s->state == STREAM_CLOSING)
+        return;
+    if (log_enabled(LOG_DEBUG))
+        log_line(LOG_DEBUG, stream_subject(s), "ends: %s, %llu bytes up, %llu down",
+                 reason_text(reason), (unsigned long long)s->bytes_up,
+                 (unsigned long long)s->bytes_down);
+    s->state = STREAM_CLOSING;
+    s->reason = (uint8_t)reason;
+    count_end(w, reason);
+    timer_stop(&s->timer);
+    list_remove(&s->dirty_node);
+    list_remove(&s->wait_node);
+    list_remove(&s->sweep_node);
+    list_append(&w->closing_streams, &s->sweep_node);
+    if (s->bulk)
+        w->bulk_streams--;
+    cancel_flight(s);
+    drop_queue(s);
+    if (s->held != BUF_NONE)
+        buf_put(&w->bufs, s->held);
+    s->held = BUF_NONE;
+    w->window_budget +=
+        s->rx.size > w->config->window_initial ? s->rx.size - w->config->window_initial : 0;
+    if (tell && lane != NULL && lane_takes(lane) && !send_reset(s, lane)) {
+        s->reset_due = true; /* stays on the lane until there is room: stream_join tries again */
+        return;
+    }
+    detach_lane(s);
+}
+
+/* A v1 client says StreamClose when its origin has ended, and may then leave: what has arrived is still the visitor's. (On v2 a stream ends when both
+ * sides have said FIN, which keeps the lane until the last byte is delivered.) */
+static bool outlives_lane(const struct stream *s)
+{
+    const struct worker *w = s->worker;
+    unsigned over = STREAM_DOWN_DEAD | STREAM_DOWN_RST;
+
+    return s->state == STREAM_OPEN && s->queued > 0 && (s->ends & STREAM_DOWN_FIN) != 0 &&
+           (s->ends & over) == 0 && s->lane->version == FRAME_V1 && w->role->opens_streams &&
+           s->lane->reason == REASON_LANE_EOF && w->phase < WORKER_STOPPING;
+}
+
+static void go_on_alone(struct stream *s)
+{
+    struct worker *w = s->worker;
+
+    if (s->held != BUF_NONE)
+        buf_put(&w->bufs, s->held);
+    s->held = BUF_NONE;
+    s->bulk_pending = 0;
+    s->ends |= STREAM_UP_EOF;
+    s->took = w->now;
+    detach_lane(s);
+    list_append(&w->orphan_streams, &s->lane_node);
+    stream_mark(s);
+}
+
+void stream_lane_lost(struct stream *s, enum reason reason)
+{
+    if (outlives_lane(s)) {
+        go_on_alone(s);
+    } else if (s->state != STREAM_CLOSING) {
+        stream_close(s, reason, false);
+    } else if (s->reset_due) {
+        s->reset_due = false;
+        detach_lane(s);
+    }
+}
+
+bool stream_join(struct stream *s)
+{
+    struct worker *w = s->worker;
+
+    CHECK(s->state == STREAM_CLOSING);
+    if (s->reset_due && send_reset(s, s->lane)) {
+        s->reset_due = false;
+        detach_lane(s);
+    }
+    if (s->flight != 0)
+        return false;
+    if (s->fd >= 0) {
+        if (reason_is_rst((enum reason)s->reason))
+            sock_set_rst(s->fd);
+        ring_close_fd(w->ring, s->fd);
+        s->fd = -1;
+    }
+    /* Notifications of what a peer has not acknowledged come because the socket is closed, not before. */
+    if (s->zc_pending > 0 || s->reset_due)
+        return false;
+    if (s->head != SLAB_NONE)
+        drop_queue(s);
+    timer_stop(&s->timer);
+    list_remove(&s->sweep_node);
+    s->state = STREAM_FREE;
+    slab_give(&w->streams, s->slot);
+    return true;
+}
+
+/* Time-outs: see relay.c for who sets them. */
+static void stream_timer_fire(struct timer *timer)
+{
+    struct stream *s = container_of(timer, struct stream, timer);
+
+    if (s->state == STREAM_CLOSING)
+        cancel_flight(s);
+    else if (s->state == STREAM_CONNECTING)
+        stream_close(s, REASON_ORIGIN_TIMEOUT, true);
+    else
+        stream_mark(s);
+}
+
+const char *stream_subject(const struct stream *s)
+{
+    static _Thread_local char text[128];
+    char visitor[ADDR_TEXT_MAX];
+
+    addr_format(&s->visitor.sa, visitor, sizeof(visitor));
+    snprintf(text, sizeof(text), "session %llu stream %u.%u (visitor %s)",
+             s->lane != NULL && s->lane->session != NULL ? (unsigned long long)s->lane->session->id
+                                                         : 0ULL,
+             s->slot, s->generation, visitor);
+    return text;
+}

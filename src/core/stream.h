@@ -1,0 +1,168 @@
+/*
+ * stream: one visitor's connection, as each side sees it: a local socket on one hand, a lane on the other.
+ *
+ * "up" is from the local socket to the lane, "down" from the lane to the local socket, on both sides.
+ *
+ * Life. FREE -> CONNECTING (client: the origin is being dialled) -> OPEN -> CLOSING -> FREE. How far each direction has ended is kept in bits beside
+ * the state, because half-close is a property of a direction:
+ *
+ *   UP_EOF      the local socket said FIN (or the v1 rule decided so)    nothing more is read
+ *   UP_FIN      FIN was put on the lane                                  nothing more is sent up
+ *   DOWN_FIN    the peer said FIN                                        nothing more arrives
+ *   DOWN_SHUT   everything was delivered, and the socket was shut down for writing
+ *   UP_RST      the local socket was reset     what was read before is still sent, then RESET
+ *   DOWN_RST    the peer said RESET            what arrived before is still delivered, then RST
+ *   DOWN_DEAD   the local socket takes nothing more; what it sent before is still read
+ *
+ * The last three are TCP's own order: a receiver reads what was queued before a reset. An origin that answers and closes with input unread resets right
+ * behind its answer, and the visitor must have that answer.
+ *
+ * UP_FIN and DOWN_SHUT together end the stream with DONE. Any error ends it with stream_close(reason), which sends RESET and closes the local socket with
+ * RST. Closing is mark, join, free: stream_close marks, takes the stream off every queue and cancels what is in flight; stream_join, at the end of a
+ * turn, frees the slot when nothing is in flight any more, zero-copy notifications included.
+ *
+ * Up: at most one buffer is `held` (read, not yet on the lane), and at most STREAM_BULK_PENDING bytes of it stand in the lane's bulk queue. Small
+ * payloads are copied into the lane's pack (copybreak), big ones are framed in place and referenced.
+ *
+ * Down: a queue of slices that reference the lane's read buffers. A slice is sent from where it lies. When the local socket does not take it at once,
+ * or big buffers run low, what is left is copied into small buffers of its own, so that a slow reader never pins a lane's buffer (stream_compact).
+ */
+#ifndef CULVERT_CORE_STREAM_H
+#define CULVERT_CORE_STREAM_H
+
+#include "core/buf.h"
+#include "core/list.h"
+#include "core/reason.h"
+#include "core/sock.h"
+#include "core/timer.h"
+#include "core/window.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+struct lane;
+struct session_tunnel;
+struct worker;
+
+enum stream_state { STREAM_FREE, STREAM_CONNECTING, STREAM_OPEN, STREAM_CLOSING };
+
+enum stream_end {
+    STREAM_UP_EOF = 1u << 0,
+    STREAM_UP_FIN = 1u << 1,
+    STREAM_DOWN_FIN = 1u << 2,
+    STREAM_DOWN_SHUT = 1u << 3,
+    STREAM_UP_RST = 1u << 4,
+    STREAM_DOWN_RST = 1u << 5,
+    STREAM_DOWN_DEAD = 1u << 6,
+};
+
+enum stream_flight { /* operations in flight */
+                     STREAM_RECV = 1u << 0,
+                     STREAM_SEND = 1u << 1,
+                     STREAM_CONNECT = 1u << 2,
+};
+
+struct slice {
+    uint32_t next; /* SLAB_NONE: last */
+    uint32_t buf;
+    uint32_t offset;
+    uint32_t size;
+};
+
+struct stream {
+    struct worker *worker;
+    struct lane *lane;             /* NULL once closing */
+    struct session_tunnel *tunnel; /* counters; valid as long as lane is */
+    struct list lane_node;         /* in lane->streams */
+    struct list dirty_node;        /* in worker->dirty_streams */
+    struct list wait_node;  /* in lane->wait_bulk or wait_small, or worker->starved_streams */
+    struct list sweep_node; /* in worker->bulk_reads; closing: in worker->closing_streams */
+    struct timer timer;     /* connect time-out; v1: quiet end, stall */
+
+    uint32_t slot;
+    uint32_t generation; /* 1 .. STREAM_GENERATION_MAX */
+    uint32_t wire_id;
+    int fd;
+
+    uint8_t state;  /* enum stream_state */
+    uint8_t ends;   /* enum stream_end bits */
+    uint8_t flight; /* enum stream_flight bits */
+    uint8_t reason; /* enum reason, once closing */
+
+    bool bulk;           /* reads go into big buffers */
+    bool blocked;        /* the local socket did not take all: send with waiting */
+    bool dry;            /* the last read emptied the socket: poll first */
+    bool reset_due;      /* closing: RESET (v1: StreamClose) waits for room on the lane */
+    bool lane_paused;    /* v1: this stream holds up its lane */
+    bool starved;        /* in worker->starved_streams */
+    bool sending_all;    /* the send in flight waits until all is sent */
+    bool sending_zc;     /* the send in flight is zero-copy */
+    uint8_t zc;          /* 0 undecided, 1 on, 2 off */
+    uint8_t origin_try;  /* client: which address is being tried */
+    uint16_t zc_pending; /* notifications outstanding */
+
+    /* up */
+    uint32_t held; /* buffer id or BUF_NONE */
+    uint32_t held_offset;
+    uint32_t held_size;
+    uint32_t recv_buf;     /* explicit buffer of the read in flight, or BUF_NONE */
+    uint32_t bulk_pending; /* bytes in the lane's bulk queue */
+    struct window_tx tx;
+
+    /* down */
+    uint32_t head, tail; /* slices; SLAB_NONE when empty */
+    uint32_t queued;     /* bytes */
+    uint32_t sending;    /* bytes of the head slice in flight */
+    struct window_rx rx;
+
+    union sock_addr
+        origin; /* client: being dialled; a new look-up may replace the list it is from */
+    union sock_addr visitor; /* who it is for; AF_UNSPEC on a v1 client */
+    uint64_t bytes_up, bytes_down;
+    uint64_t recv_since; /* ns: start of the bulk read in flight */
+    uint64_t heard;      /* ns: last payload in either direction (v1 rules) */
+    uint64_t
+        took; /* ns: when the local socket last took bytes, or a v1 lane began to wait for it */
+};
+
+/* A free slot as an OPEN or CONNECTING stream on `lane`, with its windows; NULL when the table is full. The caller has counted and
+ * refuses. Owns fd (-1 for none yet). wire_id 0: made from slot and generation. */
+struct stream *stream_open(struct lane *lane, uint32_t wire_id, int fd, enum stream_state state);
+
+/* The stream of a completion: its slot is not used again while an operation is in flight. */
+struct stream *stream_from_op(struct worker *worker, uint32_t slot);
+
+/* Payload from the lane: `size` bytes at `offset` of buffer `buf` (the callee takes its own reference). Window accounting was done with the
+ * frame's header. */
+void stream_rx_push(struct stream *stream, uint32_t buf, uint32_t offset, uint32_t size);
+
+/* The peer's FIN, and its RESET. */
+void stream_rx_fin(struct stream *stream);
+void stream_rx_reset(struct stream *stream, enum reason reason);
+
+/* Drops what waits for the local socket, except what the kernel is reading. */
+void stream_rx_drop(struct stream *stream);
+
+/* Copies every queued slice that is not in flight into small buffers, but for those that have a buffer to themselves or fill half of a
+ * big one. False when out of small buffers. */
+bool stream_compact(struct stream *stream);
+
+/* Drops the first `bytes` of the queue, which were sent. */
+void stream_rx_consume(struct stream *stream, uint32_t bytes);
+
+/* Ends the stream. tell: the peer does not know yet, send RESET (v1: StreamClose). */
+void stream_close(struct stream *stream, enum reason reason, bool tell);
+
+/* The lane is gone: a stream that ends with it, or (v1) only delivers what has arrived, without a lane, or that waited for room to say RESET. */
+void stream_lane_lost(struct stream *stream, enum reason reason);
+
+/* Frees a closing stream if nothing is in flight; true if freed. */
+bool stream_join(struct stream *stream);
+
+/* To be pumped in this turn. */
+void stream_mark(struct stream *stream);
+
+/* "stream 17 of session 3 (192.0.2.1:5000)", in a static thread-local buffer. */
+const char *stream_subject(const struct stream *stream);
+
+#endif

@@ -1,0 +1,111 @@
+/* summary: see summary.h. */
+#include "core/summary.h"
+
+#include "core/base.h"
+
+#include <pthread.h>
+
+struct row {
+    uint64_t session;
+    uint16_t index, port;
+    char origin[272];
+    uint64_t streams, bytes_up, bytes_down;
+};
+
+static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
+static struct row rows[SUMMARY_ROWS];
+static unsigned row_count;
+static struct row folded; /* rows that had no place; session = how many */
+
+static struct row *row_for(uint64_t session, const struct session_tunnel *tunnel)
+{
+    for (unsigned i = 0; i < row_count; i++) {
+        if (rows[i].session != session || rows[i].index != tunnel->index)
+            continue;
+        if (rows[i].port == 0) /* only lane 0's worker of a client knows it */
+            rows[i].port = tunnel->port;
+        return &rows[i];
+    }
+    if (row_count == SUMMARY_ROWS) {
+        folded.session++;
+        folded.streams += rows[0].streams;
+        folded.bytes_up += rows[0].bytes_up;
+        folded.bytes_down += rows[0].bytes_down;
+        memmove(&rows[0], &rows[1], sizeof(rows[0]) * (SUMMARY_ROWS - 1));
+        row_count--;
+    }
+    struct row *row = &rows[row_count++];
+    *row = (struct row){ .session = session, .index = tunnel->index, .port = tunnel->port };
+    memcpy(row->origin, tunnel->origin, sizeof(row->origin));
+    return row;
+}
+
+void summary_session(const struct session *session)
+{
+    pthread_mutex_lock(&mutex);
+    for (uint32_t i = 0; i < session->tunnel_count; i++) {
+        const struct session_tunnel *tunnel = &session->tunnels[i];
+
+        if (!tunnel->bound)
+            continue;
+        struct row *row = row_for(session->id, tunnel);
+        row->streams += tunnel->streams;
+        row->bytes_up += tunnel->bytes_up;
+        row->bytes_down += tunnel->bytes_down;
+    }
+    pthread_mutex_unlock(&mutex);
+}
+
+static void print_bytes(FILE *out, uint64_t bytes)
+{
+    static const char *const units[] = { "B", "KiB", "MiB", "GiB", "TiB" };
+    double value = (double)bytes;
+    unsigned unit = 0;
+
+    while (value >= 1024 && unit + 1 < ARRAY_SIZE(units)) {
+        value /= 1024;
+        unit++;
+    }
+    fprintf(out, unit == 0 ? "%.0f %s" : "%.1f %s", value, units[unit]);
+}
+
+static void print_row(FILE *out, const struct row *row)
+{
+    fprintf(out, "%llu streams, ", (unsigned long long)row->streams);
+    print_bytes(out, row->bytes_up);
+    fprintf(out, " up, ");
+    print_bytes(out, row->bytes_down);
+    fprintf(out, " down\n");
+}
+
+void summary_print(FILE *out, const struct stats *sum, uint64_t uptime)
+{
+    unsigned long seconds = (unsigned long)(uptime / NSEC_PER_SEC);
+
+    pthread_mutex_lock(&mutex);
+    fprintf(out, "summary\n");
+    fprintf(out, "  uptime       %lu:%02lu:%02lu\n", seconds / 3600, seconds / 60 % 60,
+            seconds % 60);
+    fprintf(out, "  connections  %llu\n", (unsigned long long)sum->value[STAT_CONNECTIONS]);
+    fprintf(out, "  sessions     %llu\n", (unsigned long long)sum->value[STAT_SESSIONS]);
+    fprintf(out, "  streams      %llu (%llu ended by an error)\n",
+            (unsigned long long)sum->value[STAT_STREAMS],
+            (unsigned long long)sum->value[STAT_STREAMS_RESET]);
+    fprintf(out, "  bytes up     ");
+    print_bytes(out, sum->value[STAT_BYTES_UP]);
+    fprintf(out, " (%llu)\n  bytes down   ", (unsigned long long)sum->value[STAT_BYTES_UP]);
+    print_bytes(out, sum->value[STAT_BYTES_DOWN]);
+    fprintf(out, " (%llu)\n", (unsigned long long)sum->value[STAT_BYTES_DOWN]);
+    if (folded.session > 0) {
+        fprintf(out, "  %llu earlier tunnels: ", (unsigned long long)folded.session);
+        print_row(out, &folded);
+    }
+    for (unsigned i = 0; i < row_count; i++) {
+        fprintf(out, "  tunnel port %u -> %s (session %llu): ", rows[i].port,
+                rows[i].origin[0] != '\0' ? rows[i].origin : "origin",
+                (unsigned long long)rows[i].session);
+        print_row(out, &rows[i]);
+    }
+    fflush(out);
+    pthread_mutex_unlock(&mutex);
+}

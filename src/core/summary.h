@@ -1,0 +1,22 @@
+/*
+ * summary: what an instance did, per tunnel, kept for the lines that are printed at the end. Parts of a session report when they close (any worker,
+ * guarded by a mutex: control plane); the oldest rows are folded into one when the table is full.
+ */
+#ifndef CULVERT_CORE_SUMMARY_H
+#define CULVERT_CORE_SUMMARY_H
+
+#include "core/session.h"
+#include "core/stats.h"
+
+#include <stdint.h>
+#include <stdio.h>
+
+#define SUMMARY_ROWS 64u
+
+/* Adds a session part's tunnels. */
+void summary_session(const struct session *session);
+
+/* Prints the rows: connections, sessions, streams, bytes, uptime (ns), then one line per tunnel. */
+void summary_print(FILE *out, const struct stats *sum, uint64_t uptime);
+
+#endif

@@ -1,0 +1,187 @@
+/*
+ * worker: one core's loop and everything it owns.
+ *
+ * A worker owns a ring, its buffers, slabs of streams, lanes, sessions and listeners, a timer wheel and counters. Nothing of it is touched by another
+ * thread; others send messages to its ring. One turn:
+ *
+ *   1. submit what is prepared and wait           ring_wait
+ *   2. completions only record and mark dirty     worker_dispatch -> relay_*_done, lane_*_done, ...
+ *   3. pump each dirty stream once                relay_pump decides from state alone what to submit
+ *   4. flush each dirty lane once                 everything that became ready in this turn leaves in one send
+ *   5. timers that are due
+ *   6. reap: closed objects with nothing in flight are freed, lent buffers are replaced
+ *
+ * Objects are freed in step 6 only, so that a pointer is good for the whole turn. Roles hang in by one const table of callbacks.
+ */
+#ifndef CULVERT_CORE_WORKER_H
+#define CULVERT_CORE_WORKER_H
+
+#include "core/buf.h"
+#include "core/config.h"
+#include "core/list.h"
+#include "core/listener.h"
+#include "core/message.h"
+#include "core/reason.h"
+#include "core/ring.h"
+#include "core/slab.h"
+#include "core/stats.h"
+#include "core/timer.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+struct frame;
+struct lane;
+struct listener;
+struct session;
+struct stream;
+struct worker;
+
+/* What a role does. Every function runs in the worker's thread; NULL where a role has nothing to do. */
+struct role {
+    const char *name;
+    bool opens_streams; /* the server: ids are made here, from slots */
+    /* A TLS handshake (client) needs a human's word: lane_answer. */
+    void (*lane_asks)(struct lane *lane, const char *pin);
+    /* The worker is in its thread and its ring runs. 0, or an exit code after saying why. */
+    int (*start)(struct worker *worker);
+    /* A connection came in on a listener; the callee owns fd. */
+    void (*accepted)(struct listener *listener, int fd);
+    /* A lane that was dialled is connected (res 0) or not (-errno). */
+    void (*lane_connected)(struct lane *lane, int res);
+    /* A control frame or OPEN that the state machine allows. [src, end) is the whole payload. REASON_DONE, or why the lane must close. */
+    enum reason (*frame)(struct lane *lane, const struct frame *frame, const uint8_t *src,
+                         const uint8_t *end);
+    /* The lane was closed: its streams are, and it has left `session` (NULL if it had none). text: detail for the log, or NULL. */
+    void (*lane_closed)(struct lane *lane, struct session *session, enum reason reason,
+                        const char *text);
+    /* The lane lost its connection and waits for another one; and: nothing is in flight any more, its counts are final. */
+    void (*lane_frozen)(struct lane *lane);
+    void (*lane_still)(struct lane *lane);
+    void (*lane_back)(struct lane *lane);
+    /* Nothing comes back from the other end. */
+    void (*lane_suspect)(struct lane *lane);
+    /* The lane's slot is about to be free. */
+    void (*lane_freed)(struct lane *lane);
+    /* A stream's local connect ended (client). */
+    void (*stream_connected)(struct stream *stream, int res);
+    /* A listener's socket was closed: its port is free. */
+    void (*listener_closed)(struct listener *listener);
+    /* The session part is about to be freed; its lanes and listeners are closed. */
+    void (*session_closed)(struct session *session, enum reason reason);
+    /* A completion of the role's own (OP_ROLE). */
+    void (*event)(struct worker *worker, const struct ring_cqe *cqe);
+    /* A message for the role; the callee frees it. */
+    void (*message)(struct worker *worker, struct message *message);
+    /* Drain: accept nothing new, tell the peers. */
+    void (*drain)(struct worker *worker);
+    /* The worker stops: free what `state` has. */
+    void (*stop)(struct worker *worker);
+};
+
+enum worker_phase {
+    WORKER_RUNNING,
+    WORKER_DRAINING, /* no new streams; ends when the last is gone or drain_timeout is over */
+    WORKER_STOPPING, /* everything is closed; ends when nothing is in flight */
+    WORKER_STOPPED
+};
+
+struct worker {
+    unsigned index;
+    const struct config *config;
+    const struct role *role;
+    void *role_state;
+    struct worker **peers; /* all workers of the instance, by index */
+    unsigned peer_count;
+    struct ring *ring;
+    uint64_t now; /* ns, of this turn */
+    enum worker_phase phase;
+    int exit_code;
+
+    struct buf_pool bufs;
+    struct slab slices;
+    struct slab streams;
+    struct slab lanes;
+    struct slab sessions;
+    struct slab listeners;
+    uint64_t window_budget; /* bytes by which windows may still grow beyond their initial size */
+
+    uint32_t bulk_streams; /* streams whose reads go into big buffers */
+
+    unsigned full_batches; /* turns without a pause that found WORKER_BATCH completions or more */
+
+    struct timer_wheel timers;
+    struct timer drain_timer;
+    bool drained;           /* draining, and the last stream is gone */
+    unsigned drained_count; /* worker 0: workers that said so */
+    struct timer starve_timer;
+    struct timer sweep_timer;    /* bulk reads that went quiet, see relay.c */
+    struct list dirty_streams;   /* to be pumped in this turn */
+    struct list dirty_lanes;     /* to be flushed in this turn */
+    struct list orphan_streams;  /* v1: lane gone, what has arrived is being delivered */
+    struct list closing_streams; /* to be joined */
+    struct list closing_lanes;
+    struct list frozen_lanes;
+    struct list
+        settling_lanes; /* frozen ones whose connection is still to be closed, or that have another */
+    uint32_t log_big;   /* sum of the lanes' log_big */
+    struct list closing_listeners;
+    unsigned spares; /* of spare_fds: descriptors kept for lanes, see listener.h */
+    bool keeps_spares;
+    int spare_fds[LISTENER_SPARES];
+    struct list closing_sessions;
+    struct list crypt_lanes;     /* TLS handshakes with work to do */
+    struct list starved_streams; /* reads that found no small buffer */
+    struct list starved_lanes;   /* reads that found no big buffer */
+    uint32_t
+        crypt_spare; /* big buffer for opening records when there is no other, see lane_crypt.c; BUF_NONE: not taken yet */
+    struct list busy_lanes; /* lanes with a read into an empty big buffer in flight */
+    struct list bulk_reads; /* streams with a read into a big buffer in flight */
+    struct list all_lanes, all_sessions, all_listeners;
+
+    struct stats stats;
+    struct ring_cqe batch[WORKER_BATCH];
+};
+
+/* Maps all memory and makes the ring; callable from any thread. NULL and *error = a sentence for the operator. `peers` may be filled in later, before
+ * worker_start. */
+struct worker *worker_open(const struct config *config, const struct role *role, unsigned index,
+                           const char **error);
+void worker_close(struct worker *worker);
+
+/* In the worker's own thread: binds the ring, lends buffers; from then on it can take messages. 0 or an exit code. */
+int worker_prepare(struct worker *worker);
+
+/* When all workers of the instance are prepared: starts the role. 0 or an exit code. */
+int worker_start(struct worker *worker);
+
+/* One turn of the loop, waiting at most `max_wait` ns for the first completion (UINT64_MAX: as long as no timer is due). False when the worker has
+ * stopped. */
+bool worker_turn(struct worker *worker, uint64_t max_wait);
+
+/* After the last turn: submits what is prepared, and drops messages that came too late. */
+void worker_discard(struct worker *worker);
+
+/* Turns until stopped; returns the exit code. */
+int worker_run(struct worker *worker);
+
+/* Posts a message to another worker (or to itself); owns `message` from here on. */
+void worker_post(struct worker *from, unsigned to, struct message *message);
+
+/* The same from a thread without a worker. False if it could not be sent (the message is freed). */
+bool worker_post_from_thread(struct worker *to, struct message *message);
+
+enum worker_stop_how {
+    WORKER_STOP_DRAIN, /* accept nothing new; close when no worker of the instance has streams, or at drain_timeout */
+    WORKER_STOP_DRAINED, /* close now, with a word to the peers */
+    WORKER_STOP_NOW,     /* close now, waiting for nobody */
+};
+
+void worker_stop(struct worker *worker, enum worker_stop_how how);
+
+static inline void worker_count(struct worker *worker, enum stats_item stat, uint64_t amount)
+{
+    worker->stats.value[stat] += amount;
+}
+
+#endif

@@ -1,0 +1,154 @@
+/* certificate: see certificate.h. The context pointer is guarded by a mutex, which a worker takes once per new lane. */
+#include "server/certificate.h"
+
+#include "core/addr.h"
+#include "core/crypt.h"
+#include "core/crypt_ctx.h"
+#include "core/dirs.h"
+#include "core/log.h"
+
+#include <pthread.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
+static struct crypt_ctx *current;
+
+static void warn(void *arg, const char *text)
+{
+    (void)arg;
+    log_line(LOG_WARN, "tls", "%s", text);
+}
+
+/* Days before the end from which on a certificate is renewed, if we made it, or warned about. */
+#define EXPIRY_NEAR 30
+
+/* `own`: made by us, in the state directory. Its names, its key and with it the pin stay when it is renewed. */
+static void look_at_expiry(const char *cert, const char *own)
+{
+    char why[512];
+    long days;
+
+    if (!crypt_certificate_days(cert, &days) || days >= EXPIRY_NEAR)
+        return;
+    if (own != NULL && crypt_renew_certificate(own, why, sizeof(why))) {
+        log_line(LOG_INFO, "tls", "renewed the certificate %s: same names, same key", cert);
+        return;
+    }
+    log_line(
+        LOG_WARN, "tls",
+        "the certificate %s %s %ld days%s: make a new one (culvert gen-cert), then send SIGHUP",
+        cert, days < 0 ? "has expired since" : "expires in", days < 0 ? -days : days,
+        days < 0 ? ", clients refuse it" : "");
+}
+
+static bool own_files(const struct config *config, char *cert, char *key, size_t size)
+{
+    char why[512];
+
+    if (config->tls_cert[0] != '\0') {
+        snprintf(cert, size, "%s", config->tls_cert);
+        snprintf(key, size, "%s", config->tls_key);
+        look_at_expiry(cert, NULL);
+        return true;
+    }
+    snprintf(cert, size, "%s/server.pem", config->state_dir);
+    snprintf(key, size, "%s/server.key", config->state_dir);
+    if (access(cert, R_OK) == 0 && access(key, R_OK) == 0) {
+        look_at_expiry(cert, config->state_dir);
+        return true;
+    }
+    int error = dirs_make(config->state_dir);
+    if (error != 0) {
+        log_line(LOG_ERROR, "tls",
+                 "cannot make the directory %s for the certificate: %s; name another one with "
+                 "--state-dir, or give --tls-cert and --tls-key",
+                 config->state_dir, strerror(-error));
+        return false;
+    }
+    const char *name = config->listen.host[0] != '\0' ? config->listen.host : NULL;
+    if (!crypt_make_certificate(config->state_dir, name, why, sizeof(why))) {
+        log_line(LOG_ERROR, "tls", "cannot make a certificate: %s", why);
+        return false;
+    }
+    log_line(LOG_INFO, "tls", "made a certificate: %s", cert);
+    return true;
+}
+
+static struct crypt_ctx *open_ctx(const struct config *config)
+{
+    char cert[512], key[512], why[512];
+    struct crypt_config crypt = { .server = true,
+                                  .allow_12 = true, /* v1 peers; a v2 peer on 1.2 is refused */
+                                  .cert = cert,
+                                  .key = key,
+                                  .ca = config->tls_ca,
+                                  .pin = "",
+                                  .known_servers = "",
+                                  .keylog = config->keylog,
+                                  .warn = warn };
+
+    if (!own_files(config, cert, key, sizeof(cert)))
+        return NULL;
+    struct crypt_ctx *ctx = crypt_ctx_open(&crypt, why, sizeof(why));
+    if (ctx == NULL)
+        log_line(LOG_ERROR, "tls", "%s", why);
+    return ctx;
+}
+
+static void print_command(const struct config *config, const union sock_addr *listen)
+{
+    char host[ADDR_TEXT_MAX] = "THIS-HOST";
+    struct config_endpoint at = { .port = sock_addr_port(listen) };
+    char text[ADDR_ENDPOINT_TEXT_MAX];
+
+    if (config->listen.host[0] != '\0')
+        addr_format_host(&listen->sa, host, sizeof(host));
+    snprintf(at.host, sizeof(at.host), "%s", host);
+    addr_format_endpoint(&at, text, sizeof(text));
+    printf("tls: culvert client --server %s --local HOST:PORT --tls --tls-pin %s\n", text,
+           crypt_ctx_pin(current));
+    fflush(stdout);
+}
+
+bool certificate_open(const struct config *config, const union sock_addr *listen)
+{
+    current = open_ctx(config);
+    if (current != NULL)
+        print_command(config, listen);
+    return current != NULL;
+}
+
+void certificate_reload(const struct config *config)
+{
+    struct crypt_ctx *fresh = open_ctx(config);
+
+    if (fresh == NULL) {
+        log_line(LOG_WARN, "tls", "the certificate in use stays");
+        return;
+    }
+    pthread_mutex_lock(&mutex);
+    struct crypt_ctx *old = current;
+    current = fresh;
+    pthread_mutex_unlock(&mutex);
+    log_line(LOG_INFO, "tls", "certificate read again: %s", crypt_ctx_pin(fresh));
+    crypt_ctx_unref(old);
+}
+
+void certificate_close(void)
+{
+    crypt_ctx_unref(current);
+    current = NULL;
+}
+
+struct crypt *certificate_crypt(void)
+{
+    pthread_mutex_lock(&mutex);
+    struct crypt_ctx *ctx = crypt_ctx_ref(current);
+    pthread_mutex_unlock(&mutex);
+    struct crypt *crypt = crypt_open(ctx, NULL, NULL);
+    crypt_ctx_unref(ctx);
+    return crypt;
+}

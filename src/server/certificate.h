@@ -1,0 +1,27 @@
+/*
+ * certificate: the server's TLS context: opened at start, read again on SIGHUP.
+ *
+ * Without --tls-cert the server makes itself a certificate in its state directory (once; it is kept, and renewed at start and on SIGHUP from 30 days before
+ * its end), and prints the client's command with its pin.
+ */
+#ifndef CULVERT_SERVER_CERTIFICATE_H
+#define CULVERT_SERVER_CERTIFICATE_H
+
+#include "core/config.h"
+#include "core/sock.h"
+
+#include <stdbool.h>
+
+struct crypt;
+
+/* False after saying what to change. */
+bool certificate_open(const struct config *config, const union sock_addr *listen);
+
+/* Any thread but the workers'. The old certificate stays in use when the new one cannot be read. */
+void certificate_reload(const struct config *config);
+void certificate_close(void);
+
+/* For a new lane; NULL: out of memory. Any worker. */
+struct crypt *certificate_crypt(void);
+
+#endif

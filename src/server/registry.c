@@ -1,0 +1,335 @@
+/* registry: see registry.h. */
+#include "server/registry.h"
+
+#include "core/base.h"
+#include "core/check.h"
+#include "core/listener.h"
+#include "server/auth.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <sys/random.h>
+
+/* Listening sockets on one port: two for each worker, and those of sessions that are on their way out. */
+#define PORT_REFS_MAX 4096u
+
+/* Ports that sessions had which are gone; the oldest is forgotten first. */
+#define MEMORIES 4096u
+
+struct memory {
+    uint8_t client[FRAME_CLIENT_MAX];
+    uint8_t client_size; /* 0: unused */
+    unsigned token;
+    uint16_t index, port;
+};
+
+static struct {
+    pthread_mutex_t mutex;
+    struct memory memories[MEMORIES];
+    unsigned next_memory;
+    struct registry_session *sessions;
+    uint32_t max_sessions;
+    uint16_t start_port;
+    uint64_t last_id;
+    uint16_t port_refs[65536];
+} registry = { .mutex = PTHREAD_MUTEX_INITIALIZER };
+
+bool registry_open(const struct config *config)
+{
+    registry.max_sessions = config->max_sessions;
+    registry.start_port = config->start_port;
+    registry.last_id = 0;
+    memset(registry.port_refs, 0, sizeof(registry.port_refs));
+    memset(registry.memories, 0, sizeof(registry.memories));
+    registry.sessions = calloc(config->max_sessions, sizeof(registry.sessions[0]));
+    return registry.sessions != NULL;
+}
+
+void registry_close(void)
+{
+    if (registry.sessions == NULL)
+        return;
+    explicit_bzero(registry.sessions, registry.max_sessions * sizeof(registry.sessions[0]));
+    free(registry.sessions);
+    registry.sessions = NULL;
+}
+
+/* id 0 finds a free entry. */
+static struct registry_session *find(uint64_t id)
+{
+    for (uint32_t i = 0; i < registry.max_sessions; i++)
+        if (registry.sessions[i].id == id)
+            return &registry.sessions[i];
+    return NULL;
+}
+
+uint64_t registry_next_id(void)
+{
+    pthread_mutex_lock(&registry.mutex);
+    uint64_t id = ++registry.last_id;
+    pthread_mutex_unlock(&registry.mutex);
+    return id;
+}
+
+static bool same_client(const struct registry_session *a, const struct registry_session *b)
+{
+    return a->client_size > 0 && a->client_size == b->client_size && a->token == b->token &&
+           memcmp(a->client, b->client, a->client_size) == 0;
+}
+
+/* The session that this client had until now; NULL if it had none. */
+static struct registry_session *find_client(const struct registry_session *session)
+{
+    for (uint32_t i = 0; i < registry.max_sessions; i++)
+        if (registry.sessions[i].id != 0 && same_client(&registry.sessions[i], session))
+            return &registry.sessions[i];
+    return NULL;
+}
+
+static struct memory *recall(const struct registry_session *session, uint16_t index)
+{
+    for (unsigned i = 0; i < MEMORIES; i++) {
+        struct memory *m = &registry.memories[i];
+
+        if (m->client_size > 0 && m->client_size == session->client_size && m->index == index &&
+            m->token == session->token && memcmp(m->client, session->client, m->client_size) == 0)
+            return m;
+    }
+    return NULL;
+}
+
+static void remember(const struct registry_session *session)
+{
+    for (uint32_t i = 0; session->client_size > 0 && i < session->tunnel_count; i++) {
+        if (session->tunnels[i].port == 0)
+            continue;
+        struct memory *m = recall(session, (uint16_t)i);
+        if (m == NULL)
+            m = &registry.memories[registry.next_memory++ % MEMORIES];
+        *m = (struct memory){ .client_size = session->client_size,
+                              .token = session->token,
+                              .index = (uint16_t)i,
+                              .port = session->tunnels[i].port };
+        memcpy(m->client, session->client, sizeof(m->client));
+    }
+}
+
+enum reason registry_add(struct registry_session *session, uint64_t *replaced)
+{
+    ssize_t got = getrandom(session->secret, sizeof(session->secret), 0);
+
+    CHECK(got ==
+          (ssize_t)sizeof(session->secret)); /* random(4): up to 256 bytes are never cut short */
+    *replaced = 0;
+    pthread_mutex_lock(&registry.mutex);
+    struct registry_session *entry = find_client(session);
+    if (entry != NULL) {
+        *replaced = entry->id;
+        remember(entry);
+        explicit_bzero(entry, sizeof(*entry));
+    } else {
+        entry = find(0);
+    }
+    if (entry != NULL)
+        *entry = *session;
+    pthread_mutex_unlock(&registry.mutex);
+    return entry != NULL ? REASON_DONE : REASON_LIMIT_SESSIONS;
+}
+
+enum reason registry_join(uint64_t id, const uint8_t secret[FRAME_SECRET_SIZE],
+                          struct registry_session *out)
+{
+    enum reason reason = REASON_UNKNOWN_SESSION;
+
+    if (id == 0)
+        return reason;
+    pthread_mutex_lock(&registry.mutex);
+    struct registry_session *entry = find(id);
+    if (entry != NULL && auth_equal(entry->secret, FRAME_SECRET_SIZE, secret, FRAME_SECRET_SIZE)) {
+        *out = *entry;
+        reason = REASON_DONE;
+    }
+    pthread_mutex_unlock(&registry.mutex);
+    return reason;
+}
+
+bool registry_get(uint64_t id, struct registry_session *out)
+{
+    pthread_mutex_lock(&registry.mutex);
+    struct registry_session *entry = id != 0 ? find(id) : NULL;
+    if (entry != NULL)
+        *out = *entry;
+    pthread_mutex_unlock(&registry.mutex);
+    return entry != NULL;
+}
+
+void registry_lost(uint64_t id, bool lost)
+{
+    pthread_mutex_lock(&registry.mutex);
+    struct registry_session *entry = find(id);
+    if (entry != NULL)
+        entry->lost = lost;
+    pthread_mutex_unlock(&registry.mutex);
+}
+
+void registry_drain(uint64_t id)
+{
+    pthread_mutex_lock(&registry.mutex);
+    struct registry_session *entry = find(id);
+    if (entry != NULL)
+        entry->draining = true;
+    pthread_mutex_unlock(&registry.mutex);
+}
+
+bool registry_remove(uint64_t id)
+{
+    pthread_mutex_lock(&registry.mutex);
+    struct registry_session *entry = find(id);
+    if (entry != NULL) {
+        remember(entry);
+        explicit_bzero(entry, sizeof(*entry));
+    }
+    pthread_mutex_unlock(&registry.mutex);
+    return entry != NULL;
+}
+
+/* A listening socket on the port, or -errno. A first bind without SO_REUSEPORT shows a port that any other program (or another culvert of the same
+ * user, whose SO_REUSEPORT would let us in) has. */
+static int listen_on(const union sock_addr *addr, uint16_t port)
+{
+    union sock_addr at = *addr;
+
+    sock_addr_set_port(&at, port);
+    int probe = sock_listen(&at, false, 1);
+    if (probe < 0)
+        return probe;
+    sock_close(probe);
+    return sock_listen(&at, true, LISTENER_BACKLOG);
+}
+
+static bool is_held(uint16_t port)
+{
+    for (uint32_t i = 0; i < registry.max_sessions; i++)
+        for (uint32_t k = 0; registry.sessions[i].id != 0 && k < registry.sessions[i].tunnel_count;
+             k++)
+            if (registry.sessions[i].tunnels[k].port == port)
+                return true;
+    return false;
+}
+
+/* Somebody with the same token wants a port by number that a session has which nobody may ever come back to: one that was started again with another command line, as a
+ * rule. */
+static uint64_t evict(const struct registry_session *session, uint16_t port)
+{
+    for (uint32_t i = 0; port != 0 && i < registry.max_sessions; i++) {
+        struct registry_session *other = &registry.sessions[i];
+
+        for (uint32_t k = 0; other->id != 0 && k < other->tunnel_count; k++) {
+            if (other->tunnels[k].port != port || !other->lost || other->token != session->token)
+                continue;
+            uint64_t id = other->id;
+            remember(other);
+            explicit_bzero(other, sizeof(*other));
+            return id;
+        }
+    }
+    return 0;
+}
+
+/* A port that this client has a claim to. The sockets of its old session may still be closing. */
+static bool reclaim(const union sock_addr *addr, uint16_t port, int *fd)
+{
+    union sock_addr at = *addr;
+
+    if (port == 0 || is_held(port) || registry.port_refs[port] >= PORT_REFS_MAX)
+        return false;
+    sock_addr_set_port(&at, port);
+    *fd = registry.port_refs[port] > 0 ? sock_listen(&at, true, LISTENER_BACKLOG)
+                                       : listen_on(addr, port);
+    return *fd >= 0;
+}
+
+/* The ports that the client had, most certain first. */
+static bool find_claim(const struct registry_session *session, uint16_t index,
+                       const union sock_addr *addr, uint16_t wanted, uint16_t ticket, bool evicted,
+                       uint16_t *port, int *fd)
+{
+    const struct memory *m = recall(session, index);
+    const uint16_t claims[] = { m != NULL ? m->port : 0, ticket, evicted ? wanted : 0 };
+
+    for (unsigned i = 0; i < ARRAY_SIZE(claims); i++) {
+        if (wanted != 0 && claims[i] != wanted)
+            continue;
+        if (!reclaim(addr, claims[i], fd))
+            continue;
+        *port = claims[i];
+        return true;
+    }
+    return false;
+}
+
+static enum reason find_port(const union sock_addr *addr, uint16_t wanted, uint16_t *port, int *fd)
+{
+    unsigned first = wanted != 0 ? wanted : registry.start_port;
+    unsigned last = wanted != 0 ? wanted : 65535;
+
+    for (unsigned p = first; p <= last; p++) {
+        if (registry.port_refs[p] > 0)
+            continue;
+        int result = listen_on(addr, (uint16_t)p);
+        if (result >= 0) {
+            *port = (uint16_t)p;
+            *fd = result;
+            return REASON_DONE;
+        }
+        if (result == -EMFILE || result == -ENFILE)
+            return REASON_LIMIT_DESCRIPTORS;
+        if (result == -EACCES)
+            return REASON_PORT_FORBIDDEN;
+    }
+    return wanted != 0 ? REASON_PORT_BUSY : REASON_PORTS_EXHAUSTED;
+}
+
+enum reason registry_bind(uint64_t id, uint16_t index, const union sock_addr *addr, uint16_t wanted,
+                          uint16_t ticket, const struct registry_tunnel *what, uint16_t *port,
+                          int *fd, uint64_t *evicted)
+{
+    enum reason reason = REASON_UNKNOWN_SESSION;
+
+    CHECK(index < CONFIG_TUNNELS_MAX);
+    *evicted = 0;
+    pthread_mutex_lock(&registry.mutex);
+    struct registry_session *entry = find(id);
+    if (entry != NULL)
+        *evicted = evict(entry, wanted);
+    if (entry != NULL)
+        reason = find_claim(entry, index, addr, wanted, ticket, *evicted != 0, port, fd)
+                     ? REASON_DONE
+                     : find_port(addr, wanted, port, fd);
+    if (reason == REASON_DONE) {
+        struct registry_tunnel *tunnel = &entry->tunnels[index];
+        *tunnel = *what;
+        tunnel->port = *port;
+        entry->tunnel_count = (uint32_t)max_u64(entry->tunnel_count, index + 1U);
+        registry.port_refs[*port]++;
+    }
+    pthread_mutex_unlock(&registry.mutex);
+    return reason;
+}
+
+void registry_port_ref(uint16_t port)
+{
+    pthread_mutex_lock(&registry.mutex);
+    CHECK(registry.port_refs[port] < UINT16_MAX);
+    registry.port_refs[port]++;
+    pthread_mutex_unlock(&registry.mutex);
+}
+
+void registry_port_unref(uint16_t port)
+{
+    pthread_mutex_lock(&registry.mutex);
+    CHECK(registry.port_refs[port] > 0);
+    registry.port_refs[port]--;
+    pthread_mutex_unlock(&registry.mutex);
+}

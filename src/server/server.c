@@ -1,0 +1,806 @@
+/*
+ * server: listens for lanes on the tunnel address (every worker with its own SO_REUSEPORT socket), lets clients log in, and gives their tunnels public
+ * ports.
+ *
+ * A session lives where its first lane was accepted: that worker is its home. Lane i of the session belongs to worker (home + i) % workers; a JOIN that is
+ * accepted elsewhere is handed over with its socket. A tunnel has a listening socket on each worker that has a lane of the session, so that a visitor is
+ * carried by the worker that accepted it. When a worker has lost its lanes but the session lives, its visitors are handed to the home worker.
+ *
+ * The session ends with its lane 0, or with a violation on any lane. Whoever notices takes it out of the registry (once) and tells the other workers. A lane whose
+ * connection is lost is not over while its grace time lasts (lane_resume.c): visitors come, and wait on it; JOIN with RESUME brings it back, lane 0 like the others.
+ */
+#include "server/server.h"
+
+#include "core/addr.h"
+#include "core/crypt.h"
+#include "core/exit_code.h"
+#include "core/lane.h"
+#include "core/listener.h"
+#include "core/log.h"
+#include "core/resolve.h"
+#include "core/session.h"
+#include "core/stream.h"
+#include "core/summary.h"
+#include "server/auth.h"
+#include "server/certificate.h"
+#include "server/registry.h"
+#include "server/ticket.h"
+#include "server/visitor.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#define V1_MAP_SIZE 65536u
+#define AGENT       "culvert"
+
+struct server {
+    uint32_t unauthenticated; /* lanes before AUTH_OK */
+};
+
+/* Set by server_prepare, read-only afterwards. */
+static union sock_addr listen_addr;
+static union sock_addr public_addr;
+static char public_host[256];
+
+static struct frame_text text_of(const char *text)
+{
+    return (struct frame_text){ .data = text, .size = strlen(text) };
+}
+
+static void text_copy(char *dst, size_t size, struct frame_text text)
+{
+    size_t n = min_size(size - 1, text.size);
+
+    for (size_t i = 0; i < n; i++) /* goes to logs and terminals */
+        dst[i] = text.data[i] >= 0x20 && text.data[i] < 0x7f ? text.data[i] : '?';
+    dst[n] = '\0';
+}
+
+static struct server *server_of(struct worker *w)
+{
+    return w->role_state;
+}
+
+/* Preparation */
+
+/* A server that was killed is gone before the kernel has closed its ring's sockets: the one that follows it at once waits for that. */
+#define LISTEN_TRIES 100u
+#define LISTEN_PAUSE (10 * NSEC_PER_MSEC)
+
+static int listen_patiently(const union sock_addr *addr)
+{
+    const struct timespec pause = { .tv_nsec = (long)LISTEN_PAUSE };
+    int fd = sock_listen(addr, false, 1);
+
+    for (unsigned i = 0; fd == -EADDRINUSE && i < LISTEN_TRIES; i++) {
+        (void)nanosleep(&pause, NULL);
+        fd = sock_listen(addr, false, 1);
+    }
+    return fd;
+}
+
+static bool pick_address(const char *host, uint16_t port, const char *flag, union sock_addr *out)
+{
+    struct resolve_result result;
+    struct config_endpoint endpoint = { .port = port };
+    char text[ADDR_ENDPOINT_TEXT_MAX];
+
+    snprintf(endpoint.host, sizeof(endpoint.host), "%s", host);
+    addr_format_endpoint(&endpoint, text, sizeof(text));
+    if (!resolve_numeric(host, port, &result)) {
+        log_line(LOG_ERROR, "server",
+                 "%s %s: give a numeric address of this machine, or leave the host empty", flag,
+                 text);
+        return false;
+    }
+    int error = 0;
+    for (unsigned i = 0; i < result.count; i++) {
+        int fd = listen_patiently(&result.addr[i]);
+        if (fd >= 0) {
+            *out = result.addr[i];
+            if (port == 0)
+                sock_local(fd, out); /* the port that the kernel chose */
+            sock_close(fd);
+            return true;
+        }
+        error = -fd;
+    }
+    log_line(LOG_ERROR, "server", "cannot listen on %s (%s): %s%s", text, flag, strerror(error),
+             error == EADDRINUSE ? "; another program has this port, choose another one" : "");
+    return false;
+}
+
+int server_prepare(const struct config *config)
+{
+    if (!pick_address(config->listen.host, config->listen.port, "--addr", &listen_addr))
+        return EXIT_CODE_CANNOT_START;
+    if (!pick_address(config->public_addr, 0, "--public-addr", &public_addr))
+        return EXIT_CODE_CANNOT_START;
+    if (config->public_addr[0] != '\0')
+        addr_format_host(&public_addr.sa, public_host, sizeof(public_host));
+    if (config->tls && !certificate_open(config, &listen_addr))
+        return EXIT_CODE_CANNOT_START;
+    if (!registry_open(config)) {
+        log_line(LOG_ERROR, "server", "out of memory for --max-sessions %u", config->max_sessions);
+        return EXIT_CODE_CANNOT_START;
+    }
+    ticket_open(config);
+    if (config->token_is_default)
+        log_line(LOG_WARN, "server",
+                 "no token is set: the default token is accepted from loopback peers only (set "
+                 "--token-file or CULVERT_TOKEN)");
+    return EXIT_CODE_OK;
+}
+
+void server_finish(void)
+{
+    registry_close();
+    ticket_close();
+    certificate_close();
+}
+
+void server_reload(const struct config *config)
+{
+    if (config->tls)
+        certificate_reload(config);
+}
+
+static int server_start(struct worker *w)
+{
+    char text[ADDR_TEXT_MAX];
+    int fd = sock_listen(&listen_addr, true, LISTENER_BACKLOG);
+
+    w->role_state = calloc(1, sizeof(struct server));
+    CHECK(w->role_state != NULL);
+    addr_format(&listen_addr.sa, text, sizeof(text));
+    if (fd < 0) {
+        log_line(LOG_ERROR, "server", "cannot listen on %s: %s", text, strerror(-fd));
+        return EXIT_CODE_CANNOT_START;
+    }
+    CHECK(listener_open(w, fd, NULL, 0, 0) != NULL);
+    if (w->index == 0) {
+        printf("listening: %s\n", text);
+        fflush(stdout);
+    }
+    return EXIT_CODE_OK;
+}
+
+/* Sessions across workers */
+
+static void tell_others(struct worker *w, enum message_kind kind, uint64_t session, uint32_t number)
+{
+    for (unsigned i = 0; i < w->peer_count; i++) {
+        if (i == w->index)
+            continue;
+        struct message *message = message_new(kind);
+        message->session = session;
+        message->number = number;
+        worker_post(w, i, message);
+    }
+}
+
+/* `session` may be on its way out already. */
+static void end_session(struct session *session, enum reason reason)
+{
+    struct worker *w = session->worker;
+
+    if (session->closing)
+        return;
+    if (registry_remove(session->id)) {
+        char subject[48];
+
+        snprintf(subject, sizeof(subject), "session %llu", (unsigned long long)session->id);
+        log_line(LOG_INFO, subject, "ends: %s", reason_text(reason));
+        tell_others(w, MESSAGE_SESSION_END, session->id, (uint32_t)reason);
+    }
+    session_close(session, reason);
+}
+
+static void server_session_closed(struct session *session, enum reason reason)
+{
+    (void)reason;
+    summary_session(session);
+}
+
+static void server_listener_closed(struct listener *listener)
+{
+    if (listener->port != 0)
+        registry_port_unref(listener->port);
+}
+
+/* Puts tunnel `index` on this worker; takes over fd (a listening socket) unless it is -1, which opens one more. */
+static bool add_tunnel(struct session *session, uint16_t index, const struct registry_tunnel *what,
+                       int fd)
+{
+    struct worker *w = session->worker;
+    struct session_tunnel *tunnel = &session->tunnels[index];
+
+    if (fd < 0) {
+        union sock_addr at = public_addr;
+
+        sock_addr_set_port(&at, what->port);
+        fd = sock_listen(&at, true, LISTENER_BACKLOG);
+        if (fd < 0)
+            return false;
+        registry_port_ref(what->port);
+    }
+    struct listener *listener = listener_open(w, fd, session, index, what->port);
+    if (listener == NULL) {
+        sock_close(fd);
+        registry_port_unref(what->port);
+        return false;
+    }
+    *tunnel = (struct session_tunnel){
+        .bound = true, .index = index, .port = what->port, .listener = listener
+    };
+    memcpy(tunnel->name, what->name, sizeof(tunnel->name));
+    memcpy(tunnel->origin, what->origin, sizeof(tunnel->origin));
+    session->tunnel_count = (uint32_t)max_u64(session->tunnel_count, index + 1U);
+    return true;
+}
+
+/* What the registry knows and this part does not have yet. */
+static void copy_tunnels(struct session *session, const struct registry_session *shared)
+{
+    for (uint32_t i = 0; i < shared->tunnel_count; i++)
+        if (shared->tunnels[i].port != 0 && !session->tunnels[i].bound &&
+            !add_tunnel(session, (uint16_t)i, &shared->tunnels[i], -1))
+            log_at(LOG_WARN, "server", "worker %u cannot listen on port %u: other workers carry it",
+                   session->worker->index, shared->tunnels[i].port);
+}
+
+static void stop_visitors(struct session *session)
+{
+    session->draining = true;
+    for (uint32_t i = 0; i < session->tunnel_count; i++) {
+        if (session->tunnels[i].listener != NULL)
+            listener_close(session->tunnels[i].listener);
+        session->tunnels[i].listener = NULL;
+    }
+}
+
+/* Frames */
+
+static void authenticated(struct lane *lane)
+{
+    if (lane->unauthenticated)
+        server_of(lane->worker)->unauthenticated--;
+    lane->unauthenticated = false;
+}
+
+static enum reason refuse_auth(struct lane *lane, enum reason reason)
+{
+    const char *text = reason_text(reason);
+    uint8_t *p = lane_control_begin(lane);
+    struct frame_error error = { .code = reason_code(reason), .text = text_of(text) };
+
+    worker_count(lane->worker, STAT_AUTH_FAILURES, 1);
+    if (p != NULL)
+        lane_control_end(lane, frame_put_auth_err(lane->version, p, &error));
+    lane_finish(lane, reason, NULL);
+    return REASON_DONE;
+}
+
+static enum reason refuse_session(struct lane *lane, enum reason reason)
+{
+    worker_count(lane->worker, STAT_REFUSED_SESSIONS, 1);
+    lane_goaway(lane, reason);
+    lane_finish(lane, reason, NULL);
+    return REASON_DONE;
+}
+
+static uint16_t lanes_offered(const struct worker *w, const struct frame_hello *hello)
+{
+    uint64_t lanes = hello->lanes != 0 ? hello->lanes : max_u64(w->peer_count, hello->workers);
+
+    return (uint16_t)min_u64(max_u64(lanes, 1), SESSION_LANES_MAX);
+}
+
+static enum reason rx_hello(struct lane *lane, const uint8_t *src, const uint8_t *end)
+{
+    struct worker *w = lane->worker;
+    struct frame_hello hello;
+    uint8_t *p = lane_control_begin(lane);
+
+    if (!frame_get_hello(lane->version, src, end, &hello))
+        return REASON_BAD_FRAME;
+    if (p == NULL)
+        return REASON_LIMIT_BUFFERS;
+    if (lane->version == FRAME_V2 && lane->crypt != NULL && crypt_is_12(lane->crypt))
+        return REASON_TLS_TOO_OLD;
+    lane->session_id = registry_next_id();
+    if (lane->version == FRAME_V2) {
+        lane->peer_window = hello.window;
+        lane->peer_max_data = hello.max_data;
+        lane->offered = lanes_offered(w, &hello);
+        if (hello.window > INT32_MAX || hello.max_data < FRAME_DATA_MIN ||
+            hello.client.size > sizeof(lane->client))
+            return REASON_BAD_FRAME;
+        lane->client_size = (uint8_t)hello.client.size;
+        memcpy(lane->client, hello.client.data, hello.client.size);
+    } else {
+        lane->offered = 1;
+        lane->peer_max_data = V1_DATA_MAX;
+    }
+    lane->will_log =
+        lane->version == FRAME_V2 && (hello.caps & FRAME_CAP_RESUME) != 0 && w->config->grace > 0;
+    struct frame_hello_ok ok = { .caps = lane->will_log ? FRAME_CAP_RESUME : 0,
+                                 .lanes = lane->offered,
+                                 .window = w->config->window_initial,
+                                 .max_data = FRAME_PAYLOAD_MAX,
+                                 .slots = STREAM_SLOTS_MAX,
+                                 .session = lane->session_id,
+                                 .agent = text_of(AGENT) };
+    lane_control_end(lane, frame_put_hello_ok(lane->version, p, &ok));
+    lane_set_fsm(lane, SESSION_HANDSHAKEN);
+    return REASON_DONE;
+}
+
+static enum reason bind_tunnel(struct lane *lane, uint16_t index, uint16_t wanted, uint16_t ticket,
+                               struct registry_tunnel *what, uint16_t *port);
+
+/* v1: BindOK follows AuthOK at once. */
+static enum reason bind_v1(struct lane *lane)
+{
+    struct registry_tunnel what = { .port = 0 };
+    uint16_t port = 0;
+    enum reason reason = bind_tunnel(lane, 0, 0, 0, &what, &port);
+
+    if (reason != REASON_DONE)
+        return reason;
+    uint8_t *p = lane_control_begin(lane);
+    if (p == NULL)
+        return REASON_LIMIT_BUFFERS;
+    lane_control_end(lane,
+                     frame_put_bind_ok(lane->version, p, &(struct frame_bind_ok){ .port = port }));
+    return REASON_DONE;
+}
+
+/* The client of this session has come again: a new process, or its end of the old one is dead. Its visitors are told now. */
+static void replace_session(struct worker *w, uint64_t id, const char *why)
+{
+    struct session *session = session_find(w, id);
+    char subject[48];
+
+    snprintf(subject, sizeof(subject), "session %llu", (unsigned long long)id);
+    log_line(LOG_INFO, subject, "ends: %s", why);
+    tell_others(w, MESSAGE_SESSION_END, id, REASON_REPLACED);
+    if (session != NULL)
+        session_close(session, REASON_REPLACED);
+}
+
+static enum reason rx_auth(struct lane *lane, const uint8_t *src, const uint8_t *end)
+{
+    struct worker *w = lane->worker;
+    struct registry_session shared = { .id = lane->session_id,
+                                       .home = w->index,
+                                       .lanes = lane->offered,
+                                       .version = lane->version,
+                                       .resumes = lane->will_log,
+                                       .peer_window = lane->peer_window,
+                                       .peer_max_data = lane->peer_max_data,
+                                       .client_size = lane->client_size };
+    uint64_t replaced = 0;
+    enum reason reason =
+        auth_check(w->config, &lane->peer, src, (size_t)(end - src), &shared.token);
+
+    if (reason != REASON_DONE)
+        return refuse_auth(lane, reason);
+    if (lane->version == FRAME_V1 && !lane_map_open(lane, V1_MAP_SIZE))
+        return refuse_session(lane, REASON_LIMIT_SESSIONS);
+    memcpy(shared.client, lane->client, sizeof(shared.client));
+    if (registry_add(&shared, &replaced) != REASON_DONE)
+        return refuse_session(lane, REASON_LIMIT_SESSIONS);
+    if (replaced != 0)
+        replace_session(w, replaced, "its client has logged in anew");
+    struct session *session = session_open(w, shared.id, lane->version);
+    if (session == NULL) {
+        registry_remove(shared.id);
+        return refuse_session(lane, REASON_LIMIT_SESSIONS);
+    }
+    authenticated(lane);
+    session_attach(session, lane);
+    worker_count(w, STAT_SESSIONS, 1);
+    lane_set_fsm(lane, SESSION_AUTHENTICATED);
+    if (lane->will_log) /* not for strangers: what was sent before has arrived, or the client has nothing to resume */
+        lane_log_open(lane);
+    uint8_t *p = lane_control_begin(lane);
+    if (p == NULL)
+        return REASON_LIMIT_BUFFERS;
+    lane_control_end(lane, frame_put_auth_ok(lane->version, p, shared.secret));
+    explicit_bzero(shared.secret, sizeof(shared.secret));
+    log_at(LOG_INFO, lane_subject(lane), "logged in (v%u)", lane->version);
+    return lane->version == FRAME_V1 ? bind_v1(lane) : REASON_DONE;
+}
+
+/* Indices are the client's choice: one whose BIND was refused stays free, and the next ones do not depend on it. */
+static enum reason bind_tunnel(struct lane *lane, uint16_t index, uint16_t wanted, uint16_t ticket,
+                               struct registry_tunnel *what, uint16_t *port)
+{
+    struct session *session = lane->session;
+    struct worker *w = lane->worker;
+    int fd = -1;
+
+    if (index >= CONFIG_TUNNELS_MAX)
+        return REASON_LIMIT_TUNNELS;
+    if (session->tunnels[index].bound)
+        return REASON_BAD_STATE;
+    if (w->phase != WORKER_RUNNING || session->draining)
+        return REASON_SHUTDOWN;
+    uint64_t evicted = 0;
+    enum reason reason =
+        registry_bind(session->id, index, &public_addr, wanted, ticket, what, port, &fd, &evicted);
+    if (evicted != 0)
+        replace_session(w, evicted,
+                        "it has no connection, and a client with its token wants its port");
+    if (reason != REASON_DONE)
+        return reason;
+    what->port = *port;
+    if (!add_tunnel(session, index, what, fd))
+        return REASON_LIMIT_TUNNELS;
+    tell_others(w, MESSAGE_TUNNEL, session->id, index);
+    if (lane->fsm != SESSION_FORWARDING) {
+        lane_set_fsm(lane, SESSION_FORWARDING);
+        lane_start_heartbeat(lane);
+    }
+    log_at(LOG_INFO, lane_subject(lane), "port %u -> %s", *port,
+           what->origin[0] != '\0' ? what->origin : "origin of the client");
+    return REASON_DONE;
+}
+
+static enum reason rx_bind(struct lane *lane, const uint8_t *src, const uint8_t *end)
+{
+    struct frame_bind bind;
+    struct registry_tunnel what = { .port = 0 };
+    uint16_t port = 0;
+
+    if (!frame_get_bind(src, end, &bind) || lane->session == NULL)
+        return REASON_BAD_FRAME;
+    text_copy(what.name, sizeof(what.name), bind.name);
+    text_copy(what.origin, sizeof(what.origin), bind.origin);
+    uint16_t had = ticket_port(bind.ticket, lane->client, lane->client_size);
+    enum reason reason = bind_tunnel(lane, bind.tunnel, bind.port, had, &what, &port);
+    uint8_t *p = lane_control_begin(lane);
+    if (p == NULL)
+        return REASON_LIMIT_BUFFERS;
+    if (reason == REASON_DONE) {
+        uint8_t ticket[FRAME_TICKET_MAX];
+        struct frame_bind_ok ok = { .tunnel = bind.tunnel,
+                                    .port = port,
+                                    .host = text_of(public_host),
+                                    .ticket.data = (const char *)ticket };
+
+        if (lane->client_size > 0)
+            ok.ticket.size = ticket_make(ticket, port, lane->client, lane->client_size);
+        lane_control_end(lane, frame_put_bind_ok(lane->version, p, &ok));
+    } else {
+        struct frame_error error = { .tunnel = bind.tunnel,
+                                     .code = reason_code(reason),
+                                     .text = text_of(reason_text(reason)) };
+        log_at(LOG_WARN, lane_subject(lane), "bind of port %u refused: %s", bind.port,
+               reason_text(reason));
+        lane_control_end(lane, frame_put_bind_err(p, &error));
+    }
+    return REASON_DONE;
+}
+
+/* The newest connection of a lane wins: the old one may be half dead, which only its client knows yet. All of one index are on one worker. */
+static void replace_lane(struct session *session, uint16_t index)
+{
+    struct lane *old = session_lane(session, index);
+
+    if (old == NULL)
+        return;
+    lane_goaway(old, REASON_REPLACED);
+    lane_finish(old, REASON_REPLACED, NULL);
+}
+
+/* A lane of a known session, on the worker where it belongs. */
+static void adopt_lane(struct lane *lane, const struct registry_session *shared, uint16_t index)
+{
+    struct worker *w = lane->worker;
+    struct session *session = session_find(w, shared->id);
+
+    if (session == NULL)
+        session = session_open(w, shared->id, FRAME_V2);
+    if (session == NULL) {
+        refuse_session(lane, REASON_LIMIT_SESSIONS);
+        return;
+    }
+    replace_lane(session, index);
+    lane->index = index;
+    lane->peer_window = shared->peer_window;
+    lane->peer_max_data = shared->peer_max_data;
+    session_attach(session, lane);
+    copy_tunnels(session, shared);
+    if (shared->draining)
+        stop_visitors(session);
+    lane_join_ok(lane);
+    if (shared->resumes)
+        lane_log_open(lane);
+    lane_set_fsm(lane, SESSION_FORWARDING);
+    lane_start_heartbeat(lane);
+    if (log_enabled(LOG_DEBUG))
+        log_line(LOG_DEBUG, lane_subject(lane), "joined on worker %u", w->index);
+}
+
+static struct lane *find_lane(struct worker *w, uint64_t id, uint16_t index)
+{
+    struct session *session = session_find(w, id);
+
+    return session != NULL ? session_lane(session, index) : NULL;
+}
+
+/* The client of this lane may never have got JOIN_OK, and then knows nothing of it and joins anew, while visitors may be on it already: it goes on from its
+ * first byte, like a lane of which the client has counted none. */
+static bool is_unheard(const struct lane *lane)
+{
+    return lane != NULL && lane->logs && lane->rx_bytes == 0 && lane->peer_rx == 0;
+}
+
+/* The connection of a lane that comes back, on the worker where the lane is. */
+static bool resume_lane(struct worker *w, const struct message *message)
+{
+    struct lane *lane = find_lane(w, message->session, (uint16_t)message->number);
+
+    if (lane == NULL || (message->kind == MESSAGE_LANE && !is_unheard(lane)))
+        return false;
+    return lane_resume_later(lane, message->fd, message->crypt, message->count);
+}
+
+static enum reason refuse_join(struct lane *lane, enum reason reason)
+{
+    lane_goaway(lane, reason);
+    lane_finish(lane, reason, NULL);
+    return REASON_DONE;
+}
+
+/* A worker that does not have the lane says so itself: a refusal needs a lane object, which the hand-over makes. */
+static void join_here(struct worker *w, struct message *message)
+{
+    struct registry_session shared;
+    struct lane *lane = NULL;
+
+    if (w->phase == WORKER_RUNNING && resume_lane(w, message))
+        return;
+    if (w->phase == WORKER_RUNNING && registry_get(message->session, &shared))
+        lane = lane_adopt(w, message->fd, message->crypt);
+    if (lane == NULL) {
+        worker_count(w, STAT_REFUSED_LANES, 1);
+        ring_close_fd(w->ring, message->fd);
+        crypt_close(message->crypt);
+        return;
+    }
+    lane->version = FRAME_V2;
+    lane->kind = SESSION_LANE_JOINING;
+    if (message->kind == MESSAGE_RESUME)
+        refuse_join(lane, REASON_LANE_GONE);
+    else
+        adopt_lane(lane, &shared, (uint16_t)message->number);
+}
+
+static enum reason rx_join(struct lane *lane, const uint8_t *src, const uint8_t *end)
+{
+    struct worker *w = lane->worker;
+    struct frame_join join;
+    struct registry_session shared;
+
+    if (!frame_get_join(src, end, &join))
+        return REASON_BAD_FRAME;
+    bool resume = (join.flags & FRAME_JOIN_RESUME) != 0;
+    enum reason reason = registry_join(join.session, join.secret, &shared);
+    if (reason == REASON_DONE && ((join.lane == 0 && !resume) || join.lane >= shared.lanes))
+        reason = REASON_LIMIT_LANES;
+    if (reason != REASON_DONE)
+        return refuse_join(lane, reason);
+    if (!lane_rx_done(lane) || !lane_tx_done(lane))
+        return REASON_BAD_STATE; /* nothing may follow JOIN before JOIN_OK; a send would be an answer to a key update in front of it */
+    authenticated(lane);
+    unsigned target = (shared.home + join.lane) % w->peer_count;
+    if (target == w->index && !resume && !is_unheard(find_lane(w, shared.id, join.lane))) {
+        adopt_lane(lane, &shared, join.lane);
+        return REASON_DONE;
+    }
+    struct message *message = message_new(resume ? MESSAGE_RESUME : MESSAGE_LANE);
+    message->session = shared.id;
+    message->number = join.lane;
+    message->count = resume ? join.rx_bytes : 0;
+    message->fd = lane_detach_fd(lane, &message->crypt);
+    lane_close(lane, REASON_DONE, NULL);
+    if (target != w->index) {
+        worker_post(w, target, message);
+        return REASON_DONE;
+    }
+    join_here(w, message);
+    message_free(message);
+    return REASON_DONE;
+}
+
+static enum reason rx_goaway(struct lane *lane)
+{
+    struct session *session = lane->session;
+
+    lane->goaway_heard = true;
+    if (session == NULL || lane->index != 0 ||
+        session->draining) /* lane 0 speaks for the session */
+        return REASON_DONE;
+    registry_drain(session->id);
+    stop_visitors(session);
+    tell_others(lane->worker, MESSAGE_SESSION_DRAIN, session->id, 0);
+    return REASON_DONE;
+}
+
+static enum reason server_frame(struct lane *lane, const struct frame *frame, const uint8_t *src,
+                                const uint8_t *end)
+{
+    switch (frame->kind) {
+    case FRAME_HELLO:
+        return rx_hello(lane, src, end);
+    case FRAME_AUTH:
+        return rx_auth(lane, src, end);
+    case FRAME_BIND:
+        return rx_bind(lane, src, end);
+    case FRAME_JOIN:
+        lane->kind = SESSION_LANE_JOINING;
+        return rx_join(lane, src, end);
+    case FRAME_GOAWAY:
+        return rx_goaway(lane);
+    default:
+        return REASON_BAD_STATE;
+    }
+}
+
+/* Lanes come and go */
+
+static void accept_lane(struct worker *w, int fd)
+{
+    struct server *server = server_of(w);
+    struct lane *lane = NULL;
+    struct crypt *crypt = NULL;
+    enum stats_item refused = STAT_REFUSED_LANES;
+
+    if (server->unauthenticated >= w->config->max_unauthenticated)
+        refused = STAT_REFUSED_UNAUTHENTICATED;
+    else if (!w->config->tls || (crypt = certificate_crypt()) != NULL)
+        lane = lane_open(w, fd, crypt);
+    if (lane != NULL) {
+        lane->unauthenticated = true;
+        server->unauthenticated++;
+        return;
+    }
+    crypt_close(crypt);
+    worker_count(w, refused, 1);
+    log_at(LOG_WARN, "server", "%s", stat_text(refused));
+    sock_set_rst(fd);
+    ring_close_fd(w->ring, fd);
+}
+
+static void server_accepted(struct listener *listener, int fd)
+{
+    if (listener->session == NULL)
+        accept_lane(listener->worker, fd);
+    else
+        visitor_accept(listener->session, listener->tunnel, fd);
+}
+
+static bool is_violation(enum reason reason)
+{
+    return reason >= REASON_BAD_VERSION && reason <= REASON_FLOW_CONTROL;
+}
+
+/* A refused lane counts until its slot is free. */
+static void server_lane_freed(struct lane *lane)
+{
+    authenticated(lane);
+}
+
+static void server_lane_closed(struct lane *lane, struct session *session, enum reason reason,
+                               const char *text)
+{
+    if (lane->worker->phase < WORKER_STOPPING && reason != REASON_DONE)
+        log_at(is_violation(reason) ? LOG_WARN : LOG_INFO, lane_subject(lane), "closed: %s%s%s",
+               reason_text(reason), text != NULL ? ": " : "", text != NULL ? text : "");
+    if (session != NULL && (lane->index == 0 || is_violation(reason)))
+        end_session(session, reason); /* a lane 0 that may come back is frozen, not closed */
+}
+
+/* Messages from other workers */
+
+static void server_message(struct worker *w, struct message *message)
+{
+    struct session *session = session_find(w, message->session);
+    struct registry_session shared;
+
+    switch (message->kind) {
+    case MESSAGE_LANE:
+    case MESSAGE_RESUME:
+        join_here(w, message);
+        break;
+    case MESSAGE_VISITOR:
+        visitor_adopt(w, session, message);
+        break;
+    case MESSAGE_TUNNEL:
+        if (session != NULL && registry_get(message->session, &shared))
+            copy_tunnels(session, &shared);
+        break;
+    case MESSAGE_SESSION_END:
+        if (session != NULL)
+            session_close(session, (enum reason)message->number);
+        break;
+    case MESSAGE_SESSION_DRAIN:
+        if (session != NULL)
+            stop_visitors(session);
+        break;
+    default:
+        CHECK(!"a message that the server does not know");
+    }
+    message_free(message);
+}
+
+static void drop_streams(struct lane *lane)
+{
+    for (struct list *node = lane->streams.next, *next; node != &lane->streams; node = next) {
+        struct stream *s = container_of(node, struct stream, lane_node);
+
+        next = node->next;
+        if (s->state != STREAM_CLOSING)
+            stream_close(s, REASON_DRAIN, false);
+    }
+}
+
+static void server_frozen(struct lane *lane)
+{
+    if (lane->index == 0)
+        registry_lost(lane->session->id, true);
+}
+
+static void server_back(struct lane *lane)
+{
+    if (lane->index == 0)
+        registry_lost(lane->session->id, false);
+}
+
+static void server_drain(struct worker *w)
+{
+    struct list *node;
+
+    log_line(LOG_INFO, "server", "worker %u stops accepting, %u streams may end", w->index,
+             w->streams.used);
+    while ((node = w->all_listeners.next) != &w->all_listeners) {
+        struct listener *listener = container_of(node, struct listener, node);
+        if (listener->session != NULL)
+            listener->session->tunnels[listener->tunnel].listener = NULL;
+        listener_close(listener);
+    }
+    /* Nobody can come back to a server that does not listen. The lanes stay: lane 0 is its session's, whose other lanes may live. */
+    for (node = w->frozen_lanes.next; node != &w->frozen_lanes; node = node->next)
+        drop_streams(container_of(node, struct lane, frozen_node));
+    for (node = w->all_lanes.next; node != &w->all_lanes; node = node->next)
+        lane_goaway(container_of(node, struct lane, node), REASON_SHUTDOWN);
+}
+
+static void server_stop(struct worker *w)
+{
+    free(w->role_state);
+    w->role_state = NULL;
+}
+
+const struct role server_role = {
+    .name = "server",
+    .opens_streams = true,
+    .start = server_start,
+    .accepted = server_accepted,
+    .frame = server_frame,
+    .lane_closed = server_lane_closed,
+    .lane_freed = server_lane_freed,
+    .lane_frozen = server_frozen,
+    .lane_back = server_back,
+    .listener_closed = server_listener_closed,
+    .session_closed = server_session_closed,
+    .message = server_message,
+    .drain = server_drain,
+    .stop = server_stop,
+};

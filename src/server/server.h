@@ -1,0 +1,23 @@
+/* server: the role that accepts lanes and visitors. */
+#ifndef CULVERT_SERVER_SERVER_H
+#define CULVERT_SERVER_SERVER_H
+
+#include "core/config.h"
+#include "core/sock.h"
+#include "core/worker.h"
+
+#include <stdbool.h>
+
+extern const struct role server_role;
+
+/* Before the workers are opened: resolves the listen and public addresses, checks that the tunnel port can be had, opens the registry. 0, or an exit code
+ * after saying what to change. A listen port of 0 is replaced by the one that the kernel chose. */
+int server_prepare(const struct config *config);
+
+/* SIGHUP: reads certificate and key again; lanes that are up are not touched. */
+void server_reload(const struct config *config);
+
+/* After the workers have ended. */
+void server_finish(void);
+
+#endif

@@ -1,0 +1,90 @@
+/* ticket: see ticket.h. On the wire: version u8 (1), port u16, mac of these, the client's identity and nothing else. */
+#include "server/ticket.h"
+
+#include "core/base.h"
+#include "core/check.h"
+#include "core/crypt.h"
+#include "core/dirs.h"
+#include "core/file.h"
+#include "core/log.h"
+#include "server/auth.h"
+
+#include <stdio.h>
+#include <string.h>
+#include <sys/random.h>
+
+#define TICKET_VERSION 1u
+#define TICKET_HEAD    3u
+#define TICKET_SIZE    (TICKET_HEAD + CRYPT_MAC_SIZE)
+CHECK_STATIC(TICKET_SIZE <= FRAME_TICKET_MAX, "a ticket fits its field");
+
+static uint8_t key[CRYPT_MAC_SIZE];
+
+/* False: there is none, or a file that is cut short. */
+static bool read_key(const char *path)
+{
+    char *text;
+    size_t size;
+    bool good = file_read(path, &text, &size) == 0 && size == sizeof(key);
+
+    if (good)
+        memcpy(key, text, sizeof(key));
+    file_drop(text, size);
+    return good;
+}
+
+void ticket_open(const struct config *config)
+{
+    char path[sizeof(config->state_dir) + 16];
+
+    snprintf(path, sizeof(path), "%s/ticket.key", config->state_dir);
+    if (config->state_dir[0] != '\0' && read_key(path))
+        return;
+    CHECK(getrandom(key, sizeof(key), 0) == (ssize_t)sizeof(key));
+    if (config->state_dir[0] == '\0')
+        return;
+    int error = dirs_make(config->state_dir);
+    if (error == 0)
+        error = file_write(path, (const char *)key, sizeof(key));
+    if (error != 0)
+        log_line(LOG_WARN, "server",
+                 "cannot write %s: %s; after a restart clients may get other ports", path,
+                 strerror(-error));
+}
+
+void ticket_close(void)
+{
+    explicit_bzero(key, sizeof(key));
+}
+
+static void sign(const uint8_t *head, const uint8_t *client, size_t client_size, uint8_t *mac)
+{
+    uint8_t text[TICKET_HEAD + FRAME_CLIENT_MAX];
+
+    CHECK(client_size <= FRAME_CLIENT_MAX);
+    memcpy(text, head, TICKET_HEAD);
+    memcpy(text + TICKET_HEAD, client, client_size);
+    crypt_mac(key, text, TICKET_HEAD + client_size, mac);
+}
+
+size_t ticket_make(uint8_t *dst, uint16_t port, const uint8_t *client, size_t client_size)
+{
+    dst[0] = TICKET_VERSION;
+    dst[1] = (uint8_t)(port >> 8);
+    dst[2] = (uint8_t)port;
+    sign(dst, client, client_size, dst + TICKET_HEAD);
+    return TICKET_SIZE;
+}
+
+uint16_t ticket_port(struct frame_text ticket, const uint8_t *client, size_t client_size)
+{
+    const uint8_t *given = (const uint8_t *)ticket.data;
+    uint8_t mac[CRYPT_MAC_SIZE];
+
+    if (ticket.size != TICKET_SIZE || given[0] != TICKET_VERSION)
+        return 0;
+    sign(given, client, client_size, mac);
+    if (!auth_equal(mac, sizeof(mac), given + TICKET_HEAD, CRYPT_MAC_SIZE))
+        return 0;
+    return (uint16_t)(given[1] << 8 | given[2]);
+}

@@ -1,0 +1,448 @@
+/*
+ * tls_cert: makes certificates, so that the safe way is the easy one.
+ *
+ * culvert gen-cert, and a server that is started with --tls and no certificate, both end here: a directory with
+ *
+ *     ca.pem      ca.key       a CA of ten years, made once and kept
+ *     server.pem  server.key   EC P-256, replaced at each call; its names always include localhost, which v1 clients verify
+ *
+ * The key of a replaced server certificate is kept when it is there, so that pins and known_servers entries stay good: a renewed
+ * certificate is the same server. (To change the key, remove server.key.)
+ *
+ * Dates begin a day early: clocks differ. Server certificates live 825 days, which is what the stricter verifiers accept.
+ */
+#include "tls/tls_impl.h"
+
+#include "core/file.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <openssl/err.h>
+#include <openssl/evp.h>
+#include <openssl/pem.h>
+#include <openssl/rand.h>
+#include <openssl/x509.h>
+#include <openssl/x509v3.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#define DAY         86400L
+#define CA_DAYS     3650u
+#define SERVER_DAYS 825u
+#define NAMES_SIZE  4096
+
+struct pair {
+    X509 *cert;
+    EVP_PKEY *key;
+};
+
+struct job {
+    const struct tls_gen *gen;
+    char *why;
+    size_t why_size;
+};
+
+static bool no(const struct job *job, const char *format, ...)
+    __attribute__((format(printf, 2, 3)));
+
+static bool no(const struct job *job, const char *format, ...)
+{
+    va_list args;
+
+    va_start(args, format);
+    vsnprintf(job->why, job->why_size, format, args);
+    va_end(args);
+    return false;
+}
+
+static void pair_drop(struct pair *pair)
+{
+    X509_free(pair->cert);
+    EVP_PKEY_free(pair->key);
+    *pair = (struct pair){ 0 };
+}
+
+static bool path_of(const struct job *job, const char *file, char *path, size_t size)
+{
+    int n = snprintf(path, size, "%s/%s", job->gen->dir, file);
+
+    return (n > 0 && (size_t)n < size) || no(job, "the path %s is too long", job->gen->dir);
+}
+
+/* --- files --------------------------------------------------------------------------------------------------- */
+
+static bool write_bio(const struct job *job, const char *file, BIO *bio)
+{
+    char path[4096];
+    char *text;
+
+    if (!path_of(job, file, path, sizeof(path)))
+        return false;
+    long len = BIO_get_mem_data(bio, &text);
+    int result = file_write(path, text, (size_t)len);
+    return result == 0 || no(job, "cannot write %s: %s", path, strerror(-result));
+}
+
+static bool write_cert(const struct job *job, const char *file, X509 *cert)
+{
+    BIO *bio = BIO_new(BIO_s_mem());
+    bool ok = bio != NULL && PEM_write_bio_X509(bio, cert) == 1 && write_bio(job, file, bio);
+
+    BIO_free(bio);
+    return ok;
+}
+
+static bool write_key(const struct job *job, const char *file, EVP_PKEY *key)
+{
+    BIO *bio = BIO_new(BIO_s_secmem());
+    bool ok = bio != NULL && PEM_write_bio_PrivateKey(bio, key, NULL, NULL, 0, NULL, NULL) == 1 &&
+              write_bio(job, file, bio);
+
+    BIO_free(bio);
+    return ok;
+}
+
+/* NULL without a file; *ok false when there is one that cannot be used. */
+static BIO *read_bio(const struct job *job, const char *file, bool *ok)
+{
+    char path[4096];
+    char *text;
+    size_t len;
+    BIO *bio = NULL;
+
+    *ok = path_of(job, file, path, sizeof(path));
+    if (!*ok)
+        return NULL;
+    int result = file_read(path, &text, &len);
+    if (result == -ENOENT)
+        return NULL;
+    if (result == 0 && (bio = BIO_new(BIO_s_mem())) != NULL)
+        BIO_write(bio, text, (int)len);
+    file_drop(text, len);
+    *ok = bio != NULL || no(job, "cannot read %s: %s", path, strerror(-result));
+    return bio;
+}
+
+static bool read_key(const struct job *job, const char *file, EVP_PKEY **key)
+{
+    bool ok;
+    BIO *bio = read_bio(job, file, &ok);
+
+    *key = bio != NULL ? PEM_read_bio_PrivateKey(bio, NULL, NULL, (char[]){ "" }) : NULL;
+    if (bio != NULL && *key == NULL)
+        ok = no(job, "%s/%s is not an unencrypted PEM key: move it away to get a new one",
+                job->gen->dir, file);
+    BIO_free(bio);
+    return ok;
+}
+
+static bool read_cert(const struct job *job, const char *file, X509 **cert)
+{
+    bool ok;
+    BIO *bio = read_bio(job, file, &ok);
+
+    *cert = bio != NULL ? PEM_read_bio_X509(bio, NULL, NULL, NULL) : NULL;
+    if (bio != NULL && *cert == NULL)
+        ok = no(job, "%s/%s is not a PEM certificate: move it away to get a new one", job->gen->dir,
+                file);
+    BIO_free(bio);
+    return ok;
+}
+
+/* --- certificates ---------------------------------------------------------------------------------------------- */
+
+static bool set_serial(X509 *cert)
+{
+    unsigned char bytes[16];
+
+    if (RAND_bytes(bytes, sizeof(bytes)) != 1)
+        return false;
+    bytes[0] = (unsigned char)((bytes[0] & 0x7f) | 1); /* positive and not zero, RFC 5280 4.1.2.2 */
+    BIGNUM *number = BN_bin2bn(bytes, sizeof(bytes), NULL);
+    bool ok = number != NULL && BN_to_ASN1_INTEGER(number, X509_get_serialNumber(cert)) != NULL;
+    BN_free(number);
+    return ok;
+}
+
+/* A common name has at most 64 characters (RFC 5280 A.1). Verifiers look at the alternative names, which have no such limit. */
+static bool set_name(X509_NAME *name, const char *common)
+{
+    if (strlen(common) > 64)
+        common = "Culvert server";
+    return X509_NAME_add_entry_by_txt(name, "O", MBSTRING_UTF8, (const unsigned char *)"Culvert",
+                                      -1, -1, 0) == 1 &&
+           X509_NAME_add_entry_by_txt(name, "CN", MBSTRING_UTF8, (const unsigned char *)common, -1,
+                                      -1, 0) == 1;
+}
+
+static bool add_extension(X509 *cert, X509 *issuer, int nid, const char *value)
+{
+    X509V3_CTX ctx;
+
+    X509V3_set_ctx_nodb(&ctx);
+    X509V3_set_ctx(&ctx, issuer, cert, NULL, NULL, 0);
+    X509_EXTENSION *extension = X509V3_EXT_conf_nid(NULL, &ctx, nid, value);
+    bool ok = extension != NULL && X509_add_ext(cert, extension, -1) == 1;
+    X509_EXTENSION_free(extension);
+    return ok;
+}
+
+static X509 *cert_begin(EVP_PKEY *key, const char *common, unsigned days)
+{
+    X509 *cert = X509_new();
+
+    if (cert != NULL && X509_set_version(cert, X509_VERSION_3) == 1 && set_serial(cert) &&
+        X509_gmtime_adj(X509_getm_notBefore(cert), -DAY) != NULL &&
+        X509_gmtime_adj(X509_getm_notAfter(cert), (long)days * DAY) != NULL &&
+        X509_set_pubkey(cert, key) == 1 && set_name(X509_get_subject_name(cert), common))
+        return cert;
+    X509_free(cert);
+    return NULL;
+}
+
+static bool ca_finish(X509 *cert, EVP_PKEY *key)
+{
+    return X509_set_issuer_name(cert, X509_get_subject_name(cert)) == 1 &&
+           add_extension(cert, cert, NID_basic_constraints, "critical,CA:TRUE,pathlen:0") &&
+           add_extension(cert, cert, NID_key_usage, "critical,keyCertSign,cRLSign") &&
+           add_extension(cert, cert, NID_subject_key_identifier, "hash") &&
+           X509_sign(cert, key, EVP_sha256()) > 0;
+}
+
+static bool leaf_finish(X509 *cert, const struct pair *ca, const char *usage, const char *names)
+{
+    return X509_set_issuer_name(cert, X509_get_subject_name(ca->cert)) == 1 &&
+           add_extension(cert, ca->cert, NID_basic_constraints, "critical,CA:FALSE") &&
+           add_extension(cert, ca->cert, NID_key_usage, "critical,digitalSignature") &&
+           add_extension(cert, ca->cert, NID_ext_key_usage, usage) &&
+           add_extension(cert, ca->cert, NID_subject_key_identifier, "hash") &&
+           add_extension(cert, ca->cert, NID_authority_key_identifier, "keyid") &&
+           add_extension(cert, ca->cert, NID_subject_alt_name, names) &&
+           X509_sign(cert, ca->key, EVP_sha256()) > 0;
+}
+
+/* "DNS:localhost,IP:127.0.0.1,...": without the characters that would end a value in this syntax. */
+static bool add_name(const struct job *job, const char *name, char *names, size_t size)
+{
+    uint8_t address[16];
+    size_t at = strlen(names);
+
+    bool is_ip = inet_pton(AF_INET, name, address) == 1 || inet_pton(AF_INET6, name, address) == 1;
+    size_t ok_len =
+        strspn(name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.-_:*");
+    if (name[0] == '\0' || name[ok_len] != '\0' || (!is_ip && strchr(name, ':') != NULL))
+        return no(job, "'%s' is neither a host name nor an IP address", name);
+    int n =
+        snprintf(names + at, size - at, "%s%s:%s", at > 0 ? "," : "", is_ip ? "IP" : "DNS", name);
+    return (n > 0 && (size_t)n < size - at) || no(job, "too many names");
+}
+
+static bool server_names(const struct job *job, char *names, size_t size)
+{
+    static const char *const always[] = { "localhost", "127.0.0.1", "::1" };
+
+    names[0] = '\0';
+    for (size_t i = 0; i < sizeof(always) / sizeof(always[0]); i++)
+        if (!add_name(job, always[i], names, size))
+            return false;
+    for (size_t i = 0; i < job->gen->name_count; i++) {
+        bool known = false;
+        for (size_t k = 0; k < sizeof(always) / sizeof(always[0]); k++)
+            known = known || strcmp(always[k], job->gen->names[i]) == 0;
+        if (!known && !add_name(job, job->gen->names[i], names, size))
+            return false;
+    }
+    return true;
+}
+
+/* --- gen-cert -------------------------------------------------------------------------------------------------- */
+
+static bool make_ca(const struct job *job, struct pair *ca)
+{
+    char common[64];
+    unsigned char id[4];
+
+    if (RAND_bytes(id, sizeof(id)) != 1)
+        return no(job, "no random numbers");
+    snprintf(common, sizeof(common), "Culvert CA %02x%02x%02x%02x", id[0], id[1], id[2], id[3]);
+    ca->key = EVP_EC_gen("P-256");
+    ca->cert = ca->key != NULL
+                   ? cert_begin(ca->key, common, job->gen->days ? job->gen->days : CA_DAYS)
+                   : NULL;
+    if (ca->cert == NULL || !ca_finish(ca->cert, ca->key))
+        return no(job, "the CA certificate cannot be made");
+    return write_key(job, "ca.key", ca->key) && write_cert(job, "ca.pem", ca->cert);
+}
+
+static bool get_ca(const struct job *job, struct pair *ca)
+{
+    if (!read_key(job, "ca.key", &ca->key) || !read_cert(job, "ca.pem", &ca->cert))
+        return false;
+    if (ca->key == NULL && ca->cert == NULL)
+        return make_ca(job, ca);
+    if (ca->key == NULL || ca->cert == NULL)
+        return no(job, "%s has ca.%s but not ca.%s: put it back, or move both away to get a new CA",
+                  job->gen->dir, ca->key != NULL ? "key" : "pem", ca->key != NULL ? "pem" : "key");
+    if (X509_check_private_key(ca->cert, ca->key) != 1)
+        return no(job, "%s/ca.key does not belong to ca.pem", job->gen->dir);
+    if (X509_cmp_current_time(X509_get0_notAfter(ca->cert)) <= 0)
+        return no(job, "%s/ca.pem has expired: move ca.pem and ca.key away to get a new CA",
+                  job->gen->dir);
+    return true;
+}
+
+static bool make_leaf(const struct job *job, const struct pair *ca)
+{
+    const struct tls_gen *gen = job->gen;
+    bool client = gen->client != NULL;
+    const char *key_file = client ? "client.key" : "server.key";
+    char names[NAMES_SIZE] = "";
+    struct pair leaf = { 0 };
+
+    bool ok = client ? add_name(job, gen->client, names, sizeof(names))
+                     : server_names(job, names, sizeof(names));
+    const char *common = client ? gen->client : gen->name_count > 0 ? gen->names[0] : "localhost";
+    ok = ok && read_key(job, key_file, &leaf.key);
+    if (ok && leaf.key == NULL) {
+        leaf.key = EVP_EC_gen("P-256");
+        ok = leaf.key != NULL ? write_key(job, key_file, leaf.key) : no(job, "no key can be made");
+    }
+    if (ok) {
+        leaf.cert = cert_begin(leaf.key, common, gen->days ? gen->days : SERVER_DAYS);
+        ok = (leaf.cert != NULL &&
+              leaf_finish(leaf.cert, ca, client ? "clientAuth" : "serverAuth", names)) ||
+             no(job, "the certificate for %s cannot be made", common);
+    }
+    ok = ok && write_cert(job, client ? "client.pem" : "server.pem", leaf.cert);
+    pair_drop(&leaf);
+    return ok;
+}
+
+bool tls_gen_cert(const struct tls_gen *gen, char *why, size_t why_size)
+{
+    struct job job = { gen, why, why_size };
+    struct pair ca = { 0 };
+
+    if (mkdir(gen->dir, 0700) != 0 && errno != EEXIST)
+        return no(&job, "cannot make the directory %s: %s", gen->dir, strerror(errno));
+    bool ok = get_ca(&job, &ca) && make_leaf(&job, &ca);
+    pair_drop(&ca);
+    ERR_clear_error();
+    return ok;
+}
+
+bool tls_cert_describe(const char *cert_file, char *text, size_t text_size)
+{
+    char *pem;
+    size_t len;
+    struct tm tm;
+    char names[256] = "";
+    char day[16] = "?";
+
+    if (file_read(cert_file, &pem, &len) != 0)
+        return false;
+    BIO *bio = BIO_new_mem_buf(pem, (int)len);
+    X509 *cert = bio != NULL ? PEM_read_bio_X509(bio, NULL, NULL, NULL) : NULL;
+    if (cert != NULL) {
+        tls_peer_names(cert, names, sizeof(names));
+        if (ASN1_TIME_to_tm(X509_get0_notAfter(cert), &tm) == 1)
+            strftime(day, sizeof(day), "%Y-%m-%d", &tm);
+        snprintf(text, text_size, "for %s, valid until %s", names, day);
+    }
+    X509_free(cert);
+    BIO_free(bio);
+    file_drop(pem, len);
+    ERR_clear_error();
+    return cert != NULL;
+}
+
+/* --- renewal ---------------------------------------------------------------------------------------------------- */
+
+#define RENEW_NAMES 64u
+
+static X509 *load_cert(const char *cert_file)
+{
+    char *pem;
+    size_t len;
+
+    if (file_read(cert_file, &pem, &len) != 0)
+        return NULL;
+    BIO *bio = BIO_new_mem_buf(pem, (int)len);
+    X509 *cert = bio != NULL ? PEM_read_bio_X509(bio, NULL, NULL, NULL) : NULL;
+    BIO_free(bio);
+    file_drop(pem, len);
+    ERR_clear_error();
+    return cert;
+}
+
+bool tls_cert_days(const char *cert_file, long *days)
+{
+    X509 *cert = load_cert(cert_file);
+    int whole = 0, seconds = 0;
+
+    bool ok = cert != NULL && ASN1_TIME_diff(&whole, &seconds, NULL, X509_get0_notAfter(cert)) == 1;
+    *days = whole < 0 || seconds < 0 ? whole - 1 : whole;
+    X509_free(cert);
+    return ok;
+}
+
+static bool is_issuer(const struct job *job, X509 *cert)
+{
+    X509 *ca = NULL;
+
+    bool ok =
+        read_cert(job, "ca.pem", &ca) && ca != NULL && X509_verify(cert, X509_get0_pubkey(ca)) == 1;
+    X509_free(ca);
+    ERR_clear_error();
+    return ok || no(job, "it is not signed by %s/ca.pem", job->gen->dir);
+}
+
+static bool name_text(const GENERAL_NAME *name, char *text, size_t size)
+{
+    int type;
+    const ASN1_STRING *value = GENERAL_NAME_get0_value(name, &type);
+
+    if (type == GEN_DNS)
+        return snprintf(text, size, "%.*s", ASN1_STRING_length(value),
+                        (const char *)ASN1_STRING_get0_data(value)) > 0;
+    if (type != GEN_IPADD)
+        return false;
+    int family = ASN1_STRING_length(value) == 16 ? AF_INET6 : AF_INET;
+    return inet_ntop(family, ASN1_STRING_get0_data(value), text, (socklen_t)size) != NULL;
+}
+
+/* Fills names[] with texts that stand in `room`; how many. */
+static size_t names_of(X509 *cert, const char *names[RENEW_NAMES], char room[RENEW_NAMES][256])
+{
+    GENERAL_NAMES *all = X509_get_ext_d2i(cert, NID_subject_alt_name, NULL, NULL);
+    size_t count = 0;
+
+    for (int i = 0; i < sk_GENERAL_NAME_num(all) && count < RENEW_NAMES; i++) {
+        if (name_text(sk_GENERAL_NAME_value(all, i), room[count], sizeof(room[0]))) {
+            names[count] = room[count];
+            count++;
+        }
+    }
+    GENERAL_NAMES_free(all);
+    return count;
+}
+
+bool tls_cert_renew(const char *dir, char *why, size_t why_size)
+{
+    const char *names[RENEW_NAMES];
+    char room[RENEW_NAMES][256], path[4096];
+    struct tls_gen gen = { .dir = dir, .names = names };
+    struct job job = { &gen, why, why_size };
+
+    if (!path_of(&job, "server.pem", path, sizeof(path)))
+        return false;
+    X509 *cert = load_cert(path);
+    bool ok =
+        (cert != NULL || no(&job, "%s is not a PEM certificate", path)) && is_issuer(&job, cert);
+    if (ok)
+        gen.name_count = names_of(cert, names, room);
+    X509_free(cert);
+    return ok && tls_gen_cert(&gen, why, why_size);
+}

@@ -1,0 +1,158 @@
+/*
+ * tls_impl: the inside of struct tls_ctx and struct tls_handshake, for the files of src/tls.
+ *
+ * wolfSSL's headers define names that libcrypto's also define when both are included in one file. So wolfSSL types are forward
+ * declared here, and each source includes one of the two libraries: tls_ctx.c, tls_handshake.c and tls_keys.c wolfSSL; tls_cert.c,
+ * tls_peer.c, tls_pin.c and tls_pk.c libcrypto.
+ */
+#ifndef CULVERT_TLS_TLS_IMPL_H
+#define CULVERT_TLS_TLS_IMPL_H
+
+#include <stdatomic.h>
+
+#include "tls/tls.h"
+
+struct WOLFSSL;
+struct WOLFSSL_CTX;
+struct evp_pkey_st;
+struct x509_st;
+
+#define TLS_IN_SIZE   8192u          /* wolfSSL keeps a partial record itself, so any size works */
+#define TLS_OUT_MAX   (256u * 1024u) /* a flight with the longest certificate chain */
+#define TLS_TEXT_SIZE 320u
+
+enum tls_trust {
+    TLS_TRUST_NOBODY, /* server without client CA */
+    TLS_TRUST_CA,
+    TLS_TRUST_PIN,
+    TLS_TRUST_KNOWN,
+};
+
+struct tls_ctx {
+    atomic_uint refs;
+    enum tls_role role;
+    enum tls_trust trust;
+    enum tls_new_key new_key;
+    uint16_t min_version;
+    bool client_order; /* a server with AES instructions: the weaker CPU of the two decides */
+    struct WOLFSSL_CTX *wolf;
+    struct evp_pkey_st
+        *sign_key;          /* own EC key for tls_pk.c; NULL: wolfSSL signs itself (RSA, Ed25519) */
+    char pin[TLS_PIN_SIZE]; /* trust PIN: expected */
+    char own_pin[TLS_PIN_SIZE];
+    char *known_servers;
+    int keylog; /* descriptor or -1 */
+    void (*warn)(void *arg, const char *text);
+    void *warn_arg;
+};
+
+/* application and handshake traffic secrets, caught while wolfSSL derives keys from them */
+struct tls_secrets {
+    uint8_t handshake[RECORD_SECRET_MAX];
+    uint8_t traffic[RECORD_SECRET_MAX];
+    uint8_t len;
+    uint8_t
+        seen; /* keys derived so far: the first from the handshake secret, the second from the traffic secret */
+};
+
+/* Looks at the headers of incoming records as they pass, for an alert in the clear. */
+struct tls_watch {
+    uint8_t header[RECORD_HEADER];
+    uint8_t alert[2];
+    size_t have; /* bytes of the current record seen, header included */
+    bool alerted;
+};
+
+struct tls_handshake {
+    struct tls_ctx *ctx;
+    struct WOLFSSL *wolf; /* NULL once over */
+    enum tls_state state;
+    enum tls_fail fail;
+    char *name;
+    char *known_as;
+    bool sniffed;
+    bool peer_ok;               /* the verify callback has accepted the peer's own certificate */
+    bool key_is_new;            /* known_servers: not listed; accepted or asked for */
+    enum tls_fail cert_fail;    /* what the verify callback found */
+    char detail[TLS_TEXT_SIZE]; /* what exactly: names, dates */
+    char peer_pin[TLS_PIN_SIZE];
+    char why[TLS_WHY_SIZE];
+    char summary[TLS_TEXT_SIZE];
+    struct tls_watch watch;
+    struct tls_secrets client_secrets;
+    struct tls_secrets server_secrets;
+    struct record_keys keys;
+    uint8_t *out;
+    size_t out_at;
+    size_t out_len;
+    size_t out_size;
+    size_t in_at;
+    size_t in_len;
+    uint8_t in[TLS_IN_SIZE];
+};
+
+/* The handshake whose step runs on this thread: the HKDF callback of wolfSSL has no argument of its own. */
+extern _Thread_local struct tls_handshake *tls_stepping;
+
+void tls_ctx_warn(const struct tls_ctx *ctx, const char *text);
+
+/* tls_mem.c: memory that no core dump contains, wiped by free; NULL when there is none. */
+void *tls_mem_alloc(size_t size);
+void *tls_mem_zalloc(size_t size);
+void *tls_mem_realloc(void *memory, size_t size);
+void tls_mem_free(void *memory);
+__attribute__((noinline)) void tls_mem_wipe_stack(void); /* what lies below the caller's frame */
+bool tls_mem_start_wolf(void);                           /* tls_ctx.c: wolfSSL allocates there */
+
+/* tls_keys.c */
+int tls_keys_hkdf(unsigned char *okm, unsigned okm_len, const unsigned char *prk, unsigned prk_len,
+                  const unsigned char *protocol, unsigned protocol_len, const unsigned char *label,
+                  unsigned label_len, const unsigned char *info, unsigned info_len, int digest,
+                  int side);
+bool tls_keys_export(struct tls_handshake *handshake);
+int tls_keylog_open(const char *path);
+void tls_keylog_write(struct tls_handshake *handshake);
+
+/*
+ * tls_pk.c: P-256 (and P-384, P-521) signatures by libcrypto, whose assembly is 5 to 7 times as fast as the C of Debian's wolfSSL.
+ * The first two are wolfSSL's callbacks; 0 or negative.
+ */
+int tls_pk_ecc_sign(struct WOLFSSL *wolf, const unsigned char *hash, unsigned hash_len,
+                    unsigned char *sig, unsigned *sig_len, const unsigned char *key,
+                    unsigned key_len, void *sign_key);
+int tls_pk_ecc_verify(struct WOLFSSL *wolf, const unsigned char *sig, unsigned sig_len,
+                      const unsigned char *hash, unsigned hash_len, const unsigned char *key,
+                      unsigned key_len, int *result, void *unused);
+struct evp_pkey_st *tls_pk_load(const char *key_pem, size_t len, const char *cert_pem,
+                                size_t cert_len, bool *matches);
+bool tls_pk_is_ecc(const struct evp_pkey_st *key);
+void tls_pk_free(struct evp_pkey_st *key);
+
+/*
+ * tls_peer.c: decides on a peer's certificate. `depth` 0 is its own, `der` the certificate at that depth, chain_ok what wolfSSL
+ * says of it, issuer_unknown that its only complaint is the chain. Sets peer_pin; cert_fail and detail when it refuses.
+ */
+bool tls_peer_judge(struct tls_handshake *handshake, int depth, const uint8_t *der, size_t len,
+                    bool chain_ok, bool issuer_unknown);
+
+/* "a, b, c": the names a certificate is for, as many as fit; "nobody" without any. */
+void tls_peer_names(const struct x509_st *cert, char *text, size_t size);
+
+/* tls_pin.c */
+enum tls_known {
+    TLS_KNOWN_SAME,
+    TLS_KNOWN_CHANGED,
+    TLS_KNOWN_NEW,
+    TLS_KNOWN_UNREADABLE,
+};
+enum tls_known tls_known_look(const char *path, const char *known_as, const char *pin);
+bool tls_known_append(const char *path, const char *known_as, const char *pin);
+bool tls_pin_of_der(const uint8_t *der, size_t len, char pin[TLS_PIN_SIZE]);
+bool tls_pin_of_cert(const struct x509_st *cert, char pin[TLS_PIN_SIZE]);
+
+/* tls_why.c */
+void tls_why_set(struct tls_handshake *handshake, enum tls_fail fail);
+enum tls_fail tls_why_of_alert(enum tls_role role, uint8_t alert);
+void tls_why_plaintext(struct tls_handshake *handshake, enum tls_sniff sniff);
+
+#endif

@@ -1,0 +1,171 @@
+"""limits: each is refused explicitly, logged, and harmless to what is within it; and the command line says what is wrong with it."""
+import re
+
+import net
+from harness import case, check, check_equal
+
+MIB = 1 << 20
+
+
+def answers(sock, timeout=20):
+    """Whether an echo comes back, or how the connection ended: 'echo', 'eof' or 'reset'."""
+    sock.settimeout(timeout)
+    try:
+        sock.sendall(b"?")
+        return "echo" if sock.recv(1) == b"?" else "eof"
+    except (ConnectionResetError, BrokenPipeError):
+        return "reset"
+
+
+@case()
+def max_streams(t):
+    """Visitors beyond --max-streams are reset at once; when others leave there is room again. The limit is per worker."""
+    limit = 8
+    addr = t.tunnel(t.origin(net.echo), server_flags=["--max-streams", limit])
+    socks = [net.connect(addr) for _ in range(limit * t.mode.workers + 24)]
+    seen = [answers(sock) for sock in socks]
+    check(limit <= seen.count("echo") <= limit * t.mode.workers, f"{seen.count('echo')} visitors were let in")
+    check_equal(seen.count("echo") + seen.count("reset"), len(socks), "visitors let in or reset")
+    t.tunnel_server.expect("too many streams", stream="err")
+    check(t.tunnel_server.err.count("too many streams") < 24, "each refusal was logged, not each burst")
+    for sock, how in zip(socks, seen):
+        if how == "echo":
+            check_equal(answers(sock), "echo", "a visitor within the limit")
+            net.rst(sock)  # a mere FIN would keep a v1 stream for a while
+
+    def room():
+        with net.connect(addr) as sock:
+            return answers(sock) == "echo"
+    t.until(room, "room after the others left")
+
+
+@case()
+def max_streams_of_the_client(t):
+    """The client's own limit resets the visitor too."""
+    limit = 4
+    addr = t.tunnel(t.origin(net.echo), "--max-streams", limit)
+    socks = [net.connect(addr) for _ in range(limit * t.mode.workers + 12)]
+    seen = [answers(sock) for sock in socks]
+    check(limit <= seen.count("echo") <= limit * t.mode.workers, f"{seen.count('echo')} visitors were let in")
+    check_equal(seen.count("echo") + seen.count("reset") + seen.count("eof"), len(socks), "visitors let in or turned away")
+    t.tunnel_client.expect("too many streams", stream="err")
+
+
+@case()
+def max_sessions(t):
+    """A client beyond --max-sessions is told so; when another leaves it gets in."""
+    server = t.server("--max-sessions", "2")
+    origin = t.origin(net.echo)
+    first, second = t.client(server, origin), t.client(server, origin)
+    third = t.client(server, origin, "--reconnect-attempts", "1000", wait=False)
+    server.expect("too many sessions", stream="err")
+    third.expect("too many sessions|session was refused|closed by the peer", stream="err")
+    check("ready:" not in third.out, "the third client is ready")
+    for client in (first, second):
+        with net.connect(client.addr) as sock:
+            check_equal(answers(sock), "echo", "a client within the limit")
+    first.stop()
+    third.read_ready(1)
+
+
+@case()
+def max_unauthenticated(t):
+    """Connections beyond --max-unauthenticated are closed at once; sessions go on; when the idlers leave a client gets in."""
+    limit = 4
+    server = t.server("--max-unauthenticated", limit, "--handshake-timeout", "5m")
+    client = t.client(server, t.origin(net.echo))
+    idlers = [net.connect(server.addr) for _ in range(limit * t.mode.workers + 12)]
+    for idler in idlers:
+        idler.settimeout(0.2)
+    kept = []
+
+    def settled():
+        kept[:] = [idler for idler in idlers if net.end_of(idler, timeout=0.05) == "timeout"]
+        return len(kept) <= limit * t.mode.workers
+    t.until(settled, "those beyond the limit to be closed")
+    check(len(kept) >= limit, f"only {len(kept)} were kept")
+    server.expect("too many.* that have not logged in", stream="err")
+    with net.connect(client.addr) as sock:
+        check_equal(answers(sock), "echo", "a session that stands")
+    for idler in idlers:
+        idler.close()
+    t.client(server, t.origin(net.echo), "--reconnect-attempts", "1000")
+
+
+# The command line
+
+USAGE = [
+    (["server", "--nonsense"], "nonsense"),
+    (["server", "--start-port", "70000"], "start-port"),
+    (["server", "--start-port", "abc"], "start-port"),
+    (["server", "--addr", "1.2.3.4"], "addr"),
+    (["server", "--workers", "-1"], "workers"),
+    (["server", "--local", "127.0.0.1:1"], "local"),
+    (["server", "--heartbeat", "10"], "heartbeat"),
+    (["server", "--heartbeat", "10s", "--expiry", "5s"], "expiry"),
+    (["server", "--public-addr", "nowhere"], "public-addr"),
+    (["server", "--tls-cert", "x", "--tls-key", "y"], "--tls"),
+    (["server", "--tls", "--tls-cert", "x"], "--tls-key"),
+    (["server", "--tls", "--tls-pin", "sha256:00"], "tls-pin"),
+    (["server", "stray"], "stray"),
+    (["client"], "local"),
+    (["client", "--local"], "local"),
+    (["client", "--local", "127.0.0.1:0"], "local"),
+    (["client", "--local", "127.0.0.1:99999"], "local"),
+    (["client", "--local", "127.0.0.1:80", "--wire", "v3"], "wire"),
+    (["client", "--local", "127.0.0.1:80", "--port", "1", "--port", "2"], "port"),
+    (["client", "--local", "127.0.0.1:80", "--tls-ca", "x"], "--tls"),
+    (["client", "--local", "127.0.0.1:80", "--tls", "--tls-ca", "x", "--tls-pin", "y"], "--tls-pin"),
+    (["gen-cert", "--client", "x", "--name", "y"], "--client"),
+    (["client", "--local", "127.0.0.1:80", "--token", ""], "token"),
+    (["client", "--local", "127.0.0.1:80", "--start-port", "1"], "start-port"),
+    (["sever"], "server"),
+]
+
+
+@case(not_in={"v1": "the wire does not matter", "v2-2w": "workers do not matter"})
+def usage_errors(t):
+    """Status 2, and the message names the flag."""
+    for arguments, word in USAGE:
+        proc = t.run("culvert", t.culvert_argv(*arguments), want=2, timeout=10 * t.factor)
+        check(word in proc.err, f"{' '.join(arguments)}: '{word}' is not in: {proc.last_words()}")
+        check_equal(proc.out, "", f"{' '.join(arguments)}: standard output")
+
+
+@case(not_in={"v1": "the wire does not matter", "v2-2w": "workers do not matter"})
+def help_and_version(t):
+    """Help goes to standard output with status 0, for the program and each command; it names the flags."""
+    for arguments, word in ((["help"], "server"), (["--help"], "server"), (["server", "--help"], "--start-port"),
+                            (["client", "--help"], "--local"), (["help", "client"], "--token"), (["help", "exit-codes"], "5"),
+                            (["version"], "culvert"), (["version", "--features"], "io_uring")):
+        proc = t.run("culvert", t.culvert_argv(*arguments))
+        check(word in proc.out, f"{' '.join(arguments)}: '{word}' is not in the output")
+
+
+@case()
+def cannot_start(t):
+    """An address in use and a missing token file: status 3 and one sentence that says what to change."""
+    server = t.server()
+    second = t.server(addr=server.addr, wait=False)
+    second.want = (3,)
+    check_equal(second.wait(), 3, "exit status with an address in use")
+    check(str(server.addr[1]) in second.err and re.search("in use", second.err), second.last_words())
+    client = t.client(server, ("127.0.0.1", 1), "--token-file", str(t.dir / "missing"), token=None, wait=False)
+    client.want = (3,)
+    check_equal(client.wait(), 3, "exit status with a missing token file")
+    check("missing" in client.err, client.last_words())
+
+
+@case(not_in={"v1": "the wire does not matter"})
+def plain_command_is_client(t):
+    """`culvert --server ... --local ...` without a command, with --flag=value."""
+    server = t.server()
+    origin = t.origin(net.echo)
+    argv = t.culvert_argv(f"--server={net.format_addr(server.addr)}", f"--local={net.format_addr(origin.addr)}",
+                          f"--token={t.token}", *(t.client_tls() if t.mode.tls else []))
+    proc = t.spawn("plain", argv)
+    proc.is_culvert = True
+    match = proc.expect(r"^ready: tcp://(\S+) -> (\S+)$")[0]
+    check_equal(match.group(2), net.format_addr(origin.addr), "origin in the ready line")
+    with net.connect(net.parse_addr(match.group(1))) as sock:
+        check_equal(answers(sock), "echo", "visitor")

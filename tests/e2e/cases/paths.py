@@ -1,0 +1,154 @@
+"""paths: what a network between client and server can do to the lanes."""
+import select
+import time
+
+import net
+from harness import case, check, check_equal
+from proxy import Proxy
+
+MIB = 1 << 20
+QUICK = ["--heartbeat", "250ms", "--expiry", "2s"]
+ENDS = ["--grace", "0s"]  # a session ends with its connections; cases/resume.py has the rest
+
+
+def behind(t, origin, *flags, piece=None, server_flags=()):
+    """A server, a proxy before it, and a client that dials the proxy; returns (server, proxy, client)."""
+    server = t.server(*server_flags)
+    proxy = t.keep(Proxy(server.addr, piece))
+    client = t.client(proxy, origin, "--reconnect-attempts", "200", *flags)
+    proxy.wait_links(1 if t.mode.v1 else t.mode.workers)
+    return server, proxy, client
+
+
+def echo_works(addr, size=MIB):
+    sock = net.connect(addr)
+    sending = net.Task(net.Pattern("path").send, sock, size)
+    check_equal(net.Pattern("path").recv(sock, size), sending.join_result(), "checksum")
+    sock.close()
+
+
+@case()
+def lane_in_pieces(t):
+    """A path that hands everything on in runs of 1 to 900 bytes: frames are put together from any pieces."""
+    _, _, client = behind(t, t.origin(net.echo), piece=900)
+    tasks = [net.Task(echo_works, client.addr, MIB) for _ in range(4)]
+    for task in tasks:
+        task.join_result()
+
+
+@case()
+def lane_in_single_bytes(t):
+    """Byte by byte, from the handshake on."""
+    _, _, client = behind(t, t.origin(net.echo), piece=1)
+    echo_works(client.addr, 30000)
+
+
+@case()
+def lanes_cut(t):
+    """All connections are reset in mid-transfer: visitors and origins see an end, the client is back, at the same port.
+
+    A client that is faster than its server's noticing the loss gets another port, so nobody comes through before."""
+    ends = []
+
+    def handler(sock):
+        net.flood(sock)
+        ends.append(1)
+    server, proxy, client = behind(t, t.origin(handler), *ENDS, server_flags=ENDS)
+    for rst in (True, False):
+        sock = net.connect(client.addr)
+        net.recv_exact(sock, MIB)
+        before = client.out.count("ready:")
+        known = len(ends)
+        proxy.hold = True
+        for link in list(proxy.links):
+            link.cut(rst)
+        t.until(lambda: net.connect_refused(client.addr), "the port to be closed")
+        proxy.hold = False
+        check(net.end_of(sock) in ("eof", "reset"), "the visitor's end")
+        t.until(lambda: len(ends) > known, "the origin's end")
+        client.expect(r"^ready: tcp://\S+ -> \S+$", count=before + 1)
+        client.read_ready(before + 1)
+        check_equal(client.addrs[-1], client.addrs[0], "public address afterwards")
+    sock = net.connect(client.addr)
+    net.recv_exact(sock, MIB)
+    server.expect("session 3", stream="err")
+
+
+def ended(socks):
+    """Those of the sockets at which an end has arrived."""
+    poll = select.poll()
+    for sock in socks:
+        poll.register(sock.fileno(), select.POLLIN | select.POLLHUP)
+    hung = {fd for fd, _ in poll.poll(0)}
+    return [sock for sock in socks if sock.fileno() in hung]
+
+
+@case(not_in={"v1": "v1 has one lane", "v2-1w": "one worker has one lane"})
+def one_lane_cut(t):
+    """A lane other than the first is lost: its streams end, the others go on, and the client joins it again."""
+    server, proxy, client = behind(t, t.origin(net.echo), *ENDS, server_flags=ENDS)
+    t.lanes_up(server)
+    socks = [net.connect(client.addr) for _ in range(24)]
+    net.exchange(socks, lambda index: b"before %d" % index)
+    proxy.links[1].cut()
+    t.until(lambda: ended(socks), "streams of the lane to end")
+    proxy.wait_links(3)  # the lane is joined again, so all its streams have ended
+    gone = ended(socks)
+    alive = [sock for sock in socks if sock not in gone]
+    check(alive, "no stream outlived one of two lanes")
+    net.exchange(alive, lambda index: b"after %d" % index)
+    more = [net.connect(client.addr) for _ in range(24)]
+    net.exchange(more, lambda index: b"later %d" % index)
+    check_equal(client.out.count("ready:"), 1, "ready lines")
+
+
+@case(not_in={"v1": "v1 has one lane", "v2-1w": "one worker has one lane"})
+def lanes_join_at_start(t):
+    """A client opens all its lanes as soon as it starts: twenty-five times, as a race between its workers would show now and then."""
+    server = t.server()
+    proxy = t.keep(Proxy(server.addr))
+    origin = t.origin(net.echo)
+    for number in range(1, 26):
+        client = t.client(proxy, origin)
+        proxy.wait_links(number * t.mode.workers)
+        client.stop()
+
+
+@case()
+def path_goes_dark(t):
+    """Nothing arrives any more, and nobody is told: both ends find out by --expiry, not before, and start anew."""
+    server, proxy, client = behind(t, t.origin(net.echo), *QUICK, *ENDS, server_flags=QUICK + ENDS)
+    sock = net.connect(client.addr)
+    sock.sendall(b"x")
+    check_equal(sock.recv(1), b"x", "echo")
+    if t.mode.v1:
+        time.sleep(1)  # a v1 client that has never sent a Heartbeat is not expected to; see docs/PROTOCOL.md
+    started = time.monotonic()
+    for link in proxy.links:
+        link.stall()
+    check(net.end_of(sock) in ("eof", "reset"), "the visitor's end")
+    check(time.monotonic() - started > 1.5, "given up before --expiry")  # the last frame came before the darkness
+    client.expect(r"^ready: ", count=2)
+    client.read_ready(2)
+    echo_works(client.addrs[-1])
+    server.expect("no frame heard for too long|its client has logged in anew", stream="err")  # whoever is first
+    client.expect("no frame heard for too long|connection closed by the peer", stream="err")
+
+
+@case()
+def path_pauses(t):
+    """A pause shorter than --expiry: nothing is lost, and the transfer goes on."""
+    _, proxy, client = behind(t, t.origin(net.echo), "--heartbeat", "500ms", "--expiry", "20s")
+    sock = net.connect(client.addr)
+    size = 16 * MIB
+    sending = net.Task(net.Pattern("pause").send, sock, size)
+    receiving = net.Task(net.Pattern("pause").recv, sock, size)
+    for _ in range(3):
+        for link in proxy.links:
+            link.stall()
+        time.sleep(0.3)  # this is the pause
+        for link in proxy.links:
+            link.flow.set()
+        time.sleep(0.05)
+    check_equal(receiving.join_result(), sending.join_result(), "checksum")
+    check_equal(client.out.count("ready:"), 1, "ready lines")

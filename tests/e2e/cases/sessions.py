@@ -1,0 +1,541 @@
+"""sessions: clients come and go: ports, tokens, heartbeats, loss and return, ends."""
+import os
+import pathlib
+import re
+import signal
+import time
+
+import net
+import v1peer
+import v2wire
+from harness import Skip, case, check, check_equal, enter_private_network, has_ipv6
+
+MIB = 1 << 20
+QUICK = ["--heartbeat", "250ms", "--expiry", "2s"]  # a busy machine may well stand still for half a second
+
+
+def ask(addr, message=b"hello"):
+    """One echo through a tunnel."""
+    with net.connect(addr) as sock:
+        sock.sendall(message)
+        check_equal(net.recv_exact(sock, len(message)), message, "echo")
+
+
+def said(word):
+    """An origin that says its word to every visitor."""
+    def handler(sock):
+        sock.sendall(word)
+        net.end_of(sock)
+    return handler
+
+
+def hear(addr, size):
+    with net.connect(addr) as sock:
+        return net.recv_exact(sock, size)
+
+
+def closed(t, addr):
+    t.until(lambda: net.connect_refused(addr), f"port {addr[1]} to be closed")
+
+
+# Several clients
+
+@case()
+def several_clients(t):
+    """Three clients at once: each visitor reaches its own origin, heavy traffic stays apart, the end of one is nobody else's."""
+    server = t.server()
+    words = [b"alpha", b"bravo", b"gamma"]
+    clients = [t.client(server, t.origin(said(word))) for word in words]
+    check_equal(len({c.addr for c in clients}), 3, "different public addresses")
+    for word, client in zip(words, clients):
+        check_equal(hear(client.addr, 5), word, "the origin's word")
+    echo = [t.client(server, t.origin(net.echo)) for _ in range(2)]
+
+    def move(index):
+        sock = net.connect(echo[index % 2].addr)
+        sending = net.Task(net.Pattern(index).send, sock, 4 * MIB)
+        check_equal(net.Pattern(index).recv(sock, 4 * MIB), sending.join_result(), "checksum")
+        sock.close()
+    tasks = [net.Task(move, index) for index in range(8)]
+    clients[1].stop()
+    closed(t, clients[1].addr)
+    for task in tasks:
+        task.join_result()
+    check_equal(hear(clients[0].addr, 5), b"alpha", "the first client's origin, after the second client left")
+
+
+@case(not_in={"v1": "v1 has one tunnel in a session; several_locals_v1"})
+def several_locals(t):
+    """Several tunnels in one session, each with its own port and origin."""
+    words = [f"origin {i}".encode() for i in range(5)]
+    client = t.client(t.server(), *[t.origin(said(word)) for word in words])
+    check_equal(len(set(client.addrs)), 5, "different public addresses")
+    for word, addr in zip(words, client.addrs):
+        check_equal(hear(addr, 8), word, "the origin's word")
+    client.stop()
+    for addr in client.addrs:
+        closed(t, addr)
+
+
+@case(not_in={"v2": "several tunnels are allowed: several_locals"})
+def several_locals_v1(t):
+    client = t.client(("127.0.0.1", t.port()), ("127.0.0.1", 1), ("127.0.0.1", 2), wait=False)
+    client.want = (2,)
+    check_equal(client.wait(), 2, "exit status")
+    check("one tunnel" in client.err, client.last_words())
+
+
+# Ports
+
+@case()
+def ports_upward(t):
+    """From --start-port upward; busy ones are skipped; the port of a client that left is given out again."""
+    start = t.ports(8)
+    busy = net.listen("127.0.0.1", start + 1)
+    server = t.server(start_port=start)
+    origin = t.origin(net.echo)
+    clients = [t.client(server, origin) for _ in range(3)]
+    check_equal([c.addr[1] - start for c in clients], [0, 2, 3], "ports above --start-port")
+    clients[1].stop()
+    closed(t, clients[1].addr)
+    again = t.client(server, origin)
+    check_equal(again.addr[1] - start, 2, "the port given out again")
+    ask(again.addr)
+    busy.close()
+    check_equal(t.client(server, origin).addr[1] - start, 1, "the port that had been busy")
+
+
+@case()
+def ports_come_back_after_traffic(t):
+    """A port is free again at once although its connections linger in TIME_WAIT, ten times over."""
+    server = t.server()
+    origin = t.origin(net.echo)
+    for _ in range(10):
+        client = t.client(server, origin)
+        check_equal(client.addr[1], server.start_port, "public port")
+        ask(client.addr)
+        client.stop()
+        closed(t, client.addr)
+
+
+@case(not_in={"v1": "a v1 client cannot ask for a port"})
+def port_wanted(t):
+    """--port is given what it asks for; a second one that asks for the same is told why not."""
+    server = t.server()
+    wanted = server.start_port + 5
+    origin = t.origin(net.echo)
+    first = t.client(server, origin, "--port", wanted)
+    check_equal(first.addr[1], wanted, "public port")
+    ask(first.addr)
+    second = t.client(server, origin, "--port", wanted, "--no-reconnect", wait=False)
+    second.want = None
+    second.expect("port is in use", stream="err")
+    check("ready:" not in second.out, "the second client is ready")
+    ask(first.addr)
+    both = t.client(server, origin, origin, "--port", 0, "--port", wanted + 1)
+    check_equal([a[1] for a in both.addrs], [server.start_port, wanted + 1], "public ports")
+
+
+# Tokens
+
+@case()
+def wrong_token(t):
+    """AuthErr, close, exit status 5; the server goes on for everybody else."""
+    server = t.server()
+    good = t.client(server, t.origin(net.echo))
+    bad = t.client(server, t.origin(net.echo), token="wrong-" + t.token, wait=False)
+    bad.want = (5,)
+    check_equal(bad.wait(), 5, "exit status")
+    check(re.search("authentication failed|token", bad.err), bad.last_words())
+    check("ready:" not in bad.out, "the client with a wrong token is ready")
+    ask(good.addr)
+    server.expect("authentication failed", stream="err")
+    check(t.token not in server.err + bad.err + good.err, "a token in a log")
+
+
+@case()
+def wrong_token_on_the_wire(t):
+    """What a peer sees: AuthErr, then the end. A token that only begins right, or goes on too long, is wrong too."""
+    server = t.server()
+    for token in (t.token[:-1], t.token + "x", t.token.upper(), "\0"):
+        kit = v1peer if t.mode.v1 else v2wire
+        wire = kit.client_wire(server.addr)
+        wire.send(kit.HANDSHAKE if t.mode.v1 else kit.HELLO, 0, kit.handshake_payload() if t.mode.v1 else kit.hello())
+        wire.expect(kit.HANDSHAKE_ACK if t.mode.v1 else kit.HELLO_OK)
+        wire.send(kit.AUTH, 0, token.encode())
+        got = wire.expect(kit.AUTH_ERR)
+        payload = got.payload if t.mode.v1 else got[2]
+        check(b"authentication failed" in payload, f"text of AuthErr: {payload!r}")
+        if not t.mode.v1:
+            check_equal(payload[:2], b"\0\x25", "code of AUTH_ERR")
+        check(net.end_of(wire.sock) in ("eof", "reset"), "no end after AuthErr")
+
+
+@case()
+def token_sources(t):
+    """--token-file and the environment; --token is wiped from the process list."""
+    server = t.server(token=None, **{"env": dict(os.environ, CULVERT_TOKEN=t.token)})
+    origin = t.origin(net.echo)
+    path = str(t.write("token", t.token + "\n", 0o600))
+    ask(t.client(server, origin, "--token-file", path, token=None).addr)
+    client = t.client(server, origin)
+    ask(client.addr)
+    line = pathlib.Path(f"/proc/{client.pid}/cmdline").read_bytes()
+    check(b"--token" in line and t.token.encode() not in line, "the token stands in the process list")
+
+
+@case()
+def dev_token_only_from_loopback(t):
+    """Without a token of its own a server takes dev-token from loopback peers, says so, and refuses it to others."""
+    enter_private_network(["192.0.2.1/32"])
+    port = t.port()
+    server = t.server(addr=("0.0.0.0", port), token=None)
+    origin = t.origin(net.echo)
+    near = t.client(("127.0.0.1", port), origin, token=None)
+    ask((server.host, near.addr[1]))
+    check("loopback" in server.err, "the server does not say that it takes the default token from loopback only")
+    far = t.client(("192.0.2.1", port), origin, token=None, wait=False)
+    far.want = (5,)
+    check_equal(far.wait(), 5, "exit status of the client that came from another address")
+    check("loopback" in far.err, f"the client is not told why: {far.last_words()}")
+
+
+# Heartbeats and time-outs
+
+def logged_in(t, server):
+    """A scripted client, logged in; returns (wire, port, connection)."""
+    if t.mode.v1:
+        wire = v1peer.client_wire(server.addr)
+        return wire, v1peer.log_in(wire, t.token.encode()), wire.sock
+    wire = v2wire.client_wire(server.addr)
+    return wire, v2wire.log_in(wire, t.token.encode())[0], wire.sock
+
+
+@case()
+def expiry_of_a_client(t):
+    """A client that falls silent is given up after --expiry, not before: its visitors are dropped, its port is closed."""
+    server = t.server(*QUICK)
+    steady = t.client(server, t.origin(net.echo), *QUICK)
+    wire, port, sock = logged_in(t, server)
+    started = time.monotonic()
+    if t.mode.v1:
+        wire.send(v1peer.HEARTBEAT)
+    visitor = net.connect((server.host, port))
+    check(net.end_of(sock) in ("eof", "reset"), "the silent client was kept")
+    check(time.monotonic() - started >= 1.8, "given up before --expiry")
+    check(net.end_of(visitor) in ("eof", "reset"), "its visitor was kept")
+    closed(t, (server.host, port))
+    server.expect("no frame heard for too long", stream="err")
+    ask(steady.addr)
+
+
+@case(not_in={"v2": "a rule for v1 clients, which never send heartbeats"})
+def no_expiry_of_a_v1_client(t):
+    """The deployed v1 client never sends a Heartbeat: its silence alone is no reason to drop it."""
+    server = t.server(*QUICK)
+    wire, port, sock = logged_in(t, server)
+    for _ in range(16):  # reads the server's heartbeats for four seconds, twice --expiry
+        check_equal(wire.recv().type, v1peer.HEARTBEAT, "type of frame")
+    visitor = net.connect((server.host, port))
+    wire.expect(v1peer.STREAM_OPEN)
+    visitor.close()
+    wire.close()
+
+
+@case()
+def expiry_of_a_server(t):
+    """A server that falls silent is given up by the client, which dials again."""
+    if t.mode.v1:
+        peer = t.keep(v1peer.V1Server(t.token, knobs=v1peer.Knobs(silent=True, heartbeat=0)))
+        t.client(peer, t.origin(net.echo), *QUICK)
+        t.until(lambda: peer.accepted >= 2, "a second connection")
+        first, second = peer.times[:2]
+    else:
+        peer = t.keep(v2wire.Server())
+        t.client(peer, t.origin(net.echo), *QUICK, wait=False)
+        held = peer.accept()
+        first = time.monotonic()
+        peer.accept()
+        second = time.monotonic()
+        held.close()
+    check(second - first >= 1.8, "given up before --expiry")
+
+
+@case()
+def heartbeats_keep_a_session(t):
+    """Idle for several times --expiry, with heartbeats: nothing happens."""
+    server = t.server(*QUICK)
+    client = t.client(server, t.origin(net.echo), *QUICK)
+    sock = net.connect(client.addr)
+    check_equal(net.end_of(sock, timeout=5), "timeout", "an idle stream")
+    ask(client.addr)
+    check_equal(client.out.count("ready:"), 1, "ready lines")
+
+
+@case()
+def handshake_timeout(t):
+    """A connection that does not log in is closed after --handshake-timeout, however busily it drips."""
+    server = t.server("--handshake-timeout", "500ms")
+    hello = v1peer.frame(1, 0, v1peer.handshake_payload()) if t.mode.v1 else v2wire.frame(1, 0, v2wire.hello())
+    for sent in (b"", hello[:3], hello):
+        started = time.monotonic()
+        sock = net.lane_connect(server.addr)
+        sock.sendall(sent)
+        check(net.end_of(sock) in ("eof", "reset"), f"kept after {len(sent)} bytes")
+        check(time.monotonic() - started >= 0.4, f"closed too early after {len(sent)} bytes")
+    sock = net.lane_connect(server.addr)
+    try:
+        for byte in hello:
+            sock.sendall(bytes([byte]))
+            time.sleep(0.1)  # this is the dripping
+        raise AssertionError("a dripping connection was kept")
+    except OSError:
+        pass
+    ask(t.client(server, t.origin(net.echo)).addr)
+
+
+@case()
+def handshake_timeout_of_a_server(t):
+    """A server that accepts and says nothing: the client gives up after --handshake-timeout and dials again."""
+    mute = net.listen()
+    mute.settimeout(net.TIMEOUT)
+    t.client(mute.getsockname()[:2], t.origin(net.echo), "--handshake-timeout", "500ms", wait=False)
+    held = mute.accept()
+    started = time.monotonic()
+    second = mute.accept()
+    check(time.monotonic() - started >= 0.4, "given up too early")
+    for sock, _ in (held, second):
+        sock.close()
+    mute.close()
+
+
+# Loss and return
+
+@case()
+def client_killed(t):
+    """kill -9 of a client: its visitors are dropped, its port is free again, other clients do not notice. (With a grace time it could come back: cases/resume.py.)"""
+    server = t.server("--grace", "0s")
+    origin = t.origin(net.echo)
+    other = t.client(server, origin)
+    client = t.client(server, origin)
+    visitors = [net.connect(client.addr) for _ in range(5)]
+    for sock in visitors:
+        sock.sendall(b"x")
+        check_equal(sock.recv(1), b"x", "echo")
+    client.kill()
+    for sock in visitors:
+        check(net.end_of(sock) in ("reset", "eof"), "a visitor was kept")
+    closed(t, client.addr)
+    check_equal(t.client(server, origin).addr, client.addr, "address of the next client")
+    ask(other.addr)
+
+
+@case()
+def server_killed_and_back(t):
+    """kill -9 of the server: origins are told, and when it is back the client is too, at the same public port."""
+    ends = []
+
+    def handler(sock):
+        sock.sendall(b"!")
+        ends.append(net.end_of(sock))
+    server = t.server()
+    client = t.client(server, t.origin(handler), "--reconnect-attempts", "200", "--grace", "0s")
+    sock = net.connect(client.addr)
+    check_equal(sock.recv(1), b"!", "greeting")
+    server.kill()
+    check(net.end_of(sock) in ("reset", "eof"), "the visitor's end")
+    t.until(lambda: len(ends) == 1, "the end at the origin")
+    t.server(addr=server.addr, start_port=server.start_port)
+    client.expect(r"^ready: tcp://\S+ -> ", count=2)
+    client.read_ready(2)
+    check_equal(client.addrs[1], client.addrs[0], "public address afterwards")
+    check_equal(hear(client.addr, 1), b"!", "greeting")
+
+
+@case()
+def server_comes_later(t):
+    """A client that is started first waits for its server."""
+    addr = ("127.0.0.1", t.port())
+    client = t.client(addr, t.origin(net.echo), "--reconnect-attempts", "200", wait=False)
+    client.expect("cannot connect", stream="err", count=2)
+    t.server(addr=addr)
+    client.read_ready(1)
+    ask(client.addr)
+
+
+@case()
+def no_reconnect(t):
+    """--no-reconnect: the loss of the session ends the client, and so does a server that is not there."""
+    server = t.server()
+    client = t.client(server, t.origin(net.echo), "--no-reconnect")
+    client.want = (1,)
+    server.kill()
+    check_equal(client.wait(), 1, "exit status after the loss")
+    early = t.client(server, t.origin(net.echo), "--no-reconnect", wait=False)
+    early.want = (1, 4)
+    check(early.wait() in early.want, "exit status without a server")
+
+
+@case()
+def reconnect_schedule(t):
+    """Waits double from --reconnect-first to --reconnect-max, with jitter; after --reconnect-attempts the client gives up: status 4.
+
+    The attempts are seen by a listener that accepts and closes.
+    """
+    listener = net.listen()
+    listener.settimeout(net.TIMEOUT)
+    client = t.client(listener.getsockname()[:2], t.origin(net.echo), "--reconnect-first", "100ms", "--reconnect-max", "400ms",
+                      "--reconnect-attempts", "5", wait=False)
+    client.want = (4,)
+    times = []
+    for _ in range(6):  # the first connection and five attempts
+        sock, _ = listener.accept()
+        times.append(time.monotonic())
+        sock.close()
+    check_equal(client.wait(), 4, "exit status")
+    listener.setblocking(False)
+    try:
+        listener.accept()
+        raise AssertionError("a seventh connection")
+    except BlockingIOError:
+        pass
+    gaps = [later - earlier for earlier, later in zip(times, times[1:])]
+    t.note = "waits " + ", ".join(f"{gap * 1000:.0f}" for gap in gaps) + " ms"
+    for gap, planned in zip(gaps, (0.1, 0.2, 0.4, 0.4, 0.4)):
+        check(gap >= planned * 0.45, f"too early: {t.note}")  # jitter takes away at most half
+        check(gap <= planned * 1.6 + 5 * t.factor, f"too late: {t.note}")
+
+
+# The end
+
+def slow_download(t):
+    """A visitor in the middle of a slow download of 24 MiB, far more than fits on the way; returns the task that reads the rest."""
+    total = 24 * MIB
+    addr = t.tunnel(t.origin(net.until_cut(lambda sock: net.Pattern("drain").send(sock, total))),
+                    "--drain-timeout", "60s", server_flags=["--drain-timeout", "60s"])
+    sock = net.connect(addr, rcvbuf=65536)
+    check(net.recv_exact(sock, MIB) == net.Pattern("drain").block(0), "wrong bytes")
+
+    def read_rest():
+        for index in range(1, total // MIB):
+            check(net.recv_exact(sock, MIB) == net.Pattern("drain").block(index), f"wrong bytes in MiB {index}")
+            time.sleep(0.06)  # this is the slowness
+        check_equal(net.end_of(sock), "eof", "end of the download")
+        sock.close()
+    return net.Task(read_rest)
+
+
+@case()
+def sigterm_drains_client(t):
+    """SIGTERM at the client: a running download finishes whole, new visitors are turned away, exit status 0."""
+    download = slow_download(t)
+    t.tunnel_client.send(signal.SIGTERM)
+
+    def turned_away():
+        try:
+            with net.connect(t.tunnel_client.addr) as sock:
+                return net.end_of(sock, timeout=0.2) in ("reset", "eof")
+        except ConnectionRefusedError:
+            return True
+    t.until(turned_away, "new visitors to be turned away")
+    download.join_result()
+    check_equal(t.tunnel_client.wait(), 0, "exit status")
+
+
+@case()
+def sigterm_drains_server(t):
+    """SIGTERM at the server: nobody new is let in, a running download finishes whole, exit status 0."""
+    download = slow_download(t)
+    t.tunnel_server.send(signal.SIGTERM)
+    closed(t, t.tunnel_client.addr)
+    closed(t, t.tunnel_server.addr)
+    download.join_result()
+    check_equal(t.tunnel_server.wait(), 0, "exit status")
+
+
+@case()
+def drain_timeout(t):
+    """A stream that does not finish is cut after --drain-timeout, and the exit status is still 0."""
+    for victim in ("server", "client"):
+        flags = ["--drain-timeout", "600ms"]
+        addr = t.tunnel(t.origin(net.echo), *flags, server_flags=flags)
+        sock = net.connect(addr)
+        sock.sendall(b"x")
+        check_equal(sock.recv(1), b"x", "echo")
+        proc = getattr(t, "tunnel_" + victim)
+        started = time.monotonic()
+        check_equal(proc.stop(signal.SIGINT), 0, f"exit status of the {victim}")
+        check(time.monotonic() - started >= 0.5, f"the {victim} did not wait for its stream")
+        check(net.end_of(sock) in ("reset", "eof"), "end at the visitor")
+        if victim == "server":
+            t.tunnel_client.stop()  # before it gives up dialling
+
+
+@case()
+def second_signal_ends_at_once(t):
+    """Ctrl+C twice: no waiting for streams."""
+    for victim in ("server", "client"):
+        flags = ["--drain-timeout", "10m"]
+        addr = t.tunnel(t.origin(net.echo), *flags, server_flags=flags)
+        sock = net.connect(addr)
+        sock.sendall(b"x")
+        check_equal(sock.recv(1), b"x", "echo")
+        proc = getattr(t, "tunnel_" + victim)
+        proc.want = None
+        proc.send(signal.SIGINT)
+        proc.expect("(?i)drain|shutting down|stop", stream="err")
+        check(proc.running(), f"the {victim} did not wait for its stream")
+        proc.send(signal.SIGINT)
+        proc.wait(20 * t.factor)
+        sock.close()
+        # The other one would wait ten minutes for nothing if the loss of its peer did not end its streams.
+        other = t.tunnel_client if victim == "server" else t.tunnel_server
+        check_equal(other.stop(), 0, "exit status of the other")
+
+
+@case()
+def idle_ends_at_once(t):
+    """Without streams SIGTERM ends both at once."""
+    t.tunnel(t.origin(net.echo), "--drain-timeout", "10m", server_flags=["--drain-timeout", "10m"])
+    check_equal(t.tunnel_client.stop(timeout=20 * t.factor), 0, "exit status of the client")
+    check_equal(t.tunnel_server.stop(timeout=20 * t.factor), 0, "exit status of the server")
+
+
+@case()
+def summary(t):
+    """At the end both print what they did: connections, streams, bytes, uptime, and a row per tunnel."""
+    addr = t.tunnel(t.origin(net.echo))
+    for _ in range(7):
+        ask(addr, bytes(1000))
+    t.tunnel_client.stop()
+    t.tunnel_server.stop()
+    for proc in (t.tunnel_client, t.tunnel_server):
+        for word in ("connections", "streams", "bytes", "uptime"):
+            check(re.search(word, proc.out, re.I), f"no '{word}' in the summary of the {proc.name}: {proc.out!r}")
+        check(re.search(r"\b7\b", proc.out), f"seven streams are not in the summary of the {proc.name}")
+        check(str(addr[1]) in proc.out, f"the tunnel is not in the summary of the {proc.name}")
+
+
+# IPv6
+
+@case()
+def ipv6_everywhere(t):
+    """Server, public port and origin on ::1."""
+    if not has_ipv6():
+        raise Skip("no IPv6 on this machine")
+    origin = t.origin(net.echo, host="::1")
+    addr = t.tunnel(origin, host="::1")
+    check_equal(addr[0], "::1", "public host")
+    ask(addr)
+    check_equal(t.tunnel_server.addr[0], "::1", "server host")
+
+
+@case()
+def names_are_resolved(t):
+    """localhost as server and as origin; a name that does not exist resets the visitor, not the client."""
+    server = t.server()
+    origin = t.origin(net.echo)
+    ask(t.client(("localhost", server.addr[1]), ("localhost", origin.addr[1])).addr)
+    client = t.client(server, ("no-such-name.invalid", 80))
+    check(net.end_of(net.connect(client.addr)) in ("reset", "eof"), "end at the visitor")
+    check(client.running(), "the client ended")

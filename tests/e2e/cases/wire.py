@@ -1,0 +1,571 @@
+"""wire: frames that no good peer sends, and v1 peers of our own in both roles.
+
+Invalid input is data: each row is a place in the conversation and the bytes that are sent there. Every row must end that session at
+once (far before any time-out) and nothing else: a session beside it carries a stream all the while.
+"""
+import re
+import socket
+import struct
+import time
+
+import net
+import v1peer
+import v2wire
+from harness import ROOT, Failure, case, check, check_equal
+
+MIB = 1 << 20
+AT_ONCE = 10.0  # seconds; the servers and clients here have time-outs of a minute
+PATIENT = ["--handshake-timeout", "60s", "--heartbeat", "60s", "--expiry", "180s"]
+V1_ONLY = {"v2": "a rule of v1"}
+V2_ONLY = {"v1": "a rule of v2"}
+
+# (what, after which step, bytes). Steps of v1: 0 connected, HANDSHAKE, BIND_OK.
+
+V1_TO_SERVER = [
+    ("first byte 0", 0, bytes(10)),
+    ("first byte 3", 0, v1peer.frame(v1peer.HANDSHAKE, 0, v1peer.handshake_payload(), version=3)),
+    ("HTTP", 0, b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"),
+    ("TLS ClientHello", 0, b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(512)),
+    ("type 0", 0, v1peer.frame(0)),
+    ("Auth before Handshake", 0, v1peer.frame(v1peer.AUTH, 0, b"token")),
+    ("Heartbeat before Handshake", 0, v1peer.frame(v1peer.HEARTBEAT)),
+    ("StreamData before Handshake", 0, v1peer.frame(v1peer.STREAM_DATA, 1, b"x")),
+    ("Handshake too short", 0, v1peer.frame(v1peer.HANDSHAKE, 0, b"\1" + bytes(9))),
+    ("Handshake whose address is cut", 0, v1peer.frame(v1peer.HANDSHAKE, 0, v1peer.handshake_payload()[:-1])),
+    ("Handshake with bytes behind it", 0, v1peer.frame(v1peer.HANDSHAKE, 0, v1peer.handshake_payload() + b"x")),
+    ("Handshake on a stream", 0, v1peer.frame(v1peer.HANDSHAKE, 1, v1peer.handshake_payload())),
+    ("Handshake of 17 MiB", 0, v1peer.frame(v1peer.HANDSHAKE, 0, length=17 * MIB)),
+    ("HandshakeAck to a server", 0, v1peer.frame(v1peer.HANDSHAKE_ACK)),
+    ("Handshake twice", v1peer.HANDSHAKE, v1peer.frame(v1peer.HANDSHAKE, 0, v1peer.handshake_payload())),
+    ("StreamData before Auth", v1peer.HANDSHAKE, v1peer.frame(v1peer.STREAM_DATA, 1, b"x")),
+    ("empty Auth", v1peer.HANDSHAKE, v1peer.frame(v1peer.AUTH)),
+    ("AuthOK to a server", v1peer.HANDSHAKE, v1peer.frame(v1peer.AUTH_OK)),
+    ("Handshake in a session", v1peer.BIND_OK, v1peer.frame(v1peer.HANDSHAKE, 0, v1peer.handshake_payload())),
+    ("Auth in a session", v1peer.BIND_OK, v1peer.frame(v1peer.AUTH, 0, b"token")),
+    ("BindOK to a server", v1peer.BIND_OK, v1peer.frame(v1peer.BIND_OK, 0, b"\x30\x39")),
+    ("StreamOpen to a server", v1peer.BIND_OK, v1peer.frame(v1peer.STREAM_OPEN, 1)),
+    ("type 12", v1peer.BIND_OK, v1peer.frame(12)),
+    ("type 255", v1peer.BIND_OK, v1peer.frame(255, 1, b"x")),
+    ("version 2 in a v1 session", v1peer.BIND_OK, v1peer.frame(v1peer.HEARTBEAT, version=2)),
+    ("Heartbeat with payload", v1peer.BIND_OK, v1peer.frame(v1peer.HEARTBEAT, 0, b"x")),
+    ("Heartbeat on a stream", v1peer.BIND_OK, v1peer.frame(v1peer.HEARTBEAT, 1)),
+    ("StreamClose with payload", v1peer.BIND_OK, v1peer.frame(v1peer.STREAM_CLOSE, 1, b"x")),
+    ("StreamClose on stream 0", v1peer.BIND_OK, v1peer.frame(v1peer.STREAM_CLOSE, 0)),
+    ("StreamData on stream 0", v1peer.BIND_OK, v1peer.frame(v1peer.STREAM_DATA, 0, b"x")),
+    ("StreamData of 16 MiB + 1", v1peer.BIND_OK, v1peer.frame(v1peer.STREAM_DATA, 1, length=16 * MIB + 1)),
+    ("StreamData of 4 GiB - 1", v1peer.BIND_OK, v1peer.frame(v1peer.STREAM_DATA, 1, length=2**32 - 1)),
+]
+
+V2_TO_SERVER = [
+    ("type 0", 0, v2wire.frame(0)),
+    ("AUTH before HELLO", 0, v2wire.frame(v2wire.AUTH, 0, b"token")),
+    ("BIND before HELLO", 0, v2wire.frame(v2wire.BIND, 0, v2wire.bind())),
+    ("PING before HELLO", 0, v2wire.frame(v2wire.PING, 0, v2wire.ping())),
+    ("HELLO too short", 0, v2wire.frame(v2wire.HELLO, 0, v2wire.hello()[:17])),
+    ("HELLO too long", 0, v2wire.frame(v2wire.HELLO, 0, length=4097)),
+    ("HELLO of 4 GiB - 1", 0, v2wire.frame(v2wire.HELLO, 0, length=2**32 - 1)),
+    ("HELLO on a stream", 0, v2wire.frame(v2wire.HELLO, 5, v2wire.hello())),
+    ("HELLO whose agent is cut", 0, v2wire.frame(v2wire.HELLO, 0, v2wire.hello(agent=b"agent")[:-2])),
+    ("HELLO_OK to a server", 0, v2wire.frame(v2wire.HELLO_OK, 0, v2wire.hello_ok())),
+    ("JOIN of an unknown session", 0, v2wire.frame(v2wire.JOIN, 0, v2wire.join())),
+    ("JOIN too short", 0, v2wire.frame(v2wire.JOIN, 0, v2wire.join()[:51])),
+    ("HELLO twice", v2wire.HELLO, v2wire.frame(v2wire.HELLO, 0, v2wire.hello())),
+    ("BIND before AUTH", v2wire.HELLO, v2wire.frame(v2wire.BIND, 0, v2wire.bind())),
+    ("JOIN after HELLO", v2wire.HELLO, v2wire.frame(v2wire.JOIN, 0, v2wire.join())),
+    ("DATA before AUTH", v2wire.HELLO, v2wire.frame(v2wire.DATA, 1, b"x")),
+    ("empty AUTH", v2wire.HELLO, v2wire.frame(v2wire.AUTH)),
+    ("AUTH twice", v2wire.AUTH, v2wire.frame(v2wire.AUTH, 0, b"token")),
+    ("DATA before BIND", v2wire.AUTH, v2wire.frame(v2wire.DATA, 1, b"x")),
+    ("BIND too short", v2wire.AUTH, v2wire.frame(v2wire.BIND, 0, v2wire.bind()[:11])),
+    ("BIND whose name is cut", v2wire.AUTH, v2wire.frame(v2wire.BIND, 0, struct.pack(">HHIHH", 0, 0, 0, 900, 0))),
+    ("HELLO in a session", v2wire.BIND, v2wire.frame(v2wire.HELLO, 0, v2wire.hello())),
+    ("AUTH in a session", v2wire.BIND, v2wire.frame(v2wire.AUTH, 0, b"token")),
+    ("AUTH_OK to a server", v2wire.BIND, v2wire.frame(v2wire.AUTH_OK, 0, v2wire.SECRET)),
+    ("BIND_OK to a server", v2wire.BIND, v2wire.frame(v2wire.BIND_OK, 0, v2wire.bind_ok())),
+    ("OPEN to a server", v2wire.BIND, v2wire.frame(v2wire.OPEN, 1, v2wire.opening())),
+    ("type 14", v2wire.BIND, v2wire.frame(14)),
+    ("type 20", v2wire.BIND, v2wire.frame(20, 1)),
+    ("type 255", v2wire.BIND, v2wire.frame(255, 1)),
+    ("version 1 in a v2 session", v2wire.BIND, v1peer.frame(v1peer.HEARTBEAT)),
+    ("version 3 in a v2 session", v2wire.BIND, v2wire.frame(v2wire.PING, 0, v2wire.ping(), version=3)),
+    ("PING too short", v2wire.BIND, v2wire.frame(v2wire.PING, 0, v2wire.ping()[:15])),
+    ("PING on a stream", v2wire.BIND, v2wire.frame(v2wire.PING, 1, v2wire.ping())),
+    ("DATA on stream 0", v2wire.BIND, v2wire.frame(v2wire.DATA, 0, b"x")),
+    ("DATA of 16 MiB + 1", v2wire.BIND, v2wire.frame(v2wire.DATA, 1, length=16 * MIB + 1)),
+    ("WINDOW too short", v2wire.BIND, v2wire.frame(v2wire.WINDOW, 1, b"\0\0\1")),
+    ("WINDOW too long", v2wire.BIND, v2wire.frame(v2wire.WINDOW, 1, b"\0\0\0\0\1")),
+    ("WINDOW of 0", v2wire.BIND, v2wire.frame(v2wire.WINDOW, 1, bytes(4))),
+    ("RESET too short", v2wire.BIND, v2wire.frame(v2wire.RESET, 1, b"\0")),
+    ("RESET on stream 0", v2wire.BIND, v2wire.frame(v2wire.RESET, 0, b"\0\1")),
+    ("GOAWAY too short", v2wire.BIND, v2wire.frame(v2wire.GOAWAY, 0, b"\0\1\0")),
+]
+
+V1_TO_CLIENT = [
+    ("HandshakeAck with payload", 0, v1peer.frame(v1peer.HANDSHAKE_ACK, 0, b"x")),
+    ("AuthOK before HandshakeAck", 0, v1peer.frame(v1peer.AUTH_OK)),
+    ("version 3", 0, v1peer.frame(v1peer.HANDSHAKE_ACK, version=3)),
+    ("BindOK before AuthOK", v1peer.AUTH, v1peer.frame(v1peer.BIND_OK, 0, b"\x30\x39")),
+    ("StreamOpen before AuthOK", v1peer.AUTH, v1peer.frame(v1peer.STREAM_OPEN, 1)),
+    ("BindOK of 3 bytes", v1peer.AUTH_OK, v1peer.frame(v1peer.BIND_OK, 0, b"\x30\x39\0")),
+    ("Handshake to a client", v1peer.BIND_OK, v1peer.frame(v1peer.HANDSHAKE, 0, v1peer.handshake_payload())),
+    ("AuthOK twice", v1peer.BIND_OK, v1peer.frame(v1peer.AUTH_OK)),
+    ("StreamOpen with payload", v1peer.BIND_OK, v1peer.frame(v1peer.STREAM_OPEN, 1, b"x")),
+    ("StreamOpen of stream 0", v1peer.BIND_OK, v1peer.frame(v1peer.STREAM_OPEN, 0)),
+    ("type 99", v1peer.BIND_OK, v1peer.frame(99)),
+    ("StreamData of 16 MiB + 1", v1peer.BIND_OK, v1peer.frame(v1peer.STREAM_DATA, 1, length=16 * MIB + 1)),
+]
+
+V2_TO_CLIENT = [
+    ("HELLO_OK too short", 0, v2wire.frame(v2wire.HELLO_OK, 0, v2wire.hello_ok()[:20])),
+    ("AUTH_OK before HELLO_OK", 0, v2wire.frame(v2wire.AUTH_OK, 0, v2wire.SECRET)),
+    ("AUTH_OK too short", v2wire.HELLO, v2wire.frame(v2wire.AUTH_OK, 0, v2wire.SECRET[:31])),
+    ("OPEN before AUTH_OK", v2wire.HELLO, v2wire.frame(v2wire.OPEN, 1, v2wire.opening())),
+    ("HELLO to a client", v2wire.BIND, v2wire.frame(v2wire.HELLO, 0, v2wire.hello())),
+    ("BIND to a client", v2wire.BIND, v2wire.frame(v2wire.BIND, 0, v2wire.bind())),
+    ("AUTH_OK twice", v2wire.BIND, v2wire.frame(v2wire.AUTH_OK, 0, v2wire.SECRET)),
+    ("OPEN too short", v2wire.BIND, v2wire.frame(v2wire.OPEN, 1, v2wire.opening()[:3])),
+    ("OPEN of stream 0", v2wire.BIND, v2wire.frame(v2wire.OPEN, 0, v2wire.opening())),
+    ("OPEN with an address of no family", v2wire.BIND, v2wire.frame(v2wire.OPEN, 1, b"\0\0\5\5")),
+    ("type 15", v2wire.BIND, v2wire.frame(15)),
+    ("WINDOW of 0", v2wire.BIND, v2wire.frame(v2wire.WINDOW, 1, bytes(4))),
+    ("DATA of 16 MiB + 1", v2wire.BIND, v2wire.frame(v2wire.DATA, 1, length=16 * MIB + 1)),
+]
+
+
+def ends_at_once(t, sock, what):
+    try:
+        seen = net.end_of(sock, timeout=AT_ONCE * t.factor)
+    except OSError as error:
+        raise Failure(f"{what}: {error}") from error
+    check(seen in ("eof", "reset"), f"{what}: the session was not closed")
+
+
+def enter_v1(server, token, step):
+    """A v1 connection to a server, brought to the step; returns (wire, public port or None)."""
+    wire = v1peer.client_wire(server.addr)
+    if step == 0:
+        return wire, None
+    if step == v1peer.BIND_OK:
+        return wire, v1peer.log_in(wire, token)
+    wire.send(v1peer.HANDSHAKE, 0, v1peer.handshake_payload())
+    wire.expect(v1peer.HANDSHAKE_ACK)
+    return wire, None
+
+
+def enter_v2(server, token, step):
+    wire = v2wire.client_wire(server.addr)
+    if step == 0:
+        return wire, None
+    ports = v2wire.log_in(wire, token, upto=step)
+    return wire, ports[0] if ports else None
+
+
+@case(deadline=240)
+def invalid_frames_to_server(t):
+    """Each ends its own session at once; the session beside it keeps its stream, and a visitor of the ended one is dropped."""
+    server = t.server(*PATIENT)
+    steady = net.connect(t.client(server, t.origin(net.echo), *PATIENT).addr)
+    table, enter = (V1_TO_SERVER, enter_v1) if t.mode.v1 else (V2_TO_SERVER, enter_v2)
+    for what, step, data in table:
+        wire, port = enter(server, t.token.encode(), step)
+        visitor = net.connect((server.host, port)) if port else None
+        wire.send_raw(data)
+        ends_at_once(t, wire.sock, what)
+        if port:
+            ends_at_once(t, visitor, f"{what}: visitor")
+            t.until(lambda: net.connect_refused((server.host, port)), f"{what}: port {port} to be closed")
+        wire.close()
+        steady.sendall(what.encode())
+        check_equal(net.recv_exact(steady, len(what)), what.encode(), "the stream beside it")
+    t.note = f"{len(table)} inputs"
+
+
+def v1_server_script(listener, token, step):
+    """Answers culvert's client as a v1 server up to the step."""
+    sock, _ = listener.accept()
+    sock.settimeout(net.TIMEOUT)
+    wire = v1peer.Wire(net.lane_accepted(sock), v1peer.TO_SERVER)
+    wire.expect(v1peer.HANDSHAKE)
+    if step:
+        wire.send(v1peer.HANDSHAKE_ACK)
+        check_equal(wire.expect(v1peer.AUTH).payload, token, "token")
+    if step in (v1peer.AUTH_OK, v1peer.BIND_OK):
+        wire.send(v1peer.AUTH_OK)
+    if step == v1peer.BIND_OK:
+        wire.send(v1peer.BIND_OK, 0, struct.pack(">H", 12345))
+    return wire
+
+
+@case(deadline=240)
+def invalid_frames_to_client(t):
+    """Each ends the session at once, and the client dials again: an attempt that succeeded makes the count start anew."""
+    if t.mode.v1:
+        listener = net.listen()
+        listener.settimeout(net.TIMEOUT)
+        addr, table = listener.getsockname()[:2], V1_TO_CLIENT
+
+        def accept(step):
+            return v1_server_script(listener, t.token.encode(), step)
+    else:
+        listener = t.keep(v2wire.Server())
+        addr, table = listener.addr, V2_TO_CLIENT
+
+        def accept(step):
+            return listener.accept(upto=step)
+    origin = t.origin(net.echo)
+    client = t.client(addr, origin, *PATIENT, "--reconnect-attempts", "20", wait=False)
+    for what, step, data in table:
+        wire = accept(step)
+        wire.send_raw(data)
+        ends_at_once(t, wire.sock, what)
+        wire.close()
+    check(client.running(), "the client ended")
+    accept(v1peer.BIND_OK if t.mode.v1 else v2wire.BIND)
+    t.note = f"{len(table)} inputs"
+
+
+@case()
+def half_sent_frames(t):
+    """A peer that stops in the middle of a frame, or goes away there, hurts only itself."""
+    quick = ["--heartbeat", "250ms", "--expiry", "2500ms"]
+    server = t.server("--handshake-timeout", "1s", *quick)
+    steady = net.connect(t.client(server, t.origin(net.echo), *quick).addr)
+    enter, kit, last = (enter_v1, v1peer, v1peer.BIND_OK) if t.mode.v1 else (enter_v2, v2wire, v2wire.BIND)
+    first = kit.frame(1, 0, v1peer.handshake_payload() if t.mode.v1 else v2wire.hello())
+    data = kit.frame(v1peer.STREAM_DATA if t.mode.v1 else v2wire.DATA, 1, bytes(5000))
+    silent = []
+    for step, whole in ((0, first), (last, data)):
+        for cut in (1, 2, 9, 11, len(whole) - 1):
+            stays, _ = enter(server, t.token.encode(), step)
+            leaves, _ = enter(server, t.token.encode(), step)
+            if t.mode.v1 and step:
+                stays.send(v1peer.HEARTBEAT)  # only of a v1 client that sends them does our server expect any
+            stays.send_raw(whole[:cut])
+            leaves.send_raw(whole[:cut])
+            leaves.close()
+            silent.append((stays, f"{cut} bytes of a frame, then silence"))
+    for stays, what in silent:
+        ends_at_once(t, stays.sock, what)
+        stays.close()
+        steady.sendall(b"steady")
+        check_equal(net.recv_exact(steady, 6), b"steady", "the stream beside it")
+
+
+@case()
+def frames_byte_by_byte(t):
+    """A peer whose every byte comes alone is a slow peer, not a bad one."""
+    server = t.server()
+    kit = v1peer if t.mode.v1 else v2wire
+    wire = kit.client_wire(server.addr)
+    wire.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    whole_send = wire.sock.sendall
+
+    def drip(data):
+        for byte in data:
+            whole_send(bytes([byte]))
+    wire.send_raw = drip
+    wire.send = lambda kind, stream=0, payload=b"": drip(kit.frame(kind, stream, payload))
+    port = kit.log_in(wire, t.token.encode())
+    visitor = net.connect((server.host, port if t.mode.v1 else port[0]))
+    visitor.sendall(b"a visitor's bytes")
+    opened = wire.expect(kit.STREAM_OPEN if t.mode.v1 else kit.OPEN)
+    stream = opened.stream if t.mode.v1 else opened[1]
+    wire.send(kit.STREAM_DATA if t.mode.v1 else kit.DATA, stream, b"an answer in single bytes")
+    check_equal(net.recv_exact(visitor, 25), b"an answer in single bytes", "answer")
+    wire.close()
+
+
+@case(not_in=V2_ONLY)
+def beyond_the_window(t):
+    """A client that sends more than it was granted is cut off: FLOW_CONTROL."""
+    server = t.server(*PATIENT)
+    wire, port = enter_v2(server, t.token.encode(), v2wire.BIND)
+    visitor = net.connect((server.host, port), rcvbuf=4096)
+    _, stream, _ = wire.expect(v2wire.OPEN)
+    try:
+        for _ in range(64):  # 64 MiB; nobody reads at the visitor, so no credit comes back
+            wire.send(v2wire.DATA, stream, bytes(MIB))
+    except OSError:
+        pass
+    ends_at_once(t, wire.sock, "more than the window")
+    server.expect("more than its window", stream="err")
+    visitor.close()
+
+
+# The kits of these cases against the document
+
+DOCUMENTED = {
+    "hello": v2wire.frame(v2wire.HELLO, 0, struct.pack(">IHHII", 0, 2, 0, MIB, 256 * 1024) + v2wire.text(b"culvert 0.1.0")),
+    "hello-ok": v2wire.frame(v2wire.HELLO_OK, 0, v2wire.hello_ok(2, MIB, 256 * 1024, 32768, 0x1122334455667788, b"culvert 0.1.0")),
+    "auth": v2wire.frame(v2wire.AUTH, 0, b"dev-token"),
+    "auth-ok": v2wire.frame(v2wire.AUTH_OK, 0, v2wire.SECRET),
+    "bind": v2wire.frame(v2wire.BIND, 0, v2wire.bind(0, 10000, 0, b"web", b"localhost:3000")),
+    "bind-ok": v2wire.frame(v2wire.BIND_OK, 0, v2wire.bind_ok(0, 10000, b"tunnel.example")),
+    "join": v2wire.frame(v2wire.JOIN, 0, v2wire.join(0x1122334455667788, 1)),
+    "ping": v2wire.frame(v2wire.PING, 0, v2wire.ping(1000000000, 65536)),
+    "data-fin": v2wire.frame(v2wire.DATA, 0x00100005, b"bye", v2wire.FIN),
+    "window": v2wire.frame(v2wire.WINDOW, 0x00100005, struct.pack(">I", 512 * 1024)),
+    "reset": v2wire.frame(v2wire.RESET, 0x00100005, struct.pack(">H", 2)),
+    "v1-handshake": v1peer.frame(v1peer.HANDSHAKE, 0, v1peer.handshake_payload(b"localhost:3000")),
+    "v1-auth": v1peer.frame(v1peer.AUTH, 0, b"dev-token"),
+    "v1-bind-ok": v1peer.frame(v1peer.BIND_OK, 0, b"\x27\x10"),
+    "v1-stream-open": v1peer.frame(v1peer.STREAM_OPEN, 1),
+    "v1-stream-data": v1peer.frame(v1peer.STREAM_DATA, 1, b"hello"),
+    "v1-stream-close": v1peer.frame(v1peer.STREAM_CLOSE, 1),
+    "v1-heartbeat": v1peer.frame(v1peer.HEARTBEAT),
+}
+
+
+@case(direct=True, not_in={"v1": "no tunnel is needed", "v2-2w": "no tunnel is needed"})
+def kits_match_document(t):
+    """The frames that these cases build are those of docs/PROTOCOL.md, byte for byte."""
+    text = (ROOT / "docs/PROTOCOL.md").read_text()
+    for name, built in DOCUMENTED.items():
+        dump = re.search(rf"```frame {name}\n(.*?)```", text, re.S)
+        check(dump, f"docs/PROTOCOL.md has no frame {name}")
+        lines = [line.split("#")[0] for line in dump.group(1).splitlines()]
+        check_equal(built.hex(" "), bytes.fromhex(" ".join(lines)).hex(" "), name)
+
+
+# v2, frame by frame
+
+@case(not_in=V2_ONLY)
+def v2_ping(t):
+    """Each PING is answered at once, with its own time, in a session and beside one that is silent otherwise."""
+    server = t.server(*PATIENT)
+    wire, _ = enter_v2(server, t.token.encode(), v2wire.BIND)
+    for number in (0, 1, 2**64 - 1):
+        wire.send(v2wire.PING, 0, v2wire.ping(number) + b"later fields are ignored")
+        _, _, answer = wire.expect(v2wire.PONG)
+        time_back, counted = struct.unpack_from(">QQ", answer)
+        check_equal(time_back, number, "time in PONG")
+        check(counted > 0, "PONG says that nothing was received")
+    wire.close()
+
+
+@case(not_in=V2_ONLY)
+def v2_binds(t):
+    """Every BIND has one answer; a refused one leaves the session and its other tunnels as they are."""
+    server = t.server(*PATIENT)
+    wire, port = enter_v2(server, t.token.encode(), v2wire.BIND)
+    wanted = server.start_port + 10
+
+    def bind(tunnel, want):
+        wire.send(v2wire.BIND, 0, v2wire.bind(tunnel, want))
+        while True:
+            got = wire.recv()
+            check(got is not None, "the session was closed")
+            if got[0] in (v2wire.BIND_OK, v2wire.BIND_ERR):
+                return got[0], *struct.unpack_from(">HH", got[3])
+    check_equal(bind(1, wanted), (v2wire.BIND_OK, 1, wanted), "a free port")
+    check_equal(bind(2, wanted), (v2wire.BIND_ERR, 2, 49), "a busy port: PORT_BUSY")
+    check_equal(bind(1, 0), (v2wire.BIND_ERR, 1, 34), "an index in use: BAD_STATE")
+    for tunnel in range(2, 16):
+        check_equal(bind(tunnel, 0)[:2], (v2wire.BIND_OK, tunnel), "a further tunnel")
+    check_equal(bind(16, 0), (v2wire.BIND_ERR, 16, 52), "a 17th tunnel: LIMIT_TUNNELS")
+    for number in (port, wanted):
+        visitor = net.connect((server.host, number))
+        _, stream, payload = wire.expect(v2wire.OPEN)
+        check_equal(struct.unpack_from(">H", payload)[0], 0 if number == port else 1, "tunnel in OPEN")
+        check_equal(payload[2:7], b"\4\x7f\0\0\1", "the visitor's address in OPEN")
+        check_equal(struct.unpack_from(">H", payload, 7)[0], visitor.getsockname()[1], "the visitor's port in OPEN")
+        wire.send(v2wire.RESET, stream, struct.pack(">H", 2))
+        check_equal(net.end_of(visitor), "reset", "end of a visitor whose stream was reset")
+    wire.close()
+
+
+@case(not_in=V2_ONLY)
+def v2_lanes(t):
+    """A lane joins with id and secret; with wrong ones it does not. When a lane ends, its streams end and the session lives."""
+    server = t.server(*PATIENT)
+    wire = v2wire.client_wire(server.addr)
+    wire.send(v2wire.HELLO, 0, v2wire.hello(lanes=4))
+    answer = wire.expect(v2wire.HELLO_OK)[2]
+    lanes, (session,) = struct.unpack_from(">H", answer, 4)[0], struct.unpack_from(">Q", answer, 18)
+    wire.send(v2wire.AUTH, 0, t.token.encode())
+    secret = wire.expect(v2wire.AUTH_OK)[2]
+    wire.send(v2wire.BIND, 0, v2wire.bind())
+    port = struct.unpack_from(">H", wire.expect(v2wire.BIND_OK)[2], 2)[0]
+    check(1 <= lanes <= 4, f"{lanes} lanes offered, 4 wanted")
+
+    def join(lane, key, ident=session):
+        other = v2wire.client_wire(server.addr)
+        other.send(v2wire.JOIN, 0, v2wire.join(ident, lane, secret=key))
+        return other, other.recv()
+    wrong = bytes([secret[0] ^ 1]) + secret[1:]
+    for what, lane, key, ident, code in (("wrong secret", 1, wrong, session, 48), ("wrong session", 1, secret, session ^ 1, 48),
+                                         ("a lane too many", lanes, secret, session, 44)):
+        other, got = join(lane, key, ident)
+        check(got is not None and got[0] == v2wire.GOAWAY, f"{what}: {got}")
+        check_equal(struct.unpack_from(">H", got[3])[0], code, what)
+        ends_at_once(t, other.sock, what)
+    if lanes > 1:
+        other, got = join(1, secret)
+        check(got is not None and got[0] == v2wire.JOIN_OK, f"JOIN: {got}")
+        other.close()
+        t.until(lambda: re.search(r"lane 1 .*-> CLOSED", server.err), "the server to miss lane 1")
+    visitor = net.connect((server.host, port))
+    _, stream, _ = wire.expect(v2wire.OPEN)
+    wire.send(v2wire.DATA, stream, b"alive")
+    check_equal(net.recv_exact(visitor, 5), b"alive", "the session after a lane ended")
+    wire.close()
+
+
+# v1 peers of our own
+
+def exercise(t, addr, streams=16, size=MIB):
+    """Echoes on several streams at once through a tunnel."""
+    def visit(index):
+        sock = net.connect(addr)
+        sending = net.Task(net.Pattern(f"v1 {index}").send, sock, size)
+        got = net.Pattern(f"v1 {index}").recv(sock, size)
+        check_equal(got, sending.join_result(), "checksum")
+        sock.close()
+    for task in [net.Task(visit, index) for index in range(streams)]:
+        task.join_result()
+
+
+@case(not_in=V1_ONLY)
+def v1_client_at_our_server(t):
+    server = t.server()
+    for number in range(3):
+        client = v1peer.V1Client(server.addr, t.origin(net.echo), t.token)
+        exercise(t, (server.host, client.port))
+        client.end()
+        check_equal(client.violations, [], "violations of the server")
+        t.until(lambda: net.connect_refused((server.host, client.port)), "the port to be closed")
+
+
+@case(not_in=V1_ONLY)
+def v1_server_for_our_client(t):
+    peer = t.keep(v1peer.V1Server(t.token))
+    t.client(peer, t.origin(net.echo))
+    exercise(t, ("127.0.0.1", peer.wait_session().port))
+    check_equal(peer.violations, [], "violations of the client")
+
+
+@case(not_in=V1_ONLY)
+def v1_frames_of_16_mib(t):
+    """The longest frame the wire allows, from a v1 peer, in both directions, twice on a stream."""
+    size = 16 * MIB
+    body = net.Pattern("16 MiB").block(0) * 16
+    # A v1 client sends it to our server's visitor.
+    server = t.server()
+    client = v1peer.V1Client(server.addr, t.origin(net.hold), t.token)
+    visitor = net.connect((server.host, client.port))
+    t.until(lambda: client.streams, "a stream at the v1 client")
+    sending = net.Task(lambda: [client.wire.send(v1peer.STREAM_DATA, 1, body) for _ in range(2)])
+    for _ in range(2):
+        check(net.recv_exact(visitor, size) == body, "the visitor's bytes are wrong")
+    sending.join_result()
+    client.end()
+    # A v1 server sends it to our client's origin.
+    peer = t.keep(v1peer.V1Server(t.token))
+    origin = t.origin(net.hold)
+    t.client(peer, origin)
+    session = peer.wait_session()
+    visitor = net.connect(("127.0.0.1", session.port))
+    at_origin = origin.wait_seen(1)
+    sending = net.Task(lambda: [session.wire.send(v1peer.STREAM_DATA, 1, body) for _ in range(2)])
+    for _ in range(2):
+        check(net.recv_exact(at_origin, size) == body, "the origin's bytes are wrong")
+    sending.join_result()
+    visitor.close()
+
+
+@case(not_in=V1_ONLY)
+def v1_visitor_eof(t):
+    """A visitor's end is not told to a v1 client at once: it would end the answer too. With --long: after 30 s of quiet it is."""
+    server = t.server()
+    wire = v1peer.client_wire(server.addr)
+    port = v1peer.log_in(wire, t.token.encode())
+    visitor = net.connect((server.host, port))
+    visitor.sendall(b"request")
+    visitor.shutdown(socket.SHUT_WR)
+    stream = wire.expect(v1peer.STREAM_OPEN).stream
+    check_equal(wire.expect(v1peer.STREAM_DATA).payload, b"request", "request")
+    wire.sock.settimeout(1.5)
+    try:
+        raise Failure(f"a frame after the visitor's end: {wire.recv()}")
+    except TimeoutError:
+        wire.sock.settimeout(net.TIMEOUT)
+    wire.send(v1peer.STREAM_DATA, stream, b"answer")
+    check_equal(net.recv_exact(visitor, 6), b"answer", "answer")
+    if t.long:
+        started = time.monotonic()
+        check_equal(wire.expect(v1peer.STREAM_CLOSE).stream, stream, "stream closed")
+        check(time.monotonic() - started > 25, "the server closed the stream too early")
+    else:
+        wire.send(v1peer.STREAM_CLOSE, stream)
+    check_equal(net.end_of(visitor), "eof", "end at the visitor")
+    wire.close()
+
+
+@case(not_in=V1_ONLY)
+def v1_origin_eof(t):
+    """The origin's end is told to a v1 server after 250 ms without data the other way, and not before."""
+    peer = t.keep(v1peer.V1Server(t.token))
+    origin = t.origin(net.hold)
+    t.client(peer, origin)
+    visitor = net.connect(("127.0.0.1", peer.wait_session().port))
+    at_origin = origin.wait_seen(1)
+    at_origin.sendall(b"all")
+    at_origin.shutdown(socket.SHUT_WR)
+    last = time.monotonic()
+    for _ in range(8):  # 0.8 s in which data keeps coming the other way
+        visitor.sendall(b"more")
+        last = time.monotonic()
+        check_equal(net.recv_exact(at_origin, 4), b"more", "data after the origin's end")
+        time.sleep(0.1)
+    check_equal(net.recv_all(visitor), b"all", "what the visitor got")
+    check(time.monotonic() - last >= 0.24, "closed before 250 ms of quiet")
+
+
+@case(not_in=V1_ONLY)
+def v1_stalled_reader(t):
+    """A reader that takes nothing for 5 s while 4 MiB wait is closed with RST, and the streams beside it go on."""
+    def handler(sock):
+        if net.recv_exact(sock, 1) == b"F":
+            net.flood(sock)
+        else:
+            net.echo(sock)
+    addr = t.tunnel(t.origin(handler))
+    steady, stalled = net.connect(addr), net.connect(addr, rcvbuf=4096)
+    steady.sendall(b"E")
+    stalled.sendall(b"F")
+    t.tunnel_server.expect("no progress", stream="err")
+    steady.sendall(b"steady")
+    check_equal(net.recv_exact(steady, 6), b"steady", "the stream beside it")
+    check_equal(net.end_of(stalled), "reset", "end at the stalled reader")
+
+
+@case(not_in=V1_ONLY)
+def v1_peer_ignores_close(t):
+    """A v1 client that keeps its side open after StreamClose: late frames are dropped, the session lives."""
+    server = t.server()
+    origin = t.origin(net.hold)
+    client = v1peer.V1Client(server.addr, origin, t.token, v1peer.Knobs(ignore_close=True))
+    visitor = net.connect((server.host, client.port))
+    visitor.sendall(b"x")
+    at_origin = origin.wait_seen(1)
+    net.rst(visitor)
+    for _ in range(50):
+        at_origin.sendall(bytes(10000))
+    other = net.connect((server.host, client.port))
+    other.sendall(b"y")
+    check_equal(net.recv_exact(origin.wait_seen(2), 1), b"y", "a new stream")
+    client.end()
+
+
+@case()
+def fallback_to_v1(t):
+    """A v2 client that meets a v1 server falls back, says so, and works; told to speak v2 only, it does not."""
+    peer = t.keep(v1peer.V1Server(t.token))
+    client = t.client(peer, t.origin(net.echo), wire="auto")
+    check_equal(peer.refused, 1, "v2 connections that the v1 server closed")
+    client.expect(r"\bv1\b", stream="err")
+    exercise(t, ("127.0.0.1", peer.wait_session().port), streams=4)
+    strict = t.client(peer, t.origin(net.echo), "--no-reconnect", wire="v2", wait=False, name="strict")
+    strict.want = (1, 3, 4)
+    check(strict.wait() in strict.want, "the strict client did not fail")
+    check_equal(len(peer.sessions), 1, "sessions at the v1 server")

@@ -1,0 +1,154 @@
+"""proxy: a TCP relay between a client and its server that can treat each connection badly.
+
+What a path of the real world does to a lane: cuts it (with FIN or RST), swallows everything without a word, breaks it into other pieces.
+The proxy's threads copy bytes; `links` are the connections that came, in order.
+"""
+import random
+import socket
+import threading
+
+import net
+
+
+class Link:
+    """One connection through the proxy."""
+
+    def __init__(self, proxy, near, far):
+        self.proxy, self.near, self.far = proxy, near, far
+        self.flow = threading.Event()
+        self.flow.set()
+        self.alive = True
+        for source, target, seed in ((near, far, 1), (far, near, 2)):
+            threading.Thread(target=self.copy, args=(source, target, random.Random(seed)), daemon=True).start()
+
+    def copy(self, source, target, rng):
+        try:
+            while data := source.recv(net.CHUNK):
+                self.flow.wait()
+                self.proxy.send(target, data, rng)
+            target.shutdown(socket.SHUT_WR)
+        except OSError:
+            self.cut()
+
+    def stall(self):
+        """From now on nothing arrives, in either direction, and nobody is told."""
+        self.flow.clear()
+
+    def cut(self, rst=True):
+        """Ends the connection at both ends, by RST or FIN."""
+        if self.alive:
+            self.alive = False
+            for sock in (self.near, self.far):
+                try:
+                    if rst:
+                        net.set_linger_rst(sock)
+                    sock.shutdown(socket.SHUT_RDWR)  # wakes the thread that reads it, whose use of the socket delays close()
+                    sock.close()
+                except OSError:
+                    pass
+        self.flow.set()
+
+
+class RecordLink(Link):
+    """A connection that is TLS: bytes move in whole records, each through the proxy's `pass_record`."""
+
+    def copy(self, source, target, rng):
+        buf = b""
+        try:
+            while data := source.recv(net.CHUNK):
+                buf += data
+                out = []
+                while len(buf) >= 5 and len(buf) >= 5 + int.from_bytes(buf[3:5], "big"):
+                    size = 5 + int.from_bytes(buf[3:5], "big")
+                    out.append(self.proxy.pass_record(source is self.near, buf[:size]))
+                    buf = buf[size:]
+                target.sendall(b"".join(out))
+            target.shutdown(socket.SHUT_WR)
+        except OSError:
+            self.cut()
+
+
+class Proxy:
+    """Relays to `target`. `piece`: longest run of bytes that is sent at once; runs are of random length up to it."""
+
+    LINK = Link
+
+    def __init__(self, target, piece=None):
+        self.target, self.piece = target, piece
+        self.hold = False  # True: who comes is reset at once
+        self.sock = net.listen()
+        self.addr = self.sock.getsockname()[:2]
+        self.links = []
+        threading.Thread(target=self.accept, daemon=True).start()
+
+    def accept(self):
+        while True:
+            try:
+                near, _ = self.sock.accept()
+            except OSError:
+                return
+            try:
+                far = None if self.hold else net.connect(self.target)
+            except OSError:
+                far = None
+            if far is None:
+                net.rst(near)
+                continue
+            for sock in (near, far):
+                sock.settimeout(None)
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            self.links.append(self.LINK(self, near, far))
+
+    def send(self, target, data, rng):
+        if self.piece is None:
+            target.sendall(data)
+            return
+        view, at = memoryview(data), 0
+        while at < len(view):
+            size = rng.randint(1, self.piece)
+            target.sendall(view[at:at + size])
+            at += size
+
+    def wait_links(self, count):
+        net.poll_until(lambda: len(self.links) >= count, f"connection {count} at the proxy")
+        return self.links
+
+    def check(self):
+        pass
+
+    def close(self):
+        try:
+            self.sock.shutdown(socket.SHUT_RDWR)
+        except OSError:
+            pass
+        self.sock.close()
+        for link in self.links:
+            link.cut()
+
+
+class RecordProxy(Proxy):
+    """A man in the middle of TLS. `attack` arms it once: the next `count` data records of one direction are handed to a function, and what that
+    returns is sent in their place."""
+
+    LINK = RecordLink
+    DATA = 23
+
+    def __init__(self, target):
+        self.lock = threading.Lock()
+        self.armed = None
+        super().__init__(target)
+
+    def attack(self, up, count, function):
+        with self.lock:
+            self.armed = (up, count, function, [])
+
+    def pass_record(self, up, record):
+        with self.lock:
+            if self.armed is None or self.armed[0] != up or record[0] != self.DATA:
+                return record
+            _, count, function, held = self.armed
+            held.append(record)
+            if len(held) < count:
+                return b""
+            self.armed = None
+            return function(held)

@@ -1,0 +1,469 @@
+/*
+ * crypt_fake: core/crypt.h for the simulation: the shape of TLS 1.3 without its secrets.
+ *
+ * Three handshake messages of random lengths (the client's hello, the server's long answer, the client's end), each with the
+ * header of a record; behind the third one the client may send data at once, which the server finds as leftover. Records have
+ * the five bytes of header and, inside, the type at the end and a tag that binds the bytes to their number and to the key: a
+ * record lost, repeated, cut or opened twice is seen. Keys change after some random records (key updates); close_notify and
+ * alerts exist. The engine of the kernel does not: crypt_offload says that there is none.
+ */
+#include "core/crypt.h"
+
+#include "core/base.h"
+#include "core/check.h"
+#include "core/crypt_ctx.h"
+#include "core/ring.h"
+#include "fake/fake.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+#define HEADER       5u
+#define TAG          8u
+#define HANDSHAKE    22u
+#define PROTECTED    23u
+#define HELLO_MAX    600u
+#define ANSWER_MAX   6000u
+#define UPDATE_AFTER 200u
+#define UPDATE_SLACK 200u
+
+enum inner { INNER_DATA = 1, INNER_UPDATE, INNER_CLOSE, INNER_ALERT };
+
+struct bytes {
+    uint8_t *data;
+    size_t size;
+};
+
+struct half {
+    uint64_t key, number;
+};
+
+struct crypt {
+    bool server, began, ready, ended, closed;
+    unsigned messages; /* of the handshake, received */
+    struct bytes in, out;
+    struct half tx, rx;
+    int until_update; /* records; a few more may go before the update does */
+    const char *why;
+};
+
+struct crypt_ctx {
+    unsigned refs;
+    bool server;
+};
+
+static void append(struct bytes *b, const void *data, size_t size)
+{
+    if (size == 0)
+        return;
+    b->data = realloc(b->data, b->size + size);
+    CHECK(b->data != NULL);
+    memcpy(b->data + b->size, data, size);
+    b->size += size;
+}
+
+static void drop(struct bytes *b, size_t size)
+{
+    b->size -= size;
+    memmove(b->data, b->data + size, b->size);
+}
+
+/* ---- contexts ---- */
+
+struct crypt_ctx *crypt_ctx_open(const struct crypt_config *config, char *why, size_t why_size)
+{
+    struct crypt_ctx *ctx = calloc(1, sizeof(*ctx));
+
+    CHECK(ctx != NULL && why_size > 0);
+    why[0] = '\0';
+    ctx->refs = 1;
+    ctx->server = config->server;
+    return ctx;
+}
+
+struct crypt_ctx *crypt_ctx_ref(struct crypt_ctx *ctx)
+{
+    ctx->refs++;
+    return ctx;
+}
+
+const char *crypt_sniff(const uint8_t *src, size_t size, bool *tls)
+{
+    (void)src;
+    (void)size;
+    *tls = false;
+    return NULL;
+}
+
+void crypt_ctx_unref(struct crypt_ctx *ctx)
+{
+    if (ctx != NULL && --ctx->refs == 0)
+        free(ctx);
+}
+
+bool crypt_certificate_days(const char *cert, long *days)
+{
+    (void)cert;
+    *days = 1000;
+    return true;
+}
+
+bool crypt_renew_certificate(const char *dir, char *why, size_t why_size)
+{
+    snprintf(why, why_size, "no certificate is renewed in %s: this is a simulation", dir);
+    return false;
+}
+
+bool crypt_make_certificate(const char *dir, const char *name, char *why, size_t why_size)
+{
+    (void)name;
+    snprintf(why, why_size, "no certificate is made in %s: this is a simulation", dir);
+    return false;
+}
+
+const char *crypt_ctx_pin(const struct crypt_ctx *ctx)
+{
+    return ctx->server ? "sha256:simulated" : "";
+}
+
+struct crypt *crypt_open(struct crypt_ctx *ctx, const char *name, const char *known_as)
+{
+    struct crypt *c = calloc(1, sizeof(*c));
+
+    CHECK(c != NULL && (name == NULL) == ctx->server && (known_as == NULL || !ctx->server));
+    c->server = ctx->server;
+    c->tx.key = ctx->server ? 1 : 2;
+    c->rx.key = ctx->server ? 2 : 1;
+    c->until_update = (int)fake_random_between(fake_random(), 1, UPDATE_AFTER);
+    c->why = "";
+    return c;
+}
+
+void crypt_close(struct crypt *c)
+{
+    if (c == NULL)
+        return;
+    free(c->in.data);
+    free(c->out.data);
+    free(c);
+}
+
+/* ---- handshake ---- */
+
+static void put_header(uint8_t *dst, uint8_t type, size_t size)
+{
+    dst[0] = type;
+    dst[1] = dst[2] = 3;
+    dst[3] = (uint8_t)(size >> 8);
+    dst[4] = (uint8_t)size;
+}
+
+static size_t header_size(const uint8_t *src)
+{
+    return (size_t)src[3] << 8 | src[4];
+}
+
+static void say(struct crypt *c, size_t most)
+{
+    size_t size = fake_random_between(fake_random(), 1, most);
+    uint8_t *message = calloc(1, HEADER + size);
+
+    CHECK(message != NULL);
+    put_header(message, HANDSHAKE, size);
+    append(&c->out, message, HEADER + size);
+    free(message);
+}
+
+static enum crypt_step failed(struct crypt *c, const char *why)
+{
+    c->why = why;
+    return CRYPT_FAILED;
+}
+
+/* One message of the peer was received. */
+static void heard(struct crypt *c)
+{
+    c->messages++;
+    if (c->server && c->messages == 1)
+        say(c, ANSWER_MAX);
+    if (!c->server)
+        say(c, HELLO_MAX);
+    c->ready = c->messages == (c->server ? 2 : 1);
+}
+
+enum crypt_step crypt_handshake(struct crypt *c, const uint8_t *in, size_t size)
+{
+    CHECK(!c->ready);
+    append(&c->in, in, size);
+    if (!c->server && !c->began)
+        say(c, HELLO_MAX);
+    c->began = true;
+    while (!c->ready) {
+        if (c->in.size < HEADER)
+            return CRYPT_WANT;
+        if (c->in.data[0] != HANDSHAKE || c->in.data[1] != 3)
+            return failed(c, "not a handshake message");
+        size_t whole = HEADER + header_size(c->in.data);
+        if (c->in.size < whole)
+            return CRYPT_WANT;
+        drop(&c->in, whole);
+        heard(c);
+    }
+    return CRYPT_READY;
+}
+
+enum crypt_step crypt_answer(struct crypt *c, bool accept)
+{
+    return failed(c, accept ? "nobody asked" : "refused");
+}
+
+const char *crypt_question(const struct crypt *c)
+{
+    return c->why;
+}
+
+size_t crypt_output_size(const struct crypt *c)
+{
+    return c->out.size;
+}
+
+size_t crypt_output(struct crypt *c, uint8_t *dst, size_t room)
+{
+    size_t n = min_size(room, c->out.size);
+
+    if (n == 0)
+        return 0;
+    memcpy(dst, c->out.data, n);
+    drop(&c->out, n);
+    return n;
+}
+
+size_t crypt_leftover_size(const struct crypt *c)
+{
+    return c->in.size;
+}
+
+void crypt_leftover(struct crypt *c, uint8_t *dst, size_t size)
+{
+    CHECK(size == c->in.size);
+    if (size > 0)
+        memcpy(dst, c->in.data, size);
+    free(c->in.data);
+    c->in = (struct bytes){ 0 };
+}
+
+bool crypt_offload_due(const struct crypt *c)
+{
+    return c == NULL;
+}
+
+bool crypt_offload(struct crypt *c, int fd, bool rx, bool force)
+{
+    (void)rx;
+    CHECK(fake_is_open(fd) && c->ready);
+    c->why = "the simulated kernel has no TLS";
+    return !force;
+}
+
+bool crypt_tx_kernel(const struct crypt *c)
+{
+    return c == NULL;
+}
+
+bool crypt_rx_kernel(const struct crypt *c)
+{
+    return c == NULL;
+}
+
+bool crypt_is_12(const struct crypt *c)
+{
+    return c == NULL;
+}
+
+const char *crypt_summary(struct crypt *c)
+{
+    return c->server ? "simulated TLS, server" : "simulated TLS, client";
+}
+
+const char *crypt_why(const struct crypt *c)
+{
+    return c->why;
+}
+
+/* ---- records ---- */
+
+static uint64_t tag_of(const struct half *half, const uint8_t *data, size_t size)
+{
+    uint64_t tag = fake_mix(half->key ^ half->number << 8);
+
+    for (size_t i = 0; i < size; i++)
+        tag = (tag ^ data[i]) * UINT64_C(0x100000001b3);
+    return tag;
+}
+
+/* Hides and shows: without the right key and number nothing reads as what it was. */
+static void mask(const struct half *half, uint8_t *data, size_t size)
+{
+    uint8_t byte = (uint8_t)(fake_mix(half->key * 31 + half->number) | 1);
+
+    for (size_t i = 0; i < size; i++)
+        data[i] ^= byte;
+}
+
+/* Makes a record of the `size` bytes that stand behind its header already. */
+static size_t finish(struct crypt *c, uint8_t *dst, size_t size, enum inner inner)
+{
+    CHECK(c->ready);
+    dst[HEADER + size++] = (uint8_t)inner;
+    uint64_t tag = tag_of(&c->tx, dst + HEADER, size);
+    mask(&c->tx, dst + HEADER, size);
+    memcpy(dst + HEADER + size, &tag, TAG);
+    put_header(dst, PROTECTED, size + TAG);
+    c->tx.number++;
+    return HEADER + size + TAG;
+}
+
+size_t crypt_seal(struct crypt *c, const struct iovec *slices, unsigned count, uint8_t *dst)
+{
+    size_t size = 0;
+
+    CHECK(!c->ended && c->until_update > -(int)UPDATE_SLACK);
+    for (unsigned i = 0; i < count; i++) {
+        CHECK(size + slices[i].iov_len <= CRYPT_PAYLOAD);
+        memcpy(dst + HEADER + size, slices[i].iov_base, slices[i].iov_len);
+        size += slices[i].iov_len;
+    }
+    CHECK(size > 0);
+    c->until_update--;
+    return finish(c, dst, size, INNER_DATA);
+}
+
+bool crypt_update_due(const struct crypt *c)
+{
+    return c->until_update <= 0;
+}
+
+static size_t put_update(struct crypt *c, uint8_t *dst)
+{
+    size_t size;
+
+    if (!crypt_update_due(c))
+        return 0;
+    size = finish(c, dst, 0, INNER_UPDATE);
+    c->tx = (struct half){ .key = fake_mix(c->tx.key) };
+    c->until_update = (int)fake_random_between(fake_random(), 1, UPDATE_AFTER);
+    return size;
+}
+
+size_t crypt_put(struct crypt *c, enum crypt_control what, uint8_t *dst, uint8_t *type)
+{
+    *type = PROTECTED;
+    if (what == CRYPT_PUT_UPDATE)
+        return put_update(c, dst);
+    if (c->ended)
+        return 0;
+    c->ended = true;
+    return finish(c, dst, 0, what == CRYPT_PUT_CLOSE ? INNER_CLOSE : INNER_ALERT);
+}
+
+static bool whole(const uint8_t *src, const uint8_t *end)
+{
+    return end - src >= (ptrdiff_t)HEADER && end - src >= (ptrdiff_t)(HEADER + header_size(src));
+}
+
+static bool sane(const uint8_t *src)
+{
+    return src[0] == PROTECTED && src[1] == 3 && header_size(src) > TAG &&
+           header_size(src) <= CRYPT_PAYLOAD + 1 + TAG;
+}
+
+size_t crypt_record_room(const uint8_t *src, const uint8_t *end)
+{
+    if (end - src >= (ptrdiff_t)HEADER && !sane(src))
+        return CRYPT_PAYLOAD;
+    return whole(src, end) ? header_size(src) - TAG : 0;
+}
+
+static enum crypt_opened broken(struct crypt *c, const char *why)
+{
+    c->why = why;
+    return CRYPT_BROKEN;
+}
+
+enum crypt_opened crypt_open_record(struct crypt *c, uint8_t *src, uint8_t *end, uint8_t *dst,
+                                    size_t *used, size_t *size)
+{
+    uint64_t tag;
+
+    *used = *size = 0;
+    if (end - src >= (ptrdiff_t)HEADER && !sane(src))
+        return broken(c, "not a record");
+    if (!whole(src, end))
+        return CRYPT_MORE;
+    size_t inner = header_size(src) - TAG;
+    mask(&c->rx, src + HEADER, inner);
+    memcpy(&tag, src + HEADER + inner, TAG);
+    if (tag != tag_of(&c->rx, src + HEADER, inner))
+        return broken(c, "a record that was changed, lost or repeated");
+    CHECK(!c->closed); /* nothing comes behind close_notify */
+    c->rx.number++;
+    *used = HEADER + inner + TAG;
+    *size = inner - 1;
+    switch (src[HEADER + inner - 1]) {
+    case INNER_DATA:
+        memmove(dst, src + HEADER, *size);
+        return CRYPT_DATA;
+    case INNER_UPDATE:
+        c->rx = (struct half){ .key = fake_mix(c->rx.key) };
+        return CRYPT_SKIP;
+    case INNER_CLOSE:
+        c->closed = true;
+        return CRYPT_CLOSED;
+    default:
+        return broken(c, "the peer sent an alert");
+    }
+}
+
+bool crypt_eof(struct crypt *c)
+{
+    c->why = "cut short: no close_notify";
+    return c->closed;
+}
+
+/* ---- the kernel's engine, which is never chosen ---- */
+
+enum crypt_opened crypt_control(struct crypt *c, uint8_t type, uint8_t *payload, size_t size)
+{
+    CHECK(type == 0 && payload == NULL && size > 0); /* not reached */
+    return broken(c, "no such engine");
+}
+
+void crypt_sent(struct crypt *c, uint32_t bytes)
+{
+    CHECK(c->ready && bytes > 0);
+}
+
+/* The engine of user space changes its keys by itself. */
+bool crypt_rekey(struct crypt *c, int fd)
+{
+    return c->ready && fake_is_open(fd);
+}
+
+void ring_recvmsg(struct ring *ring, uint64_t user_data, int fd, struct msghdr *msg, unsigned flags)
+{
+    (void)user_data;
+    (void)flags;
+    CHECK(ring == NULL && fd < 0 && msg == NULL); /* only reads of the kernel's engine ask for it */
+}
+
+/* No cryptography: only what is asked for is compared (src/server/ticket.c). */
+void crypt_mac(const uint8_t key[CRYPT_MAC_SIZE], const void *data, size_t size,
+               uint8_t mac[CRYPT_MAC_SIZE])
+{
+    uint64_t hash = UINT64_C(14695981039346656037); /* FNV-1a */
+
+    for (size_t i = 0; i < size; i++)
+        hash = (hash ^ ((const uint8_t *)data)[i]) * UINT64_C(1099511628211);
+    for (size_t i = 0; i < CRYPT_MAC_SIZE; i++)
+        mac[i] = (uint8_t)(key[i] ^ (hash >> 8 * (i % 8)));
+}

@@ -1,0 +1,189 @@
+/*
+ * fake: a small world in place of the kernel: a clock, a network of TCP sockets, and rings over them.
+ *
+ * ring_fake.c and sock_fake.c implement core/ring.h and core/sock.h on it; a test links them in place of ring.c and sock.c
+ * and runs any number of workers, one turn after the other, in a single thread. There is one world at a time; everything
+ * that happens in it follows from the seed given to fake_open().
+ *
+ * Time stands still while a ring has something to do. fake_step() runs what is due now, and only when nothing is and every
+ * ring is idle moves the clock to the next event or to the moment until which a ring said it would wait.
+ *
+ * Two kinds of sockets: those of the program under test (made by sock_* and by accept completions, used through rings) and
+ * those of the test's own endpoints (fake_dial, fake_listen, fake_accept, used by the direct calls below). Descriptors of
+ * both are numbers of this world, never reused, so that an operation on a closed descriptor is a certain find.
+ *
+ * What is checked on the way, with CHECK: no operation on a closed descriptor; no close with an operation in flight; at most
+ * one receive and one send in flight per socket, and no half-close beside a send; memory of a receive and provided buffers
+ * belong to the kernel alone from submission to completion (nobody else's memory overlaps, and its bytes do not change);
+ * memory of a send is unchanged at completion, for zero copy at the notification; msghdr and iovecs and addresses likewise.
+ *
+ * Where real kernels differ or a detail matters, the rule is written where it is implemented, and tests/kernel holds the
+ * real kernel to the same.
+ */
+#ifndef CULVERT_TESTS_FAKE_H
+#define CULVERT_TESTS_FAKE_H
+
+#include "core/ring.h"
+#include "core/sock.h"
+#include "fake/fake_random.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+/* Chances are in a thousand. Every field of zero is a quiet, immediate, faultless world. */
+struct fake_options {
+    uint64_t latency_min, latency_max; /* ns, one way, drawn per connection */
+    uint64_t op_delay_max;             /* ns between "could complete" and "completes" */
+    uint64_t cancel_delay_max;         /* ns between a cancel and its completion; 0: 50 us */
+    size_t buffer_min,
+        buffer_max; /* bytes of socket buffer, each side of each direction, drawn per connection */
+    size_t segment_max;     /* bytes that travel at once; 0: all */
+    unsigned inline_chance; /* a ready operation completes within its submission */
+    unsigned short_chance;  /* a receive or a send moves less than it could */
+    unsigned hold_chance;   /* ring_wait hands out fewer completions than there are */
+    unsigned
+        starve_chance;    /* a receive finds no provided buffer: others had them all for a moment */
+    unsigned cancel_lost; /* the cancel of a send has no effect at all (EALREADY) */
+    unsigned cancel_loses; /* a ready operation that is cancelled completes all the same */
+    unsigned
+        zc_chance; /* a zero-copy send gives a notification (otherwise none, as after early errors) */
+    unsigned zc_copied;            /* ... and it says that the kernel copied */
+    uint64_t zc_delay_max;         /* ns between the result and the notification */
+    bool no_send_zc, no_zc_report; /* this "kernel" lacks them */
+    bool rst_drops_received;       /* a reset also discards what had arrived and was not read */
+    /* injected faults; each is told to `on_fault` */
+    unsigned fail_reset;  /* the connection breaks: reset at both ends */
+    unsigned fail_memory; /* -ENOMEM, nothing moved */
+    unsigned fail_intr;   /* -EINTR, nothing moved */
+    unsigned
+        accept_error; /* multishot accept ends with -EMFILE, -ECONNABORTED or -ENOMEM; the connection stays queued */
+    unsigned accept_ends; /* multishot accept ends with a connection (no MORE) */
+    unsigned
+        doom_chance;   /* a connection to `doom_port` is lost (fake_lose, the way is drawn) ... */
+    size_t doom_bytes; /* ... when up to so many bytes have arrived through it */
+    uint16_t doom_port;
+    unsigned stuck_lies; /* sock_is_stuck takes a path for dead that is only quiet */
+    unsigned message_fails;
+    unsigned register_fails; /* -ENOMEM from ring_register_* */
+    unsigned descriptors;    /* of the program, 0: any number; beyond: -EMFILE */
+};
+
+/* Small, medium and large faults and delays, drawn from the seed; the injected faults stay 0. */
+void fake_options_random(struct fake_options *options, uint64_t seed);
+
+void fake_open(uint64_t seed, const struct fake_options *options);
+/* Releases everything, whatever state it is in. */
+void fake_close(void);
+
+uint64_t fake_now(void);
+struct fake_random *fake_random(void);
+
+/* Changes the options in mid-run (a quiet end of a run, for example). */
+struct fake_options *fake_options(void);
+
+/* Prints one line per event on stderr from now on. */
+void fake_trace_on(bool on);
+bool fake_tracing(void);
+void fake_trace(const char *format, ...) __attribute__((format(printf, 1, 2)));
+
+/* `may_fail(fd)` says whether faults may be injected on this socket of the program (NULL: on all); `on_fault(fd, error)` hears of
+ * each that was. */
+void fake_fault_hooks(bool (*may_fail)(int fd), void (*on_fault)(int fd, int error));
+
+/* Handles the events that are due; if there were none and all rings are idle, moves the clock on. False: nothing is due, ever. */
+bool fake_step(void);
+
+/* True if the worker that owns this ring should run a turn: completions wait, operations are prepared, its last wait asked for no
+ * waiting, or its waiting time is over. */
+bool fake_ring_ready(const struct ring *ring);
+
+/* Sockets (and listeners) of the program that are open; rings not counted. */
+unsigned fake_program_sockets(void);
+
+/* Prints them on stderr. */
+void fake_print_sockets(void);
+
+/* Operations of this ring that are in flight, zero-copy notifications that are due included. */
+unsigned fake_ring_in_flight(const struct ring *ring);
+
+/* Calls fn(arg) at the given time, once. */
+struct fake_event {
+    uint64_t at;
+    uint64_t order;
+    size_t place; /* in the heap, 1-based; 0: not set */
+    void (*fn)(void *arg);
+    void *arg;
+};
+void fake_event_set(struct fake_event *event, uint64_t at);
+void fake_event_stop(struct fake_event *event);
+
+/* ---- endpoints of the test ---- */
+
+/* A listening socket on 127.0.0.1:port. */
+int fake_listen(uint16_t port, int backlog);
+
+/* Connects to 127.0.0.1:port; the result shows in fake_state(). Never fails at once. */
+int fake_dial(uint16_t port);
+
+/* The next connection, or -1. */
+int fake_accept(int fd);
+
+/* From now on nobody answers at this port: connects time out. */
+void fake_blackhole(uint16_t port, bool on);
+
+/* From now on connects to this port are refused, whoever listens. */
+void fake_refuse(uint16_t port, bool on);
+
+enum fake_state {
+    FAKE_CONNECTING,
+    FAKE_CONNECTED,
+    FAKE_REFUSED, /* or timed out */
+    FAKE_LISTENING,
+};
+enum fake_state fake_state(int fd);
+
+/* Bytes written (0: the buffers are full), or -errno: -EPIPE, -ECONNRESET. */
+ssize_t fake_write(int fd, const void *data, size_t size);
+/* Bytes read, 0 at the end, -EAGAIN, or -ECONNRESET. */
+ssize_t fake_read(int fd, void *data, size_t size);
+/* The peer has closed or reset, and nothing is left to read. */
+void fake_shutdown(int fd);
+/* Close; with `reset`, by RST. As in Linux, a close with unread data is a reset too. */
+void fake_end(int fd, bool reset);
+
+/* fn(arg) is called, as an event of its own, soon after this endpoint may have become readable, writable or dead. */
+void fake_watch(int fd, void (*fn)(void *arg), void *arg);
+
+/* Breaks the connection of any socket, program's or test's: both ends see a reset. */
+void fake_break(int fd);
+
+/* Silently loses everything from now on (a pulled cable): nothing arrives, no error. fake_mend plugs it in again: what was sent
+ * meanwhile arrives, resets too. */
+void fake_cut(int fd);
+void fake_mend(uint64_t connection);
+
+/* The ways to lose a connection. */
+enum fake_loss {
+    FAKE_LOSS_RESET, /* fake_break */
+    FAKE_LOSS_CUT,   /* fake_cut */
+    FAKE_LOSS_END, /* somebody between closes: both ends see FIN, what was on the way is gone, more of it is answered by RST */
+    FAKE_LOSS_HALF, /* one end sees a reset, the other one nothing */
+    FAKE_LOSS_COUNT
+};
+void fake_lose(int fd, enum fake_loss how);
+
+/* The connection is lost when `bytes` more have arrived through it, at either end: in the middle of whatever they are. */
+void fake_doom(int fd, uint64_t bytes, enum fake_loss how);
+
+/* An id common to both ends of a connection, unique in a run; 0 if there is no connection yet. */
+uint64_t fake_connection(int fd);
+uint16_t fake_local_port(int fd);
+uint16_t fake_remote_port(int fd);
+bool fake_is_open(int fd);
+
+/* Bytes that this socket has sent so far and that its peer has not read: what the "kernel" holds. */
+size_t fake_unread(int fd);
+
+#endif

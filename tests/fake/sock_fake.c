@@ -1,0 +1,142 @@
+/*
+ * sock_fake: core/sock.h over the simulated network. Addresses are real structures; of an address only the port matters, every
+ * socket of the world is on the loopback host.
+ */
+#include "fake/fake_impl.h"
+
+#include <errno.h>
+#include <netinet/in.h>
+
+socklen_t sock_addr_size(const union sock_addr *addr)
+{
+    return addr->sa.sa_family == AF_INET6 ? sizeof(struct sockaddr_in6)
+                                          : sizeof(struct sockaddr_in);
+}
+
+uint16_t sock_addr_port(const union sock_addr *addr)
+{
+    struct sockaddr_in in;
+
+    memcpy(&in, addr, sizeof(in));
+    return ntohs(in.sin_port); /* at the same place in sockaddr_in6 */
+}
+
+void sock_addr_set_port(union sock_addr *addr, uint16_t port)
+{
+    struct sockaddr_in in;
+
+    memcpy(&in, addr, sizeof(in));
+    in.sin_port = htons(port);
+    memcpy(addr, &in, sizeof(in));
+}
+
+bool sock_addr_is_loopback(const union sock_addr *addr)
+{
+    struct sockaddr_in in;
+
+    if (addr->sa.sa_family != AF_INET)
+        return false;
+    memcpy(&in, addr, sizeof(in));
+    return ntohl(in.sin_addr.s_addr) >> 24 == 127;
+}
+
+int sock_dial(int family)
+{
+    CHECK(family == AF_INET || family == AF_INET6);
+    if (!fake_descriptors_left())
+        return -EMFILE;
+    return fake_socket_new(true)->fd;
+}
+
+int sock_listen(const union sock_addr *addr, bool shared, int backlog)
+{
+    if (!fake_descriptors_left())
+        return -EMFILE;
+    struct fake_socket *s = fake_socket_new(true);
+    int result = fake_bind_listen(s, sock_addr_port(addr), shared, (unsigned)backlog);
+    if (result < 0) {
+        fake_socket_close(s, false);
+        return result;
+    }
+    fake_trace("fd %d: listens on %u", s->fd, fake_local_port(s->fd));
+    return s->fd;
+}
+
+void sock_local(int fd, union sock_addr *addr)
+{
+    *addr = fake_socket(fd)->local;
+}
+
+void sock_peer(int fd, union sock_addr *addr)
+{
+    *addr = fake_socket(fd)->remote;
+}
+
+void sock_lane_options(int fd, uint64_t expiry_ns)
+{
+    struct fake_socket *s = fake_socket(fd);
+
+    CHECK(s->state != FAKE_LISTENING && expiry_ns > 0);
+    s->user_timeout = expiry_ns;
+}
+
+int sock_shutdown_write(int fd)
+{
+    struct fake_socket *s = fake_socket(fd);
+
+    CHECK(s->sends == 0 && s->state != FAKE_LISTENING);
+    if (s->state != FAKE_CONNECTED || s->reset)
+        return -ENOTCONN;
+    fake_trace("fd %d: FIN", fd);
+    fake_socket_shut(s);
+    fake_socket_ops_consider(s);
+    return 0;
+}
+
+void sock_set_rst(int fd)
+{
+    fake_socket(fd)->linger0 = true;
+}
+
+void sock_close(int fd)
+{
+    struct fake_socket *s = fake_socket(fd);
+
+    CHECK(s->recvs == 0 && s->sends == 0 && s->others == 0);
+    fake_socket_close(s, s->linger0);
+}
+
+/* The simulated network loses no packet: a path is there, or the connection is cut. What TCP of a real one takes for dead may be only slow: `stuck_lies`. */
+bool sock_is_stuck(int fd, uint64_t silence)
+{
+    const struct fake_socket *s = fake_socket(fd);
+
+    if (s->conn == NULL)
+        return false;
+    const struct fake_pipe *out = &s->conn->pipe[s->side];
+    if (s->conn->cut && out->written > out->arrived)
+        return fake_now() >= s->conn->cut_at + silence;
+    return fake_chance(fake_options()->stuck_lies);
+}
+
+int sock_netlink(void)
+{
+    return -EPROTONOSUPPORT;
+}
+
+bool sock_address_stands(int fd)
+{
+    (void)fd;
+    return true;
+}
+
+int sock_spare(void)
+{
+    return sock_dial(AF_INET); /* a socket that is never connected */
+}
+
+/* The peer sees no FIN: the callers close with RST next. */
+void sock_shutdown(int fd)
+{
+    fake_socket_ops_end(fake_socket(fd));
+}

@@ -1,0 +1,33 @@
+/* sim: what the program's cases share; see sim.c. */
+#ifndef CULVERT_TESTS_SIM_H
+#define CULVERT_TESTS_SIM_H
+
+#include "core/stats.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+/* Each runs one simulation from its seed; anything wrong ends in CHECK. */
+void sim_bare(uint64_t seed);
+void sim_tunnel_v1(uint64_t seed);
+void sim_tunnel_v2(uint64_t seed);
+void sim_tunnel_tls(uint64_t seed); /* three quarters v2 */
+void sim_resume(uint64_t seed);     /* lanes lose their connections and come back */
+void sim_resume_tls(uint64_t seed);
+
+/* What the case knows about its state, printed by check_failed. NULL: nothing. A worker's start sets its own hook: call it again
+ * afterwards. */
+void sim_set_dump(void (*dump)(void));
+
+/* Totals over all runs, printed at the end: a simulation in which nothing happens proves nothing. */
+struct sim_totals {
+    uint64_t endpoints, well, refused, died, left;
+    uint64_t bytes, faults, steps, simulated_ns;
+    uint64_t stats[STAT_COUNT]; /* of all workers */
+};
+extern struct sim_totals sim_totals;
+
+/* Adds the endpoints of this run to the totals. */
+void sim_count_endpoints(void);
+
+#endif

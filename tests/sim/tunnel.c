@@ -1,0 +1,900 @@
+/*
+ * tunnel: the whole engine in the simulated world. Server workers and client workers (one or two each, the real code) are
+ * joined by fake sockets; visitors and origins are scripted endpoints.
+ *
+ * A run: start both, wait for the tunnels, let visitors come over some seconds, wait until every endpoint has ended, check the
+ * ends and the pools, stop both, check that everything is back. What the seed draws beside the world's options is in
+ * `struct mood`: from quiet (every stream must end well) to lost lanes. The cases of resume lose them all the time (path.c), and
+ * every stream must end well nevertheless, unless the grace time was drawn too short.
+ *
+ * Which ends are right:
+ *   - an endpoint that ended well has received exactly what its peer sent, and the peer had said FIN (v2: an end that looks
+ *     clean is never a cut one);
+ *   - an endpoint may die only if a fault explains it: its own connection's, its peer's (known from the bytes, or, when no byte
+ *     got through, some endpoint of the other kind without a peer), its origin's refusal, or a lost lane.
+ */
+#include "core/base.h"
+#include "core/check.h"
+#include "core/config.h"
+#include "core/lane.h"
+#include "core/log.h"
+#include "core/op.h"
+#include "core/session.h"
+#include "core/stream.h"
+#include "core/worker.h"
+#include "client/client.h"
+#include "server/server.h"
+#include "sim/endpoint.h"
+#include "sim/path.h"
+#include "sim/sim.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#define LANE_PORT    9000
+#define PUBLIC_PORT  10000
+#define ORIGIN_PORT  7000
+#define TUNNELS_MAX  3u
+#define WORKERS_MAX  3u
+#define VISITORS_MAX 24u
+#define TIME_LIMIT   (3600 * NSEC_PER_SEC)
+#define OUTAGE_MAX   (30 * NSEC_PER_SEC)
+#define HEARTBEAT    (10 * NSEC_PER_SEC)
+#define EXPIRY       (3 * HEARTBEAT)
+
+enum side { SERVER, CLIENT };
+
+struct mood {
+    bool resets;        /* endpoints reset, or never read */
+    bool bad_origins;   /* some tunnel's origin refuses, or does not answer */
+    bool stream_faults; /* operations on streams' sockets fail */
+    bool lane_faults;   /* lanes break, or fall silent */
+    bool limits;        /* few stream slots, few descriptors */
+    bool bulk;          /* few streams, megabytes each, through large socket buffers */
+    bool short_grace;   /* resume: outages may outlast it */
+    bool stormy;        /* resume: the path stays bad while the workers stop ... */
+    bool hasty;         /* ... which they do while streams are on */
+};
+
+static struct {
+    bool v1, tls, resume;
+    bool visitor_ends_first; /* v1 */
+    struct mood mood;
+    struct config config[2];
+    struct worker *workers[2][WORKERS_MAX];
+    unsigned tunnels;
+    bool origin_bad[TUNNELS_MAX];
+    int origins[TUNNELS_MAX]; /* listening; -1: none */
+    unsigned visitors_due;
+    struct fake_event next_visitor;
+    struct fake_event lane_fault;
+    uint64_t faulted[16]; /* connections with a fault before their endpoint knew of them */
+    unsigned faulted_count;
+    unsigned
+        lane_faults; /* resume: so many are left; a path that never holds long enough for a few bytes proves nothing */
+    uint64_t session;     /* resume: the first one, and the last if no grace time runs out */
+    bool lane_lost;       /* at some time */
+    bool limited;         /* likewise */
+    uint64_t quiet_since; /* 0: not now */
+    bool calm;            /* no more faults */
+    uint64_t steps;
+} run;
+
+static struct fake_random *chance(void)
+{
+    return fake_random();
+}
+
+static uint64_t between(uint64_t low, uint64_t high)
+{
+    return fake_random_between(chance(), low, high);
+}
+
+static bool maybe(unsigned permille)
+{
+    return fake_random_chance(chance(), permille);
+}
+
+static void dump_workers(void)
+{
+    fprintf(stderr, "%s%s%s, tunnels %u, moods:%s%s%s%s%s%s%s%s%s%s\n", run.v1 ? "v1" : "v2",
+            run.tls ? " over TLS" : "", run.resume ? ", resume" : "", run.tunnels,
+            run.mood.short_grace ? " short-grace" : "", run.mood.stormy ? " stormy" : "",
+            run.mood.hasty ? " hasty" : "", run.mood.resets ? " resets" : "",
+            run.mood.bad_origins ? " bad-origins" : "",
+            run.mood.stream_faults ? " stream-faults" : "", run.mood.limits ? " limits" : "",
+            run.mood.bulk ? " bulk" : "", run.mood.lane_faults ? " lane-faults" : "",
+            run.lane_lost ? " (lane lost)" : "");
+    fake_print_sockets();
+    if (run.resume)
+        path_print();
+    for (unsigned side = 0; side < 2; side++)
+        for (unsigned i = 0; i < run.config[side].workers; i++) {
+            const struct worker *w = run.workers[side][i];
+            if (w == NULL)
+                continue;
+            fprintf(stderr,
+                    "  %s worker %u: phase %d, streams %u, lanes %u, sessions %u, listeners %u, "
+                    "slices %u, "
+                    "big %u, small %u (lent %u), in flight %u\n",
+                    side == SERVER ? "server" : "client", i, w->phase, w->streams.used,
+                    w->lanes.used, w->sessions.used, w->listeners.used, w->slices.used,
+                    w->bufs.big.used, w->bufs.small.used, w->bufs.provided,
+                    fake_ring_in_flight(w->ring));
+        }
+}
+
+/* ---- set-up ---- */
+
+static void endpoint_text(struct config_endpoint *endpoint, uint16_t port)
+{
+    snprintf(endpoint->host, sizeof(endpoint->host), "127.0.0.1");
+    endpoint->port = port;
+}
+
+static void config_common(struct config *c, enum config_role role)
+{
+    *c = (struct config){
+        .role = role,
+        .workers = (unsigned)between(1, run.resume ? WORKERS_MAX : 2),
+        .max_streams = run.mood.limits ? (uint32_t)between(1, 16) : 64,
+        .max_sessions = 4,
+        .max_lanes = 16,
+        .max_unauthenticated = 8,
+        .bulk_buffers = (uint32_t)between(8, 48),
+        .window_initial = (uint32_t)fake_random_size(chance(), 4096, 262144),
+        .heartbeat = HEARTBEAT,
+        .expiry = EXPIRY,
+        .handshake_timeout = 10 * NSEC_PER_SEC,
+        .connect_timeout = 10 * NSEC_PER_SEC,
+        .drain_timeout = 60 * NSEC_PER_SEC,
+        .zero_copy = (enum config_auto)between(CONFIG_AUTO, CONFIG_OFF),
+        .token = "sim-token",
+        .token_size = 9,
+    };
+    if (run.mood.bulk)
+        c->window_initial = (uint32_t)fake_random_size(chance(), 65536, 1048576);
+    c->tls = run.tls;
+    snprintf(c->tls_cert, sizeof(c->tls_cert), "%s", role == CONFIG_SERVER ? "simulated" : "");
+    snprintf(c->tls_key, sizeof(c->tls_key), "%s", role == CONFIG_SERVER ? "simulated" : "");
+    snprintf(c->tls_pin, sizeof(c->tls_pin), "%s", role == CONFIG_CLIENT ? "simulated" : "");
+    c->record_engine = CONFIG_ENGINE_AUTO;
+    if (run.resume)
+        c->grace = run.mood.short_grace ? fake_random_size(chance(), NSEC_PER_MSEC, OUTAGE_MAX)
+                                        : 1000 * NSEC_PER_SEC;
+    c->window_max = c->window_initial * (uint32_t)between(1, 16);
+}
+
+static void config_draw(void)
+{
+    struct config *s = &run.config[SERVER], *c = &run.config[CLIENT];
+
+    config_common(s, CONFIG_SERVER);
+    endpoint_text(&s->listen, LANE_PORT);
+    s->start_port = PUBLIC_PORT;
+    config_common(c, CONFIG_CLIENT);
+    /* AUTO would take a lane that breaks in the handshake for a v1 server. */
+    c->wire = run.v1                                             ? CONFIG_WIRE_V1
+              : maybe(500) || run.mood.lane_faults || run.resume ? CONFIG_WIRE_V2
+                                                                 : CONFIG_WIRE_AUTO;
+    endpoint_text(&c->servers[0], LANE_PORT);
+    c->server_count = 1;
+    c->lanes = run.v1 ? 0 : (unsigned)between(0, 3);
+    c->reconnect = true;
+    c->reconnect_attempts = run.mood.lane_faults ? 1000 : 10;
+    c->reconnect_first = NSEC_PER_SEC;
+    c->reconnect_max = 30 * NSEC_PER_SEC;
+    run.tunnels = run.v1 ? 1 : (unsigned)between(1, TUNNELS_MAX);
+    c->tunnel_count = run.tunnels;
+    for (unsigned i = 0; i < run.tunnels; i++)
+        endpoint_text(&c->tunnels[i].origin, (uint16_t)(ORIGIN_PORT + i));
+}
+
+static void open_workers(enum side side)
+{
+    const struct config *config = &run.config[side];
+    const char *error = NULL;
+
+    for (unsigned i = 0; i < config->workers; i++) {
+        run.workers[side][i] =
+            worker_open(config, side == SERVER ? &server_role : &client_role, i, &error);
+        CHECK(run.workers[side][i] != NULL);
+    }
+    for (unsigned i = 0; i < config->workers; i++) {
+        run.workers[side][i]->peers = run.workers[side];
+        CHECK(worker_prepare(run.workers[side][i]) == 0);
+        CHECK(worker_start(run.workers[side][i]) == 0);
+        sim_set_dump(dump_workers);
+    }
+}
+
+/* ---- faults ---- */
+
+static bool is_lane(int fd)
+{
+    return fake_local_port(fd) == LANE_PORT || fake_remote_port(fd) == LANE_PORT;
+}
+
+static bool may_fail(int fd)
+{
+    if (run.calm)
+        return false;
+    return is_lane(fd) ? run.mood.lane_faults || run.lane_faults > 0 : run.mood.stream_faults;
+}
+
+static void lose_lane(void)
+{
+    if (run.resume && !run.mood.short_grace)
+        return; /* nobody notices */
+    run.lane_lost = true;
+    for (unsigned i = 0; i < endpoint_count(); i++)
+        if (endpoint_at(i)->end == ENDPOINT_OPEN)
+            endpoint_blame(endpoint_at(i), "lane lost");
+}
+
+static void on_fault(int fd, int error)
+{
+    (void)error;
+    sim_totals.faults++;
+    uint64_t connection = fake_connection(fd);
+    struct endpoint *e = endpoint_of_connection(connection);
+    run.lane_faults -= is_lane(fd) && run.lane_faults > 0;
+    if (is_lane(fd))
+        lose_lane();
+    else if (e != NULL)
+        endpoint_blame(e, "an operation on its connection failed");
+    else
+        run.faulted[run.faulted_count++ % ARRAY_SIZE(run.faulted)] = connection;
+}
+
+/* The socket of some open lane of a client worker; -1 if there is none. */
+static int some_lane(void)
+{
+    int fds[64];
+    unsigned count = 0;
+
+    for (unsigned i = 0; i < run.config[CLIENT].workers; i++) {
+        struct worker *w = run.workers[CLIENT][i];
+        for (struct list *n = w->all_lanes.next; n != &w->all_lanes && count < 64; n = n->next) {
+            const struct lane *lane = container_of(n, struct lane, node);
+            if (lane->state == LANE_OPEN)
+                fds[count++] = lane->fd;
+        }
+    }
+    return count == 0 ? -1 : fds[between(0, count - 1)];
+}
+
+static void break_lane(void *arg)
+{
+    int fd = some_lane();
+
+    (void)arg;
+    if (run.calm)
+        return;
+    if (fd < 0) {
+        fake_event_set(&run.lane_fault, fake_now() + NSEC_PER_SEC);
+        return;
+    }
+    lose_lane();
+    sim_totals.faults++;
+    if (maybe(500))
+        fake_break(fd);
+    else
+        fake_cut(fd);
+}
+
+/* ---- endpoints ---- */
+
+/* Small buffers make small pieces, and every piece costs some turns: some hundred of them are enough. */
+static uint64_t bytes_max(void)
+{
+    const struct fake_options *o = fake_options();
+    uint64_t piece = o->buffer_min;
+
+    if (o->segment_max > 0)
+        piece = min_u64(piece, o->segment_max);
+    return run.mood.bulk ? 20000000 : min_u64(max_u64(piece * 200, 1000), 1000000);
+}
+
+static uint64_t total_draw(uint64_t most)
+{
+    if (maybe(100))
+        return 0;
+    if (run.mood.bulk && maybe(500))
+        return fake_random_size(chance(), 100000, most / 2);
+    return fake_random_size(chance(), ENDPOINT_ID_SIZE, maybe(100) ? most : most / 10);
+}
+
+static void plan_draw(struct endpoint_plan *plan)
+{
+    uint64_t most = bytes_max();
+
+    *plan = (struct endpoint_plan){
+        .total = total_draw(most),
+        .start = maybe(200) ? fake_random_size(chance(), 1, NSEC_PER_SEC) : 0,
+        .step_max = fake_random_size(chance(), max_u64(64, most / 500), 65536),
+        .think_max = fake_random_size(chance(), 1, 1000000),
+        .pause_at = maybe(200) ? fake_random_size(chance(), 1, most / 10) : UINT64_MAX,
+        .pause = fake_random_size(chance(), 1, 60 * NSEC_PER_SEC),
+        .fin_delay = maybe(200) ? fake_random_size(chance(), 1, 10 * NSEC_PER_SEC) : 0,
+        .reset_at = UINT64_MAX,
+        .wait_for_end = false,
+    };
+    if (run.mood.resets && maybe(200))
+        plan->reset_at = fake_random_size(chance(), 1, most / 10);
+    if (run.mood.resets && maybe(100)) {
+        plan->never_reads = true;
+        plan->patience = fake_random_size(chance(), 1000, 100 * NSEC_PER_SEC);
+    }
+}
+
+/* v1 has no half-close and no windows: an end of one direction ends the other soon, and a reader that pauses is cut. What v1 can
+ * carry is a conversation in which the last word is known to both. */
+static void plan_for_v1(struct endpoint_plan *plan, bool first_to_end)
+{
+    if (plan->total == 0)
+        plan->total = ENDPOINT_ID_SIZE;
+    plan->pause = min_u64(plan->pause, 2 * NSEC_PER_SEC);
+    plan->wait_for_all = first_to_end;
+    plan->wait_for_end = !first_to_end;
+}
+
+static void accept_origins(void *arg)
+{
+    int listener = *(int *)arg, fd;
+
+    while ((fd = fake_accept(listener)) >= 0) {
+        struct endpoint_plan plan;
+        plan_draw(&plan);
+        if (run.v1)
+            plan_for_v1(&plan, !run.visitor_ends_first);
+        struct endpoint *e = endpoint_accept(fd, &plan);
+        for (unsigned i = 0; i < ARRAY_SIZE(run.faulted); i++)
+            if (run.faulted[i] == fake_connection(fd) && run.faulted[i] != 0)
+                endpoint_blame(e, "an operation failed before it was accepted");
+    }
+}
+
+static void open_origins(void)
+{
+    for (unsigned i = 0; i < run.tunnels; i++) {
+        uint16_t port = (uint16_t)(ORIGIN_PORT + i);
+
+        run.origin_bad[i] = run.mood.bad_origins && maybe(400);
+        run.origins[i] = -1;
+        if (run.origin_bad[i] && maybe(300))
+            fake_blackhole(port, true);
+        if (run.origin_bad[i])
+            continue;
+        run.origins[i] = fake_listen(port, 128);
+        fake_watch(run.origins[i], accept_origins, &run.origins[i]);
+    }
+}
+
+/* Where tunnel i of the newest session is public. A session that came after a lost one has other ports while the old one lives. */
+static uint16_t public_port(unsigned tunnel)
+{
+    uint64_t newest = 0;
+    uint16_t port = (uint16_t)(PUBLIC_PORT + tunnel);
+
+    for (unsigned i = 0; i < run.config[SERVER].workers; i++) {
+        struct worker *w = run.workers[SERVER][i];
+        for (struct list *n = w->all_sessions.next; n != &w->all_sessions; n = n->next) {
+            const struct session *session = container_of(n, struct session, node);
+            if (session->id < newest || !session->tunnels[tunnel].bound)
+                continue;
+            newest = session->id;
+            port = session->tunnels[tunnel].port;
+        }
+    }
+    return port;
+}
+
+static void visitor_comes(void *arg)
+{
+    struct endpoint_plan plan;
+    unsigned tunnel = (unsigned)between(0, run.tunnels - 1);
+
+    (void)arg;
+    plan_draw(&plan);
+    if (run.v1)
+        plan_for_v1(&plan, run.visitor_ends_first);
+    struct endpoint *e = endpoint_dial(public_port(tunnel), &plan);
+    if (run.origin_bad[tunnel])
+        endpoint_blame(e, "its origin refuses");
+    if (run.lane_lost && !run.calm)
+        endpoint_blame(e, "came after a lane was lost");
+    if (--run.visitors_due > 0)
+        fake_event_set(&run.next_visitor,
+                       fake_now() +
+                           (maybe(300) ? 0 : fake_random_size(chance(), 1, 2 * NSEC_PER_SEC)));
+}
+
+/* ---- the loop ---- */
+
+static void check_windows(const struct worker *w)
+{
+    for (uint32_t i = 0; i < w->streams.fresh; i++) {
+        const struct stream *s = slab_at(&w->streams, i);
+        if (s->state == STREAM_OPEN && !run.v1)
+            CHECK(s->queued <= s->rx.size); /* memory of a stalled stream is bounded */
+    }
+}
+
+/* As worker_run does: the last closes go out. Messages that come now are found by message_free_all. */
+static void turn_stopped(struct worker *w)
+{
+    struct ring_cqe cqe;
+
+    while (ring_wait(w->ring, UINT64_MAX, &cqe, 1) == 1)
+        CHECK(cqe.user_data >> 58 == OP_MESSAGE);
+}
+
+/* False when nothing can happen any more by itself. */
+static bool turn(void)
+{
+    unsigned count[2] = { run.config[SERVER].workers, run.config[CLIENT].workers };
+    unsigned first = (unsigned)between(0, count[0] + count[1] - 1);
+
+    for (unsigned k = 0; k < count[0] + count[1]; k++) {
+        unsigned i = (first + k) % (count[0] + count[1]);
+        enum side side = i < count[0] ? SERVER : CLIENT;
+        struct worker *w = run.workers[side][side == SERVER ? i : i - count[0]];
+
+        if (fake_ring_ready(w->ring) && !worker_turn(w, UINT64_MAX))
+            turn_stopped(w);
+        if (run.steps % 64 == 0)
+            check_windows(w);
+    }
+    CHECK(fake_now() < TIME_LIMIT);
+    run.steps++;
+    sim_totals.steps++;
+    return fake_step();
+}
+
+/* Every tunnel is public: on all workers, once all lanes stand. */
+static bool tunnels_ready(void)
+{
+    unsigned sessions = 0, listeners = 0;
+
+    for (unsigned i = 0; i < run.config[SERVER].workers; i++) {
+        sessions += run.workers[SERVER][i]->sessions.used;
+        listeners += run.workers[SERVER][i]->listeners.used;
+    }
+    return sessions > 0 && listeners >= run.config[SERVER].workers + run.tunnels;
+}
+
+static void run_until(bool (*done)(void), uint64_t limit)
+{
+    uint64_t end = fake_now() + limit;
+
+    while (!done()) {
+        CHECK(turn() || done());           /* otherwise everybody waits for everybody */
+        CHECK(fake_now() < end || done()); /* it takes too long: something is stuck */
+    }
+}
+
+static bool visitors_ended(void)
+{
+    return run.visitors_due == 0 && endpoints_ended();
+}
+
+static bool streams_gone(void)
+{
+    for (unsigned side = 0; side < 2; side++)
+        for (unsigned i = 0; i < run.config[side].workers; i++)
+            if (run.workers[side][i]->streams.used > 0)
+                return false;
+    return true;
+}
+
+/* Nothing is left of any stream; also not one that a visitor left behind before its origin saw it. */
+static bool quiet(void)
+{
+    if (!visitors_ended() || !streams_gone())
+        run.quiet_since = 0;
+    else if (run.quiet_since == 0)
+        run.quiet_since = fake_now();
+    return run.quiet_since != 0 && fake_now() - run.quiet_since >= NSEC_PER_SEC;
+}
+
+/* And what they said to each other has arrived. */
+static bool all_stopped(void)
+{
+    for (unsigned side = 0; side < 2; side++)
+        for (unsigned i = 0; i < run.config[side].workers; i++)
+            if (run.workers[side][i]->phase != WORKER_STOPPED ||
+                fake_ring_in_flight(run.workers[side][i]->ring) > 0)
+                return false;
+    return true;
+}
+
+/* ---- checks ---- */
+
+/* Endpoints that no byte ever tied to a peer, and that a fault of the script concerns. */
+static bool some_unknown_fault(bool visitor)
+{
+    for (unsigned i = 0; i < endpoint_count(); i++) {
+        const struct endpoint *e = endpoint_at(i);
+        if (e->visitor == visitor && e->peer == 0 && e->blamed)
+            return true;
+    }
+    return false;
+}
+
+static bool excused(const struct endpoint *e)
+{
+    if (e->blamed)
+        return true;
+    if (e->peer != 0)
+        return endpoint_find(e->peer)->blamed;
+    if (run.limited && e->received == 0)
+        return true; /* refused before a byte got through */
+    return some_unknown_fault(!e->visitor);
+}
+
+static bool end_is_right(const struct endpoint *e, const struct endpoint *peer)
+{
+    if (e->end == ENDPOINT_OPEN)
+        return false;
+    if (e->end == ENDPOINT_DIED || e->end == ENDPOINT_REFUSED)
+        return excused(e);
+    if (e->end != ENDPOINT_WELL || peer == NULL || (run.v1 && excused(e)))
+        return true;
+    return e->received == peer->sent &&
+           peer->fin_sent; /* otherwise a cut that looked like an end */
+}
+
+static void check_end(const struct endpoint *e)
+{
+    const struct endpoint *peer = e->peer != 0 ? endpoint_find(e->peer) : NULL;
+    bool right = end_is_right(e, peer);
+
+    if (!right) {
+        fprintf(stderr, "wrong end:\n");
+        endpoint_print(e);
+        if (peer != NULL)
+            endpoint_print(peer);
+    }
+    CHECK(right);
+}
+
+static void check_pools(const struct worker *w, bool stopped)
+{
+    uint32_t spare = w->crypt_spare != BUF_NONE ? 1 : 0; /* kept for opening records */
+
+    uint32_t logged = path_logged(w); /* a slice has a reference on one buffer */
+
+    CHECK(w->streams.used == 0 && w->slices.used == logged);
+    CHECK(list_empty(&w->starved_streams) && list_empty(&w->bulk_reads));
+    CHECK(w->window_budget == (uint64_t)w->config->bulk_buffers * BUF_BIG_SIZE);
+    if (!stopped) {
+        /* A lane may hold the beginning of a frame, and has two packs at most. */
+        CHECK(w->bufs.big.used <= 3 * w->lanes.used + spare + logged);
+        CHECK(w->bufs.small.used - w->bufs.provided <= 3 * w->lanes.used + logged);
+        return;
+    }
+    CHECK(logged == 0);
+    CHECK(w->bufs.small.used == w->bufs.provided);
+    CHECK(w->bufs.big.used == spare && w->lanes.used == 0 && w->sessions.used == 0 &&
+          w->listeners.used == 0);
+    CHECK(list_empty(&w->starved_lanes));
+}
+
+static void each_worker(void (*fn)(struct worker *w))
+{
+    for (unsigned side = 0; side < 2; side++)
+        for (unsigned i = 0; i < run.config[side].workers; i++)
+            fn(run.workers[side][i]);
+}
+
+static void check_idle(struct worker *w)
+{
+    check_pools(w, false);
+}
+
+static void check_stopped(struct worker *w)
+{
+    fake_options()->hold_chance = 0;
+    turn_stopped(w);
+    check_pools(w, true);
+    for (unsigned i = 0; i < STAT_COUNT; i++)
+        sim_totals.stats[i] += w->stats.value[i];
+    CHECK(fake_ring_in_flight(w->ring) == 0);
+}
+
+struct stopper {
+    struct fake_event event;
+    struct worker *worker;
+    enum worker_stop_how how;
+};
+
+static void stop_comes(void *arg)
+{
+    struct stopper *stopper = arg;
+    struct message *message =
+        message_new(MESSAGE_STOP); /* as the signal handling of the program does */
+
+    message->number = stopper->how;
+    CHECK(worker_post_from_thread(stopper->worker, message));
+}
+
+/* All workers of a side hear the same, one a little after the other. */
+static void stop_side(enum side side, uint64_t at)
+{
+    static struct stopper stoppers[2][WORKERS_MAX];
+    enum worker_stop_how how = maybe(300) ? WORKER_STOP_NOW : WORKER_STOP_DRAIN;
+
+    for (unsigned i = 0; i < run.config[side].workers; i++) {
+        struct stopper *stopper = &stoppers[side][i];
+        *stopper = (struct stopper){ .worker = run.workers[side][i], .how = how };
+        stopper->event.fn = stop_comes;
+        stopper->event.arg = stopper;
+        at += maybe(500) ? 0 : fake_random_size(chance(), 1, NSEC_PER_SEC);
+        fake_event_set(&stopper->event, at);
+    }
+}
+
+/* ---- one run ---- */
+
+/* Half of the runs have endpoints that know no faults but those of the path: all must end well. */
+static void options_for_resume(struct fake_options *options, struct fake_random *r)
+{
+    struct mood *mood = &run.mood;
+    unsigned rate = (unsigned)fake_random_between(r, 0, 2);
+
+    mood->lane_faults = mood->limits = false;
+    if (fake_random_chance(r, 500)) {
+        mood->resets = mood->bad_origins = mood->stream_faults = false;
+        options->fail_memory = options->fail_intr = options->fail_reset = 0;
+    }
+    mood->short_grace = fake_random_chance(r, 200);
+    mood->stormy = fake_random_chance(r, 300);
+    mood->hasty = mood->stormy && fake_random_chance(r, 500);
+    if (!mood->stream_faults) {
+        options->fail_memory = fake_random_chance(r, 300) ? rate : 0;
+        options->fail_intr = fake_random_chance(r, 300) ? rate : 0;
+        options->fail_reset = fake_random_chance(r, 300) ? rate : 0;
+    }
+    options->doom_chance =
+        fake_random_chance(r, 500) ? (unsigned)fake_random_between(r, 0, 600) : 0;
+    options->doom_port = LANE_PORT;
+    options->doom_bytes = fake_random_size(r, 16, 100000);
+    /* Far longer than kernels take: connections come for lanes that are not still yet. */
+    options->cancel_delay_max =
+        fake_random_chance(r, 300) ? fake_random_size(r, 1000, 5 * NSEC_PER_SEC) : 0;
+    options->stuck_lies = fake_random_chance(r, 300) ? 300 : 0;
+}
+
+static void options_draw(uint64_t seed)
+{
+    struct fake_options options;
+    struct fake_random r;
+
+    fake_options_random(&options, seed);
+    fake_random_seed(&r, seed + 1);
+    run.mood = (struct mood){
+        .resets = fake_random_chance(&r, 500),
+        .bad_origins = fake_random_chance(&r, 300),
+        .stream_faults = fake_random_chance(&r, 300),
+        .lane_faults = fake_random_chance(&r, 250),
+        .limits = fake_random_chance(&r, 200),
+        .bulk = fake_random_chance(&r, 100),
+    };
+    if (fake_random_chance(&r, 300))
+        run.mood = (struct mood){ .bulk = run.mood.bulk };
+    if (run.mood.bulk) {
+        options.buffer_min = 262144;
+        options.buffer_max = 4194304;
+        options.segment_max = options.segment_max > 0 ? 65536 : 0;
+    }
+    options.starve_chance = fake_random_chance(&r, 500) ? 20 : 0;
+    options.accept_error = fake_random_chance(&r, 300) ? 50 : 0;
+    options.accept_ends = fake_random_chance(&r, 300) ? 100 : 0;
+    options.register_fails = fake_random_chance(&r, 200) ? 300 : 0;
+    if (run.mood.stream_faults)
+        options.fail_memory = options.fail_intr = options.fail_reset = 3;
+    if (run.resume)
+        options_for_resume(&options, &r);
+    fake_open(seed, &options);
+}
+
+static bool a_while_passed(void)
+{
+    return fake_now() >= run.quiet_since;
+}
+
+/* After a lane was lost: the client comes back, and what comes then must work. */
+static void probe_again(void)
+{
+    run.calm = true;
+    if (run.resume) { /* a cut that nothing asked for shows when the heartbeat stays away */
+        path_end();
+        fake_options()->stuck_lies = 0;
+        run.quiet_since = fake_now() + 2 * EXPIRY;
+        run_until(a_while_passed, 3 * EXPIRY);
+        run_until(path_whole, 300 * NSEC_PER_SEC);
+    }
+    fake_options()->descriptors = 0;
+    fake_event_stop(&run.lane_fault);
+    run_until(tunnels_ready, 600 * NSEC_PER_SEC);
+    run.mood = (struct mood){ 0 };
+    run.visitors_due = 2;
+    fake_event_set(&run.next_visitor, fake_now() + 60 * NSEC_PER_SEC);
+    run_until(visitors_ended, 1000 * NSEC_PER_SEC);
+}
+
+/* The workers are stopped in the middle of it all: nobody need end well, but nobody may be lied to, and nothing may be left. */
+static void stop_early(void)
+{
+    run.quiet_since = fake_now() + fake_random_size(chance(), NSEC_PER_MSEC, 20 * NSEC_PER_SEC);
+    run_until(a_while_passed, 60 * NSEC_PER_SEC);
+    fake_event_stop(&run.next_visitor);
+    run.visitors_due = 0;
+    for (unsigned i = 0; i < endpoint_count(); i++)
+        endpoint_blame(endpoint_at(i), "the workers stop");
+}
+
+static void run_visitors(void)
+{
+    run.next_visitor.fn = visitor_comes;
+    run.visitors_due = (unsigned)between(1, run.mood.bulk ? 4 : VISITORS_MAX);
+    fake_event_set(&run.next_visitor, fake_now() + between(0, NSEC_PER_SEC));
+    run.limited = run.mood.limits;
+    if (run.mood.limits && !run.mood.lane_faults &&
+        maybe(500)) /* a bind that finds no descriptor is refused for good */
+        fake_options()->descriptors = fake_program_sockets() + (unsigned)between(8, 24);
+    run.lane_fault.fn = break_lane;
+    if (run.mood.lane_faults)
+        fake_event_set(&run.lane_fault,
+                       fake_now() + fake_random_size(chance(), 1, 10 * NSEC_PER_SEC));
+    if (run.mood.hasty) {
+        stop_early();
+        return;
+    }
+    run_until(visitors_ended, 2000 * NSEC_PER_SEC);
+    if (run.lane_lost)
+        probe_again();
+}
+
+/* The client has all its ports; from here on its lanes are brought back. */
+static bool session_kept(void)
+{
+    const struct worker *w = run.workers[CLIENT][0];
+
+    for (const struct list *n = w->all_sessions.next; n != &w->all_sessions; n = n->next) {
+        const struct session *session = container_of(n, struct session, node);
+        bool all = session->tunnel_count == run.tunnels;
+
+        for (unsigned i = 0; i < run.tunnels; i++)
+            all = all && session->tunnels[i].bound;
+        if (all) {
+            run.session = session->id;
+            return true;
+        }
+    }
+    return false;
+}
+
+static void check_session(struct worker *w)
+{
+    for (const struct list *n = w->all_sessions.next; n != &w->all_sessions; n = n->next)
+        CHECK(container_of(n, struct session, node)->id == run.session);
+}
+
+static void begin_path(void)
+{
+    struct path_world world = {
+        .workers = { run.workers[SERVER], run.workers[CLIENT] },
+        .count = { run.config[SERVER].workers, run.config[CLIENT].workers },
+        .port = LANE_PORT,
+        .told = lose_lane,
+    };
+
+    path_begin(&world, OUTAGE_MAX);
+    run.lane_faults = (unsigned)fake_random_size(chance(), 1, 200);
+}
+
+static bool lanes_rest(void)
+{
+    return path_whole() && path_counts_agree();
+}
+
+/* The path is good again: all lanes come back, with nothing left to say, and of what they kept only the last heartbeat stays. */
+static void check_lanes(void)
+{
+    run.quiet_since = fake_now() + 3 * HEARTBEAT;
+    run_until(a_while_passed, 4 * HEARTBEAT);
+    run_until(lanes_rest, 300 * NSEC_PER_SEC);
+    if (!run.lane_lost)
+        each_worker(check_session);
+}
+
+static void come_to_rest(void)
+{
+    if (run.resume && !run.mood.stormy)
+        run.calm = true;
+    run_until(quiet, 300 * NSEC_PER_SEC);
+    if (run.resume && run.calm) {
+        path_end();
+        check_lanes();
+        run_until(quiet, 300 * NSEC_PER_SEC); /* a lane may have brought the end of old streams */
+    }
+    each_worker(check_idle);
+}
+
+static void close_all(void)
+{
+    each_worker(worker_close);
+    client_finish();
+    server_finish();
+    for (unsigned i = 0; i < run.tunnels; i++)
+        if (run.origins[i] >= 0)
+            fake_end(run.origins[i], false);
+}
+
+static void sim_tunnel(uint64_t seed, bool v1, bool tls, bool resume)
+{
+    memset(&run, 0, sizeof(run));
+    run.v1 = v1;
+    run.tls = tls;
+    run.resume = resume;
+    options_draw(seed);
+    fake_fault_hooks(may_fail, on_fault);
+    run.visitor_ends_first = maybe(500);
+    config_draw();
+    sim_set_dump(dump_workers);
+    open_origins();
+    CHECK(server_prepare(&run.config[SERVER]) == 0 && client_prepare(&run.config[CLIENT]) == 0);
+    open_workers(SERVER);
+    open_workers(CLIENT);
+    run.calm =
+        run.tls || run.resume || maybe(800); /* the first session mostly comes without faults */
+    run_until(run.resume ? session_kept : tunnels_ready, (run.calm ? 100 : 2000) * NSEC_PER_SEC);
+    run.calm = false;
+    if (run.resume)
+        begin_path();
+    run_visitors();
+    if (!run.mood.hasty)
+        come_to_rest();
+    stop_side(SERVER, fake_now() + between(0, 3 * NSEC_PER_SEC));
+    stop_side(CLIENT, fake_now() + between(0, 3 * NSEC_PER_SEC));
+    /* Nobody waits for the drain time-out unless there are streams. */
+    run_until(all_stopped, (run.mood.hasty ? 100 : 20) * NSEC_PER_SEC);
+    run_until(endpoints_ended, 300 * NSEC_PER_SEC);
+    for (unsigned i = 0; i < endpoint_count(); i++)
+        check_end(endpoint_at(i));
+    message_free_all();
+    each_worker(check_stopped);
+    CHECK(fake_program_sockets() == 0);
+    if (run.resume)
+        path_end();
+    close_all();
+    sim_set_dump(NULL);
+}
+
+void sim_tunnel_v1(uint64_t seed)
+{
+    sim_tunnel(seed, true, false, false);
+}
+
+void sim_tunnel_v2(uint64_t seed)
+{
+    sim_tunnel(seed, false, false, false);
+}
+
+void sim_tunnel_tls(uint64_t seed)
+{
+    sim_tunnel(seed, seed % 4 == 0, true, false);
+}
+
+void sim_resume(uint64_t seed)
+{
+    sim_tunnel(seed, false, false, true);
+}
+
+void sim_resume_tls(uint64_t seed)
+{
+    sim_tunnel(seed, false, true, true);
+}

@@ -1,0 +1,198 @@
+/*
+ * buf: references, the reserve of the lanes, the low mark, and small buffers lent to a real ring (skipped where io_uring cannot
+ * be used).
+ */
+#include <check.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/buf.h"
+#include "core/ring.h"
+
+#define SMALL (2u * BUF_PROVIDED)
+#define BIG   16u
+
+static struct buf_pool pool;
+
+static void open_pool(void)
+{
+    ck_assert(buf_pool_open(&pool, SMALL, BIG));
+}
+
+static void close_pool(void)
+{
+    buf_pool_close(&pool);
+}
+
+START_TEST(a_buffer_lives_as_long_as_its_last_reference)
+{
+    uint32_t small = buf_take_small(&pool), big = buf_take_big(&pool);
+
+    ck_assert(!buf_is_big(small) && buf_is_big(big));
+    ck_assert_uint_eq(buf_size(small), BUF_SMALL_SIZE);
+    ck_assert_uint_eq(buf_size(big), BUF_BIG_SIZE);
+    for (unsigned i = 0; i < 2; i++) {
+        uint32_t id = i == 0 ? small : big;
+        const struct slab *slab = i == 0 ? &pool.small : &pool.big;
+        ck_assert_uint_eq(buf_refs(&pool, id), 1);
+        buf_ref(&pool, id);
+        buf_ref(&pool, id);
+        buf_put(&pool, id);
+        buf_put(&pool, id);
+        ck_assert_uint_eq(buf_refs(&pool, id), 1);
+        ck_assert_uint_eq(slab->used, 1);
+        buf_put(&pool, id);
+        ck_assert_uint_eq(slab->used, 0);
+    }
+}
+END_TEST
+
+START_TEST(buffers_do_not_overlap)
+{
+    uint32_t ids[BIG];
+
+    for (unsigned i = 0; i < BIG; i++) {
+        ids[i] = buf_take_big(&pool);
+        ck_assert_uint_ne(ids[i], BUF_NONE);
+        memset(buf_data(&pool, ids[i]), (int)i, BUF_BIG_SIZE);
+    }
+    ck_assert_uint_eq(buf_take_big(&pool), BUF_NONE);
+    for (unsigned i = 0; i < BIG; i++) {
+        ck_assert_uint_eq(buf_data(&pool, ids[i])[0], i);
+        ck_assert_uint_eq(buf_data(&pool, ids[i])[BUF_BIG_SIZE - 1], i);
+        buf_put(&pool, ids[i]);
+    }
+}
+END_TEST
+
+START_TEST(bulk_reads_leave_the_lanes_reserve)
+{
+    uint32_t taken = 0;
+
+    while (buf_take_bulk(&pool) != BUF_NONE)
+        taken++;
+    ck_assert_uint_eq(taken, BIG - pool.big_reserve);
+    ck_assert_uint_gt(pool.big_reserve, 0);
+    ck_assert(buf_big_low(&pool));
+    for (; taken < BIG; taken++)
+        ck_assert_uint_ne(buf_take_big(&pool), BUF_NONE);
+    ck_assert_uint_eq(buf_take_big(&pool), BUF_NONE);
+}
+END_TEST
+
+START_TEST(low_is_told_before_the_reserve_is_reached)
+{
+    uint32_t taken = 0;
+
+    ck_assert(!buf_big_low(&pool));
+    while (!buf_big_low(&pool)) {
+        ck_assert_uint_ne(buf_take_bulk(&pool), BUF_NONE);
+        taken++;
+    }
+    ck_assert_uint_gt(slab_available(&pool.big), pool.big_reserve);
+    ck_assert_uint_lt(taken, BIG);
+}
+END_TEST
+
+START_TEST(small_buffers_run_out_explicitly)
+{
+    for (unsigned i = 0; i < SMALL; i++)
+        ck_assert_uint_ne(buf_take_small(&pool), BUF_NONE);
+    ck_assert_uint_eq(buf_take_small(&pool), BUF_NONE);
+}
+END_TEST
+
+START_TEST(a_put_too_many_is_a_bug)
+{
+    uint32_t id = buf_take_small(&pool);
+
+    buf_put(&pool, id);
+    buf_put(&pool, id);
+}
+END_TEST
+
+START_TEST(a_reference_to_a_free_buffer_is_a_bug)
+{
+    uint32_t id = buf_take_big(&pool);
+
+    buf_put(&pool, id);
+    buf_ref(&pool, id);
+}
+END_TEST
+
+static struct ring *start_ring(void)
+{
+    int error;
+    struct ring *ring = ring_open(64, &error);
+
+    ck_assert_ptr_nonnull(ring);
+    ck_assert_int_eq(ring_start(ring), 0);
+    ck_assert_int_eq(ring_buffers_open(ring, BUF_PROVIDED), 0);
+    return ring;
+}
+
+START_TEST(lends_what_there_is_and_tops_up)
+{
+    struct ring *ring = start_ring();
+
+    buf_provide(&pool, ring);
+    ck_assert_uint_eq(pool.provided, BUF_PROVIDED);
+    ck_assert_uint_eq(pool.small.used, BUF_PROVIDED);
+    buf_provide(&pool, ring);
+    ck_assert_uint_eq(pool.small.used, BUF_PROVIDED);
+    uint32_t mine[SMALL], count = 0;
+    while ((mine[count] = buf_take_small(&pool)) != BUF_NONE)
+        count++;
+    buf_provided_taken(&pool, 0); /* as if the kernel had used it: now the caller's */
+    buf_provide(&pool, ring);
+    ck_assert_uint_eq(pool.provided, BUF_PROVIDED - 1); /* nothing left to lend */
+    buf_put(&pool, mine[0]);
+    buf_provide(&pool, ring);
+    ck_assert_uint_eq(pool.provided, BUF_PROVIDED);
+    ck_assert_uint_eq(buf_take_small(&pool), BUF_NONE);
+    ring_close(ring);
+}
+END_TEST
+
+START_TEST(big_buffers_register_once_or_say_no)
+{
+    struct ring *ring = start_ring();
+    uint32_t id = buf_take_big(&pool);
+
+    ck_assert_int_eq(buf_fixed_index(&pool, ring, id), -1); /* no table */
+    pool.registered = ring_register_table(ring, BIG) == 0;
+    if (pool.registered) {
+        int index = buf_fixed_index(&pool, ring, id);
+        ck_assert(index == -1 || (uint32_t)index == (id & ~BUF_BIG_BIT)); /* -1: RLIMIT_MEMLOCK */
+        ck_assert_int_eq(buf_fixed_index(&pool, ring, id), index);
+    }
+    ring_close(ring);
+}
+END_TEST
+
+int main(void)
+{
+    Suite *suite = suite_create("buf");
+    TCase *tcase = tcase_create("pool");
+    SRunner *runner = srunner_create(suite);
+
+    tcase_set_timeout(tcase, 60);
+    tcase_add_checked_fixture(tcase, open_pool, close_pool);
+    tcase_add_test(tcase, a_buffer_lives_as_long_as_its_last_reference);
+    tcase_add_test(tcase, buffers_do_not_overlap);
+    tcase_add_test(tcase, bulk_reads_leave_the_lanes_reserve);
+    tcase_add_test(tcase, low_is_told_before_the_reserve_is_reached);
+    tcase_add_test(tcase, small_buffers_run_out_explicitly);
+    tcase_add_test_raise_signal(tcase, a_put_too_many_is_a_bug, SIGABRT);
+    tcase_add_test_raise_signal(tcase, a_reference_to_a_free_buffer_is_a_bug, SIGABRT);
+    if (ring_features()->usable) {
+        tcase_add_test(tcase, lends_what_there_is_and_tops_up);
+        tcase_add_test(tcase, big_buffers_register_once_or_say_no);
+    }
+    suite_add_tcase(suite, tcase);
+    srunner_run_all(runner, CK_NORMAL);
+    int failed = srunner_ntests_failed(runner);
+    srunner_free(runner);
+    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+}

@@ -1,0 +1,300 @@
+/*
+ * Log lines, read back from a pipe in place of stderr. Windows of log_site_pass() are moved by writing
+ * the site's own start time, never by waiting.
+ */
+#include <check.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <regex.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "core/base.h"
+#include "core/log.h"
+
+/* Start times of windows: one that does not end in this test, and one that ended long ago. */
+#define NEVER_OVER (UINT64_MAX / 2)
+#define LONG_OVER  1
+
+static int saved_stderr, read_end;
+static char captured[65536];
+
+static void capture_start(void)
+{
+    int ends[2];
+
+    ck_assert_int_eq(pipe2(ends, O_CLOEXEC | O_NONBLOCK), 0);
+    saved_stderr = dup(STDERR_FILENO);
+    ck_assert_int_eq(dup2(ends[1], STDERR_FILENO), STDERR_FILENO);
+    close(ends[1]);
+    read_end = ends[0];
+    unsetenv("JOURNAL_STREAM");
+    log_init(LOG_INFO);
+}
+
+/* What was logged since the start of the capture; ends it. */
+static const char *capture_end(void)
+{
+    ssize_t n = read(read_end, captured, sizeof(captured) - 1);
+
+    captured[n > 0 ? n : 0] = '\0';
+    dup2(saved_stderr, STDERR_FILENO);
+    close(saved_stderr);
+    close(read_end);
+    return captured;
+}
+
+static unsigned count_lines(const char *text)
+{
+    unsigned lines = 0;
+
+    for (; *text != '\0'; text++)
+        lines += *text == '\n';
+    return lines;
+}
+
+static void assert_matches(const char *text, const char *pattern)
+{
+    regex_t regex;
+
+    ck_assert_int_eq(regcomp(&regex, pattern, REG_EXTENDED | REG_NOSUB), 0);
+    ck_assert_msg(regexec(&regex, text, 0, NULL, 0) == 0, "'%s' does not match '%s'", text,
+                  pattern);
+    regfree(&regex);
+}
+
+#define RFC3339 "^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\\.[0-9]{3}Z "
+
+START_TEST(a_line_has_time_level_subject_text)
+{
+    capture_start();
+    log_line(LOG_WARN, "session 7", "lane %d lost: %s", 3, "timed out");
+    assert_matches(capture_end(), RFC3339 "WARN  session 7: lane 3 lost: timed out\n$");
+}
+END_TEST
+
+START_TEST(levels_below_the_threshold_are_silent)
+{
+    capture_start();
+    log_init(LOG_WARN);
+    ck_assert(log_enabled(LOG_ERROR) && log_enabled(LOG_WARN));
+    ck_assert(!log_enabled(LOG_INFO) && !log_enabled(LOG_DEBUG));
+    log_line(LOG_INFO, "worker 0", "not this");
+    log_line(LOG_ERROR, "worker 0", "but this");
+    ck_assert_ptr_null(strstr(capture_end(), "not this"));
+    ck_assert_ptr_nonnull(strstr(captured, "ERROR worker 0: but this\n"));
+    ck_assert_uint_eq(count_lines(captured), 1);
+}
+END_TEST
+
+START_TEST(level_names_are_read)
+{
+    enum log_level level = LOG_DEBUG;
+
+    ck_assert(log_level_parse("error", &level) && level == LOG_ERROR);
+    ck_assert(log_level_parse("warn", &level) && level == LOG_WARN);
+    ck_assert(log_level_parse("info", &level) && level == LOG_INFO);
+    ck_assert(log_level_parse("debug", &level) && level == LOG_DEBUG);
+    ck_assert(!log_level_parse("INFO", &level) && !log_level_parse("", &level));
+    ck_assert_int_eq(level, LOG_DEBUG);
+}
+END_TEST
+
+START_TEST(bytes_of_a_peer_cannot_forge_a_line)
+{
+    capture_start();
+    log_line(LOG_INFO, "session 1", "agent '%s'", "x\nERROR root: owned\r\033[2J\177\t");
+    ck_assert_uint_eq(count_lines(capture_end()), 1);
+    ck_assert_ptr_nonnull(strstr(captured, "agent 'x?ERROR root: owned?\?[2J?\?'\n"));
+}
+END_TEST
+
+START_TEST(a_long_line_is_cut_and_marked)
+{
+    char *text = malloc(5000);
+
+    memset(text, 'y', 4999);
+    text[4999] = '\0';
+    capture_start();
+    log_line(LOG_INFO, "lane", "%s", text);
+    capture_end();
+    free(text);
+    ck_assert_uint_lt(strlen(captured), 1025);
+    ck_assert_uint_gt(strlen(captured), 900);
+    ck_assert_str_eq(captured + strlen(captured) - 5, "y...\n");
+}
+END_TEST
+
+START_TEST(errno_survives)
+{
+    capture_start();
+    errno = ENOENT;
+    log_line(LOG_INFO, "test", "errno");
+    ck_assert_int_eq(errno, ENOENT);
+    capture_end();
+}
+END_TEST
+
+/* stderr is what JOURNAL_STREAM names only if device and inode agree. */
+START_TEST(under_systemd_a_line_has_a_priority)
+{
+    char stream[64];
+    struct stat st;
+
+    capture_start();
+    ck_assert_int_eq(fstat(STDERR_FILENO, &st), 0);
+    snprintf(stream, sizeof(stream), "%llu:%llu", (unsigned long long)st.st_dev,
+             (unsigned long long)st.st_ino);
+    setenv("JOURNAL_STREAM", stream, 1);
+    log_init(LOG_DEBUG);
+    log_line(LOG_ERROR, "a", "1");
+    log_line(LOG_WARN, "b", "2");
+    log_line(LOG_INFO, "c", "3");
+    log_line(LOG_DEBUG, "d", "4");
+    snprintf(stream, sizeof(stream), "%llu:%llu", (unsigned long long)st.st_dev,
+             (unsigned long long)st.st_ino + 1);
+    setenv("JOURNAL_STREAM", stream, 1);
+    log_init(LOG_INFO);
+    log_line(LOG_INFO, "e", "5");
+    capture_end();
+    unsetenv("JOURNAL_STREAM");
+    log_init(LOG_INFO);
+    assert_matches(captured, "^<3>a: 1\n<4>b: 2\n<6>c: 3\n<7>d: 4\n[0-9]{4}-[^<]* e: 5\n$");
+}
+END_TEST
+
+START_TEST(a_burst_is_cut_and_the_next_line_tells_how_many)
+{
+    struct log_site site = { .window_start = NEVER_OVER };
+    unsigned passed = 0;
+
+    capture_start();
+    for (unsigned i = 0; i < 100; i++)
+        passed += log_site_pass(&site);
+    ck_assert_uint_eq(passed, LOG_BURST);
+    ck_assert_uint_eq(site.suppressed, 95);
+    site.window_start = LONG_OVER;
+    ck_assert(log_site_pass(&site));
+    log_line(LOG_WARN, "server", "too many streams");
+    log_line(LOG_WARN, "server", "another matter");
+    capture_end();
+    ck_assert_ptr_nonnull(strstr(captured, "too many streams (and 95 more before this)\n"));
+    ck_assert_ptr_nonnull(strstr(captured, "another matter\n"));
+    ck_assert_uint_eq(site.suppressed, 0);
+}
+END_TEST
+
+static struct log_site flushed_site; /* sites are static: log keeps their addresses */
+
+START_TEST(a_burst_without_a_next_line_is_told_by_flush)
+{
+    capture_start();
+    flushed_site.window_start = NEVER_OVER;
+    for (unsigned i = 0; i < 12; i++)
+        if (log_site_pass(&flushed_site))
+            log_line(LOG_WARN, "server", "refused visitor %u", i);
+    log_flush(false);
+    flushed_site.window_start = LONG_OVER;
+    log_flush(false);
+    log_flush(true);
+    capture_end();
+    ck_assert_uint_eq(count_lines(captured), LOG_BURST + 1);
+    ck_assert_ptr_nonnull(strstr(captured, "server: refused visitor 4 (7 more like this)\n"));
+}
+END_TEST
+
+static struct log_site exit_site;
+
+START_TEST(flush_all_does_not_wait_for_the_window)
+{
+    capture_start();
+    exit_site.window_start = NEVER_OVER;
+    for (unsigned i = 0; i < LOG_BURST + 2; i++)
+        if (log_site_pass(&exit_site))
+            log_line(LOG_INFO, "x", "y");
+    log_flush(true);
+    ck_assert_ptr_nonnull(strstr(capture_end(), "x: y (2 more like this)\n"));
+}
+END_TEST
+
+START_TEST(the_macro_counts_per_call_site)
+{
+    capture_start();
+    for (unsigned i = 0; i < 50; i++) {
+        log_at(LOG_INFO, "a", "first");
+        log_at(LOG_INFO, "b", "second");
+        log_at(LOG_DEBUG, "c", "silent");
+    }
+    ck_assert_uint_ge(count_lines(capture_end()), 2 * LOG_BURST);
+    ck_assert_uint_lt(count_lines(captured), 100);
+    ck_assert_ptr_null(strstr(captured, "silent"));
+}
+END_TEST
+
+#define THREADS 4
+#define EVENTS  20000
+
+static struct log_site shared_site;
+
+static void *hammer(void *arg)
+{
+    unsigned *passed = arg;
+
+    for (unsigned i = 0; i < EVENTS; i++)
+        if (log_site_pass(&shared_site)) {
+            (*passed)++;
+            log_line(LOG_INFO, "thread", "event");
+        }
+    return NULL;
+}
+
+/* Every event is either passed or counted; under TSan this is also the race test. */
+START_TEST(threads_share_a_site)
+{
+    pthread_t threads[THREADS];
+    unsigned passed[THREADS] = { 0 }, lines = 0;
+
+    capture_start();
+    shared_site.window_start = NEVER_OVER;
+    for (unsigned i = 0; i < THREADS; i++)
+        ck_assert_int_eq(pthread_create(&threads[i], NULL, hammer, &passed[i]), 0);
+    for (unsigned i = 0; i < THREADS; i++) {
+        pthread_join(threads[i], NULL);
+        lines += passed[i];
+    }
+    ck_assert_uint_eq(count_lines(capture_end()), lines);
+    ck_assert_uint_eq(lines, LOG_BURST);
+    ck_assert_uint_eq(shared_site.suppressed, THREADS * EVENTS - lines);
+}
+END_TEST
+
+int main(void)
+{
+    Suite *suite = suite_create("log");
+    TCase *tcase = tcase_create("log");
+    SRunner *runner = srunner_create(suite);
+    int failed;
+
+    tcase_set_timeout(tcase, 60);
+    tcase_add_test(tcase, a_line_has_time_level_subject_text);
+    tcase_add_test(tcase, levels_below_the_threshold_are_silent);
+    tcase_add_test(tcase, level_names_are_read);
+    tcase_add_test(tcase, bytes_of_a_peer_cannot_forge_a_line);
+    tcase_add_test(tcase, a_long_line_is_cut_and_marked);
+    tcase_add_test(tcase, errno_survives);
+    tcase_add_test(tcase, under_systemd_a_line_has_a_priority);
+    tcase_add_test(tcase, a_burst_is_cut_and_the_next_line_tells_how_many);
+    tcase_add_test(tcase, a_burst_without_a_next_line_is_told_by_flush);
+    tcase_add_test(tcase, flush_all_does_not_wait_for_the_window);
+    tcase_add_test(tcase, the_macro_counts_per_call_site);
+    tcase_add_test(tcase, threads_share_a_site);
+    suite_add_tcase(suite, tcase);
+    srunner_run_all(runner, CK_NORMAL);
+    failed = srunner_ntests_failed(runner);
+    srunner_free(runner);
+    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+}

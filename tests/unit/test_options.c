@@ -1,0 +1,786 @@
+/*
+ * The command line. Most cases are rows: words in, and either an assertion on the result or a part of the
+ * sentence that a wrong line must be told.
+ */
+#include <check.h>
+#include <fcntl.h>
+#include <sched.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "core/base.h"
+#include "core/frame.h"
+#include "core/options.h"
+
+#define WORDS_MAX 64
+
+static char line_copy[4096];
+static char *words[WORDS_MAX];
+static struct options options;
+static struct options_error error;
+
+/* Splits at blanks; the words are writable, as argv's are. */
+static int split(const char *line)
+{
+    int count = 0;
+
+    ck_assert_uint_lt(strlen(line), sizeof(line_copy));
+    memcpy(line_copy, line, strlen(line) + 1);
+    for (char *word = strtok(line_copy, " "); word != NULL; word = strtok(NULL, " ")) {
+        ck_assert_int_lt(count, WORDS_MAX - 1);
+        words[count++] = word;
+    }
+    words[count] = NULL;
+    return count;
+}
+
+static bool parse(const char *line)
+{
+    return options_parse(split(line), words, &options, &error);
+}
+
+static const struct config *parse_ok(const char *line)
+{
+    ck_assert_msg(parse(line), "%s: %s", line, error.text);
+    return &options.config;
+}
+
+static void assert_refused(const char *line, const char *says)
+{
+    ck_assert_msg(!parse(line), "accepted: %s", line);
+    ck_assert_msg(strstr(error.text, says) != NULL, "%s: '%s' is not in '%s'", line, says,
+                  error.text);
+    ck_assert_int_eq(error.code, EXIT_CODE_USAGE);
+}
+
+static void setup(void)
+{
+    unsetenv("CULVERT_TOKEN");
+}
+
+/* ------------------------------------------------------------------------------------ commands */
+
+static const struct {
+    const char *line;
+    enum options_command command;
+    bool help;
+} commands[] = {
+    { "culvert server", OPTIONS_SERVER, false },
+    { "culvert client --local 1", OPTIONS_CLIENT, false },
+    { "culvert --local 1", OPTIONS_CLIENT, false },
+    { "culvert --local=1", OPTIONS_CLIENT, false },
+    { "culvert demo --once", OPTIONS_DEMO, false },
+    { "culvert gen-cert", OPTIONS_GEN_CERT, false },
+    { "culvert gen-cert --help", OPTIONS_GEN_CERT, true },
+    { "culvert version", OPTIONS_VERSION, false },
+    { "culvert --version", OPTIONS_VERSION, false },
+    { "culvert -V", OPTIONS_VERSION, false },
+    { "culvert help", OPTIONS_HELP, false },
+    { "culvert --help", OPTIONS_HELP, false },
+    { "culvert -h", OPTIONS_HELP, false },
+    { "culvert server --help", OPTIONS_SERVER, true },
+    { "culvert client -h", OPTIONS_CLIENT, true },
+    { "culvert --local 1 --help", OPTIONS_CLIENT, true },
+    { "culvert client --help", OPTIONS_CLIENT, true }, /* help needs no --local */
+};
+
+START_TEST(the_command_is_found)
+{
+    parse_ok(commands[_i].line);
+    ck_assert_int_eq(options.command, commands[_i].command);
+    ck_assert_int_eq(options.help, commands[_i].help);
+}
+END_TEST
+
+START_TEST(help_takes_a_topic_and_version_features)
+{
+    parse_ok("culvert help exit-codes");
+    ck_assert_str_eq(options.topic, "exit-codes");
+    parse_ok("culvert version --features");
+    ck_assert(options.features);
+    parse_ok("culvert version");
+    ck_assert(!options.features);
+}
+END_TEST
+
+/* ------------------------------------------------------------------------------------ defaults */
+
+START_TEST(server_defaults)
+{
+    const struct config *config = parse_ok("culvert server");
+
+    ck_assert_int_eq(config->role, CONFIG_SERVER);
+    ck_assert_str_eq(config->listen.host, "");
+    ck_assert_uint_eq(config->listen.port, 9000);
+    ck_assert_uint_eq(config->start_port, 10000);
+    ck_assert_str_eq(config->public_addr, "");
+    ck_assert_uint_eq(config->workers, 1);
+    ck_assert_uint_eq(config->cpu_count, 0);
+    ck_assert_uint_eq(config->max_streams, 131072);
+    ck_assert_uint_eq(config->max_sessions, 4096);
+    ck_assert_uint_eq(config->max_lanes, 8192);
+    ck_assert_uint_eq(config->max_unauthenticated, 512);
+    ck_assert_uint_eq(config->bulk_buffers, 512);
+    ck_assert_uint_eq(config->window_initial, 64 * KIB);
+    ck_assert_uint_eq(config->window_max, 16 * MIB);
+    ck_assert_uint_eq(config->heartbeat, 10 * NSEC_PER_SEC);
+    ck_assert_uint_eq(config->expiry, 30 * NSEC_PER_SEC);
+    ck_assert_uint_eq(config->handshake_timeout, 10 * NSEC_PER_SEC);
+    ck_assert_uint_eq(config->connect_timeout, 10 * NSEC_PER_SEC);
+    ck_assert_uint_eq(config->drain_timeout, 10 * NSEC_PER_SEC);
+    ck_assert_int_eq(config->zero_copy, CONFIG_AUTO);
+    ck_assert_str_eq(config->token, "dev-token");
+    ck_assert_uint_eq(config->token_size, 9);
+    ck_assert(config->token_is_default);
+    ck_assert_int_eq(options.log_level, LOG_INFO);
+    ck_assert_str_eq(options.warning, "");
+}
+END_TEST
+
+START_TEST(client_defaults)
+{
+    const struct config *config = parse_ok("culvert --local localhost:3000");
+
+    ck_assert_int_eq(config->role, CONFIG_CLIENT);
+    ck_assert_uint_eq(config->server_count, 1);
+    ck_assert_str_eq(config->servers[0].host, "localhost");
+    ck_assert_uint_eq(config->servers[0].port, 9000);
+    ck_assert_uint_eq(config->tunnel_count, 1);
+    ck_assert_str_eq(config->tunnels[0].origin.host, "localhost");
+    ck_assert_uint_eq(config->tunnels[0].origin.port, 3000);
+    ck_assert_uint_eq(config->tunnels[0].port, 0);
+    ck_assert_str_eq(config->tunnels[0].name, "");
+    ck_assert_int_eq(config->wire, CONFIG_WIRE_AUTO);
+    ck_assert_uint_eq(config->lanes, 0);
+    ck_assert(config->reconnect);
+    ck_assert_uint_eq(config->reconnect_attempts, 10);
+    ck_assert_uint_eq(config->reconnect_first, NSEC_PER_SEC);
+    ck_assert_uint_eq(config->reconnect_max, 30 * NSEC_PER_SEC);
+    ck_assert(config->token_is_default);
+}
+END_TEST
+
+START_TEST(demo_defaults)
+{
+    parse_ok("culvert demo");
+    ck_assert(!options.demo.once && !options.demo.verbose);
+    ck_assert_uint_eq(options.demo.gib, 1);
+    ck_assert_uint_eq(options.demo.requests, 5000);
+    ck_assert_uint_eq(options.config.workers, 1);
+}
+END_TEST
+
+/* --------------------------------------------------------------------------------------- flags */
+
+START_TEST(every_server_flag_reaches_its_place)
+{
+    const struct config *config = parse_ok(
+        "culvert server --addr 127.0.0.1:9001 --start-port 20000 --public-addr ::1 --workers 3 "
+        "--cpus 5,0-1 --max-streams 7 --max-sessions 8 --max-lanes 9 --max-unauthenticated 10 "
+        "--bulk-buffers 11 --window-initial 32K --window-max 1MiB --heartbeat 100ms --expiry 300ms "
+        "--handshake-timeout 1s --connect-timeout 2s --drain-timeout 3m --zero-copy off --token s "
+        "--log-level debug");
+
+    ck_assert_str_eq(config->listen.host, "127.0.0.1");
+    ck_assert_uint_eq(config->listen.port, 9001);
+    ck_assert_uint_eq(config->start_port, 20000);
+    ck_assert_str_eq(config->public_addr, "::1");
+    ck_assert_uint_eq(config->workers, 3);
+    ck_assert_uint_eq(config->cpu_count, 3);
+    ck_assert_int_eq(config->cpus[0], 5);
+    ck_assert_int_eq(config->cpus[2], 1);
+    ck_assert_uint_eq(config->max_streams, 7);
+    ck_assert_uint_eq(config->max_sessions, 8);
+    ck_assert_uint_eq(config->max_lanes, 9);
+    ck_assert_uint_eq(config->max_unauthenticated, 10);
+    ck_assert_uint_eq(config->bulk_buffers, 11);
+    ck_assert_uint_eq(config->window_initial, 32 * KIB);
+    ck_assert_uint_eq(config->window_max, MIB);
+    ck_assert_uint_eq(config->heartbeat, 100 * NSEC_PER_MSEC);
+    ck_assert_uint_eq(config->expiry, 300 * NSEC_PER_MSEC);
+    ck_assert_uint_eq(config->handshake_timeout, NSEC_PER_SEC);
+    ck_assert_uint_eq(config->connect_timeout, 2 * NSEC_PER_SEC);
+    ck_assert_uint_eq(config->drain_timeout, 180 * NSEC_PER_SEC);
+    ck_assert_int_eq(config->zero_copy, CONFIG_OFF);
+    ck_assert_str_eq(config->token, "s");
+    ck_assert(!config->token_is_default);
+    ck_assert_int_eq(options.log_level, LOG_DEBUG);
+}
+END_TEST
+
+START_TEST(every_client_flag_reaches_its_place)
+{
+    const struct config *config = parse_ok(
+        "culvert client --server=a:1 --server [::1]:2 --local 3000 --local=db:5432 --port 80 "
+        "--port=0 --name web --name=db-1 --wire v2 --lanes 4 --no-reconnect --zero-copy=on "
+        "--reconnect-attempts 3 --reconnect-first 5ms --reconnect-max 50ms");
+
+    ck_assert_uint_eq(config->server_count, 2);
+    ck_assert_str_eq(config->servers[1].host, "::1");
+    ck_assert_uint_eq(config->servers[1].port, 2);
+    ck_assert_uint_eq(config->tunnel_count, 2);
+    ck_assert_str_eq(config->tunnels[0].origin.host, "127.0.0.1");
+    ck_assert_uint_eq(config->tunnels[0].port, 80);
+    ck_assert_str_eq(config->tunnels[0].name, "web");
+    ck_assert_str_eq(config->tunnels[1].origin.host, "db");
+    ck_assert_uint_eq(config->tunnels[1].port, 0);
+    ck_assert_str_eq(config->tunnels[1].name, "db-1");
+    ck_assert_int_eq(config->wire, CONFIG_WIRE_V2);
+    ck_assert_uint_eq(config->lanes, 4);
+    ck_assert(!config->reconnect);
+    ck_assert_int_eq(config->zero_copy, CONFIG_ON);
+    ck_assert_uint_eq(config->reconnect_attempts, 3);
+    ck_assert_uint_eq(config->reconnect_first, 5 * NSEC_PER_MSEC);
+    ck_assert_uint_eq(config->reconnect_max, 50 * NSEC_PER_MSEC);
+}
+END_TEST
+
+START_TEST(gen_cert_flags_reach_their_place)
+{
+    const struct options_gen_cert *what = &options.gen_cert;
+
+    parse_ok("culvert gen-cert");
+    ck_assert_uint_eq(what->name_count, 0);
+    ck_assert_uint_eq(what->days, 0);
+    ck_assert_str_eq(what->client, "");
+    parse_ok("culvert gen-cert --dir /d --name a.example --name ::1 --days 30");
+    ck_assert_str_eq(options.config.state_dir, "/d");
+    ck_assert_uint_eq(what->name_count, 2);
+    ck_assert_str_eq(what->names[0], "a.example");
+    ck_assert_str_eq(what->names[1], "::1");
+    ck_assert_uint_eq(what->days, 30);
+    parse_ok("culvert gen-cert --client laptop");
+    ck_assert_str_eq(what->client, "laptop");
+}
+END_TEST
+
+/* One flag name, two meanings: each command has its own. */
+START_TEST(name_of_a_tunnel_is_no_name_of_a_certificate)
+{
+    ck_assert_str_eq(parse_ok("culvert --local 1 --name web")->tunnels[0].name, "web");
+    ck_assert_uint_eq(options.gen_cert.name_count, 0);
+    assert_refused("culvert --local 1 --name ::1", "is not a name");
+}
+END_TEST
+
+START_TEST(demo_flags_reach_their_place)
+{
+    parse_ok("culvert demo --once --verbose --gib 2 --requests 100 --workers 2 --wire v1");
+    ck_assert(options.demo.once && options.demo.verbose);
+    ck_assert_uint_eq(options.demo.gib, 2);
+    ck_assert_uint_eq(options.demo.requests, 100);
+    ck_assert_uint_eq(options.config.workers, 2);
+    ck_assert_int_eq(options.config.wire, CONFIG_WIRE_V1);
+}
+END_TEST
+
+START_TEST(the_forms_of_a_go_program_work)
+{
+    const struct config *config = parse_ok("culvert -local localhost:3000 -no-reconnect=true");
+
+    ck_assert_uint_eq(config->tunnel_count, 1);
+    ck_assert(!config->reconnect);
+    ck_assert(parse_ok("culvert --local 1 --no-reconnect=false")->reconnect);
+    ck_assert(!parse_ok("culvert server --tls=false --token t")->token_is_default);
+}
+END_TEST
+
+START_TEST(the_last_one_counts)
+{
+    ck_assert_uint_eq(parse_ok("culvert server --workers 2 --workers 5")->workers, 5);
+    ck_assert_str_eq(parse_ok("culvert server --token a --token b")->token, "b");
+}
+END_TEST
+
+START_TEST(a_value_may_look_like_a_flag_after_equals)
+{
+    ck_assert_str_eq(parse_ok("culvert server --token=--addr")->token, "--addr");
+    ck_assert_str_eq(parse_ok("culvert server --token -x")->token, "-x");
+    ck_assert_str_eq(parse_ok("culvert server --token=a=b")->token, "a=b");
+}
+END_TEST
+
+START_TEST(auto_workers_are_the_cores_of_this_process)
+{
+    cpu_set_t set;
+
+    ck_assert_int_eq(sched_getaffinity(0, sizeof(set), &set), 0);
+    ck_assert_uint_eq(parse_ok("culvert server --workers auto")->workers,
+                      (unsigned)CPU_COUNT(&set));
+    ck_assert_uint_eq(parse_ok("culvert demo --workers auto")->workers, (unsigned)CPU_COUNT(&set));
+    ck_assert_uint_eq(parse_ok("culvert server --workers auto --cpus 0-4")->workers, 5);
+    ck_assert_uint_eq(parse_ok("culvert server --cpus 0-4")->workers, 1);
+}
+END_TEST
+
+static const struct {
+    const char *line, *says;
+} refused[] = {
+    /* commands and unknown flags */
+    { "culvert", "--local is missing" },
+    { "culvert client --server a:1", "--local is missing" },
+    { "culvert sever", "did you mean 'culvert server'?" },
+    { "culvert clietn --local 1", "did you mean 'culvert client'?" },
+    { "culvert zebra", "'culvert help' lists them" },
+    { "culvert server --hartbeat 1s", "did you mean --heartbeat?" },
+    { "culvert server --max-stream 1", "did you mean --max-streams?" },
+    { "culvert server --window 1", "did you mean --window-" },
+    { "culvert client --lcoal 1", "did you mean --local?" },
+    { "culvert client --xyzzy", "'culvert help client' lists them" },
+    { "culvert server --local 1", "--local belongs to 'culvert client'" },
+    { "culvert client --start-port 1", "--start-port belongs to 'culvert server'" },
+    { "culvert demo --token t", "not to 'culvert demo'" },
+    { "culvert gen-cert --tls", "not to 'culvert gen-cert'" },
+    { "culvert gen-cert --client a --name b", "call twice" },
+    { "culvert gen-cert --name=", "is not a name" },
+    { "culvert gen-cert --days 0", "not a number from 1" },
+    { "culvert server --name x", "not to 'culvert server'" },
+    { "culvert server --days 1", "belongs to 'culvert gen-cert'" },
+    { "culvert client 3000", "write --local 3000" },
+    { "culvert server 9000", "takes only flags" },
+    { "culvert help a b", "stands alone" },
+    { "culvert server --", "is not a flag" },
+    { "culvert server --=x", "is not a flag" },
+    { "culvert server -", "stands alone" },
+    /* values that are missing or too many */
+    { "culvert server --addr", "--addr needs a value; write --addr HOST:PORT" },
+    { "culvert client --local", "--local needs a value" },
+    { "culvert client --token --local 1", "--token needs a value" },
+    { "culvert client --no-reconnect=maybe --local 1", "--no-reconnect takes no value" },
+    { "culvert client --no-reconnect= --local 1", "--no-reconnect takes no value" },
+    /* wrong values */
+    { "culvert server --addr http://x:1", "--addr: 'http://x:1' is a URL" },
+    { "culvert server --start-port 0", "not a number from 1 to 65535" },
+    { "culvert server --start-port 65536", "not a number from 1 to 65535" },
+    { "culvert server --start-port 1x", "'1x' is not a number" },
+    { "culvert server --public-addr localhost", "is not an IP address" },
+    { "culvert server --public-addr [::1", "is not an IP address" },
+    { "culvert server --public-addr 1.2.3.4:80", "is not an IP address" },
+    { "culvert server --workers 0", "neither 'auto' nor a number from 1 to 256" },
+    { "culvert server --workers many", "neither 'auto' nor a number" },
+    { "culvert server --cpus 3-1", "write it like 0-3,6" },
+    { "culvert server --max-streams 1048577", "from 1 to 1048576" },
+    { "culvert server --heartbeat 10", "'10' is not a duration" },
+    { "culvert server --heartbeat 1ms", "write a duration from 10ms to 1h" },
+    { "culvert server --window-max 2G", "write a size from 4KiB to 1GiB" },
+    { "culvert server --window-max big", "'big' is not a size" },
+    { "culvert server --log-level loud", "'loud' is not one of error|warn|info|debug" },
+    { "culvert server --zero-copy o", "is not one of auto|on|off" },
+    { "culvert server --token=", "the token is empty" },
+    { "culvert server --token-file=", "write the path of a file" },
+    { "culvert client --local 1 --wire v3", "'v3' is not one of auto|v1|v2" },
+    { "culvert client --local 1 --port 65536", "is not a port" },
+    { "culvert client --local 1 --name a/b", "is not a name" },
+    { "culvert client --local 1 --name a\001b", "is not a name" },
+    { "culvert client --local 1 --name=", "is not a name" },
+    { "culvert client --local 1 --server 9000", "has no host" },
+    { "culvert demo --gib 0", "not a number from 1" },
+    /* values that do not go together */
+    { "culvert client --local 1 --port 1 --port 2", "--port is given more often than --local" },
+    { "culvert client --local 1 --name a --name b", "--name is given more often than --local" },
+    { "culvert client --local 1 --local 2 --wire v1", "--wire v1 carries one tunnel" },
+    { "culvert client --local 1 --lanes 2 --wire v1", "--wire v1 has one lane" },
+    { "culvert server --heartbeat 30s", "--expiry must be longer than --heartbeat" },
+    { "culvert server --window-initial 1M --window-max 64K", "must not be above --window-max" },
+    { "culvert client --local 1 --reconnect-first 1m", "must not be above --reconnect-max" },
+    /* TLS */
+    { "culvert server --tls-cert c.pem --tls-key k.pem", "without --tls" },
+    { "culvert server --tls --tls-cert c.pem", "--tls-cert and --tls-key belong together" },
+    { "culvert server --tls --tls-pin x", "belongs to 'culvert client'" },
+    { "culvert client --local 1 --tls-ca ca.pem", "without --tls" },
+    { "culvert client --local 1 --tls --tls-ca c.pem --tls-pin x", "give one of them" },
+    { "culvert client --local 1 --tls --tls-ca=", "is empty" },
+};
+
+START_TEST(a_wrong_line_is_told_the_cure)
+{
+    assert_refused(refused[_i].line, refused[_i].says);
+}
+END_TEST
+
+/* `start`, then `flag` so many times. */
+static const char *repeat(const char *start, const char *flag, unsigned times)
+{
+    static char line[2048];
+    size_t size = (size_t)snprintf(line, sizeof(line), "%s", start);
+
+    for (unsigned i = 0; i < times; i++)
+        size += (size_t)snprintf(line + size, sizeof(line) - size, " %s", flag);
+    ck_assert_uint_lt(size, sizeof(line));
+    return line;
+}
+
+START_TEST(lists_end_with_a_sentence)
+{
+    const char *start = "culvert client --local 1";
+
+    parse_ok(repeat("culvert client", "--local 1", CONFIG_TUNNELS_MAX));
+    assert_refused(repeat(start, "--local 1", CONFIG_TUNNELS_MAX), "at most 16 tunnels");
+    parse_ok(repeat(start, "--server a:1", CONFIG_SERVERS_MAX));
+    assert_refused(repeat(start, "--server a:1", CONFIG_SERVERS_MAX + 1), "at most 8 servers");
+    assert_refused(repeat(start, "--port 1", CONFIG_TUNNELS_MAX + 1), "more than 16 times");
+    assert_refused(repeat(start, "--name a", CONFIG_TUNNELS_MAX + 1), "more than 16 times");
+}
+END_TEST
+
+/* `start` and then the letter so many times. */
+static const char *pad(const char *start, char letter, size_t times)
+{
+    static char line[3000];
+    size_t size = (size_t)snprintf(line, sizeof(line), "%s", start);
+
+    ck_assert_uint_lt(size + times, sizeof(line));
+    memset(line + size, letter, times);
+    line[size + times] = '\0';
+    return line;
+}
+
+START_TEST(a_long_word_does_not_break_a_sentence)
+{
+    assert_refused(pad("culvert server --", 'a', 2000), "is not a flag");
+    assert_refused(pad("culvert server --addr=", 'b', 2000), "has no port");
+    assert_refused(pad("culvert ", 'c', 2000), "is not a command");
+    assert_refused(pad("culvert client ", 'd', 2000), "stands alone");
+    assert_refused(pad("culvert client --local 1 --name ", 'e', 64), "is not a name");
+    parse_ok(pad("culvert client --local 1 --name ", 'f', 63));
+}
+END_TEST
+
+/* ---------------------------------------------------------------------------------------- token */
+
+START_TEST(the_token_is_wiped_from_argv)
+{
+    char command[] = "culvert", server[] = "server", flag[] = "--token", value[] = "s3cret";
+    char joined[] = "--token=other";
+    char *argv[] = { command, server, flag, value, joined, NULL };
+
+    ck_assert(options_parse(5, argv, &options, &error));
+    ck_assert_str_eq(options.config.token, "other");
+    ck_assert_mem_eq(value, "\0\0\0\0\0\0", 7);
+    ck_assert_mem_eq(joined, "--token=\0\0\0\0\0", 14);
+}
+END_TEST
+
+START_TEST(a_refused_token_is_wiped_too_and_not_quoted)
+{
+    assert_refused(pad("culvert server --token=", 's', CONFIG_TOKEN_MAX + 1),
+                   "longer than 1000 bytes");
+    ck_assert_ptr_null(strstr(error.text, "sss"));
+    ck_assert_str_eq(words[2], "--token=");
+    parse_ok(pad("culvert server --token=", 's', CONFIG_TOKEN_MAX));
+    ck_assert_uint_eq(options.config.token_size, CONFIG_TOKEN_MAX);
+    assert_refused("culvert server --tokn=hunter2", "did you mean --token?");
+    ck_assert_ptr_null(strstr(error.text, "hunter2"));
+}
+END_TEST
+
+/* A token file with these contents; the line to parse names it. */
+static void with_file(const char *bytes, size_t size, mode_t mode, char line[128])
+{
+    char path[] = "/tmp/culvert-test-XXXXXX";
+    int fd = mkstemp(path);
+
+    ck_assert_int_ge(fd, 0);
+    ck_assert_int_eq(write(fd, bytes, size), (ssize_t)size);
+    ck_assert_int_eq(fchmod(fd, mode), 0);
+    close(fd);
+    snprintf(line, 128, "culvert server --token-file %s", path);
+}
+
+static void remove_file(const char *line)
+{
+    unlink(strrchr(line, ' ') + 1);
+}
+
+static const struct {
+    const char *bytes;
+    const char *token; /* NULL: refused as empty */
+} files[] = {
+    { "secret\n", "secret" },
+    { "secret", "secret" },
+    { "two words\n", "two words" },
+    { "secret\n\n", "secret\n" },
+    { " x ", " x " },
+    { "", NULL },
+    { "\n", NULL },
+};
+
+START_TEST(a_token_file_loses_one_newline)
+{
+    char line[128];
+    bool ok;
+
+    with_file(files[_i].bytes, strlen(files[_i].bytes), 0600, line);
+    ok = parse(line);
+    remove_file(line);
+    ck_assert_int_eq(ok, files[_i].token != NULL);
+    if (ok) {
+        ck_assert_str_eq(options.config.token, files[_i].token);
+        ck_assert_uint_eq(options.config.token_size, strlen(files[_i].token));
+        ck_assert(!options.config.token_is_default);
+        ck_assert_str_eq(options.warning, "");
+    } else {
+        ck_assert_ptr_nonnull(strstr(error.text, "--token-file: the token is empty"));
+        ck_assert_int_eq(error.code, EXIT_CODE_USAGE);
+    }
+}
+END_TEST
+
+START_TEST(a_token_file_has_a_limit)
+{
+    char bytes[CONFIG_TOKEN_MAX + 2], line[128];
+    bool ok;
+
+    memset(bytes, 't', sizeof(bytes));
+    bytes[CONFIG_TOKEN_MAX] = '\n';
+    with_file(bytes, CONFIG_TOKEN_MAX + 1, 0600, line);
+    ok = parse(line);
+    remove_file(line);
+    ck_assert(ok);
+    ck_assert_uint_eq(options.config.token_size, FRAME_TOKEN_MAX);
+    bytes[CONFIG_TOKEN_MAX] = 't';
+    with_file(bytes, CONFIG_TOKEN_MAX + 2, 0600, line);
+    ok = parse(line);
+    remove_file(line);
+    ck_assert(!ok);
+    ck_assert_ptr_nonnull(strstr(error.text, "longer than 1000 bytes"));
+    ck_assert_ptr_null(strstr(error.text, "ttt"));
+    ck_assert(!parse("culvert server --token-file /dev/zero"));
+    ck_assert_ptr_nonnull(strstr(error.text, "longer than 1000 bytes"));
+}
+END_TEST
+
+START_TEST(a_token_may_hold_any_byte)
+{
+    char line[128];
+    bool ok;
+
+    with_file("a\0b\377\n", 5, 0600, line);
+    ok = parse(line);
+    remove_file(line);
+    ck_assert(ok);
+    ck_assert_uint_eq(options.config.token_size, 4);
+    ck_assert_mem_eq(options.config.token, "a\0b\377", 5);
+}
+END_TEST
+
+START_TEST(a_public_token_file_is_warned_about)
+{
+    char line[128];
+    bool ok;
+
+    with_file("x\n", 2, 0644, line);
+    ok = parse(line);
+    remove_file(line);
+    ck_assert(ok);
+    ck_assert_ptr_nonnull(strstr(options.warning, "can be read by every user"));
+    ck_assert_ptr_nonnull(strstr(options.warning, "chmod 600"));
+}
+END_TEST
+
+START_TEST(a_token_file_that_is_not_there_is_no_default)
+{
+    setenv("CULVERT_TOKEN", "from-environment", 1);
+    ck_assert(!parse("culvert server --token-file /nonexistent/token"));
+    ck_assert_ptr_nonnull(strstr(error.text, "cannot read '/nonexistent/token': No such file"));
+    ck_assert_int_eq(error.code, EXIT_CODE_CANNOT_START);
+    ck_assert(!parse("culvert server --token-file /"));
+    ck_assert_ptr_nonnull(strstr(error.text, "cannot read '/': Is a directory"));
+    ck_assert_int_eq(error.code, EXIT_CODE_CANNOT_START);
+}
+END_TEST
+
+START_TEST(token_precedence)
+{
+    char file_line[128], line[256];
+    bool ok;
+
+    setenv("CULVERT_TOKEN", "from-environment", 1);
+    ck_assert_str_eq(parse_ok("culvert server")->token, "from-environment");
+    ck_assert(!options.config.token_is_default);
+    with_file("from-file\n", 10, 0600, file_line);
+    ok = parse(file_line);
+    ck_assert(ok);
+    ck_assert_str_eq(options.config.token, "from-file");
+    snprintf(line, sizeof(line), "%s --token from-flag", file_line);
+    ok = parse(line);
+    remove_file(file_line);
+    ck_assert(ok);
+    ck_assert_str_eq(options.config.token, "from-flag");
+    setenv("CULVERT_TOKEN", "", 1);
+    assert_refused("culvert server", "CULVERT_TOKEN: the token is empty");
+    ck_assert_str_eq(parse_ok("culvert server --token x")->token, "x");
+}
+END_TEST
+
+/* A configured token may read "dev-token" and is then not the default: somebody chose it. */
+START_TEST(only_the_missing_token_is_the_default)
+{
+    ck_assert(!parse_ok("culvert server --token dev-token")->token_is_default);
+    ck_assert(parse_ok("culvert server")->token_is_default);
+}
+END_TEST
+
+/* ---------------------------------------------------------------------------------- environment */
+
+START_TEST(cores_are_checked_against_this_process)
+{
+    struct config config = { .cpu_count = 1 };
+    cpu_set_t set;
+    int in = 0, out = 0;
+
+    ck_assert_int_eq(sched_getaffinity(0, sizeof(set), &set), 0);
+    while (!CPU_ISSET(in, &set))
+        in++;
+    while (CPU_ISSET(out, &set))
+        out++;
+    config.cpus[0] = in;
+    ck_assert(options_check_machine(&config, &error));
+    config.cpus[0] = out;
+    ck_assert(!options_check_machine(&config, &error));
+    ck_assert_int_eq(error.code, EXIT_CODE_CANNOT_START);
+    ck_assert_ptr_nonnull(strstr(error.text, "may not run on core"));
+    config.cpu_count = 0;
+    ck_assert(options_check_machine(&config, &error));
+}
+END_TEST
+
+/* ----------------------------------------------------------------------------------------- help */
+
+/* The help of a command, in memory. */
+static char *flags_text(enum options_command command)
+{
+    char *text = NULL;
+    size_t size = 0;
+    FILE *out = open_memstream(&text, &size);
+
+    ck_assert_ptr_nonnull(out);
+    options_print_flags(out, command);
+    fclose(out);
+    return text;
+}
+
+START_TEST(help_lists_the_flags_of_its_command_only)
+{
+    char *server = flags_text(OPTIONS_SERVER), *client = flags_text(OPTIONS_CLIENT);
+
+    ck_assert_ptr_nonnull(strstr(server, "--start-port N"));
+    ck_assert_ptr_nonnull(strstr(server, "(default 10000)"));
+    ck_assert_ptr_null(strstr(server, "--local "));
+    ck_assert_ptr_nonnull(strstr(client, "--local HOST:PORT"));
+    ck_assert_ptr_null(strstr(client, "--start-port"));
+    ck_assert_ptr_nonnull(strstr(server, "--heartbeat D"));
+    ck_assert_ptr_nonnull(strstr(client, "--heartbeat D"));
+    free(server);
+    free(client);
+}
+END_TEST
+
+START_TEST(help_is_80_columns_wide)
+{
+    for (unsigned command = 0; command < OPTIONS_COMMAND_COUNT; command++) {
+        char *text = flags_text((enum options_command)command);
+
+        for (char *line = strtok(text, "\n"); line != NULL; line = strtok(NULL, "\n"))
+            ck_assert_msg(strlen(line) <= 79, "%zu columns: %s", strlen(line), line);
+        free(text);
+    }
+}
+END_TEST
+
+/* docs/OPERATIONS.md repeats the flags by hand: a new flag must be described there. */
+START_TEST(the_document_names_every_flag)
+{
+    static char doc[1 << 16];
+    const char *source = getenv("CULVERT_SOURCE_DIR");
+    char path[1024];
+    FILE *file;
+    size_t size;
+
+    snprintf(path, sizeof(path), "%s/docs/OPERATIONS.md", source != NULL ? source : ".");
+    file = fopen(path, "r");
+    ck_assert_msg(file != NULL, "%s cannot be read; run this test from the top or through ctest",
+                  path);
+    size = fread(doc, 1, sizeof(doc) - 1, file);
+    fclose(file);
+    ck_assert_uint_lt(size, sizeof(doc) - 1);
+    for (unsigned command = 0; command < OPTIONS_COMMAND_COUNT; command++) {
+        char *text = flags_text((enum options_command)command);
+
+        for (char *at = strstr(text, "  --"); at != NULL; at = strstr(at + 4, "\n  --")) {
+            char name[64];
+
+            ck_assert_int_eq(sscanf(at + (*at == '\n') + 2, "%63s", name), 1);
+            ck_assert_msg(strstr(doc, name) != NULL, "%s does not name %s", path, name);
+        }
+        free(text);
+    }
+}
+END_TEST
+
+START_TEST(exit_codes_never_change)
+{
+    ck_assert_int_eq(EXIT_CODE_OK, 0);
+    ck_assert_int_eq(EXIT_CODE_FAILED, 1);
+    ck_assert_int_eq(EXIT_CODE_USAGE, 2);
+    ck_assert_int_eq(EXIT_CODE_CANNOT_START, 3);
+    ck_assert_int_eq(EXIT_CODE_GAVE_UP, 4);
+    ck_assert_int_eq(EXIT_CODE_AUTH_REFUSED, 5);
+    for (int status = 0; status <= 5; status++)
+        ck_assert_str_ne(exit_code_text(status), exit_code_text(99));
+}
+END_TEST
+
+static void add_token_tests(TCase *tcase)
+{
+    tcase_add_test(tcase, the_token_is_wiped_from_argv);
+    tcase_add_test(tcase, a_refused_token_is_wiped_too_and_not_quoted);
+    tcase_add_loop_test(tcase, a_token_file_loses_one_newline, 0, ARRAY_SIZE(files));
+    tcase_add_test(tcase, a_token_file_has_a_limit);
+    tcase_add_test(tcase, a_token_may_hold_any_byte);
+    tcase_add_test(tcase, a_public_token_file_is_warned_about);
+    tcase_add_test(tcase, a_token_file_that_is_not_there_is_no_default);
+    tcase_add_test(tcase, token_precedence);
+    tcase_add_test(tcase, only_the_missing_token_is_the_default);
+}
+
+int main(void)
+{
+    Suite *suite = suite_create("options");
+    TCase *tcase = tcase_create("options");
+    SRunner *runner = srunner_create(suite);
+    int failed;
+
+    tcase_add_checked_fixture(tcase, setup, NULL);
+    tcase_add_loop_test(tcase, the_command_is_found, 0, ARRAY_SIZE(commands));
+    tcase_add_test(tcase, help_takes_a_topic_and_version_features);
+    tcase_add_test(tcase, server_defaults);
+    tcase_add_test(tcase, client_defaults);
+    tcase_add_test(tcase, demo_defaults);
+    tcase_add_test(tcase, every_server_flag_reaches_its_place);
+    tcase_add_test(tcase, every_client_flag_reaches_its_place);
+    tcase_add_test(tcase, demo_flags_reach_their_place);
+    tcase_add_test(tcase, gen_cert_flags_reach_their_place);
+    tcase_add_test(tcase, name_of_a_tunnel_is_no_name_of_a_certificate);
+    tcase_add_test(tcase, the_forms_of_a_go_program_work);
+    tcase_add_test(tcase, the_last_one_counts);
+    tcase_add_test(tcase, a_value_may_look_like_a_flag_after_equals);
+    tcase_add_test(tcase, auto_workers_are_the_cores_of_this_process);
+    tcase_add_loop_test(tcase, a_wrong_line_is_told_the_cure, 0, ARRAY_SIZE(refused));
+    tcase_add_test(tcase, lists_end_with_a_sentence);
+    tcase_add_test(tcase, a_long_word_does_not_break_a_sentence);
+    add_token_tests(tcase);
+    tcase_add_test(tcase, cores_are_checked_against_this_process);
+    tcase_add_test(tcase, help_lists_the_flags_of_its_command_only);
+    tcase_add_test(tcase, help_is_80_columns_wide);
+    tcase_add_test(tcase, the_document_names_every_flag);
+    tcase_add_test(tcase, exit_codes_never_change);
+    suite_add_tcase(suite, tcase);
+    srunner_run_all(runner, CK_NORMAL);
+    failed = srunner_ntests_failed(runner);
+    srunner_free(runner);
+    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+}

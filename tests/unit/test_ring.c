@@ -1,0 +1,463 @@
+/*
+ * ring: every call of ring.h against the kernel, over socket pairs and loopback. What the kernel does in corners is in
+ * tests/kernel; here it is the layer: flags, user_data, results, counters, and that nothing is lost.
+ */
+#include <check.h>
+#include <arpa/inet.h>
+#include <errno.h>
+#include <netinet/in.h>
+#include <poll.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "core/base.h"
+#include "core/ring.h"
+#include "core/sock.h"
+
+#define ENTRIES 64u
+
+static struct ring *ring;
+static int pair[2];
+
+static void setup(void)
+{
+    int error = 0;
+
+    ring = ring_open(ENTRIES, &error);
+    ck_assert_msg(ring != NULL, "ring_open: %s", strerror(error));
+    ck_assert_int_eq(ring_start(ring), 0);
+    ck_assert_int_eq(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair), 0);
+}
+
+static void teardown(void)
+{
+    ring_close(ring);
+    close(pair[0]);
+    close(pair[1]);
+}
+
+/* The next completion; waits as long as it takes, up to a deadline that only a hang reaches. */
+static struct ring_cqe next(void)
+{
+    struct ring_cqe cqe;
+
+    for (unsigned i = 0; i < 100; i++)
+        if (ring_wait(ring, NSEC_PER_SEC, &cqe, 1) == 1)
+            return cqe;
+    ck_abort_msg("no completion");
+}
+
+/* Nothing may come; a moment is enough, since all that could come is ready by then. */
+static void nothing_comes(void)
+{
+    struct ring_cqe cqe;
+
+    ck_assert_uint_eq(ring_wait(ring, 20 * NSEC_PER_MSEC, &cqe, 1), 0);
+}
+
+static void write_all(int fd, const void *data, size_t size)
+{
+    ck_assert_int_eq(write(fd, data, size), (ssize_t)size);
+}
+
+START_TEST(receives_into_own_memory)
+{
+    char buf[8] = "........";
+
+    ring_recv(ring, 0x1234567890abcdef, pair[0], buf, 5, RING_POLL_FIRST);
+    nothing_comes();
+    write_all(pair[1], "abcdefg", 7);
+    struct ring_cqe cqe = next();
+    ck_assert_uint_eq(cqe.user_data, 0x1234567890abcdef);
+    ck_assert_int_eq(cqe.res, 5);
+    ck_assert_uint_eq(cqe.flags & ~RING_CQE_NONEMPTY, 0);
+    ck_assert_mem_eq(buf, "abcde...", 8);
+    ring_recv(ring, 7, pair[0], buf, 5, 0);
+    cqe = next();
+    ck_assert_int_eq(cqe.res, 2);
+    ck_assert_mem_eq(buf, "fg", 2);
+}
+END_TEST
+
+START_TEST(the_end_is_zero)
+{
+    char buf[8];
+
+    shutdown(pair[1], SHUT_WR);
+    ring_recv(ring, 1, pair[0], buf, sizeof(buf), 0);
+    ck_assert_int_eq(next().res, 0);
+}
+END_TEST
+
+START_TEST(dontwait_says_again)
+{
+    char buf[8];
+
+    ring_recv(ring, 1, pair[0], buf, sizeof(buf), RING_DONTWAIT);
+    ck_assert_int_eq(next().res, -EAGAIN);
+}
+END_TEST
+
+START_TEST(receives_into_provided_memory)
+{
+    static char memory[4][256];
+
+    ck_assert_int_eq(ring_buffers_open(ring, 4), 0);
+    for (uint32_t i = 0; i < 4; i++)
+        ring_buffer_give(ring, memory[i] + 64, 128, i + 100);
+    for (uint32_t i = 0; i < 4; i++) {
+        ring_recv_provided(ring, 50 + i, pair[0], i % 2 == 0 ? RING_POLL_FIRST : 0);
+        write_all(pair[1], "0123456789", 10);
+        struct ring_cqe cqe = next();
+        ck_assert_uint_eq(cqe.user_data, 50 + i);
+        ck_assert_int_eq(cqe.res, 10);
+        ck_assert_uint_eq(cqe.flags & RING_CQE_BUFFER, RING_CQE_BUFFER);
+        ck_assert_uint_eq(cqe.buffer, i + 100);
+        ck_assert_mem_eq(memory[i] + 64, "0123456789", 10);
+    }
+    write_all(pair[1], "x", 1);
+    ring_recv_provided(ring, 60, pair[0], 0);
+    struct ring_cqe cqe = next();
+    ck_assert_int_eq(cqe.res, -ENOBUFS);
+    ck_assert_uint_eq(cqe.flags & RING_CQE_BUFFER, 0);
+    ring_buffer_give(ring, memory[2] + 64, 128, 102);
+    ring_recv_provided(ring, 61, pair[0], 0);
+    cqe = next();
+    ck_assert_int_eq(cqe.res, 1);
+    ck_assert_uint_eq(cqe.buffer, 102);
+}
+END_TEST
+
+static void read_back(const char *expected, size_t size)
+{
+    char buf[64] = { 0 };
+
+    ck_assert_int_eq(recv(pair[1], buf, size, MSG_WAITALL), (ssize_t)size);
+    ck_assert_mem_eq(buf, expected, size);
+}
+
+START_TEST(sends_and_sends_vectors)
+{
+    char first[] = "vec", second[] = "tors";
+    struct iovec iov[2] = { { first, 3 }, { second, 4 } };
+    struct msghdr msg = { .msg_iov = iov, .msg_iovlen = 2 };
+
+    ring_send(ring, 1, pair[0], "plain", 5, RING_WAITALL);
+    ck_assert_int_eq(next().res, 5);
+    read_back("plain", 5);
+    ring_sendmsg(ring, 2, pair[0], &msg, 0);
+    ck_assert_int_eq(next().res, 7);
+    read_back("vectors", 7);
+}
+END_TEST
+
+START_TEST(a_dead_peer_is_an_error_and_no_signal)
+{
+    close(pair[1]);
+    ring_send(ring, 1, pair[0], "x", 1, 0);
+    ck_assert_int_eq(next().res, -EPIPE);
+    pair[1] = dup(pair[0]);
+}
+END_TEST
+
+static void *read_slowly(void *arg)
+{
+    size_t *total = arg;
+    static char buf[65536];
+    ssize_t n;
+
+    while ((n = read(pair[1], buf, sizeof(buf))) > 0)
+        *total += (size_t)n;
+    return NULL;
+}
+
+START_TEST(waitall_completes_once_for_all)
+{
+    size_t size = 8 * MIB, got = 0;
+    char *data = calloc(1, size);
+    pthread_t thread;
+
+    ck_assert_int_eq(pthread_create(&thread, NULL, read_slowly, &got), 0);
+    ring_send(ring, 1, pair[0], data, size, RING_WAITALL);
+    struct ring_cqe cqe = next();
+    ck_assert_int_eq(cqe.res, (int)size);
+    nothing_comes();
+    shutdown(pair[0], SHUT_WR);
+    pthread_join(thread, NULL);
+    ck_assert_uint_eq(got, size);
+    free(data);
+}
+END_TEST
+
+START_TEST(cancel_ends_a_waiting_receive)
+{
+    char buf[8];
+
+    ring_recv(ring, 77, pair[0], buf, sizeof(buf), 0);
+    nothing_comes();
+    ring_cancel(ring, 77);
+    struct ring_cqe cqe = next();
+    ck_assert_uint_eq(cqe.user_data, 77);
+    ck_assert_int_eq(cqe.res, -ECANCELED);
+    ring_cancel(ring, 77); /* nothing of that name: no completion of its own */
+    nothing_comes();
+}
+END_TEST
+
+static int listen_loopback(union sock_addr *addr)
+{
+    struct sockaddr_in in = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+
+    memset(addr, 0, sizeof(*addr));
+    memcpy(addr, &in, sizeof(in));
+    int fd = sock_listen(addr, false, 16);
+    ck_assert_int_ge(fd, 0);
+    sock_local(fd, addr);
+    return fd;
+}
+
+START_TEST(accepts_many_with_one_request)
+{
+    union sock_addr addr;
+    int listener = listen_loopback(&addr), dialled[3];
+
+    ring_accept(ring, 5, listener);
+    for (unsigned i = 0; i < 3; i++) {
+        dialled[i] = sock_dial(AF_INET);
+        ring_connect(ring, 6, dialled[i], &addr.sa, sock_addr_size(&addr));
+    }
+    unsigned accepted = 0, connected = 0;
+    while (accepted < 3 || connected < 3) {
+        struct ring_cqe cqe = next();
+        ck_assert_int_ge(cqe.res, 0);
+        if (cqe.user_data == 5) {
+            ck_assert_uint_eq(cqe.flags & ~RING_CQE_NONEMPTY, RING_CQE_MORE);
+            accepted++;
+            ring_close_fd(ring, cqe.res);
+        } else {
+            ck_assert_int_eq(cqe.res, 0);
+            connected++;
+        }
+    }
+    ring_cancel(ring, 5);
+    struct ring_cqe cqe = next();
+    ck_assert_int_eq(cqe.res, -ECANCELED);
+    ck_assert_uint_eq(cqe.flags & RING_CQE_MORE, 0);
+    for (unsigned i = 0; i < 3; i++)
+        close(dialled[i]);
+    close(listener);
+}
+END_TEST
+
+START_TEST(connecting_to_nobody_is_refused)
+{
+    union sock_addr addr;
+
+    close(listen_loopback(&addr)); /* a port that was free a moment ago */
+    int fd = sock_dial(AF_INET);
+    ring_connect(ring, 1, fd, &addr.sa, sock_addr_size(&addr));
+    ck_assert_int_eq(next().res, -ECONNREFUSED);
+    close(fd);
+}
+END_TEST
+
+START_TEST(closes_descriptors)
+{
+    int fds[2];
+    char buf[1];
+
+    ck_assert_int_eq(socketpair(AF_UNIX, SOCK_STREAM, 0, fds), 0);
+    ring_close_fd(ring, fds[0]);
+    nothing_comes();
+    ck_assert_int_eq(read(fds[1], buf, 1), 0);
+    close(fds[1]);
+}
+END_TEST
+
+/* Far more operations in one turn than the queue holds: handed over on the spot, none lost. */
+START_TEST(a_full_submission_queue_loses_nothing)
+{
+    static char bufs[ENTRIES * 3];
+    bool seen[ENTRIES * 3] = { false };
+    unsigned done = 0;
+
+    for (unsigned i = 0; i < ENTRIES * 3; i++)
+        ring_recv(ring, i + 1, pair[0], &bufs[i], 1, 0);
+    ck_assert_uint_gt(ring_stats(ring)->overflows, 0);
+    for (unsigned i = 0; i < ENTRIES * 3; i++)
+        write_all(pair[1], "z", 1);
+    while (done < ENTRIES * 3) {
+        struct ring_cqe out[16];
+        unsigned n = ring_wait(ring, 10 * NSEC_PER_SEC, out, 16);
+        ck_assert_uint_gt(n, 0);
+        for (unsigned i = 0; i < n; i++, done++) {
+            ck_assert_int_eq(out[i].res, 1);
+            ck_assert(!seen[out[i].user_data - 1]);
+            seen[out[i].user_data - 1] = true;
+        }
+    }
+    ck_assert_uint_eq(ring_stats(ring)->completions, ENTRIES * 3);
+    ck_assert_uint_eq(ring_stats(ring)->submissions, ENTRIES * 3);
+}
+END_TEST
+
+START_TEST(waiting_ends_in_time_and_the_clock_moves)
+{
+    struct ring_cqe cqe;
+    uint64_t before = ring_now(ring);
+
+    ck_assert_uint_eq(ring_wait(ring, 5 * NSEC_PER_MSEC, &cqe, 1), 0);
+    ck_assert_uint_ge(ring_now(ring), before + 5 * NSEC_PER_MSEC);
+    before = ring_now(ring);
+    ck_assert_uint_eq(ring_wait(ring, 0, &cqe, 1), 0);
+    ck_assert_uint_ge(ring_now(ring), before);
+}
+END_TEST
+
+struct other {
+    struct ring *ring;
+    pthread_barrier_t ready;
+    struct ring_cqe got[2];
+};
+
+static void *other_thread(void *arg)
+{
+    struct other *other = arg;
+
+    if (ring_start(other->ring) != 0)
+        return NULL;
+    pthread_barrier_wait(&other->ready);
+    for (unsigned n = 0; n < 2;)
+        n += ring_wait(other->ring, UINT64_MAX, &other->got[n], 2 - n);
+    return NULL;
+}
+
+START_TEST(messages_reach_another_threads_ring)
+{
+    struct other other = { 0 };
+    pthread_t thread;
+    int error;
+
+    other.ring = ring_open(ENTRIES, &error);
+    ck_assert_ptr_nonnull(other.ring);
+    pthread_barrier_init(&other.ready, NULL, 2);
+    ck_assert_int_eq(pthread_create(&thread, NULL, other_thread, &other), 0);
+    pthread_barrier_wait(&other.ready);
+    ring_message(ring, ring_fd(other.ring), 0xfedcba9876543210, -5, 99);
+    nothing_comes(); /* success is silent */
+    ck_assert_int_eq(ring_message_from_thread(ring_fd(other.ring), 4711, 12), 0);
+    pthread_join(thread, NULL);
+    ck_assert_uint_eq(other.got[0].user_data, 0xfedcba9876543210);
+    ck_assert_int_eq(other.got[0].res, -5);
+    ck_assert_uint_eq(other.got[1].user_data, 4711);
+    ck_assert_int_eq(other.got[1].res, 12);
+    ring_close(other.ring);
+    pthread_barrier_destroy(&other.ready);
+}
+END_TEST
+
+START_TEST(a_message_to_no_ring_fails_aloud)
+{
+    ring_message(ring, pair[0], 1, 0, 99);
+    struct ring_cqe cqe = next();
+    ck_assert_uint_eq(cqe.user_data, 99);
+    ck_assert_int_lt(cqe.res, 0);
+    ck_assert_int_lt(ring_message_from_thread(pair[0], 1, 0), 0);
+}
+END_TEST
+
+/* A connected loopback pair through the ring's own calls. */
+static void tcp_pair(int fds[2])
+{
+    union sock_addr addr;
+    int listener = listen_loopback(&addr);
+
+    fds[0] = sock_dial(AF_INET);
+    ck_assert_int_eq(connect(fds[0], &addr.sa, sock_addr_size(&addr)), 0);
+    fds[1] = accept(listener, NULL, NULL);
+    ck_assert_int_ge(fds[1], 0);
+    close(listener);
+}
+
+static void expect_zero_copy(int fds[2], const char *data, size_t size)
+{
+    static char got[65536];
+
+    struct ring_cqe cqe = next();
+    ck_assert_int_eq(cqe.res, (int)size);
+    ck_assert_uint_eq(cqe.flags & RING_CQE_NOTIF, 0);
+    bool more = (cqe.flags & RING_CQE_MORE) != 0;
+    ck_assert_int_eq(recv(fds[1], got, size, MSG_WAITALL), (ssize_t)size);
+    ck_assert_mem_eq(got, data, size);
+    if (!more)
+        return;
+    uint64_t user_data = cqe.user_data;
+    cqe = next();
+    ck_assert_uint_eq(cqe.user_data, user_data);
+    ck_assert_uint_eq(cqe.flags & (RING_CQE_NOTIF | RING_CQE_MORE), RING_CQE_NOTIF);
+    if (ring_features()->zc_report) /* loopback copies, and says so */
+        ck_assert_uint_eq(cqe.flags & RING_CQE_COPIED, RING_CQE_COPIED);
+}
+
+START_TEST(zero_copy_in_its_three_forms)
+{
+    static char data[65536];
+    struct iovec iov[2] = { { data, 1000 }, { data + 1000, 60000 } };
+    struct msghdr msg = { .msg_iov = iov, .msg_iovlen = 2 };
+    int fds[2];
+
+    for (size_t i = 0; i < sizeof(data); i++)
+        data[i] = (char)(i * 7);
+    tcp_pair(fds);
+    ring_send(ring, 1, fds[0], data, 65000, RING_ZC | RING_WAITALL);
+    expect_zero_copy(fds, data, 65000);
+    ring_sendmsg(ring, 2, fds[0], &msg, RING_ZC | RING_WAITALL);
+    expect_zero_copy(fds, data, 61000);
+    if (ring_register_table(ring, 4) == 0 &&
+        ring_register_buffer(ring, 2, data, sizeof(data)) == 0) {
+        ring_send_fixed(ring, 3, fds[0], data + 100, 60000, 2, RING_WAITALL);
+        expect_zero_copy(fds, data + 100, 60000);
+    }
+    close(fds[0]);
+    close(fds[1]);
+}
+END_TEST
+
+int main(void)
+{
+    Suite *suite = suite_create("ring");
+    TCase *tcase = tcase_create("ring");
+    SRunner *runner = srunner_create(suite);
+
+    if (!ring_features()->usable) {
+        printf("skipped: %s\n", ring_unusable_text());
+        return 77;
+    }
+    tcase_set_timeout(tcase, 60);
+    tcase_add_checked_fixture(tcase, setup, teardown);
+    tcase_add_test(tcase, receives_into_own_memory);
+    tcase_add_test(tcase, the_end_is_zero);
+    tcase_add_test(tcase, dontwait_says_again);
+    tcase_add_test(tcase, receives_into_provided_memory);
+    tcase_add_test(tcase, sends_and_sends_vectors);
+    tcase_add_test(tcase, a_dead_peer_is_an_error_and_no_signal);
+    tcase_add_test(tcase, waitall_completes_once_for_all);
+    tcase_add_test(tcase, cancel_ends_a_waiting_receive);
+    tcase_add_test(tcase, accepts_many_with_one_request);
+    tcase_add_test(tcase, connecting_to_nobody_is_refused);
+    tcase_add_test(tcase, closes_descriptors);
+    tcase_add_test(tcase, a_full_submission_queue_loses_nothing);
+    tcase_add_test(tcase, waiting_ends_in_time_and_the_clock_moves);
+    tcase_add_test(tcase, messages_reach_another_threads_ring);
+    tcase_add_test(tcase, a_message_to_no_ring_fails_aloud);
+    if (ring_features()->send_zc)
+        tcase_add_test(tcase, zero_copy_in_its_three_forms);
+    suite_add_tcase(suite, tcase);
+    srunner_run_all(runner, CK_NORMAL);
+    int failed = srunner_ntests_failed(runner);
+    srunner_free(runner);
+    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+}

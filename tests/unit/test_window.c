@@ -1,0 +1,184 @@
+/*
+ * window: both ends of the credit arithmetic together. The sender's credit is always the receiver's `granted` less what is on
+ * the way, no honest sender is ever refused, credit never passes the size, and a window grows only when it is what limits.
+ */
+#include <check.h>
+#include <signal.h>
+#include <stdlib.h>
+
+#include "core/base.h"
+#include "core/window.h"
+
+#define MSEC NSEC_PER_MSEC
+
+START_TEST(a_new_window_grants_its_size)
+{
+    struct window_rx rx;
+
+    window_rx_init(&rx, 65536, 0);
+    ck_assert_uint_eq(rx.granted, 65536);
+    ck_assert(!window_rx_due(&rx));
+    ck_assert(window_rx_push(&rx, 65536));
+    ck_assert(!window_rx_push(&rx, 1));
+    ck_assert(window_rx_push(&rx, 0));
+}
+END_TEST
+
+START_TEST(an_update_is_due_at_half_the_size)
+{
+    struct window_rx rx;
+    uint64_t budget = 0;
+
+    window_rx_init(&rx, 1000, 0);
+    ck_assert(window_rx_push(&rx, 1000));
+    window_rx_consume(&rx, 499);
+    ck_assert(!window_rx_due(&rx));
+    window_rx_consume(&rx, 1);
+    ck_assert(window_rx_due(&rx));
+    ck_assert_uint_eq(window_rx_update(&rx, 1, MSEC, 4000, &budget), 500);
+    ck_assert(!window_rx_due(&rx));
+    ck_assert_uint_eq(rx.size, 1000); /* no budget: no growth */
+    ck_assert_uint_eq(rx.granted, 500);
+}
+END_TEST
+
+static uint32_t use_half(struct window_rx *rx, uint64_t now, uint64_t rtt, uint32_t max,
+                         uint64_t *budget)
+{
+    uint32_t half = rx->size / 2;
+
+    ck_assert(window_rx_push(rx, half));
+    window_rx_consume(rx, half);
+    return window_rx_update(rx, now, rtt, max, budget);
+}
+
+START_TEST(grows_when_used_up_within_two_round_trips)
+{
+    struct window_rx rx;
+    uint64_t budget = 10000000;
+
+    window_rx_init(&rx, 1000, 0);
+    ck_assert_uint_eq(use_half(&rx, 19 * MSEC, 10 * MSEC, 4000, &budget), 500 + 1000);
+    ck_assert_uint_eq(rx.size, 2000);
+    ck_assert_uint_eq(budget, 10000000 - 1000);
+    ck_assert_uint_eq(use_half(&rx, 100 * MSEC, 10 * MSEC, 4000, &budget), 1000); /* slow: stays */
+    ck_assert_uint_eq(rx.size, 2000);
+    ck_assert_uint_eq(use_half(&rx, 110 * MSEC, 10 * MSEC, 4000, &budget), 1000 + 2000);
+    ck_assert_uint_eq(use_half(&rx, 111 * MSEC, 10 * MSEC, 4000, &budget), 2000); /* at its most */
+    ck_assert_uint_eq(rx.size, 4000);
+}
+END_TEST
+
+START_TEST(growth_is_bounded_by_the_budget)
+{
+    struct window_rx rx;
+    uint64_t budget = 300;
+
+    window_rx_init(&rx, 1000, 0);
+    ck_assert_uint_eq(use_half(&rx, 1, MSEC, 1u << 30, &budget), 500 + 300);
+    ck_assert_uint_eq(budget, 0);
+    ck_assert_uint_eq(use_half(&rx, 2, MSEC, 1u << 30, &budget), 650);
+    ck_assert_uint_eq(rx.size, 1300);
+}
+END_TEST
+
+START_TEST(credit_beyond_the_limit_is_refused)
+{
+    struct window_tx tx = { .credit = INT32_MAX - 10 };
+
+    ck_assert(window_tx_add(&tx, 10));
+    ck_assert(!window_tx_add(&tx, 1));
+    ck_assert_uint_eq(tx.credit, INT32_MAX);
+    tx.credit = 5;
+    ck_assert(!window_tx_add(&tx, UINT32_MAX)); /* must not wrap */
+    ck_assert_uint_eq(tx.credit, 5);
+}
+END_TEST
+
+START_TEST(sending_beyond_credit_is_a_bug)
+{
+    struct window_tx tx = { .credit = 5 };
+
+    window_tx_take(&tx, 6);
+}
+END_TEST
+
+START_TEST(consuming_what_is_not_held_is_a_bug)
+{
+    struct window_rx rx;
+
+    window_rx_init(&rx, 100, 0);
+    window_rx_consume(&rx, 1);
+}
+END_TEST
+
+static uint32_t next_random(uint32_t *seed)
+{
+    *seed = *seed * 1664525u + 1013904223u;
+    return *seed >> 8;
+}
+
+/* Two ends and a path that delays both data and updates. */
+START_TEST(two_ends_agree)
+{
+    struct window_tx tx = { .credit = 1000 };
+    struct window_rx rx;
+    uint64_t budget = 5000, now = 0, data_on_way = 0, credit_on_way = 0, sent = 0;
+    uint32_t seed = (uint32_t)_i + 1;
+
+    window_rx_init(&rx, 1000, 0);
+    for (unsigned step = 0; step < 20000; step++) {
+        uint32_t amount = next_random(&seed) % 700;
+        now += next_random(&seed) % (4 * MSEC);
+        switch (next_random(&seed) % 4) {
+        case 0:
+            amount = min_u32(amount, tx.credit);
+            window_tx_take(&tx, amount);
+            data_on_way += amount;
+            sent += amount;
+            break;
+        case 1:
+            amount = (uint32_t)min_u64(amount, data_on_way);
+            ck_assert(window_rx_push(&rx, amount)); /* honest: never refused */
+            data_on_way -= amount;
+            break;
+        case 2:
+            window_rx_consume(&rx, min_u32(amount, rx.held));
+            if (window_rx_due(&rx))
+                credit_on_way += window_rx_update(&rx, now, MSEC, 4000, &budget);
+            break;
+        default:
+            amount = (uint32_t)min_u64(amount, credit_on_way);
+            ck_assert(window_tx_add(&tx, amount));
+            credit_on_way -= amount;
+            break;
+        }
+        ck_assert_uint_eq(tx.credit + data_on_way + credit_on_way, rx.granted);
+        ck_assert_uint_le(rx.held + data_on_way, rx.size); /* memory is bounded by the window */
+        ck_assert_uint_eq(5000 - budget, rx.size - 1000);
+    }
+    ck_assert_uint_gt(sent, 100000); /* it never ran dry for good */
+}
+END_TEST
+
+int main(void)
+{
+    Suite *suite = suite_create("window");
+    TCase *tcase = tcase_create("window");
+    SRunner *runner = srunner_create(suite);
+
+    tcase_set_timeout(tcase, 60);
+    tcase_add_test(tcase, a_new_window_grants_its_size);
+    tcase_add_test(tcase, an_update_is_due_at_half_the_size);
+    tcase_add_test(tcase, grows_when_used_up_within_two_round_trips);
+    tcase_add_test(tcase, growth_is_bounded_by_the_budget);
+    tcase_add_test(tcase, credit_beyond_the_limit_is_refused);
+    tcase_add_test_raise_signal(tcase, sending_beyond_credit_is_a_bug, SIGABRT);
+    tcase_add_test_raise_signal(tcase, consuming_what_is_not_held_is_a_bug, SIGABRT);
+    tcase_add_loop_test(tcase, two_ends_agree, 0, 10);
+    suite_add_tcase(suite, tcase);
+    srunner_run_all(runner, CK_NORMAL);
+    int failed = srunner_ntests_failed(runner);
+    srunner_free(runner);
+    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+}
