@@ -15,8 +15,8 @@ bool buf_pool_open(struct buf_pool *pool, uint32_t small_count, uint32_t big_cou
     if (!slab_open(&pool->small, BUF_SMALL_SIZE, small_count) ||
         !slab_open(&pool->big, BUF_BIG_SIZE, big_count))
         return false;
-    pool->small_refs = mem_map(sizeof(uint16_t) * small_count);
-    pool->big_refs = mem_map(sizeof(uint16_t) * big_count);
+    pool->small_refs = mem_map(sizeof(uint32_t) * small_count);
+    pool->big_refs = mem_map(sizeof(uint32_t) * big_count);
     pool->big_fixed = mem_map(big_count);
     if (pool->small_refs == NULL || pool->big_refs == NULL || pool->big_fixed == NULL)
         return false;
@@ -27,14 +27,14 @@ bool buf_pool_open(struct buf_pool *pool, uint32_t small_count, uint32_t big_cou
 
 void buf_pool_close(struct buf_pool *pool)
 {
-    mem_unmap(pool->small_refs, sizeof(uint16_t) * pool->small.count);
-    mem_unmap(pool->big_refs, sizeof(uint16_t) * pool->big.count);
+    mem_unmap(pool->small_refs, sizeof(uint32_t) * pool->small.count);
+    mem_unmap(pool->big_refs, sizeof(uint32_t) * pool->big.count);
     mem_unmap(pool->big_fixed, pool->big.count);
     slab_close(&pool->small);
     slab_close(&pool->big);
 }
 
-static uint16_t *refs_of(const struct buf_pool *pool, uint32_t id)
+static uint32_t *refs_of(const struct buf_pool *pool, uint32_t id)
 {
     if (buf_is_big(id))
         return &pool->big_refs[id & ~BUF_BIG_BIT];
@@ -70,15 +70,15 @@ uint32_t buf_take_bulk(struct buf_pool *pool)
 
 void buf_ref(struct buf_pool *pool, uint32_t id)
 {
-    uint16_t *refs = refs_of(pool, id);
+    uint32_t *refs = refs_of(pool, id);
 
-    CHECK(*refs > 0 && *refs < UINT16_MAX);
+    CHECK(*refs > 0 && *refs < UINT32_MAX);
     (*refs)++;
 }
 
 void buf_put(struct buf_pool *pool, uint32_t id)
 {
-    uint16_t *refs = refs_of(pool, id);
+    uint32_t *refs = refs_of(pool, id);
 
     CHECK(*refs > 0);
     if (--*refs > 0)

@@ -23,7 +23,7 @@ struct ring;
 
 struct buf_pool {
     struct slab small, big;
-    uint16_t *small_refs, *big_refs;
+    uint32_t *small_refs, *big_refs; /* a read may hold a slice for every one of its streams */
     bool returned;     /* a buffer came back since the worker last looked: what starves may go on */
     uint32_t provided; /* small ones lent to the kernel */
     uint32_t big_low;

@@ -48,6 +48,22 @@ START_TEST(a_buffer_lives_as_long_as_its_last_reference)
 }
 END_TEST
 
+/* One read of 1 MiB holds a frame of one byte for each of far more than 65,535 streams. */
+START_TEST(a_buffer_has_as_many_references_as_a_read_has_frames)
+{
+    uint32_t big = buf_take_big(&pool), count = BUF_BIG_SIZE / 10;
+
+    for (uint32_t i = 0; i < count; i++)
+        buf_ref(&pool, big);
+    ck_assert_uint_eq(buf_refs(&pool, big), count + 1);
+    while (count-- > 0)
+        buf_put(&pool, big);
+    ck_assert_uint_eq(pool.big.used, 1);
+    buf_put(&pool, big);
+    ck_assert_uint_eq(pool.big.used, 0);
+}
+END_TEST
+
 START_TEST(buffers_do_not_overlap)
 {
     uint32_t ids[BIG];
@@ -180,6 +196,7 @@ int main(void)
     tcase_set_timeout(tcase, 60);
     tcase_add_checked_fixture(tcase, open_pool, close_pool);
     tcase_add_test(tcase, a_buffer_lives_as_long_as_its_last_reference);
+    tcase_add_test(tcase, a_buffer_has_as_many_references_as_a_read_has_frames);
     tcase_add_test(tcase, buffers_do_not_overlap);
     tcase_add_test(tcase, bulk_reads_leave_the_lanes_reserve);
     tcase_add_test(tcase, low_is_told_before_the_reserve_is_reached);
