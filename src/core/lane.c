@@ -41,6 +41,7 @@ static struct lane *lane_new(struct worker *w)
     list_init(&lane->session_node);
     list_init(&lane->dirty_node);
     list_init(&lane->starved_node);
+    list_init(&lane->log_node);
     list_init(&lane->frozen_node);
     list_init(&lane->settle_node);
     list_init(&lane->crypt_node);
@@ -163,7 +164,7 @@ void lane_cancel_flight(struct lane *lane)
     if (lane->connect_flight)
         ring_cancel(ring, op_pack(OP_LANE_CONNECT, lane->slot, lane->generation, 0));
     /* A cancel that meets a send which is just being tried again is lost (io_uring_prep_cancel(3), EALREADY), and the lane would wait until TCP gives up. */
-    if (lane->recv_flight || lane->send_flight)
+    if (lane->recv_flight || lane->send_flight || lane->connect_flight)
         sock_shutdown(lane->fd);
 }
 
@@ -197,6 +198,7 @@ void lane_close(struct lane *lane, enum reason reason, const char *text)
     timer_stop(&lane->timer);
     list_remove(&lane->dirty_node);
     list_remove(&lane->starved_node);
+    list_remove(&lane->log_node);
     list_remove(&lane->crypt_node);
     list_remove(&lane->sweep_node);
     list_remove(&lane->node);

@@ -78,6 +78,7 @@ struct lane {
     struct list session_node;
     struct list dirty_node;
     struct list starved_node;
+    struct list log_node;    /* in worker->log_lanes */
     struct list frozen_node; /* in worker->frozen_lanes */
     struct list settle_node; /* in worker->settling_lanes */
     struct list streams;
@@ -275,6 +276,10 @@ void lane_data_end(struct lane *lane, const uint8_t *end);
 
 /* So much is kept for a resume that DATA has to wait for the peer's count: for streams, like a pack without room (they are woken). OPEN, FIN and control go on. */
 bool lane_log_full(const struct lane *lane);
+
+/* A stream stands in line: if the reason is what the logs of all lanes keep, the lane stands in the worker's line, and lane_log_unwait wakes it. */
+void lane_log_wait(struct lane *lane);
+void lane_log_unwait(struct worker *worker);
 
 /* True if the bulk queue takes another segment. */
 bool lane_bulk_room(const struct lane *lane);

@@ -50,7 +50,7 @@ static bool sealed_take(struct lane *lane, size_t size)
     struct buf_pool *bufs = &lane->worker->bufs;
 
     if (lane->sealed_buf == BUF_NONE && size > BUF_SMALL_SIZE)
-        lane->sealed_buf = buf_take_big(bufs);
+        lane->sealed_buf = lane_take_big(lane);
     if (lane->sealed_buf == BUF_NONE)
         lane->sealed_buf = buf_take_small(bufs);
     return lane->sealed_buf != BUF_NONE;
@@ -129,7 +129,9 @@ static void finish_handshake(struct lane *lane)
     if (!offload(lane))
         return;
     lane->state = LANE_OPEN;
-    timer_set(&w->timers, &lane->timer, w->now + w->config->handshake_timeout);
+    if (!w->role
+             ->opens_streams) /* a human may have been asked meanwhile; a stranger gets no more time */
+        timer_set(&w->timers, &lane->timer, w->now + w->config->handshake_timeout);
     if (w->role->lane_connected != NULL)
         w->role->lane_connected(lane, 0);
     lane_mark(lane);

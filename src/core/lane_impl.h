@@ -22,6 +22,9 @@ bool lane_rx_room(struct lane *lane, struct lane_rx *rx, uint32_t want);
 void lane_rx_release(struct lane *lane, struct lane_rx *rx);
 void lane_starve(struct lane *lane);
 
+/* lane_rx.c: a big buffer for the lane's own use, BUF_NONE if there is none; never one of the last for whom a server has not let in. */
+uint32_t lane_take_big(struct lane *lane);
+
 /* lane_rx.c: what is unparsed, at most a small buffer's worth, moves to a small one; the old one is the caller's. False: none is free, nothing has changed. */
 bool lane_rx_move_small(struct lane *lane, struct lane_rx *rx);
 

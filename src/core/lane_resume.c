@@ -119,6 +119,11 @@ void lane_log(struct lane *lane, uint32_t buf, uint32_t offset, uint32_t size)
     lane->log_tail = index;
 }
 
+static bool logs_keep_many(const struct worker *w)
+{
+    return w->log_big >= w->config->bulk_buffers / 2;
+}
+
 /* A peer that does not count gets no more than this: its streams wait. Lanes that keep little are not held back by those that keep much. */
 bool lane_log_full(const struct lane *lane)
 {
@@ -128,7 +133,21 @@ bool lane_log_full(const struct lane *lane)
         return false;
     if (lane->tx_bytes - lane->acked >= LANE_LOG_MAX)
         return true;
-    return lane->log_big >= LANE_LOG_BIG_MIN && w->log_big >= w->config->bulk_buffers / 2;
+    return lane->log_big >= LANE_LOG_BIG_MIN && logs_keep_many(w);
+}
+
+void lane_log_wait(struct lane *lane)
+{
+    if (lane_log_full(lane) && !list_linked(&lane->log_node))
+        list_append(&lane->worker->log_lanes, &lane->log_node);
+}
+
+void lane_log_unwait(struct worker *w)
+{
+    struct list *node;
+
+    while (!logs_keep_many(w) && (node = list_pop(&w->log_lanes)) != NULL)
+        lane_tx_wake(container_of(node, struct lane, log_node));
 }
 
 /* Forgets what the peer has, as far as it was given to the wire by our own count. */
@@ -138,7 +157,6 @@ void lane_log_trim(struct lane *lane)
 
     if (!lane->logs || lane->acked >= upto)
         return;
-    bool full = lane_log_full(lane);
     while (lane->acked < upto) {
         struct slice *slice = slice_at(lane, lane->log_head);
         uint32_t n = (uint32_t)min_u64(slice->size, upto - lane->acked);
@@ -150,8 +168,7 @@ void lane_log_trim(struct lane *lane)
             log_pop(lane);
     }
     lane_tx_settle(lane);
-    if (full)
-        lane_tx_wake(lane);
+    lane_tx_wake(lane);
 }
 
 bool lane_acked(struct lane *lane, uint64_t rx_bytes)

@@ -56,6 +56,14 @@ bool lane_rx_move_small(struct lane *lane, struct lane_rx *rx)
     return true;
 }
 
+uint32_t lane_take_big(struct lane *lane)
+{
+    struct buf_pool *bufs = &lane->worker->bufs;
+    bool stranger = lane->session == NULL && lane->worker->role->opens_streams;
+
+    return stranger ? buf_take_bulk(bufs) : buf_take_big(bufs);
+}
+
 static uint32_t room_of(const struct lane_rx *rx)
 {
     return rx->buf == BUF_NONE ? 0 : buf_size(rx->buf) - rx->filled;
@@ -71,8 +79,7 @@ bool lane_rx_room(struct lane *lane, struct lane_rx *rx, uint32_t want)
     if (room_of(rx) >= want ||
         (rx->buf != BUF_NONE && buf_size(rx->buf) - left >= want && to_front(lane, rx)))
         return true;
-    bool stranger = lane->session == NULL && lane->worker->role->opens_streams;
-    uint32_t fresh = stranger ? buf_take_bulk(bufs) : buf_take_big(bufs);
+    uint32_t fresh = lane_take_big(lane);
     if (fresh == BUF_NONE) {
         worker_count(lane->worker, STAT_STARVED_BIG, 1);
         lane_starve(lane);

@@ -351,10 +351,17 @@ static void flushed(struct lane *lane)
     }
 }
 
+static bool is_alive(const struct lane *lane)
+{
+    return lane->state == LANE_OPEN || lane->state == LANE_LINGER || lane->state == LANE_TLS;
+}
+
 void lane_flush(struct lane *lane)
 {
-    CHECK(lane->state == LANE_OPEN || lane->state == LANE_LINGER || lane->state == LANE_TLS);
+    CHECK(is_alive(lane));
     lane_read(lane);
+    if (!is_alive(lane)) /* by what was opened of records that had waited */
+        return;
     if (lane->send_flight || (lane->crypt != NULL && lane_crypt_flush(lane)))
         return;
     if (lane_tx_empty(lane)) {
@@ -374,9 +381,7 @@ void lane_flush(struct lane *lane)
 
 void lane_mark(struct lane *lane)
 {
-    bool alive = lane->state == LANE_OPEN || lane->state == LANE_LINGER || lane->state == LANE_TLS;
-
-    if (alive && !list_linked(&lane->dirty_node))
+    if (is_alive(lane) && !list_linked(&lane->dirty_node))
         list_append(&lane->worker->dirty_lanes, &lane->dirty_node);
 }
 

@@ -68,8 +68,8 @@ CHECK_STATIC(BUF_HEADROOM >= FRAME_HEADER_MAX + 5, "frame header and TLS record 
 #define LANE_WATCH_NS   (500 * NSEC_PER_MSEC)
 #define LANE_SILENCE_NS (1000 * NSEC_PER_MSEC)
 
-/* How long after a cancel a closing stream with an operation in flight asks again. */
-#define STREAM_CANCEL_NS (100 * NSEC_PER_MSEC)
+/* How long after a cancel a closing stream or listener with an operation in flight asks again. */
+#define CANCEL_AGAIN_NS (100 * NSEC_PER_MSEC)
 
 /* How long a lane that was told to go may take to close its end. */
 #define LANE_LINGER_NS (2 * NSEC_PER_SEC)

@@ -49,15 +49,29 @@ static void pause_for(struct listener *listener)
     timer_set(&w->timers, &listener->timer, w->now + LISTENER_PAUSE);
 }
 
+/* A cancel may be lost (io_uring_prep_cancel(3), EALREADY): as long as the accept is there it is cancelled again. */
+static void cancel(struct listener *listener)
+{
+    struct worker *w = listener->worker;
+
+    timer_set(&w->timers, &listener->timer, w->now + CANCEL_AGAIN_NS);
+    ring_cancel(w->ring, op_pack(OP_LISTENER_ACCEPT, listener->slot, 0, 0));
+}
+
 static void timer_fire(struct timer *timer)
 {
     struct listener *listener = container_of(timer, struct listener, timer);
+
+    if (listener->closing) {
+        cancel(listener);
+        return;
+    }
     bool enough = spares_fill(listener->worker);
 
     if (!enough)
         pause_for(listener);
     listener->paused = !enough && !for_lanes(listener);
-    if (!listener->flight && !listener->closing && !listener->paused)
+    if (!listener->flight && !listener->paused)
         arm(listener);
 }
 
@@ -98,13 +112,14 @@ void listener_close(struct listener *listener)
     list_remove(&listener->node);
     list_append(&w->closing_listeners, &listener->node);
     if (listener->flight)
-        ring_cancel(w->ring, op_pack(OP_LISTENER_ACCEPT, listener->slot, 0, 0));
+        cancel(listener);
 }
 
 bool listener_join(struct listener *listener)
 {
     if (listener->flight)
         return false;
+    timer_stop(&listener->timer);
     list_remove(&listener->node);
     sock_close(
         listener

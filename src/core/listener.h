@@ -28,7 +28,7 @@ struct listener {
     struct worker *worker;
     struct session *session; /* NULL: the tunnel address, for lanes */
     struct list node;        /* in worker->all_listeners; closing: worker->closing_listeners */
-    struct timer timer;      /* pause */
+    struct timer timer;      /* pause; closing: the next cancel */
     uint32_t slot;
     int fd;
     uint16_t tunnel; /* index */

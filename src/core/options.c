@@ -468,7 +468,7 @@ static const struct flag flags[] = {
     { "max-sessions", "N", "4096", "sessions",
       .set = set_number, .min = 1, .max = SLOTS_MAX, AT(config.max_sessions),
       .commands = FOR_SERVER, .group = GROUP_LIMITS },
-    { "max-lanes", "N", "8192", "lanes per worker",
+    { "max-lanes", "N", "8192", "lanes per worker that have logged in",
       .set = set_number, .min = 1, .max = SLOTS_MAX, AT(config.max_lanes),
       .commands = FOR_SERVER, .group = GROUP_LIMITS },
     { "max-unauthenticated", "N", "512", "connections per worker that have not logged in",

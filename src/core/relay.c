@@ -137,6 +137,7 @@ static void wait_for_room(struct stream *s, struct list *line)
 {
     if (!list_linked(&s->wait_node)) /* keeps its place; being in a line without need is harmless */
         list_append(line, &s->wait_node);
+    lane_log_wait(s->lane);
 }
 
 /* It has had its turn: its place in a line must not use up another one. */

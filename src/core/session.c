@@ -40,6 +40,7 @@ void session_attach(struct session *session, struct lane *lane)
     lane->session = session;
     list_append(&session->lanes, &lane->session_node);
     session->lane_count++;
+    session->worker->session_lanes++;
 }
 
 void session_detach(struct lane *lane)
@@ -47,6 +48,7 @@ void session_detach(struct lane *lane)
     CHECK(lane->session->lane_count > 0);
     list_remove(&lane->session_node);
     lane->session->lane_count--;
+    lane->worker->session_lanes--;
     lane->session = NULL;
 }
 

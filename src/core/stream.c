@@ -292,7 +292,7 @@ static void cancel_flight(struct stream *s)
     struct ring *ring = w->ring;
 
     if (s->flight != 0)
-        timer_set(&w->timers, &s->timer, w->now + STREAM_CANCEL_NS);
+        timer_set(&w->timers, &s->timer, w->now + CANCEL_AGAIN_NS);
     if ((s->flight & STREAM_RECV) != 0)
         ring_cancel(ring, op_of(s, OP_STREAM_RECV, s->recv_buf));
     if ((s->flight & STREAM_SEND) != 0)
@@ -430,6 +430,8 @@ static void go_on_alone(struct stream *s)
     s->bulk_pending = 0;
     s->ends |= STREAM_UP_EOF;
     s->took = w->now;
+    if (!s->starved)
+        list_remove(&s->wait_node); /* a line of the lane */
     detach_lane(s);
     list_append(&w->orphan_streams, &s->lane_node);
     stream_mark(s);

@@ -71,7 +71,7 @@ static void init_lists(struct worker *w)
                              &w->closing_sessions, &w->starved_streams, &w->starved_lanes,
                              &w->bulk_reads,       &w->orphan_streams,  &w->busy_lanes,
                              &w->all_lanes,        &w->all_sessions,    &w->all_listeners,
-                             &w->frozen_lanes,     &w->settling_lanes };
+                             &w->frozen_lanes,     &w->settling_lanes,  &w->log_lanes };
 
     for (unsigned i = 0; i < ARRAY_SIZE(lists); i++)
         list_init(lists[i]);
@@ -437,6 +437,7 @@ static void refill(struct worker *w)
     buf_provide(&w->bufs, w->ring);
     if (!list_empty(&w->starved_streams))
         relay_unstarve(w);
+    lane_log_unwait(w);
     if (list_empty(&w->starved_lanes))
         return;
     if (w->bufs.returned)

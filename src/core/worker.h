@@ -106,6 +106,8 @@ struct worker {
     struct slab listeners;
     uint64_t window_budget; /* bytes by which windows may still grow beyond their initial size */
 
+    uint32_t session_lanes; /* lanes that belong to a session */
+
     uint32_t bulk_streams; /* streams whose reads go into big buffers */
 
     unsigned full_batches; /* turns without a pause that found WORKER_BATCH completions or more */
@@ -125,6 +127,7 @@ struct worker {
     struct list
         settling_lanes; /* frozen ones whose connection is still to be closed, or that have another */
     uint32_t log_big;   /* sum of the lanes' log_big */
+    struct list log_lanes; /* with streams that wait until it is less */
     struct list closing_listeners;
     unsigned spares; /* of spare_fds: descriptors kept for lanes, see listener.h */
     bool keeps_spares;

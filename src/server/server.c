@@ -342,6 +342,11 @@ static enum reason rx_hello(struct lane *lane, const uint8_t *src, const uint8_t
 static enum reason bind_tunnel(struct lane *lane, uint16_t index, uint16_t wanted, uint16_t ticket,
                                struct registry_tunnel *what, uint16_t *port);
 
+static bool lanes_full(const struct worker *w)
+{
+    return w->session_lanes >= w->config->max_lanes;
+}
+
 /* v1: BindOK follows AuthOK at once. */
 static enum reason bind_v1(struct lane *lane)
 {
@@ -396,10 +401,10 @@ static enum reason rx_auth(struct lane *lane, const uint8_t *src, const uint8_t 
         return refuse_session(lane, REASON_LIMIT_SESSIONS);
     if (replaced != 0)
         replace_session(w, replaced, "its client has logged in anew");
-    struct session *session = session_open(w, shared.id, lane->version);
+    struct session *session = lanes_full(w) ? NULL : session_open(w, shared.id, lane->version);
     if (session == NULL) {
         registry_remove(shared.id);
-        return refuse_session(lane, REASON_LIMIT_SESSIONS);
+        return refuse_session(lane, lanes_full(w) ? REASON_LIMIT_LANES : REASON_LIMIT_SESSIONS);
     }
     authenticated(lane);
     session_attach(session, lane);
@@ -487,6 +492,20 @@ static enum reason rx_bind(struct lane *lane, const uint8_t *src, const uint8_t 
     return REASON_DONE;
 }
 
+static struct lane *find_lane(struct worker *w, uint64_t id, uint16_t index)
+{
+    struct session *session = session_find(w, id);
+
+    return session != NULL ? session_lane(session, index) : NULL;
+}
+
+static enum reason refuse_join(struct lane *lane, enum reason reason)
+{
+    lane_goaway(lane, reason);
+    lane_finish(lane, reason, NULL);
+    return REASON_DONE;
+}
+
 /* The newest connection of a lane wins: the old one may be half dead, which only its client knows yet. All of one index are on one worker. */
 static void replace_lane(struct session *session, uint16_t index)
 {
@@ -504,6 +523,11 @@ static void adopt_lane(struct lane *lane, const struct registry_session *shared,
     struct worker *w = lane->worker;
     struct session *session = session_find(w, shared->id);
 
+    if (lanes_full(w) && find_lane(w, shared->id, index) == NULL) {
+        worker_count(w, STAT_REFUSED_LANES, 1);
+        refuse_join(lane, REASON_LIMIT_LANES);
+        return;
+    }
     if (session == NULL)
         session = session_open(w, shared->id, FRAME_V2);
     if (session == NULL) {
@@ -527,13 +551,6 @@ static void adopt_lane(struct lane *lane, const struct registry_session *shared,
         log_line(LOG_DEBUG, lane_subject(lane), "joined on worker %u", w->index);
 }
 
-static struct lane *find_lane(struct worker *w, uint64_t id, uint16_t index)
-{
-    struct session *session = session_find(w, id);
-
-    return session != NULL ? session_lane(session, index) : NULL;
-}
-
 /* The client of this lane may never have got JOIN_OK, and then knows nothing of it and joins anew, while visitors may be on it already: it goes on from its
  * first byte, like a lane of which the client has counted none. */
 static bool is_unheard(const struct lane *lane)
@@ -549,13 +566,6 @@ static bool resume_lane(struct worker *w, const struct message *message)
     if (lane == NULL || (message->kind == MESSAGE_LANE && !is_unheard(lane)))
         return false;
     return lane_resume_later(lane, message->fd, message->crypt, message->count);
-}
-
-static enum reason refuse_join(struct lane *lane, enum reason reason)
-{
-    lane_goaway(lane, reason);
-    lane_finish(lane, reason, NULL);
-    return REASON_DONE;
 }
 
 /* A worker that does not have the lane says so itself: a refusal needs a lane object, which the hand-over makes. */

@@ -180,8 +180,8 @@ struct tls_handshake *tls_handshake_new(struct tls_ctx *ctx, const char *name, c
         return NULL;
     handshake->ctx = tls_ctx_ref(ctx);
     handshake->state = TLS_WANT_READ;
-    handshake->name = name != NULL ? strndup(name, 255) : NULL;
-    handshake->known_as = known_as != NULL ? strndup(known_as, 300) : NULL;
+    handshake->name = name != NULL ? strdup(name) : NULL;
+    handshake->known_as = known_as != NULL ? strdup(known_as) : NULL;
     if ((name == NULL || handshake->name != NULL) &&
         (known_as == NULL || handshake->known_as != NULL) && wolf_start(handshake))
         return handshake;

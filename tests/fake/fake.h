@@ -45,7 +45,7 @@ struct fake_options {
     unsigned hold_chance;   /* ring_wait hands out fewer completions than there are */
     unsigned
         starve_chance;    /* a receive finds no provided buffer: others had them all for a moment */
-    unsigned cancel_lost; /* the cancel of a send has no effect at all (EALREADY) */
+    unsigned cancel_lost; /* a cancel has no effect at all (EALREADY) */
     unsigned cancel_loses; /* a ready operation that is cancelled completes all the same */
     unsigned
         zc_chance; /* a zero-copy send gives a notification (otherwise none, as after early errors) */

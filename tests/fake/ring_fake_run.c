@@ -389,7 +389,7 @@ static void submit_cancel(struct fake_op *op)
         struct fake_op *target = container_of(node, struct fake_op, node);
         if (target->kind == MESSAGE || target->user_data != op->user_data || target->cancelled)
             continue;
-        if (target->kind == SEND && fake_chance(fake_options()->cancel_lost))
+        if (fake_chance(fake_options()->cancel_lost))
             trace_op(target, "is not cancelled, being busy", 0, 0);
         else
             cancel_op(target);

@@ -269,8 +269,8 @@ static void server_open(void)
 static void server_close(void)
 {
     bare.stopping = true;
-    ring_cancel(bare.ring, op_pack(OP_LISTENER_ACCEPT, 0, 0, 0));
     for (unsigned i = 0; i < 1000 && bare.accepting; i++) {
+        ring_cancel(bare.ring, op_pack(OP_LISTENER_ACCEPT, 0, 0, 0)); /* one may be lost */
         turn();
         (void)fake_step();
     }

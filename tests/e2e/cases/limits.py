@@ -69,6 +69,30 @@ def max_sessions(t):
 
 
 @case()
+def max_lanes(t):
+    """A client whose lane is beyond --max-lanes of the worker it comes to is told so; when the others leave it gets in."""
+    limit = 2
+    server = t.server("--max-lanes", limit, "--max-unauthenticated", "64")
+    origin, inside = t.origin(net.echo), []
+    while True:
+        client = t.client(server, origin, *([] if t.mode.wire == "v1" else ["--lanes", "1"]),
+                          "--reconnect-attempts", "1000", wait=False)
+        t.until(lambda c=client: "ready:" in c.out or "too many lanes" in server.err, "a client to be let in or refused")
+        if "ready:" not in client.out:
+            break
+        client.read_ready(1)
+        inside.append(client)
+        check(len(inside) <= limit * t.mode.workers, f"{len(inside)} clients of one lane each were let in")
+    check(len(inside) >= limit, f"only {len(inside)} clients were let in")
+    for other in inside:
+        with net.connect(other.addr) as sock:
+            check_equal(answers(sock), "echo", "a client within the limit")
+    for other in inside:
+        other.stop()
+    client.read_ready(1)
+
+
+@case()
 def max_unauthenticated(t):
     """Connections beyond --max-unauthenticated are closed at once; sessions go on; when the idlers leave a client gets in."""
     limit = 4
