@@ -272,8 +272,10 @@ static int run_workers(struct engine *engine)
         if (code != EXIT_CODE_CANNOT_START)
             summary_print(stdout, &sum, now_ns() - started);
     }
-    message_free_all();
-    close_workers(engine);
+    if (!worker_helpers_out()) { /* otherwise the end of the process does it */
+        message_free_all();
+        close_workers(engine);
+    }
     close(engine->signal_fd);
     close(engine->done_fd);
     return code;

@@ -63,6 +63,7 @@ static void lookup_done(void *arg, struct resolve_result *result)
     (void)worker_post_from_thread(lookup->worker,
                                   message); /* a worker that has ended needs no answer */
     free(lookup);
+    worker_helper_end();
 }
 
 bool client_resolve(struct worker *w, const struct config_endpoint *endpoint, uint32_t number)
@@ -72,8 +73,10 @@ bool client_resolve(struct worker *w, const struct config_endpoint *endpoint, ui
     if (lookup == NULL)
         return false;
     *lookup = (struct lookup){ .worker = w, .number = number };
+    worker_helper_begin();
     if (resolve_start(endpoint->host, endpoint->port, lookup_done, lookup))
         return true;
+    worker_helper_end();
     free(lookup);
     return false;
 }
@@ -475,6 +478,17 @@ static void binds_answered(struct client *client, struct lane *lane)
     dial_lanes(client, lane);
 }
 
+/* What a server says goes to a terminal and to programs that read it: a host is an address or a name, or it is not taken. */
+static bool is_host(const char *text, size_t size)
+{
+    static const char set[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789.:_-%";
+
+    for (size_t i = 0; i < size; i++)
+        if (text[i] == '\0' || strchr(set, text[i]) == NULL)
+            return false;
+    return size > 0;
+}
+
 static void tunnel_ready(struct client *client, struct lane *lane, const struct frame_bind_ok *ok)
 {
     struct session_tunnel *tunnel = &lane->session->tunnels[ok->tunnel];
@@ -489,7 +503,7 @@ static void tunnel_ready(struct client *client, struct lane *lane, const struct 
     addr_format_endpoint(&wanted->origin, tunnel->origin, sizeof(tunnel->origin));
     lane->session->tunnel_count = (uint32_t)max_u64(lane->session->tunnel_count, ok->tunnel + 1U);
     public_end.port = ok->port;
-    if (ok->host.size > 0 && ok->host.size < sizeof(public_end.host)) {
+    if (is_host(ok->host.data, ok->host.size) && ok->host.size < sizeof(public_end.host)) {
         memcpy(public_end.host, ok->host.data, ok->host.size);
         public_end.host[ok->host.size] = '\0';
     }

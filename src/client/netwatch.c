@@ -13,6 +13,7 @@
 #include "core/op.h"
 
 #include <errno.h>
+#include <string.h>
 
 #define SETTLE (100 * NSEC_PER_MSEC)
 /* Machines with many containers change all the time. */
@@ -44,6 +45,12 @@ void netwatch_open(struct client *client)
     client->netlink = client->worker->index == 0 ? sock_netlink() : -1;
     if (client->netlink >= 0)
         listen_on(client);
+    else if (client->worker->index == 0)
+        log_line(
+            LOG_WARN, "client",
+            "cannot listen for network changes (%s): a new address is noticed later; a sandbox "
+            "has to allow AF_NETLINK",
+            strerror(-client->netlink));
 }
 
 void netwatch_close(struct client *client)

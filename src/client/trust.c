@@ -100,6 +100,7 @@ static void *ask(void *arg)
     question.open = false;
     answer(question.worker, question.accept);
     pthread_mutex_unlock(&question.mutex);
+    worker_helper_end();
     return NULL;
 }
 
@@ -111,6 +112,7 @@ static void open_question(const char *server, const char *pin)
     snprintf(question.pin, sizeof(question.pin), "%s", pin);
     question.open = true;
     question.answered = false;
+    worker_helper_begin();
     int error = pthread_create(&thread, NULL, ask, NULL);
     CHECK(error == 0);
     pthread_detach(thread);

@@ -45,7 +45,7 @@ struct config {
     uint32_t bulk_buffers;        /* per worker: big buffers */
     uint32_t window_initial;      /* bytes per stream and direction */
     uint32_t window_max;
-    uint64_t heartbeat; /* a lane that was silent this long sends PING */
+    uint64_t heartbeat; /* a lane sends PING this often */
     uint64_t expiry;    /* a lane that heard nothing this long is dead */
     uint64_t handshake_timeout;
     uint64_t connect_timeout; /* to the server and to origins */

@@ -12,6 +12,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/socket.h>
 #include <sys/uio.h>
 
 struct crypt;
@@ -95,6 +96,13 @@ size_t crypt_record_room(const uint8_t *src, const uint8_t *end);
  * with MORE. */
 enum crypt_opened crypt_open_record(struct crypt *crypt, uint8_t *src, uint8_t *end, uint8_t *dst,
                                     size_t *used, size_t *size);
+
+/* Kernel engine: the type of a record travels beside its bytes, in a control message of CRYPT_CMSG bytes (aligned as a struct cmsghdr, living until the send is done).
+ * crypt_send_type makes *msg send one record of `type`; crypt_recv_type: what a recvmsg with such room got. */
+#define CRYPT_CMSG      CMSG_SPACE(1)
+#define CRYPT_TYPE_DATA 23 /* RFC 8446, 5.1 */
+void crypt_send_type(struct msghdr *msg, void *control, uint8_t type);
+uint8_t crypt_recv_type(struct msghdr *msg);
 
 /* Kernel engine: a record that is not data, as the kernel delivered it. */
 enum crypt_opened crypt_control(struct crypt *crypt, uint8_t type, uint8_t *payload, size_t size);

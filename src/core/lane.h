@@ -26,6 +26,7 @@
 #define CULVERT_CORE_LANE_H
 
 #include "core/buf.h"
+#include "core/crypt.h"
 #include "core/frame.h"
 #include "core/limits.h"
 #include "core/list.h"
@@ -179,8 +180,8 @@ struct lane {
     struct iovec iov[LANE_IOV];
     struct msghdr rx_msg; /* kernel record engine: reads come with the type of the record */
     struct iovec rx_iov;
-    uint8_t rx_control[64] __attribute__((aligned(8)));
-    uint8_t tx_control[64] __attribute__((aligned(8)));
+    _Alignas(struct cmsghdr) uint8_t rx_control[CRYPT_CMSG], tx_control[CRYPT_CMSG];
+    uint8_t sealed_type; /* of the control record in sealed_buf */
     union sock_addr dial_addr;
 };
 

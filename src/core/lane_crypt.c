@@ -24,15 +24,7 @@
 #include "core/op.h"
 #include "core/worker.h"
 
-#include <netinet/tcp.h>
 #include <string.h>
-
-#ifndef SOL_TLS
-#define SOL_TLS 282 /* linux/tls.h */
-#endif
-#define TLS_SET_RECORD_TYPE_CMSG 1
-#define TLS_GET_RECORD_TYPE_CMSG 2
-#define RECORD_TYPE_DATA         23 /* RFC 8446, 5.1 */
 
 /* Bytes of records in one send: stays in the core's cache between sealing and sending. */
 #define SEALED_MAX (256u * 1024u)
@@ -399,25 +391,16 @@ void lane_crypt_read(struct lane *lane)
         lane_rx_read(lane, &lane->raw);
 }
 
-static uint8_t received_type(struct lane *lane)
-{
-    struct cmsghdr *cmsg = CMSG_FIRSTHDR(&lane->rx_msg);
-
-    if (cmsg == NULL || cmsg->cmsg_level != SOL_TLS || cmsg->cmsg_type != TLS_GET_RECORD_TYPE_CMSG)
-        return RECORD_TYPE_DATA;
-    return *(const uint8_t *)CMSG_DATA(cmsg);
-}
-
 bool lane_crypt_is_data(struct lane *lane)
 {
-    return !crypt_rx_kernel(lane->crypt) || received_type(lane) == RECORD_TYPE_DATA;
+    return !crypt_rx_kernel(lane->crypt) || crypt_recv_type(&lane->rx_msg) == CRYPT_TYPE_DATA;
 }
 
 static enum reason received_kernel(struct lane *lane, uint32_t size)
 {
-    uint8_t type = received_type(lane);
+    uint8_t type = crypt_recv_type(&lane->rx_msg);
 
-    if (type == RECORD_TYPE_DATA) {
+    if (type == CRYPT_TYPE_DATA) {
         lane->rx_bytes += size;
         return lane_rx_parse(lane);
     }
@@ -516,10 +499,8 @@ static void send_control(struct lane *lane)
 {
     lane->iov[0].iov_base = buf_data(&lane->worker->bufs, lane->sealed_buf) + lane->sealed_sent;
     lane->iov[0].iov_len = lane->sealed_filled - lane->sealed_sent;
-    lane->msg = (struct msghdr){ .msg_iov = lane->iov,
-                                 .msg_iovlen = 1,
-                                 .msg_control = lane->tx_control,
-                                 .msg_controllen = CMSG_SPACE(1) };
+    lane->msg = (struct msghdr){ .msg_iov = lane->iov, .msg_iovlen = 1 };
+    crypt_send_type(&lane->msg, lane->tx_control, lane->sealed_type);
     lane->send_flight = lane->flight_sealed = true;
     lane->send_since = lane->worker->now;
     lane->flight_zc = false;
@@ -531,21 +512,14 @@ static void send_control(struct lane *lane)
 /* Control records through the kernel carry their type beside them. False: there is none to send, or no buffer. */
 static bool put_kernel(struct lane *lane, enum crypt_control what)
 {
-    uint8_t type = 0;
-
     if (!sealed_take(lane, CRYPT_CONTROL))
         return false;
-    size_t size =
-        crypt_put(lane->crypt, what, buf_data(&lane->worker->bufs, lane->sealed_buf), &type);
+    size_t size = crypt_put(lane->crypt, what, buf_data(&lane->worker->bufs, lane->sealed_buf),
+                            &lane->sealed_type);
     if (size == 0) {
         sealed_release(lane);
         return false;
     }
-    struct cmsghdr *cmsg = (struct cmsghdr *)lane->tx_control;
-    cmsg->cmsg_level = SOL_TLS;
-    cmsg->cmsg_type = TLS_SET_RECORD_TYPE_CMSG;
-    cmsg->cmsg_len = CMSG_LEN(1);
-    *CMSG_DATA(cmsg) = type;
     lane->sealed_sent = 0;
     lane->sealed_filled = (uint32_t)size;
     send_control(lane);

@@ -484,7 +484,7 @@ static const struct flag flags[] = {
       .set = set_size, .min = 4 * KIB, .max = 1024 * MIB, AT(config.window_max),
       .commands = FOR_ROLES, .group = GROUP_LIMITS },
 
-    { "heartbeat", "D", "10s", "a lane that was silent this long sends PING",
+    { "heartbeat", "D", "10s", "how often a lane sends PING",
       .set = set_duration, .min = 10 * MSEC, .max = HOUR, AT(config.heartbeat),
       .commands = FOR_ROLES, .group = GROUP_TIMES },
     { "expiry", "D", "30s", "a lane that heard nothing this long is dead",

@@ -185,6 +185,23 @@ bool worker_post_from_thread(struct worker *to, struct message *message)
     return result >= 0;
 }
 
+static unsigned helpers;
+
+void worker_helper_begin(void)
+{
+    __atomic_add_fetch(&helpers, 1, __ATOMIC_RELAXED);
+}
+
+void worker_helper_end(void)
+{
+    __atomic_sub_fetch(&helpers, 1, __ATOMIC_RELEASE);
+}
+
+bool worker_helpers_out(void)
+{
+    return __atomic_load_n(&helpers, __ATOMIC_ACQUIRE) > 0;
+}
+
 /* A message that could not be delivered: its worker has stopped. */
 static void message_sent_done(struct worker *w, const struct ring_cqe *cqe)
 {

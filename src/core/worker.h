@@ -5,13 +5,15 @@
  * thread; others send messages to its ring. One turn:
  *
  *   1. submit what is prepared and wait           ring_wait
- *   2. completions only record and mark dirty     worker_dispatch -> relay_*_done, lane_*_done, ...
- *   3. pump each dirty stream once                relay_pump decides from state alone what to submit
- *   4. flush each dirty lane once                 everything that became ready in this turn leaves in one send
- *   5. timers that are due
- *   6. reap: closed objects with nothing in flight are freed, lent buffers are replaced
+ *   2. completions                                record, handle the frames that a lane received, and mark dirty
+ *   3. timers that are due
+ *   4. one step of one TLS handshake
+ *   5. pump each dirty stream once                relay_pump decides from state alone what to submit
+ *   6. flush each dirty lane once                 everything that became ready in this turn leaves in one send
+ *   7. reap: lost connections are taken in, closed objects with nothing in flight are freed
+ *   8. refill: lent buffers are replaced, and what waited for buffers is marked
  *
- * Objects are freed in step 6 only, so that a pointer is good for the whole turn. Roles hang in by one const table of callbacks.
+ * Objects are freed in step 7 only, so that a pointer is good for the whole turn. Roles hang in by one const table of callbacks.
  */
 #ifndef CULVERT_CORE_WORKER_H
 #define CULVERT_CORE_WORKER_H
@@ -173,6 +175,12 @@ void worker_post(struct worker *from, unsigned to, struct message *message);
 
 /* The same from a thread without a worker. False if it could not be sent (the message is freed). */
 bool worker_post_from_thread(struct worker *to, struct message *message);
+
+/* Such a thread may be out for long (a dead name server, a human): as long as one is, no worker is freed. begin: before it is made; end: its last call,
+ * or its maker's if it could not be made. */
+void worker_helper_begin(void);
+void worker_helper_end(void);
+bool worker_helpers_out(void);
 
 enum worker_stop_how {
     WORKER_STOP_DRAIN, /* accept nothing new; close when no worker of the instance has streams, or at drain_timeout */

@@ -429,6 +429,16 @@ enum crypt_opened crypt_open_record(struct crypt *crypt, uint8_t *src, uint8_t *
     return opened;
 }
 
+void crypt_send_type(struct msghdr *msg, void *control, uint8_t type)
+{
+    ktls_send_type(msg, control, (enum record_type)type);
+}
+
+uint8_t crypt_recv_type(struct msghdr *msg)
+{
+    return (uint8_t)ktls_recv_type(msg);
+}
+
 enum crypt_opened crypt_control(struct crypt *crypt, uint8_t type, uint8_t *payload, size_t size)
 {
     struct record_in in;

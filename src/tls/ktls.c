@@ -23,7 +23,6 @@
 #include <netinet/tcp.h>
 #include <openssl/crypto.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "core/check.h"
 #include "tls/record_impl.h"
@@ -37,18 +36,6 @@
 
 static const char *const no_module = "the kernel has no TLS module: load it with 'modprobe tls', "
                                      "or leave records to the user engine";
-
-int ktls_probe(void)
-{
-    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-
-    if (fd < 0)
-        return -errno;
-    /* An unconnected socket cannot have TLS: ENOTCONN comes from the module, so the module is there. */
-    int result = setsockopt(fd, IPPROTO_TCP, TCP_ULP, "tls", 3) == 0 ? 0 : -errno;
-    close(fd);
-    return result == -ENOTCONN ? 0 : result;
-}
 
 const char *ktls_why(int error)
 {
@@ -236,15 +223,4 @@ enum record_type ktls_recv_type(struct msghdr *msg)
         if (cmsg->cmsg_level == SOL_TLS && cmsg->cmsg_type == TLS_GET_RECORD_TYPE)
             return (enum record_type) * CMSG_DATA(cmsg);
     return RECORD_TYPE_DATA;
-}
-
-ssize_t ktls_send_control(int fd, enum record_type type, const uint8_t *payload, size_t len)
-{
-    _Alignas(struct cmsghdr) char control[KTLS_CMSG_SIZE];
-    struct iovec slice = { .iov_base = (void *)(uintptr_t)payload, .iov_len = len };
-    struct msghdr msg = { .msg_iov = &slice, .msg_iovlen = 1 };
-
-    ktls_send_type(&msg, control, type);
-    ssize_t sent = sendmsg(fd, &msg, MSG_NOSIGNAL);
-    return sent < 0 ? -errno : sent;
 }

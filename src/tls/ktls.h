@@ -5,8 +5,8 @@
  * records on the wire. What the kernel takes differs by version (see ktls.c); a refusal leaves the direction with the user
  * engine, which goes on as if nothing had been asked.
  *
- * These functions call setsockopt, sendmsg and recvmsg on the socket given and hold nothing else; with a ring, use
- * ktls_send_type() and ktls_recv_type() to prepare and read the control message of the ring's own SENDMSG and RECVMSG.
+ * These functions call setsockopt on the socket given and hold nothing else. ktls_send_type() and ktls_recv_type() prepare and
+ * read the control message of the caller's own sendmsg and recvmsg.
  */
 #ifndef CULVERT_TLS_KTLS_H
 #define CULVERT_TLS_KTLS_H
@@ -21,10 +21,7 @@
 /* Room for the control message that carries a record type. */
 #define KTLS_CMSG_SIZE CMSG_SPACE(sizeof(unsigned char))
 
-/* 0: this kernel has TLS. -errno: it does not (ENOENT: no module), see ktls_why(). One socket, closed again. */
-int ktls_probe(void);
-
-/* A sentence for an errno of ktls_probe() or ktls_take(), naming the cure where there is one. */
+/* A sentence for an errno of ktls_attach() or ktls_take(), naming the cure where there is one. */
 const char *ktls_why(int error);
 
 /*
@@ -59,8 +56,5 @@ void ktls_send_type(struct msghdr *msg, void *control, enum record_type type);
  * message (it does so before TLS_RX is set). A plain recv gives EIO at a record that is not DATA: then use recvmsg.
  */
 enum record_type ktls_recv_type(struct msghdr *msg);
-
-/* sendmsg of one whole control record. The count sent or -errno. */
-ssize_t ktls_send_control(int fd, enum record_type type, const uint8_t *payload, size_t len);
 
 #endif

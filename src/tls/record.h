@@ -197,7 +197,7 @@ bool record_update_due(const struct record *record);
 /*
  * Each writes one control record to dst (RECORD_CONTROL_MAX bytes of room) and returns its length; 0 when refused as in
  * record_seal(). With the user engine these are sealed bytes, to be sent like any other; with ktls the plain payload, to be sent
- * as a record of the type that record_put_type() names (ktls_send_control()).
+ * as a record of the type that record_put_type() names (ktls_send_type()).
  */
 size_t record_put_key_update(struct record *record, uint8_t *dst);
 size_t record_put_close(struct record *record, uint8_t *dst);

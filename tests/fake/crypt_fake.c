@@ -275,6 +275,17 @@ bool crypt_rx_kernel(const struct crypt *c)
     return c == NULL;
 }
 
+void crypt_send_type(struct msghdr *msg, void *control, uint8_t type)
+{
+    CHECK(msg == NULL && control == NULL && type == 0);
+}
+
+uint8_t crypt_recv_type(struct msghdr *msg)
+{
+    CHECK(msg == NULL);
+    return 0;
+}
+
 bool crypt_is_12(const struct crypt *c)
 {
     return c == NULL;

@@ -261,6 +261,22 @@ def expiry_of_a_server(t):
     check(second - first >= 1.8, "given up before --expiry")
 
 
+@case(not_in={"v1": "v1 tells no host", "tls": "plain scripted peer"})
+def host_of_a_server(t):
+    """The public host that a server tells is printed if it is an address or a name; nothing else reaches the terminal."""
+    for host, printed in ((b"public.example.org", "public.example.org"), (b"2001:db8::1", "[2001:db8::1]"),
+                          (b"x\x1b]0;owned\x07", "127.0.0.1"), (b"a b", "127.0.0.1"), (b"x\nready: tcp://y", "127.0.0.1")):
+        peer = t.keep(v2wire.Server())
+        client = t.client(peer, t.origin(net.echo), wait=False)
+        wire = peer.accept(upto=v2wire.AUTH)
+        wire.expect(v2wire.BIND)
+        wire.send(v2wire.BIND_OK, 0, v2wire.bind_ok(0, 4711, host))
+        client.expect(f"ready: tcp://{re.escape(printed)}:4711 -> ")
+        check_equal([c for c in client.out if not (c.isprintable() or c == "\n")], [], "control characters on stdout")
+        check_equal(client.out.count("ready:"), 1, "ready lines")
+        client.kill()
+
+
 @case()
 def heartbeats_keep_a_session(t):
     """Idle for several times --expiry, with heartbeats: nothing happens."""
