@@ -135,7 +135,8 @@ class Network:
 
     def kill(self, port, far):
         """Ends one of them: at the far side at once, at the near side by RST; or the other way round."""
-        self.run(far, "ss", "-K", "-tn", "state", "established", "sport" if far else "dport", "=", f":{port}")
+        which = ["sport" if far else "dport", "=", f":{port}"]  # a visitor's or an origin's connection may have the same port
+        self.run(far, "ss", "-K", "-tn", "state", "established", *which, "and", "dst", SERVER if far else self.address)
 
     def roam(self):
         """The client's address is gone, and there is another one."""

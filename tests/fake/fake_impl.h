@@ -49,6 +49,7 @@ struct fake_socket {
     int side;
     int error; /* pending, told once */
     bool reset, shut, linger0;
+    bool over;                /* shut down both ways: what is submitted on it ends at once */
     uint64_t user_timeout;    /* ns, 0: none */
     uint64_t timeout_arrived; /* of the sent bytes, when the time-out was set */
     struct fake_event timeout;
@@ -126,7 +127,7 @@ struct fake_op;
 /* The socket of this operation may have become ready. */
 void fake_op_consider(struct fake_op *op);
 void fake_socket_ops_consider(struct fake_socket *s);
-/* Cancels all of them, without fail. */
+/* Cancels all of them without fail, and those that are still to be submitted. */
 void fake_socket_ops_end(struct fake_socket *s);
 bool fake_rings_idle(uint64_t *wake);
 

@@ -372,6 +372,7 @@ static void cancel_op(struct fake_op *op)
 
 void fake_socket_ops_end(struct fake_socket *s)
 {
+    s->over = true;
     for (struct list *node = s->ops.next; node != &s->ops; node = node->next) {
         struct fake_op *op = container_of(node, struct fake_op, by_socket);
         if (!op->cancelled)
@@ -425,6 +426,10 @@ static void submit_io(struct fake_op *op)
     if (op->kind == CONNECT)
         fake_connect_start(op->socket, sock_addr_port((const union sock_addr *)op->meta[0]));
     trace_op(op, "submitted", 0, op->flags);
+    if (op->socket->over) {
+        cancel_op(op);
+        return;
+    }
     ready = op_ready(op);
     if (op->provided && (op->flags & RING_POLL_FIRST) == 0 &&
         op->ring->order_head == op->ring->order_tail)

@@ -33,7 +33,6 @@ static int probe(void)
 {
     int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
 
-    ck_assert_int_ge(fd, 0);
     int result = ktls_attach(fd);
     close(fd);
     return result == -ENOTCONN ? 0 : result;
