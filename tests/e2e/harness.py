@@ -168,6 +168,7 @@ class Proc:
     def __init__(self, context, name, argv, **options):
         self.context, self.name, self.want = context, name, (0,)
         self.is_culvert = False
+        self.copying = None  # the terminal's output to err_path
         self.out_path = context.dir / f"{name}.out"
         self.err_path = context.dir / f"{name}.err"
         (context.dir / f"{name}.cmd").write_text(" ".join(map(str, argv)) + "\n")
@@ -194,7 +195,8 @@ class Proc:
                         file.write(data)
                 except OSError:
                     pass  # the program's end is closed
-        threading.Thread(target=copy, args=(self.err_path,), daemon=True).start()
+        self.copying = threading.Thread(target=copy, args=(self.err_path,), daemon=True)
+        self.copying.start()
         return ours
 
     def type(self, text):
@@ -235,11 +237,14 @@ class Proc:
             self.popen.send_signal(number)
 
     def wait(self, timeout=None):
-        """The exit status; negative for a signal."""
+        """The exit status; negative for a signal. All that it wrote is in its files then."""
         try:
-            return self.popen.wait(timeout or net.TIMEOUT)
+            status = self.popen.wait(timeout or net.TIMEOUT)
         except subprocess.TimeoutExpired:
             raise Failure(f"{self.name} did not end") from None
+        if self.copying is not None:
+            self.copying.join(net.TIMEOUT)
+        return status
 
     def stop(self, number=signal.SIGTERM, timeout=None):
         self.send(number)
