@@ -237,6 +237,12 @@ static inline bool lane_takes(const struct lane *lane)
     return lane->state == LANE_OPEN || lane->state == LANE_FROZEN;
 }
 
+/* True if its connection is up: it is read and flushed. */
+static inline bool lane_is_connected(const struct lane *lane)
+{
+    return lane->state == LANE_OPEN || lane->state == LANE_LINGER || lane->state == LANE_TLS;
+}
+
 /* Takes the socket out of the lane (for a hand-over to another worker): the lane is closed without touching it. Only with no operation in flight. */
 int lane_detach_fd(struct lane *lane, struct crypt **crypt);
 

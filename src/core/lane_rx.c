@@ -171,9 +171,7 @@ uint64_t lane_sweep(struct worker *w)
 
 void lane_read(struct lane *lane)
 {
-    bool alive = lane->state == LANE_OPEN || lane->state == LANE_LINGER || lane->state == LANE_TLS;
-
-    if (!alive || lane->recv_flight || lane->paused > 0)
+    if (!lane_is_connected(lane) || lane->recv_flight || lane->paused > 0)
         return;
     if (lane->crypt != NULL)
         lane_crypt_read(lane);

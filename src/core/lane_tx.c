@@ -351,16 +351,11 @@ static void flushed(struct lane *lane)
     }
 }
 
-static bool is_alive(const struct lane *lane)
-{
-    return lane->state == LANE_OPEN || lane->state == LANE_LINGER || lane->state == LANE_TLS;
-}
-
 void lane_flush(struct lane *lane)
 {
-    CHECK(is_alive(lane));
+    CHECK(lane_is_connected(lane));
     lane_read(lane);
-    if (!is_alive(lane)) /* by what was opened of records that had waited */
+    if (!lane_is_connected(lane)) /* by what was opened of records that had waited */
         return;
     if (lane->send_flight || (lane->crypt != NULL && lane_crypt_flush(lane)))
         return;
@@ -381,7 +376,7 @@ void lane_flush(struct lane *lane)
 
 void lane_mark(struct lane *lane)
 {
-    if (is_alive(lane) && !list_linked(&lane->dirty_node))
+    if (lane_is_connected(lane) && !list_linked(&lane->dirty_node))
         list_append(&lane->worker->dirty_lanes, &lane->dirty_node);
 }
 

@@ -1,6 +1,8 @@
 /*
  * listener: a listening socket with a multishot accept.
  *
+ * A listener that closes cancels its accept, again and again if a cancel is lost, and is freed when that is over.
+ *
  * Out of descriptors or memory, accepting pauses for LISTENER_PAUSE and is counted; the backlog of the kernel holds the visitors meanwhile.
  *
  * Lanes come first. When visitors have all descriptors and a lane is cut, one of those who wait takes its descriptor, and the lane cannot come back; but its

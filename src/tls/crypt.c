@@ -429,6 +429,8 @@ enum crypt_opened crypt_open_record(struct crypt *crypt, uint8_t *src, uint8_t *
     return opened;
 }
 
+CHECK_STATIC(CRYPT_CMSG == KTLS_CMSG_SIZE, "the lane's control messages are those of the kernel");
+
 void crypt_send_type(struct msghdr *msg, void *control, uint8_t type)
 {
     ktls_send_type(msg, control, (enum record_type)type);
