@@ -21,6 +21,8 @@ struct worker;
 
 struct session_tunnel {
     bool bound;
+    bool waits; /* server: for the wanted port, or that of the ticket, which is being closed */
+    uint16_t wanted, ticket;
     uint16_t index;
     uint16_t port;
     struct listener *listener; /* server */

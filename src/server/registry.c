@@ -11,9 +11,6 @@
 #include <stdlib.h>
 #include <sys/random.h>
 
-/* Listening sockets on one port: two for each worker, and those of sessions that are on their way out. */
-#define PORT_REFS_MAX 4096u
-
 /* Ports that sessions had which are gone; the oldest is forgotten first. */
 #define MEMORIES 4096u
 
@@ -32,7 +29,8 @@ static struct {
     uint32_t max_sessions;
     uint16_t start_port;
     uint64_t last_id;
-    uint16_t port_refs[65536];
+    uint16_t port_refs[65536]; /* listening sockets, those that are being closed among them */
+    bool awaited[65536];
 } registry = { .mutex = PTHREAD_MUTEX_INITIALIZER };
 
 bool registry_open(const struct config *config)
@@ -41,6 +39,7 @@ bool registry_open(const struct config *config)
     registry.start_port = config->start_port;
     registry.last_id = 0;
     memset(registry.port_refs, 0, sizeof(registry.port_refs));
+    memset(registry.awaited, 0, sizeof(registry.awaited));
     memset(registry.memories, 0, sizeof(registry.memories));
     registry.sessions = calloc(config->max_sessions, sizeof(registry.sessions[0]));
     return registry.sessions != NULL;
@@ -237,39 +236,34 @@ static uint64_t evict(const struct registry_session *session, uint16_t port)
     return 0;
 }
 
-/* A port that this client has a claim to. The sockets of its old session may still be closing. */
-static bool reclaim(const union sock_addr *addr, uint16_t port, int *fd)
-{
-    union sock_addr at = *addr;
-
-    if (port == 0 || is_held(port) || registry.port_refs[port] >= PORT_REFS_MAX)
-        return false;
-    sock_addr_set_port(&at, port);
-    *fd = registry.port_refs[port] > 0 ? sock_listen(&at, true, LISTENER_BACKLOG)
-                                       : listen_on(addr, port);
-    return *fd >= 0;
-}
-
-/* The ports that the client had, most certain first. */
+/* The ports that the client had, most certain first. A claim whose old sockets still close is waited for. */
 static bool find_claim(const struct registry_session *session, uint16_t index,
-                       const union sock_addr *addr, uint16_t wanted, uint16_t ticket, bool evicted,
-                       uint16_t *port, int *fd)
+                       const union sock_addr *addr, uint16_t wanted, uint16_t ticket,
+                       struct registry_bound *bound)
 {
     const struct memory *m = recall(session, index);
-    const uint16_t claims[] = { m != NULL ? m->port : 0, ticket, evicted ? wanted : 0 };
+    const uint16_t claims[] = { m != NULL ? m->port : 0, ticket, bound->evicted != 0 ? wanted : 0 };
 
     for (unsigned i = 0; i < ARRAY_SIZE(claims); i++) {
-        if (wanted != 0 && claims[i] != wanted)
+        uint16_t port = claims[i];
+
+        if (port == 0 || (wanted != 0 && port != wanted) || is_held(port))
             continue;
-        if (!reclaim(addr, claims[i], fd))
-            continue;
-        *port = claims[i];
-        return true;
+        bound->closing = registry.port_refs[port] > 0;
+        if (bound->closing) {
+            registry.awaited[port] = true;
+            return false;
+        }
+        bound->fd = listen_on(addr, port);
+        bound->port = port;
+        if (bound->fd >= 0)
+            return true;
     }
     return false;
 }
 
-static enum reason find_port(const union sock_addr *addr, uint16_t wanted, uint16_t *port, int *fd)
+static enum reason find_port(const union sock_addr *addr, uint16_t wanted,
+                             struct registry_bound *bound)
 {
     unsigned first = wanted != 0 ? wanted : registry.start_port;
     unsigned last = wanted != 0 ? wanted : 65535;
@@ -279,8 +273,8 @@ static enum reason find_port(const union sock_addr *addr, uint16_t wanted, uint1
             continue;
         int result = listen_on(addr, (uint16_t)p);
         if (result >= 0) {
-            *port = (uint16_t)p;
-            *fd = result;
+            bound->port = (uint16_t)p;
+            bound->fd = result;
             return REASON_DONE;
         }
         if (result == -EMFILE || result == -ENFILE)
@@ -292,27 +286,28 @@ static enum reason find_port(const union sock_addr *addr, uint16_t wanted, uint1
 }
 
 enum reason registry_bind(uint64_t id, uint16_t index, const union sock_addr *addr, uint16_t wanted,
-                          uint16_t ticket, const struct registry_tunnel *what, uint16_t *port,
-                          int *fd, uint64_t *evicted)
+                          uint16_t ticket, const struct registry_tunnel *what,
+                          struct registry_bound *bound)
 {
     enum reason reason = REASON_UNKNOWN_SESSION;
 
     CHECK(index < CONFIG_TUNNELS_MAX);
-    *evicted = 0;
+    *bound = (struct registry_bound){ .fd = -1 };
     pthread_mutex_lock(&registry.mutex);
     struct registry_session *entry = find(id);
-    if (entry != NULL)
-        *evicted = evict(entry, wanted);
-    if (entry != NULL)
-        reason = find_claim(entry, index, addr, wanted, ticket, *evicted != 0, port, fd)
-                     ? REASON_DONE
-                     : find_port(addr, wanted, port, fd);
+    if (entry != NULL) {
+        bound->evicted = evict(entry, wanted);
+        if (find_claim(entry, index, addr, wanted, ticket, bound))
+            reason = REASON_DONE;
+        else
+            reason = bound->closing ? REASON_PORT_BUSY : find_port(addr, wanted, bound);
+    }
     if (reason == REASON_DONE) {
         struct registry_tunnel *tunnel = &entry->tunnels[index];
         *tunnel = *what;
-        tunnel->port = *port;
+        tunnel->port = bound->port;
         entry->tunnel_count = (uint32_t)max_u64(entry->tunnel_count, index + 1U);
-        registry.port_refs[*port]++;
+        registry.port_refs[bound->port]++;
     }
     pthread_mutex_unlock(&registry.mutex);
     return reason;
@@ -326,10 +321,14 @@ void registry_port_ref(uint16_t port)
     pthread_mutex_unlock(&registry.mutex);
 }
 
-void registry_port_unref(uint16_t port)
+bool registry_port_unref(uint16_t port)
 {
     pthread_mutex_lock(&registry.mutex);
     CHECK(registry.port_refs[port] > 0);
-    registry.port_refs[port]--;
+    bool last = --registry.port_refs[port] == 0;
+    bool awaited = last && registry.awaited[port];
+    if (awaited)
+        registry.awaited[port] = false;
     pthread_mutex_unlock(&registry.mutex);
+    return awaited;
 }

@@ -72,16 +72,27 @@ void registry_drain(uint64_t id);
 /* Takes the session out; false if somebody else already did. */
 bool registry_remove(uint64_t id);
 
-/* Finds a public port for tunnel `index` of the session, which the caller knows to be unbound: `wanted`, or when 0 the one that this client had, or `ticket` (0: none), or the
- * first free one from the start port upwards. A wanted port that a lost session of the same token has is taken from it: *evicted is that session's id, which the caller ends; otherwise
- * 0. Opens its listening socket (SO_REUSEPORT) on `addr`, and notes the tunnel. REASON_DONE with *port and *fd, or PORT_BUSY, PORT_FORBIDDEN,
- * PORTS_EXHAUSTED, LIMIT_DESCRIPTORS, UNKNOWN_SESSION. */
-enum reason registry_bind(uint64_t id, uint16_t index, const union sock_addr *addr, uint16_t wanted,
-                          uint16_t ticket, const struct registry_tunnel *what, uint16_t *port,
-                          int *fd, uint64_t *evicted);
+struct registry_bound {
+    uint16_t port;
+    int fd;
+    uint64_t
+        evicted; /* the session that lost its port to this one, which the caller ends; 0: none */
+    bool closing;
+};
 
-/* One more, one less listening socket on a port. */
+/* Finds a public port for tunnel `index` of the session, which the caller knows to be unbound: `wanted`, or when 0 the one that this client had, or `ticket` (0: none), or the
+ * first free one from the start port upwards. A wanted port that a lost session of the same token has is taken from it. Opens its listening socket
+ * (SO_REUSEPORT) on `addr`, and notes the tunnel. REASON_DONE with a port and a descriptor, or PORT_BUSY, PORT_FORBIDDEN, PORTS_EXHAUSTED, LIMIT_DESCRIPTORS,
+ * UNKNOWN_SESSION. PORT_BUSY and `closing`: a port that this client has a claim to, but sockets of its old session still listen there. A visitor who came to one of them would be
+ * reset with it, so there is no new one beside them: the caller asks again when registry_port_unref says that somebody waits. */
+enum reason registry_bind(uint64_t id, uint16_t index, const union sock_addr *addr, uint16_t wanted,
+                          uint16_t ticket, const struct registry_tunnel *what,
+                          struct registry_bound *bound);
+
+/* One more listening socket on a port. */
 void registry_port_ref(uint16_t port);
-void registry_port_unref(uint16_t port);
+
+/* One less. True if it was the last one of a port that a session waits for. */
+bool registry_port_unref(uint16_t port);
 
 #endif

@@ -8,6 +8,9 @@
  *
  * The session ends with its lane 0, or with a violation on any lane. Whoever notices takes it out of the registry (once) and tells the other workers. A lane whose
  * connection is lost is not over while its grace time lasts (lane_resume.c): visitors come, and wait on it; JOIN with RESUME brings it back, lane 0 like the others.
+ *
+ * A client that comes again gets the ports that its old session had. BIND is answered when no socket of that session listens there any more, on any worker: until then a
+ * visitor may be given to one of them by the kernel, and is reset with it.
  */
 #include "server/server.h"
 
@@ -205,10 +208,16 @@ static void server_session_closed(struct session *session, enum reason reason)
     summary_session(session);
 }
 
+static void bind_waiting(struct worker *w);
+
 static void server_listener_closed(struct listener *listener)
 {
-    if (listener->port != 0)
-        registry_port_unref(listener->port);
+    struct worker *w = listener->worker;
+
+    if (listener->port == 0 || !registry_port_unref(listener->port))
+        return;
+    tell_others(w, MESSAGE_PORT_CLOSED, 0, 0);
+    bind_waiting(w);
 }
 
 /* Puts tunnel `index` on this worker; takes over fd (a listening socket) unless it is -1, which opens one more. */
@@ -230,7 +239,7 @@ static bool add_tunnel(struct session *session, uint16_t index, const struct reg
     struct listener *listener = listener_open(w, fd, session, index, what->port);
     if (listener == NULL) {
         sock_close(fd);
-        registry_port_unref(what->port);
+        (void)registry_port_unref(what->port);
         return false;
     }
     *tunnel = (struct session_tunnel){
@@ -340,7 +349,7 @@ static enum reason rx_hello(struct lane *lane, const uint8_t *src, const uint8_t
 }
 
 static enum reason bind_tunnel(struct lane *lane, uint16_t index, uint16_t wanted, uint16_t ticket,
-                               struct registry_tunnel *what, uint16_t *port);
+                               struct registry_tunnel *what);
 
 static bool lanes_full(const struct worker *w)
 {
@@ -351,16 +360,15 @@ static bool lanes_full(const struct worker *w)
 static enum reason bind_v1(struct lane *lane)
 {
     struct registry_tunnel what = { .port = 0 };
-    uint16_t port = 0;
-    enum reason reason = bind_tunnel(lane, 0, 0, 0, &what, &port);
+    enum reason reason = bind_tunnel(lane, 0, 0, 0, &what);
 
     if (reason != REASON_DONE)
         return reason;
     uint8_t *p = lane_control_begin(lane);
     if (p == NULL)
         return REASON_LIMIT_BUFFERS;
-    lane_control_end(lane,
-                     frame_put_bind_ok(lane->version, p, &(struct frame_bind_ok){ .port = port }));
+    lane_control_end(
+        lane, frame_put_bind_ok(lane->version, p, &(struct frame_bind_ok){ .port = what.port }));
     return REASON_DONE;
 }
 
@@ -421,75 +429,129 @@ static enum reason rx_auth(struct lane *lane, const uint8_t *src, const uint8_t 
     return lane->version == FRAME_V1 ? bind_v1(lane) : REASON_DONE;
 }
 
-/* Indices are the client's choice: one whose BIND was refused stays free, and the next ones do not depend on it. */
+/* Indices are the client's choice: one whose BIND was refused stays free, and the next ones do not depend on it. DONE without a port: it waits. */
 static enum reason bind_tunnel(struct lane *lane, uint16_t index, uint16_t wanted, uint16_t ticket,
-                               struct registry_tunnel *what, uint16_t *port)
+                               struct registry_tunnel *what)
 {
     struct session *session = lane->session;
     struct worker *w = lane->worker;
-    int fd = -1;
+    struct registry_bound bound;
 
     if (index >= CONFIG_TUNNELS_MAX)
         return REASON_LIMIT_TUNNELS;
-    if (session->tunnels[index].bound)
+    if (session->tunnels[index].bound || session->tunnels[index].waits)
         return REASON_BAD_STATE;
     if (w->phase != WORKER_RUNNING || session->draining)
         return REASON_SHUTDOWN;
-    uint64_t evicted = 0;
     enum reason reason =
-        registry_bind(session->id, index, &public_addr, wanted, ticket, what, port, &fd, &evicted);
-    if (evicted != 0)
-        replace_session(w, evicted,
+        registry_bind(session->id, index, &public_addr, wanted, ticket, what, &bound);
+    if (bound.evicted != 0)
+        replace_session(w, bound.evicted,
                         "it has no connection, and a client with its token wants its port");
+    if (bound.closing)
+        return REASON_DONE;
     if (reason != REASON_DONE)
         return reason;
-    what->port = *port;
-    if (!add_tunnel(session, index, what, fd))
+    what->port = bound.port;
+    if (!add_tunnel(session, index, what, bound.fd))
         return REASON_LIMIT_TUNNELS;
     tell_others(w, MESSAGE_TUNNEL, session->id, index);
     if (lane->fsm != SESSION_FORWARDING) {
         lane_set_fsm(lane, SESSION_FORWARDING);
         lane_start_heartbeat(lane);
     }
-    log_at(LOG_INFO, lane_subject(lane), "port %u -> %s", *port,
+    log_at(LOG_INFO, lane_subject(lane), "port %u -> %s", what->port,
            what->origin[0] != '\0' ? what->origin : "origin of the client");
     return REASON_DONE;
+}
+
+static uint8_t *put_bind_ok(const struct lane *lane, uint16_t index, uint16_t port, uint8_t *p)
+{
+    uint8_t ticket[FRAME_TICKET_MAX];
+    struct frame_bind_ok ok = { .tunnel = index,
+                                .port = port,
+                                .host = text_of(public_host),
+                                .ticket.data = (const char *)ticket };
+
+    if (lane->client_size > 0)
+        ok.ticket.size = ticket_make(ticket, port, lane->client, lane->client_size);
+    return frame_put_bind_ok(lane->version, p, &ok);
+}
+
+/* Answered when its port is there. */
+static void bind_later(struct session *session, uint16_t index, uint16_t wanted, uint16_t ticket,
+                       const struct registry_tunnel *what)
+{
+    struct session_tunnel *tunnel = &session->tunnels[index];
+
+    *tunnel = (struct session_tunnel){ .waits = true, .wanted = wanted, .ticket = ticket };
+    memcpy(tunnel->name, what->name, sizeof(tunnel->name));
+    memcpy(tunnel->origin, what->origin, sizeof(tunnel->origin));
+    session->tunnel_count = (uint32_t)max_u64(session->tunnel_count, index + 1U);
+}
+
+static enum reason bind_and_answer(struct lane *lane, uint16_t index, uint16_t wanted,
+                                   uint16_t ticket, struct registry_tunnel *what)
+{
+    enum reason reason = bind_tunnel(lane, index, wanted, ticket, what);
+
+    if (reason == REASON_DONE && what->port == 0) {
+        bind_later(lane->session, index, wanted, ticket, what);
+        return REASON_DONE;
+    }
+    uint8_t *p = lane_control_begin(lane);
+    if (p == NULL)
+        return REASON_LIMIT_BUFFERS;
+    if (reason == REASON_DONE) {
+        lane_control_end(lane, put_bind_ok(lane, index, what->port, p));
+    } else {
+        struct frame_error error = { .tunnel = index,
+                                     .code = reason_code(reason),
+                                     .text = text_of(reason_text(reason)) };
+        log_at(LOG_WARN, lane_subject(lane), "bind of port %u refused: %s", wanted,
+               reason_text(reason));
+        lane_control_end(lane, frame_put_bind_err(p, &error));
+    }
+    return REASON_DONE;
+}
+
+static void bind_again(struct lane *lane, struct session_tunnel *tunnel, uint16_t index)
+{
+    struct registry_tunnel what = { .port = 0 };
+
+    tunnel->waits = false;
+    memcpy(what.name, tunnel->name, sizeof(what.name));
+    memcpy(what.origin, tunnel->origin, sizeof(what.origin));
+    enum reason reason = bind_and_answer(lane, index, tunnel->wanted, tunnel->ticket, &what);
+    if (reason != REASON_DONE)
+        lane_finish(lane, reason, NULL);
+}
+
+/* Some port that a session here may wait for is free. Any session may end on the way (its port is taken from it), so the list is turned round, not walked. */
+static void bind_waiting(struct worker *w)
+{
+    for (uint32_t n = w->sessions.used; n > 0 && !list_empty(&w->all_sessions); n--) {
+        struct session *session = container_of(list_pop(&w->all_sessions), struct session, node);
+        struct lane *lane = session_lane(session, 0);
+
+        list_append(&w->all_sessions, &session->node);
+        for (uint32_t i = 0; lane != NULL && lane_takes(lane) && i < session->tunnel_count; i++)
+            if (session->tunnels[i].waits)
+                bind_again(lane, &session->tunnels[i], (uint16_t)i);
+    }
 }
 
 static enum reason rx_bind(struct lane *lane, const uint8_t *src, const uint8_t *end)
 {
     struct frame_bind bind;
     struct registry_tunnel what = { .port = 0 };
-    uint16_t port = 0;
 
     if (!frame_get_bind(src, end, &bind) || lane->session == NULL)
         return REASON_BAD_FRAME;
     text_copy(what.name, sizeof(what.name), bind.name);
     text_copy(what.origin, sizeof(what.origin), bind.origin);
     uint16_t had = ticket_port(bind.ticket, lane->client, lane->client_size);
-    enum reason reason = bind_tunnel(lane, bind.tunnel, bind.port, had, &what, &port);
-    uint8_t *p = lane_control_begin(lane);
-    if (p == NULL)
-        return REASON_LIMIT_BUFFERS;
-    if (reason == REASON_DONE) {
-        uint8_t ticket[FRAME_TICKET_MAX];
-        struct frame_bind_ok ok = { .tunnel = bind.tunnel,
-                                    .port = port,
-                                    .host = text_of(public_host),
-                                    .ticket.data = (const char *)ticket };
-
-        if (lane->client_size > 0)
-            ok.ticket.size = ticket_make(ticket, port, lane->client, lane->client_size);
-        lane_control_end(lane, frame_put_bind_ok(lane->version, p, &ok));
-    } else {
-        struct frame_error error = { .tunnel = bind.tunnel,
-                                     .code = reason_code(reason),
-                                     .text = text_of(reason_text(reason)) };
-        log_at(LOG_WARN, lane_subject(lane), "bind of port %u refused: %s", bind.port,
-               reason_text(reason));
-        lane_control_end(lane, frame_put_bind_err(p, &error));
-    }
-    return REASON_DONE;
+    return bind_and_answer(lane, bind.tunnel, bind.port, had, &what);
 }
 
 static struct lane *find_lane(struct worker *w, uint64_t id, uint16_t index)
@@ -743,6 +805,9 @@ static void server_message(struct worker *w, struct message *message)
     case MESSAGE_SESSION_DRAIN:
         if (session != NULL)
             stop_visitors(session);
+        break;
+    case MESSAGE_PORT_CLOSED:
+        bind_waiting(w);
         break;
     default:
         CHECK(!"a message that the server does not know");
