@@ -35,6 +35,7 @@
 #include "core/session_fsm.h"
 #include "core/sock.h"
 #include "core/timer.h"
+#include "core/window.h"
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -126,16 +127,19 @@ struct lane {
     uint32_t flight_control, flight_data; /* bytes of the packs in the send in flight */
     bool
         data_cut; /* sealed up to the middle of the data pack: what is left of it goes before control */
-    uint64_t send_since;  /* ns: start of the send in flight */
-    uint64_t unblocked;   /* ns: when a send that the peer had held up was over; 0: never */
-    uint32_t flight_size; /* bytes of the send in flight */
-    bool flight_zc;       /* the send in flight is one segment, zero-copy */
-    bool flight_begun;    /* it starts with the rest of the head segment */
-    bool data_busy;       /* the last send had more data than a small buffer holds well */
-    uint64_t rtt;         /* ns, smoothed; 0: not measured */
-    uint64_t ping_time;   /* of the PING without answer; 0: none */
-    uint16_t offered;     /* lanes of the session */
-    uint64_t session_id;  /* server: promised in HELLO_OK, opened by AUTH */
+    uint64_t send_since;   /* ns: start of the send in flight */
+    uint64_t unblocked;    /* ns: when a send that the peer had held up was over; 0: never */
+    uint32_t flight_size;  /* bytes of the send in flight */
+    bool flight_zc;        /* the send in flight is one segment, zero-copy */
+    bool flight_begun;     /* it starts with the rest of the head segment */
+    bool data_busy;        /* the last send had more data than a small buffer holds well */
+    uint64_t rtt;          /* ns, smoothed; 0: not measured */
+    uint64_t sparse_heard; /* ns: the last small frame of a sparse stream */
+    uint64_t path_rtt;     /* ns: without what stands in queues, as of path_asked */
+    uint64_t path_asked;
+    uint64_t ping_time;               /* of the PING without answer; 0: none */
+    uint16_t offered;                 /* lanes of the session */
+    uint64_t session_id;              /* server: promised in HELLO_OK, opened by AUTH */
     uint8_t client[FRAME_CLIENT_MAX]; /* server: who it says it is, between HELLO and AUTH */
     uint8_t client_size;
     uint64_t said; /* ns: when HELLO or JOIN went out, for the first round trip */
@@ -236,6 +240,9 @@ static inline bool lane_takes(const struct lane *lane)
 {
     return lane->state == LANE_OPEN || lane->state == LANE_FROZEN;
 }
+
+/* What a stream that receives in bulk may have outstanding: see window.h. */
+uint32_t lane_window_limit(struct lane *lane, const struct window_rx *rx);
 
 /* True if its connection is up: it is read and flushed. */
 static inline bool lane_is_connected(const struct lane *lane)

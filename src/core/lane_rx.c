@@ -296,6 +296,21 @@ static void rx_stale(struct lane *lane, uint32_t wire_id)
         lane_control_end(lane, frame_put_close(p, wire_id));
 }
 
+uint32_t lane_window_limit(struct lane *lane, const struct window_rx *rx)
+{
+    uint64_t now = lane->worker->now;
+
+    if (now - lane->sparse_heard > max_u64(LANE_SPARSE_NS, LANE_SPARSE_PATHS * lane->path_rtt))
+        return WINDOW_NO_LIMIT;
+    if (now - lane->path_asked > LANE_PATH_NS) {
+        uint64_t rtt = sock_path_rtt(lane->fd);
+
+        lane->path_asked = now;
+        lane->path_rtt = rtt != 0 ? rtt : lane->path_rtt;
+    }
+    return window_rx_limit(rx, lane->path_rtt);
+}
+
 /* A DATA header: window accounting for the whole frame at once. */
 static enum reason rx_data_begin(struct lane *lane, const struct frame *frame)
 {
@@ -311,6 +326,8 @@ static enum reason rx_data_begin(struct lane *lane, const struct frame *frame)
         return lane->version == FRAME_V1 ? REASON_DONE : REASON_BAD_FRAME;
     if (lane->version != FRAME_V1 && !window_rx_push(&s->rx, frame->length))
         return REASON_FLOW_CONTROL;
+    if (frame->length <= LANE_SPARSE_FRAME && window_rx_is_sparse(&s->rx, lane->worker->now))
+        lane->sparse_heard = lane->worker->now;
     if (frame->length == 0 && (frame->flags & FRAME_FLAG_FIN) != 0)
         stream_rx_fin(s);
     return REASON_DONE;

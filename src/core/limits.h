@@ -64,6 +64,12 @@ CHECK_STATIC(BUF_HEADROOM >= FRAME_HEADER_MAX + 5, "frame header and TLS record 
 /* JOIN or JOIN_OK. */
 #define LANE_PREFACE 64u
 
+/* Sparse streams: a lane has company as long as one of them had a small frame so recently, or within some round trips; its path is asked for its round trip this often. */
+#define LANE_SPARSE_FRAME (4u * 1024u)
+#define LANE_SPARSE_NS    (20 * NSEC_PER_MSEC)
+#define LANE_SPARSE_PATHS 4u
+#define LANE_PATH_NS      (1 * NSEC_PER_SEC)
+
 /* A client looks after the path of a lane with streams this often, and asks when it has heard nothing for so long. */
 #define LANE_WATCH_NS   (500 * NSEC_PER_MSEC)
 #define LANE_SILENCE_NS (1000 * NSEC_PER_MSEC)

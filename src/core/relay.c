@@ -449,7 +449,7 @@ void relay_send_done(struct worker *w, const struct ring_cqe *cqe)
         send_result(s, cqe->res, asked);
 }
 
-static void send_window(struct stream *s)
+static void send_window(struct stream *s, uint32_t limit)
 {
     struct lane *lane = s->lane;
     struct worker *w = s->worker;
@@ -459,8 +459,10 @@ static void send_window(struct stream *s)
         wait_for_room(s, &lane->wait_small);
         return;
     }
-    uint32_t increment =
-        window_rx_update(&s->rx, w->now, lane->rtt, w->config->window_max, &w->window_budget);
+    if (limit < s->rx.size)
+        worker_count(w, STAT_WINDOWS_LIMITED, 1);
+    uint32_t increment = window_rx_update(&s->rx, w->now, lane->rtt, limit, w->config->window_max,
+                                          &w->window_budget);
     lane_control_end(lane, frame_put_window(p, s->wire_id, increment));
 }
 
@@ -559,8 +561,9 @@ void relay_pump(struct stream *s)
         if (s->state == STREAM_OPEN)
             pump_v1_end(s);
     } else {
-        if (window_rx_due(&s->rx) && (s->ends & STREAM_DOWN_FIN) == 0)
-            send_window(s);
+        uint32_t limit = lane_window_limit(s->lane, &s->rx);
+        if (window_rx_due(&s->rx, limit) && (s->ends & STREAM_DOWN_FIN) == 0)
+            send_window(s, limit);
         if (both_ended(s))
             stream_close(s, REASON_DONE, false);
     }

@@ -8,7 +8,7 @@
 #include <netinet/in.h>
 #include <linux/netlink.h>
 #include <linux/rtnetlink.h>
-#include <netinet/tcp.h>
+#include <linux/tcp.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
 
@@ -175,6 +175,17 @@ bool sock_is_stuck(int fd, uint64_t silence)
     if (info.tcpi_unacked == 0)
         return silent && info.tcpi_probes >= 2;
     return silent || info.tcpi_retransmits >= 3;
+}
+
+uint64_t sock_path_rtt(int fd)
+{
+    struct tcp_info info;
+    socklen_t size = sizeof(info);
+
+    memset(&info, 0, sizeof(info));
+    if (getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &size) != 0 || info.tcpi_min_rtt == UINT32_MAX)
+        return 0;
+    return info.tcpi_min_rtt * (NSEC_PER_MSEC / 1000);
 }
 
 int sock_spare(void)

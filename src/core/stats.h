@@ -34,6 +34,7 @@
     X(STARVED_BIG, "reads of lanes that waited for a big buffer")                       \
     X(BULK_READS, "reads into big buffers")                                             \
     X(COPIED_SLICES, "slices copied out of lane buffers")                               \
+    X(WINDOWS_LIMITED, "windows kept small for the sparse streams of a lane")           \
     X(ZC_SENDS, "zero-copy sends")                                                      \
     X(ZC_COPIED, "zero-copy sends that the kernel copied after all")                    \
     X(CROSSINGS, "visitors handed to another worker")                                   \

@@ -10,6 +10,17 @@
  * moment does not show. */
 #define RTT_FLOOR (500 * UINT64_C(1000))
 
+/* A stream that used up half of its window in this time is none that others must be kept from. */
+#define SPARSE_NS (20 * NSEC_PER_MSEC)
+
+/* The rate is taken over so long, or a round trip if that is longer. */
+#define RATE_NS (10 * NSEC_PER_MSEC)
+
+/* The least limit: what the two ends need to hand each other the bytes of a path without length (docs/BENCHMARKS.md, row 11). And the paths' worth that may be outstanding: an update
+ * is due at half of it and takes a round trip to bring more. */
+#define LIMIT_MIN   (128u * 1024u)
+#define LIMIT_PATHS 4u
+
 static void check_invariant(const struct window_rx *w)
 {
     CHECK((uint64_t)w->granted + w->held + w->unreported == w->size);
@@ -18,7 +29,7 @@ static void check_invariant(const struct window_rx *w)
 void window_rx_init(struct window_rx *w, uint32_t size, uint64_t now)
 {
     CHECK(size > 0 && size <= CREDIT_MAX);
-    *w = (struct window_rx){ .size = size, .granted = size, .updated = now };
+    *w = (struct window_rx){ .size = size, .granted = size, .rate_since = now, .updated = now };
 }
 
 bool window_tx_add(struct window_tx *w, uint32_t increment)
@@ -53,13 +64,59 @@ void window_rx_consume(struct window_rx *w, uint32_t bytes)
     check_invariant(w);
 }
 
-uint32_t window_rx_update(struct window_rx *w, uint64_t now, uint64_t rtt, uint32_t max,
-                          uint64_t *budget)
+bool window_rx_is_sparse(const struct window_rx *w, uint64_t now)
+{
+    return !w->used || now - w->updated > SPARSE_NS;
+}
+
+uint32_t window_rx_limit(const struct window_rx *w, uint64_t path_rtt)
+{
+    if (w->rate == 0)
+        return WINDOW_NO_LIMIT;
+    double path = (double)w->rate * ((double)path_rtt / NSEC_PER_SEC);
+    return path < (double)(INT32_MAX / LIMIT_PATHS)
+               ? (uint32_t)max_u64(LIMIT_MIN, LIMIT_PATHS * (uint64_t)path)
+               : WINDOW_NO_LIMIT;
+}
+
+/* The best of late: a pause of the path or of the reader says nothing about what it can take. */
+static void measure_rate(struct window_rx *w, uint64_t now, uint64_t rtt)
+{
+    uint64_t elapsed = now - w->rate_since;
+
+    w->rate_bytes += w->unreported - w->withheld;
+    if (elapsed < max_u64(rtt, RATE_NS))
+        return;
+    double rate = (double)w->rate_bytes / ((double)elapsed / NSEC_PER_SEC);
+    w->rate = max_u64((uint64_t)rate, w->rate - w->rate / 8);
+    w->rate_bytes = 0;
+    w->rate_since = now;
+}
+
+static uint32_t update_limited(struct window_rx *w, uint64_t now, uint32_t limit)
+{
+    uint32_t increment = limit - (w->size - w->unreported);
+
+    w->granted += increment;
+    w->unreported -= increment;
+    w->withheld = w->unreported;
+    w->updated = now;
+    check_invariant(w);
+    return increment;
+}
+
+uint32_t window_rx_update(struct window_rx *w, uint64_t now, uint64_t rtt, uint32_t limit,
+                          uint32_t max, uint64_t *budget)
 {
     uint32_t grow = 0;
     bool quick = now - w->updated < 2 * max_u64(rtt, RTT_FLOOR);
 
-    CHECK(w->unreported > 0);
+    CHECK(w->unreported > 0 && window_rx_due(w, limit));
+    measure_rate(w, now, rtt);
+    w->used = true;
+    if (limit < w->size)
+        return update_limited(w, now, limit);
+    max = min_u32(max, limit);
     if (quick && w->size < max) {
         grow = min_u32(w->size, max - w->size);
         grow = (uint32_t)min_u64(grow, *budget);
@@ -69,6 +126,7 @@ uint32_t window_rx_update(struct window_rx *w, uint64_t now, uint64_t rtt, uint3
     w->size += grow;
     w->granted += increment;
     w->unreported = 0;
+    w->withheld = 0;
     w->updated = now;
     check_invariant(w);
     return increment;

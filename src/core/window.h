@@ -6,7 +6,12 @@
  * Receiver: `granted` is what the peer may still send (the mirror of its credit), `held` what has arrived and is not consumed yet, `unreported`
  * what was consumed and not given back yet. The invariant is granted + held + unreported == size. When unreported reaches half of the size, an
  * update is due; it gives back `unreported` and, if the window is being used up faster than round trips of the lane explain, grows the
- * size as well (see window_update). A window never shrinks: credit once granted cannot be taken back.
+ * size as well (see window_rx_update). A window never shrinks: credit once granted cannot be taken back.
+ *
+ * Beside others. What a bulk stream may send beyond what the path holds stands in the lane's socket buffers, and everything else on the lane stands in line behind it: with a
+ * window of 16 MiB on a fast path some 5 ms. The sender cannot see this queue (its TCP is acknowledged by the far kernel), the receiver can end it: as long as sparse streams
+ * share the lane it gives back only so much that `granted` + `held` stays within a limit, a few times what the path holds at the rate of this stream
+ * (window_rx_limit), and keeps the rest in `unreported`. The size stays; when the sparse streams are quiet again all is given back with the next update.
  */
 #ifndef CULVERT_CORE_WINDOW_H
 #define CULVERT_CORE_WINDOW_H
@@ -23,7 +28,12 @@ struct window_rx {
     uint32_t granted;
     uint32_t held;
     uint32_t unreported;
-    uint64_t updated; /* ns: when the last update went out; 0: none yet */
+    uint32_t withheld;   /* of unreported: by the last update */
+    uint64_t rate_bytes; /* consumed, as of the last update, since rate_since */
+    uint64_t rate_since; /* ns */
+    uint64_t rate;       /* bytes per second, the best of late; 0: not known */
+    uint64_t updated;    /* ns: when the last update went out, or the window began */
+    bool used;           /* an update went out */
 };
 
 void window_rx_init(struct window_rx *w, uint32_t size, uint64_t now);
@@ -38,16 +48,27 @@ bool window_rx_push(struct window_rx *w, uint32_t bytes);
 /* Bytes left towards the local socket (or were dropped). */
 void window_rx_consume(struct window_rx *w, uint32_t bytes);
 
-/* True when an update is worth a frame. */
-static inline bool window_rx_due(const struct window_rx *w)
+/* No limit for window_rx_due and window_rx_update. */
+#define WINDOW_NO_LIMIT UINT32_MAX
+
+/* True when an update is worth a frame: half of the size, or of the limit if that is smaller, is used up. */
+static inline bool window_rx_due(const struct window_rx *w, uint32_t limit)
 {
+    if (limit < w->size)
+        return w->size - w->unreported <= limit / 2;
     return w->unreported >= w->size / 2 && w->unreported > 0;
 }
 
+/* True if the stream gets little: such a one must not stand in line behind others. */
+bool window_rx_is_sparse(const struct window_rx *w, uint64_t now);
+
+/* What may be outstanding while sparse streams share the lane. `path_rtt`: the round trip without queues, ns. */
+uint32_t window_rx_limit(const struct window_rx *w, uint64_t path_rtt);
+
 /* Takes what WINDOW should say, and accounts for it. `rtt`: the lane's, ns. The size doubles, up to max and by no more than *budget (which is
  * reduced by the growth), when half a window was used up within two round trips: then the window and not the path or the
- * reader is what limits the stream. */
-uint32_t window_rx_update(struct window_rx *w, uint64_t now, uint64_t rtt, uint32_t max,
-                          uint64_t *budget);
+ * reader is what limits the stream. It does not grow beyond the limit. */
+uint32_t window_rx_update(struct window_rx *w, uint64_t now, uint64_t rtt, uint32_t limit,
+                          uint32_t max, uint64_t *budget);
 
 #endif

@@ -119,6 +119,12 @@ bool sock_is_stuck(int fd, uint64_t silence)
     return fake_chance(fake_options()->stuck_lies);
 }
 
+uint64_t sock_path_rtt(int fd)
+{
+    (void)fd;
+    return 0;
+}
+
 int sock_netlink(void)
 {
     return -EPROTONOSUPPORT;

@@ -1,6 +1,7 @@
 /*
  * window: both ends of the credit arithmetic together. The sender's credit is always the receiver's `granted` less what is on
- * the way, no honest sender is ever refused, credit never passes the size, and a window grows only when it is what limits.
+ * the way, no honest sender is ever refused, credit never passes the size, and a window grows only when it is what limits. Beside sparse
+ * streams no more is outstanding than the limit, once what was granted before has come.
  */
 #include <check.h>
 #include <signal.h>
@@ -17,7 +18,7 @@ START_TEST(a_new_window_grants_its_size)
 
     window_rx_init(&rx, 65536, 0);
     ck_assert_uint_eq(rx.granted, 65536);
-    ck_assert(!window_rx_due(&rx));
+    ck_assert(!window_rx_due(&rx, WINDOW_NO_LIMIT));
     ck_assert(window_rx_push(&rx, 65536));
     ck_assert(!window_rx_push(&rx, 1));
     ck_assert(window_rx_push(&rx, 0));
@@ -32,11 +33,11 @@ START_TEST(an_update_is_due_at_half_the_size)
     window_rx_init(&rx, 1000, 0);
     ck_assert(window_rx_push(&rx, 1000));
     window_rx_consume(&rx, 499);
-    ck_assert(!window_rx_due(&rx));
+    ck_assert(!window_rx_due(&rx, WINDOW_NO_LIMIT));
     window_rx_consume(&rx, 1);
-    ck_assert(window_rx_due(&rx));
-    ck_assert_uint_eq(window_rx_update(&rx, 1, MSEC, 4000, &budget), 500);
-    ck_assert(!window_rx_due(&rx));
+    ck_assert(window_rx_due(&rx, WINDOW_NO_LIMIT));
+    ck_assert_uint_eq(window_rx_update(&rx, 1, MSEC, WINDOW_NO_LIMIT, 4000, &budget), 500);
+    ck_assert(!window_rx_due(&rx, WINDOW_NO_LIMIT));
     ck_assert_uint_eq(rx.size, 1000); /* no budget: no growth */
     ck_assert_uint_eq(rx.granted, 500);
 }
@@ -49,7 +50,7 @@ static uint32_t use_half(struct window_rx *rx, uint64_t now, uint64_t rtt, uint3
 
     ck_assert(window_rx_push(rx, half));
     window_rx_consume(rx, half);
-    return window_rx_update(rx, now, rtt, max, budget);
+    return window_rx_update(rx, now, rtt, WINDOW_NO_LIMIT, max, budget);
 }
 
 START_TEST(grows_when_used_up_within_two_round_trips)
@@ -79,6 +80,65 @@ START_TEST(growth_is_bounded_by_the_budget)
     ck_assert_uint_eq(budget, 0);
     ck_assert_uint_eq(use_half(&rx, 2, MSEC, 1u << 30, &budget), 650);
     ck_assert_uint_eq(rx.size, 1300);
+}
+END_TEST
+
+START_TEST(a_limit_withholds_and_gives_back)
+{
+    struct window_rx rx;
+    uint64_t budget = 1u << 30;
+
+    window_rx_init(&rx, 1000, 0);
+    ck_assert(window_rx_push(&rx, 900));
+    window_rx_consume(&rx, 799);
+    ck_assert(
+        !window_rx_due(&rx, 400)); /* 201 are outstanding, of which 200 are half of the limit */
+    window_rx_consume(&rx, 1);
+    ck_assert(window_rx_due(&rx, 400));
+    ck_assert_uint_eq(window_rx_update(&rx, 1, MSEC, 400, 4000, &budget), 200);
+    ck_assert_uint_eq(rx.granted + rx.held, 400);
+    ck_assert_uint_eq(rx.size, 1000); /* quick, and yet it does not grow */
+    ck_assert(!window_rx_due(&rx, 400));
+    ck_assert(window_rx_due(&rx, WINDOW_NO_LIMIT)); /* the sparse ones are quiet: all of it */
+    ck_assert_uint_eq(window_rx_update(&rx, 100 * MSEC, MSEC, 1000, 4000, &budget), 600);
+    ck_assert_uint_eq(rx.granted + rx.held, 1000);
+}
+END_TEST
+
+START_TEST(the_limit_is_a_few_paths_at_the_rate)
+{
+    struct window_rx rx;
+    uint64_t budget = 0;
+    const uint32_t size = 32u << 20, half = size / 2;
+
+    window_rx_init(&rx, size, 0);
+    ck_assert_uint_eq(window_rx_limit(&rx, 50 * MSEC), WINDOW_NO_LIMIT); /* nothing is known yet */
+    use_half(&rx, 9 * MSEC, MSEC, size, &budget);
+    ck_assert_uint_eq(window_rx_limit(&rx, 50 * MSEC), WINDOW_NO_LIMIT);
+    use_half(&rx, 1000 * MSEC, MSEC, size, &budget); /* 32 MiB in a second */
+    ck_assert_uint_eq(rx.rate, size);
+    ck_assert_uint_eq(window_rx_limit(&rx, 50 * MSEC), size / 20 * 4);
+    ck_assert_uint_eq(window_rx_limit(&rx, 0), 128u << 10);
+    ck_assert_uint_eq(window_rx_limit(&rx, 3600000 * MSEC), WINDOW_NO_LIMIT);
+    use_half(&rx, 9000 * MSEC, MSEC, size, &budget); /* slow for once */
+    ck_assert_uint_eq(rx.rate, size - size / 8);
+    use_half(&rx, 9010 * MSEC, 20 * MSEC, size, &budget); /* less than a round trip: no sample */
+    ck_assert_uint_eq(rx.rate, size - size / 8);
+    use_half(&rx, 9100 * MSEC, 20 * MSEC, size, &budget);
+    ck_assert_uint_eq(rx.rate, half * 2 * UINT64_C(10)); /* both halves in 100 ms */
+}
+END_TEST
+
+START_TEST(sparse_is_what_uses_no_half_window_soon)
+{
+    struct window_rx rx;
+    uint64_t budget = 0;
+
+    window_rx_init(&rx, 1000, 5 * MSEC);
+    ck_assert(window_rx_is_sparse(&rx, 5 * MSEC));
+    use_half(&rx, 6 * MSEC, MSEC, 1000, &budget);
+    ck_assert(!window_rx_is_sparse(&rx, 26 * MSEC));
+    ck_assert(window_rx_is_sparse(&rx, 27 * MSEC));
 }
 END_TEST
 
@@ -124,11 +184,15 @@ START_TEST(two_ends_agree)
     struct window_tx tx = { .credit = 1000 };
     struct window_rx rx;
     uint64_t budget = 5000, now = 0, data_on_way = 0, credit_on_way = 0, sent = 0;
-    uint32_t seed = (uint32_t)_i + 1;
+    uint32_t seed = (uint32_t)_i + 1, limit = WINDOW_NO_LIMIT, most = 0;
 
     window_rx_init(&rx, 1000, 0);
     for (unsigned step = 0; step < 20000; step++) {
         uint32_t amount = next_random(&seed) % 700;
+        if (step % 64 == 0) {
+            limit = next_random(&seed) % 2 == 0 ? WINDOW_NO_LIMIT : 50 + next_random(&seed) % 3000;
+            most = rx.granted + rx.held;
+        }
         now += next_random(&seed) % (4 * MSEC);
         switch (next_random(&seed) % 4) {
         case 0:
@@ -144,8 +208,8 @@ START_TEST(two_ends_agree)
             break;
         case 2:
             window_rx_consume(&rx, min_u32(amount, rx.held));
-            if (window_rx_due(&rx))
-                credit_on_way += window_rx_update(&rx, now, MSEC, 4000, &budget);
+            if (window_rx_due(&rx, limit))
+                credit_on_way += window_rx_update(&rx, now, MSEC, limit, 4000, &budget);
             break;
         default:
             amount = (uint32_t)min_u64(amount, credit_on_way);
@@ -155,6 +219,8 @@ START_TEST(two_ends_agree)
         }
         ck_assert_uint_eq(tx.credit + data_on_way + credit_on_way, rx.granted);
         ck_assert_uint_le(rx.held + data_on_way, rx.size); /* memory is bounded by the window */
+        if (limit < rx.size)
+            ck_assert_uint_le(rx.granted + rx.held, max_u64(limit, most));
         ck_assert_uint_eq(5000 - budget, rx.size - 1000);
     }
     ck_assert_uint_gt(sent, 100000); /* it never ran dry for good */
@@ -172,6 +238,9 @@ int main(void)
     tcase_add_test(tcase, an_update_is_due_at_half_the_size);
     tcase_add_test(tcase, grows_when_used_up_within_two_round_trips);
     tcase_add_test(tcase, growth_is_bounded_by_the_budget);
+    tcase_add_test(tcase, a_limit_withholds_and_gives_back);
+    tcase_add_test(tcase, the_limit_is_a_few_paths_at_the_rate);
+    tcase_add_test(tcase, sparse_is_what_uses_no_half_window_soon);
     tcase_add_test(tcase, credit_beyond_the_limit_is_refused);
     tcase_add_test_raise_signal(tcase, sending_beyond_credit_is_a_bug, SIGABRT);
     tcase_add_test_raise_signal(tcase, consuming_what_is_not_held_is_a_bug, SIGABRT);

@@ -135,6 +135,25 @@ def bulk(addr, streams, size):
         task.join_result()
 
 
+@case(not_in={"v1": "v1 has no windows"})
+def requests_beside_bulk(t):
+    """Windows of bulk streams are kept small at both ends while small exchanges share their lanes, and every byte of both arrives."""
+    addr = t.tunnel(t.origin(net.echo))
+    socks = [net.connect(addr) for _ in range(8)]
+
+    def limited(proc):
+        proc.send(signal.SIGUSR1)
+        return "windows kept small" in proc.err
+
+    def both():
+        transfer = net.Task(bulk, addr, 2, t.size(16, 4) * MIB)
+        while transfer.is_alive():
+            net.exchange(socks, lambda index: b"beside %d" % index)
+        transfer.join_result()
+        return limited(t.tunnel_server) and limited(t.tunnel_client)
+    t.until(both, "windows to be kept small at both ends")
+
+
 @case(not_in={"v1": "the wire does not matter"})
 def least_of_everything(t):
     """The lowest value of every limit that the command line takes: it starts, and carries a stream."""
