@@ -135,7 +135,8 @@ struct lane {
     bool data_busy;        /* the last send had more data than a small buffer holds well */
     uint64_t rtt;          /* ns, smoothed; 0: not measured */
     uint64_t sparse_heard; /* ns: the last small frame of a sparse stream */
-    uint64_t path_rtt;     /* ns: without what stands in queues, as of path_asked */
+    uint64_t
+        path_rtt; /* ns: without what waits in this machine's queues, as of path_asked; 0: not known */
     uint64_t path_asked;
     uint64_t ping_time;               /* of the PING without answer; 0: none */
     uint16_t offered;                 /* lanes of the session */
@@ -240,6 +241,9 @@ static inline bool lane_takes(const struct lane *lane)
 {
     return lane->state == LANE_OPEN || lane->state == LANE_FROZEN;
 }
+
+/* The round trip of the path, ns. Unlike `rtt` without what waits to be sent at its two ends. */
+uint64_t lane_path_rtt(struct lane *lane);
 
 /* What a stream that receives in bulk may have outstanding: see window.h. */
 uint32_t lane_window_limit(struct lane *lane, const struct window_rx *rx);

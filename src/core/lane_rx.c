@@ -296,19 +296,26 @@ static void rx_stale(struct lane *lane, uint32_t wire_id)
         lane_control_end(lane, frame_put_close(p, wire_id));
 }
 
-uint32_t lane_window_limit(struct lane *lane, const struct window_rx *rx)
+uint64_t lane_path_rtt(struct lane *lane)
 {
     uint64_t now = lane->worker->now;
 
-    if (now - lane->sparse_heard > max_u64(LANE_SPARSE_NS, LANE_SPARSE_PATHS * lane->path_rtt))
-        return WINDOW_NO_LIMIT;
     if (now - lane->path_asked > LANE_PATH_NS) {
         uint64_t rtt = sock_path_rtt(lane->fd);
 
         lane->path_asked = now;
         lane->path_rtt = rtt != 0 ? rtt : lane->path_rtt;
     }
-    return window_rx_limit(rx, lane->path_rtt);
+    return lane->path_rtt != 0 ? lane->path_rtt : lane->rtt;
+}
+
+uint32_t lane_window_limit(struct lane *lane, const struct window_rx *rx)
+{
+    uint64_t quiet = lane->worker->now - lane->sparse_heard;
+
+    if (quiet > max_u64(LANE_SPARSE_NS, LANE_SPARSE_PATHS * lane->path_rtt))
+        return WINDOW_NO_LIMIT;
+    return window_rx_limit(rx, lane_path_rtt(lane));
 }
 
 /* A DATA header: window accounting for the whole frame at once. */

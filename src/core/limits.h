@@ -64,11 +64,11 @@ CHECK_STATIC(BUF_HEADROOM >= FRAME_HEADER_MAX + 5, "frame header and TLS record 
 /* JOIN or JOIN_OK. */
 #define LANE_PREFACE 64u
 
-/* Sparse streams: a lane has company as long as one of them had a small frame so recently, or within some round trips; its path is asked for its round trip this often. */
+/* Sparse streams share a lane as long as one of them had a small frame so recently, or within some round trips. How often the kernel is asked for the round trip. */
 #define LANE_SPARSE_FRAME (4u * 1024u)
 #define LANE_SPARSE_NS    (20 * NSEC_PER_MSEC)
-#define LANE_SPARSE_PATHS 4u
-#define LANE_PATH_NS      (1 * NSEC_PER_SEC)
+#define LANE_SPARSE_PATHS 16u
+#define LANE_PATH_NS      (100 * NSEC_PER_MSEC)
 
 /* A client looks after the path of a lane with streams this often, and asks when it has heard nothing for so long. */
 #define LANE_WATCH_NS   (500 * NSEC_PER_MSEC)

@@ -183,9 +183,9 @@ uint64_t sock_path_rtt(int fd)
     socklen_t size = sizeof(info);
 
     memset(&info, 0, sizeof(info));
-    if (getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &size) != 0 || info.tcpi_min_rtt == UINT32_MAX)
+    if (getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &size) != 0)
         return 0;
-    return info.tcpi_min_rtt * (NSEC_PER_MSEC / 1000);
+    return info.tcpi_rtt * (NSEC_PER_MSEC / 1000);
 }
 
 int sock_spare(void)

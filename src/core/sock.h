@@ -56,7 +56,7 @@ void sock_shutdown(int fd);
  * cannot send, because this machine has no route or not the address any more (tcp(7), TCP_INFO; tcpi_probes: net/ipv4/tcp_timer.c, tcp_send_probe0). */
 bool sock_is_stuck(int fd, uint64_t silence);
 
-/* The shortest round trip of late as TCP saw it, ns: without what waits in socket buffers (tcp(7), TCP_INFO, tcpi_min_rtt; Linux 4.6). 0: not known. */
+/* The round trip as TCP sees it, smoothed, ns: without what waits in socket buffers (tcp(7), TCP_INFO, tcpi_rtt). 0: not known. */
 uint64_t sock_path_rtt(int fd);
 
 /* Makes the coming close send RST (SO_LINGER 0). */

@@ -5,7 +5,7 @@
  *
  * Receiver: `granted` is what the peer may still send (the mirror of its credit), `held` what has arrived and is not consumed yet, `unreported`
  * what was consumed and not given back yet. The invariant is granted + held + unreported == size. When unreported reaches half of the size, an
- * update is due; it gives back `unreported` and, if the window is being used up faster than round trips of the lane explain, grows the
+ * update is due; it gives back `unreported` and, if the window is being used up faster than round trips of the path explain, grows the
  * size as well (see window_rx_update). A window never shrinks: credit once granted cannot be taken back.
  *
  * Beside others. What a bulk stream may send beyond what the path holds stands in the lane's socket buffers, and everything else on the lane stands in line behind it: with a
@@ -51,21 +51,22 @@ void window_rx_consume(struct window_rx *w, uint32_t bytes);
 /* No limit for window_rx_due and window_rx_update. */
 #define WINDOW_NO_LIMIT UINT32_MAX
 
-/* True when an update is worth a frame: half of the size, or of the limit if that is smaller, is used up. */
+/* True when an update is worth a frame: half of the size, or a quarter of the limit if that is smaller, is used up. */
 static inline bool window_rx_due(const struct window_rx *w, uint32_t limit)
 {
     if (limit < w->size)
-        return w->size - w->unreported <= limit / 2;
+        return w->size - w->unreported <= limit / 4 * 3;
     return w->unreported >= w->size / 2 && w->unreported > 0;
 }
 
 /* True if the stream gets little: such a one must not stand in line behind others. */
 bool window_rx_is_sparse(const struct window_rx *w, uint64_t now);
 
-/* What may be outstanding while sparse streams share the lane. `path_rtt`: the round trip without queues, ns. */
-uint32_t window_rx_limit(const struct window_rx *w, uint64_t path_rtt);
+/* What may be outstanding while sparse streams share the lane. `rtt`: of the path, ns. It has to grow with the queues of the network, which other traffic fills: with the shortest round trip ever
+ * seen a stream would give way until nothing is left of it. */
+uint32_t window_rx_limit(const struct window_rx *w, uint64_t rtt);
 
-/* Takes what WINDOW should say, and accounts for it. `rtt`: the lane's, ns. The size doubles, up to max and by no more than *budget (which is
+/* Takes what WINDOW should say, and accounts for it. `rtt`: of the path, ns. The size doubles, up to max and by no more than *budget (which is
  * reduced by the growth), when half a window was used up within two round trips: then the window and not the path or the
  * reader is what limits the stream. It does not grow beyond the limit. */
 uint32_t window_rx_update(struct window_rx *w, uint64_t now, uint64_t rtt, uint32_t limit,
