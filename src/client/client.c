@@ -383,7 +383,7 @@ static enum reason rx_hello_ok(struct client *client, struct lane *lane, const u
     struct frame_hello_ok ok = { .lanes = 1, .session = 1 };
 
     lane_set_fsm(lane, SESSION_HANDSHAKEN);
-    lane->rtt = max_u64(w->now - lane->said, 1);
+    lane->rtt = lane->rtt_min = max_u64(w->now - lane->said, 1);
     if (lane->version == FRAME_V2 && lane->crypt != NULL && crypt_is_12(lane->crypt))
         return REASON_TLS_TOO_OLD;
     if (lane->version == FRAME_V2 && !frame_get_hello_ok(src, end, &ok))

@@ -333,7 +333,7 @@ enum reason dialer_joined(struct lane *lane, const uint8_t *src, const uint8_t *
     session_attach(session, lane);
     if (entry->ticket.resumes)
         lane_log_open(lane);
-    lane->rtt = max_u64(w->now - lane->said, 1);
+    lane->rtt = lane->rtt_min = max_u64(w->now - lane->said, 1);
     lane_set_fsm(lane, SESSION_FORWARDING);
     lane_start_heartbeat(lane);
     return REASON_DONE;

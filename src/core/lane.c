@@ -325,9 +325,9 @@ void lane_start_heartbeat(struct lane *lane)
     lane->beat = w->now + w->config->heartbeat;
     timer_set(&w->timers, &lane->timer, lane->beat);
     lane_watch(lane);
-    /* v1: a server expires only clients that it has heard a Heartbeat of. v2: windows grow by the round trip, which a server does not know from the
-     * handshake. */
-    if (lane->version == FRAME_V1 ? !w->role->opens_streams : lane->rtt == 0)
+    /* v1: a server expires only clients that it has heard a Heartbeat of. v2: windows follow the round trip, which a server does not know from the
+     * handshake, and nobody of a connection that took over. */
+    if (lane->version == FRAME_V1 ? !w->role->opens_streams : lane->rtt_min == 0)
         send_ping(lane);
 }
 

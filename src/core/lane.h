@@ -134,7 +134,9 @@ struct lane {
     bool flight_begun;     /* it starts with the rest of the head segment */
     bool data_busy;        /* the last send had more data than a small buffer holds well */
     uint64_t rtt;          /* ns, smoothed; 0: not measured */
+    uint64_t rtt_min;      /* ns: the shortest of this connection; 0: not measured */
     uint64_t sparse_heard; /* ns: the last small frame of a sparse stream */
+    uint32_t sparse_id;    /* whose */
     uint64_t
         path_rtt; /* ns: without what waits in this machine's queues, as of path_asked; 0: not known */
     uint64_t path_asked;
@@ -242,11 +244,11 @@ static inline bool lane_takes(const struct lane *lane)
     return lane->state == LANE_OPEN || lane->state == LANE_FROZEN;
 }
 
-/* The round trip of the path, ns. Unlike `rtt` without what waits to be sent at its two ends. */
+/* The round trip of the path, ns. Unlike `rtt` without what waits to be sent at its two ends: what TCP sees, or the shortest PING if that is longer, as where TCP ends at a proxy. */
 uint64_t lane_path_rtt(struct lane *lane);
 
 /* What a stream that receives in bulk may have outstanding: see window.h. */
-uint32_t lane_window_limit(struct lane *lane, const struct window_rx *rx);
+uint32_t lane_window_limit(struct lane *lane, const struct stream *stream);
 
 /* True if its connection is up: it is read and flushed. */
 static inline bool lane_is_connected(const struct lane *lane)

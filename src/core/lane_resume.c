@@ -378,6 +378,7 @@ static bool thaw(struct lane *lane, int fd, struct crypt *crypt, uint64_t peer_r
     lane->heard = lane->unblocked = w->now;
     lane->dry = true;
     lane->rx_busy = false;
+    lane->rtt_min = lane->path_rtt = lane->path_asked = 0;
     worker_count(w, STAT_LANES_RESUMED, 1);
     worker_count(w, STAT_REPLAYED_BYTES, lane->replay_left);
     log_at(LOG_INFO, lane_subject(lane), "back after %.3f s, %llu bytes are sent again",

@@ -262,7 +262,8 @@ static enum reason rx_pong(struct lane *lane, const uint8_t *p, const struct fra
     if (ping.time != lane->ping_time || ping.time == 0)
         return REASON_DONE; /* not an answer to our last PING */
     lane->ping_time = 0;
-    uint64_t sample = lane->worker->now - ping.time;
+    uint64_t sample = max_u64(lane->worker->now - ping.time, 1);
+    lane->rtt_min = lane->rtt_min == 0 ? sample : min_u64(lane->rtt_min, sample);
     lane->rtt = lane->rtt == 0 ? sample : (lane->rtt * 7 + sample) / 8; /* RFC 6298's alpha */
     return REASON_DONE;
 }
@@ -306,16 +307,17 @@ uint64_t lane_path_rtt(struct lane *lane)
         lane->path_asked = now;
         lane->path_rtt = rtt != 0 ? rtt : lane->path_rtt;
     }
-    return lane->path_rtt != 0 ? lane->path_rtt : lane->rtt;
+    return max_u64(lane->path_rtt, lane->rtt_min);
 }
 
-uint32_t lane_window_limit(struct lane *lane, const struct window_rx *rx)
+uint32_t lane_window_limit(struct lane *lane, const struct stream *s)
 {
     uint64_t quiet = lane->worker->now - lane->sparse_heard;
 
-    if (quiet > max_u64(LANE_SPARSE_NS, LANE_SPARSE_PATHS * lane->path_rtt))
+    if (quiet > max_u64(LANE_SPARSE_NS, LANE_SPARSE_PATHS * lane->path_rtt) ||
+        lane->sparse_id == s->wire_id)
         return WINDOW_NO_LIMIT;
-    return window_rx_limit(rx, lane_path_rtt(lane));
+    return window_rx_limit(&s->rx, lane_path_rtt(lane));
 }
 
 /* A DATA header: window accounting for the whole frame at once. */
@@ -333,8 +335,10 @@ static enum reason rx_data_begin(struct lane *lane, const struct frame *frame)
         return lane->version == FRAME_V1 ? REASON_DONE : REASON_BAD_FRAME;
     if (lane->version != FRAME_V1 && !window_rx_push(&s->rx, frame->length))
         return REASON_FLOW_CONTROL;
-    if (frame->length <= LANE_SPARSE_FRAME && window_rx_is_sparse(&s->rx, lane->worker->now))
+    if (window_rx_is_sparse(&s->rx, frame->length, lane->worker->now)) {
         lane->sparse_heard = lane->worker->now;
+        lane->sparse_id = s->wire_id;
+    }
     if (frame->length == 0 && (frame->flags & FRAME_FLAG_FIN) != 0)
         stream_rx_fin(s);
     return REASON_DONE;

@@ -65,7 +65,6 @@ CHECK_STATIC(BUF_HEADROOM >= FRAME_HEADER_MAX + 5, "frame header and TLS record 
 #define LANE_PREFACE 64u
 
 /* Sparse streams share a lane as long as one of them had a small frame so recently, or within some round trips. How often the kernel is asked for the round trip. */
-#define LANE_SPARSE_FRAME (4u * 1024u)
 #define LANE_SPARSE_NS    (20 * NSEC_PER_MSEC)
 #define LANE_SPARSE_PATHS 16u
 #define LANE_PATH_NS      (100 * NSEC_PER_MSEC)

@@ -561,7 +561,7 @@ void relay_pump(struct stream *s)
         if (s->state == STREAM_OPEN)
             pump_v1_end(s);
     } else {
-        uint32_t limit = lane_window_limit(s->lane, &s->rx);
+        uint32_t limit = lane_window_limit(s->lane, s);
         if (window_rx_due(&s->rx, limit) && (s->ends & STREAM_DOWN_FIN) == 0)
             send_window(s, limit);
         if (both_ended(s))

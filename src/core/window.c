@@ -10,8 +10,10 @@
  * 64 KiB, and these were slower by a third. */
 #define RTT_FLOOR (4 * NSEC_PER_MSEC)
 
-/* A stream that used up half of its window in this time is none that others must be kept from. */
-#define SPARSE_NS (20 * NSEC_PER_MSEC)
+/* What a sparse stream gets at most, in frames of what size: 13 Mbit/s. */
+#define SPARSE_NS    (20 * NSEC_PER_MSEC)
+#define SPARSE_BYTES (32u * 1024u)
+#define SPARSE_FRAME (4u * 1024u)
 
 /* The rate is taken over so long, or a round trip if that is longer. */
 #define RATE_NS (10 * NSEC_PER_MSEC)
@@ -29,7 +31,9 @@ static void check_invariant(const struct window_rx *w)
 void window_rx_init(struct window_rx *w, uint32_t size, uint64_t now)
 {
     CHECK(size > 0 && size <= CREDIT_MAX);
-    *w = (struct window_rx){ .size = size, .granted = size, .rate_since = now, .updated = now };
+    *w = (struct window_rx){
+        .size = size, .granted = size, .rate_since = now, .updated = now, .late_since = now
+    };
 }
 
 bool window_tx_add(struct window_tx *w, uint32_t increment)
@@ -64,9 +68,14 @@ void window_rx_consume(struct window_rx *w, uint32_t bytes)
     check_invariant(w);
 }
 
-bool window_rx_is_sparse(const struct window_rx *w, uint64_t now)
+bool window_rx_is_sparse(struct window_rx *w, uint32_t bytes, uint64_t now)
 {
-    return !w->used || now - w->updated > SPARSE_NS;
+    if (now - w->late_since > SPARSE_NS) {
+        w->late_since = now;
+        w->late_bytes = 0;
+    }
+    w->late_bytes += bytes;
+    return bytes > 0 && bytes <= SPARSE_FRAME && w->late_bytes <= SPARSE_BYTES;
 }
 
 uint32_t window_rx_limit(const struct window_rx *w, uint64_t rtt)
@@ -109,11 +118,10 @@ uint32_t window_rx_update(struct window_rx *w, uint64_t now, uint64_t rtt, uint3
                           uint32_t max, uint64_t *budget)
 {
     uint32_t grow = 0;
-    bool quick = now - w->updated < 2 * max_u64(rtt, RTT_FLOOR);
+    bool quick = w->withheld == 0 && now - w->updated < 2 * max_u64(rtt, RTT_FLOOR);
 
     CHECK(w->unreported > 0 && window_rx_due(w, limit));
     measure_rate(w, now, rtt);
-    w->used = true;
     if (limit < w->size)
         return update_limited(w, now, limit);
     max = min_u32(max, limit);

@@ -33,7 +33,8 @@ struct window_rx {
     uint64_t rate_since; /* ns */
     uint64_t rate;       /* bytes per second, the best of late; 0: not known */
     uint64_t updated;    /* ns: when the last update went out, or the window began */
-    bool used;           /* an update went out */
+    uint64_t late_since; /* ns */
+    uint64_t late_bytes; /* of frames since then */
 };
 
 void window_rx_init(struct window_rx *w, uint32_t size, uint64_t now);
@@ -59,8 +60,8 @@ static inline bool window_rx_due(const struct window_rx *w, uint32_t limit)
     return w->unreported >= w->size / 2 && w->unreported > 0;
 }
 
-/* True if the stream gets little: such a one must not stand in line behind others. */
-bool window_rx_is_sparse(const struct window_rx *w, uint64_t now);
+/* Counts a DATA frame. True if it is a small one of a stream that gets little: such a one must not stand in line behind others. */
+bool window_rx_is_sparse(struct window_rx *w, uint32_t bytes, uint64_t now);
 
 /* What may be outstanding while sparse streams share the lane. `rtt`: of the path, ns. It has to grow with the queues of the network, which other traffic fills: with the shortest round trip ever
  * seen a stream would give way until nothing is left of it. */

@@ -30,7 +30,10 @@ static struct {
     uint16_t start_port;
     uint64_t last_id;
     uint16_t port_refs[65536]; /* listening sockets, those that are being closed among them */
-    bool awaited[65536];
+    uint64_t awaited
+        [65536]; /* the session whose BIND waits for the port: nobody else gets it meanwhile; one that has ended waits for nothing */
+    uint64_t
+        taken[65536]; /* the session that took the port from another one, and may wait for it */
 } registry = { .mutex = PTHREAD_MUTEX_INITIALIZER };
 
 bool registry_open(const struct config *config)
@@ -39,7 +42,6 @@ bool registry_open(const struct config *config)
     registry.start_port = config->start_port;
     registry.last_id = 0;
     memset(registry.port_refs, 0, sizeof(registry.port_refs));
-    memset(registry.awaited, 0, sizeof(registry.awaited));
     memset(registry.memories, 0, sizeof(registry.memories));
     registry.sessions = calloc(config->max_sessions, sizeof(registry.sessions[0]));
     return registry.sessions != NULL;
@@ -49,6 +51,10 @@ void registry_close(void)
 {
     if (registry.sessions == NULL)
         return;
+    for (uint32_t port = 0; port < ARRAY_SIZE(registry.awaited);
+         port++) /* most of their pages were never touched, and stay so */
+        if (registry.awaited[port] != 0 || registry.taken[port] != 0)
+            registry.awaited[port] = registry.taken[port] = 0;
     explicit_bzero(registry.sessions, registry.max_sessions * sizeof(registry.sessions[0]));
     free(registry.sessions);
     registry.sessions = NULL;
@@ -225,15 +231,25 @@ static uint64_t evict(const struct registry_session *session, uint16_t port)
         struct registry_session *other = &registry.sessions[i];
 
         for (uint32_t k = 0; other->id != 0 && k < other->tunnel_count; k++) {
-            if (other->tunnels[k].port != port || !other->lost || other->token != session->token)
+            if (other == session || other->tunnels[k].port != port || !other->lost ||
+                other->token != session->token)
                 continue;
             uint64_t id = other->id;
             remember(other);
+            for (uint32_t t = 0; t < other->tunnel_count; t++)
+                registry.taken[other->tunnels[t].port] = session->id;
             explicit_bzero(other, sizeof(*other));
             return id;
         }
     }
     return 0;
+}
+
+static bool awaited_by_other(const struct registry_session *session, uint16_t port)
+{
+    uint64_t id = registry.awaited[port];
+
+    return id != 0 && id != session->id && find(id) != NULL;
 }
 
 /* The ports that the client had, most certain first. A claim whose old sockets still close is waited for. */
@@ -242,18 +258,21 @@ static bool find_claim(const struct registry_session *session, uint16_t index,
                        struct registry_bound *bound)
 {
     const struct memory *m = recall(session, index);
-    const uint16_t claims[] = { m != NULL ? m->port : 0, ticket, bound->evicted != 0 ? wanted : 0 };
+    const uint16_t claims[] = { m != NULL ? m->port : 0, ticket,
+                                registry.taken[wanted] == session->id ? wanted : 0 };
 
     for (unsigned i = 0; i < ARRAY_SIZE(claims); i++) {
         uint16_t port = claims[i];
 
-        if (port == 0 || (wanted != 0 && port != wanted) || is_held(port))
+        if (port == 0 || (wanted != 0 && port != wanted) || is_held(port) ||
+            awaited_by_other(session, port))
             continue;
         bound->closing = registry.port_refs[port] > 0;
         if (bound->closing) {
-            registry.awaited[port] = true;
+            registry.awaited[port] = session->id;
             return false;
         }
+        registry.awaited[port] = 0;
         bound->fd = listen_on(addr, port);
         bound->port = port;
         if (bound->fd >= 0)
@@ -262,14 +281,14 @@ static bool find_claim(const struct registry_session *session, uint16_t index,
     return false;
 }
 
-static enum reason find_port(const union sock_addr *addr, uint16_t wanted,
-                             struct registry_bound *bound)
+static enum reason find_port(const struct registry_session *session, const union sock_addr *addr,
+                             uint16_t wanted, struct registry_bound *bound)
 {
     unsigned first = wanted != 0 ? wanted : registry.start_port;
     unsigned last = wanted != 0 ? wanted : 65535;
 
     for (unsigned p = first; p <= last; p++) {
-        if (registry.port_refs[p] > 0)
+        if (registry.port_refs[p] > 0 || awaited_by_other(session, (uint16_t)p))
             continue;
         int result = listen_on(addr, (uint16_t)p);
         if (result >= 0) {
@@ -300,7 +319,7 @@ enum reason registry_bind(uint64_t id, uint16_t index, const union sock_addr *ad
         if (find_claim(entry, index, addr, wanted, ticket, bound))
             reason = REASON_DONE;
         else
-            reason = bound->closing ? REASON_PORT_BUSY : find_port(addr, wanted, bound);
+            reason = bound->closing ? REASON_PORT_BUSY : find_port(entry, addr, wanted, bound);
     }
     if (reason == REASON_DONE) {
         struct registry_tunnel *tunnel = &entry->tunnels[index];
@@ -313,12 +332,16 @@ enum reason registry_bind(uint64_t id, uint16_t index, const union sock_addr *ad
     return reason;
 }
 
-void registry_port_ref(uint16_t port)
+bool registry_port_ref(uint64_t id, uint16_t index, uint16_t port)
 {
     pthread_mutex_lock(&registry.mutex);
+    const struct registry_session *entry = find(id);
+    bool stands = entry != NULL && entry->tunnels[index].port == port;
     CHECK(registry.port_refs[port] < UINT16_MAX);
-    registry.port_refs[port]++;
+    if (stands)
+        registry.port_refs[port]++;
     pthread_mutex_unlock(&registry.mutex);
+    return stands;
 }
 
 bool registry_port_unref(uint16_t port)
@@ -326,9 +349,7 @@ bool registry_port_unref(uint16_t port)
     pthread_mutex_lock(&registry.mutex);
     CHECK(registry.port_refs[port] > 0);
     bool last = --registry.port_refs[port] == 0;
-    bool awaited = last && registry.awaited[port];
-    if (awaited)
-        registry.awaited[port] = false;
+    bool awaited = last && registry.awaited[port] != 0;
     pthread_mutex_unlock(&registry.mutex);
     return awaited;
 }

@@ -89,8 +89,8 @@ enum reason registry_bind(uint64_t id, uint16_t index, const union sock_addr *ad
                           uint16_t ticket, const struct registry_tunnel *what,
                           struct registry_bound *bound);
 
-/* One more listening socket on a port. */
-void registry_port_ref(uint16_t port);
+/* One more listening socket, about to be opened, on the port of a tunnel. False: the session has ended, or has not this tunnel. */
+bool registry_port_ref(uint64_t id, uint16_t index, uint16_t port);
 
 /* One less. True if it was the last one of a port that a session waits for. */
 bool registry_port_unref(uint16_t port);

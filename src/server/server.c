@@ -210,14 +210,18 @@ static void server_session_closed(struct session *session, enum reason reason)
 
 static void bind_waiting(struct worker *w);
 
-static void server_listener_closed(struct listener *listener)
+static void port_unref(struct worker *w, uint16_t port)
 {
-    struct worker *w = listener->worker;
-
-    if (listener->port == 0 || !registry_port_unref(listener->port))
+    if (!registry_port_unref(port))
         return;
     tell_others(w, MESSAGE_PORT_CLOSED, 0, 0);
     bind_waiting(w);
+}
+
+static void server_listener_closed(struct listener *listener)
+{
+    if (listener->port != 0)
+        port_unref(listener->worker, listener->port);
 }
 
 /* Puts tunnel `index` on this worker; takes over fd (a listening socket) unless it is -1, which opens one more. */
@@ -230,16 +234,19 @@ static bool add_tunnel(struct session *session, uint16_t index, const struct reg
     if (fd < 0) {
         union sock_addr at = public_addr;
 
+        if (!registry_port_ref(session->id, index, what->port))
+            return false;
         sock_addr_set_port(&at, what->port);
         fd = sock_listen(&at, true, LISTENER_BACKLOG);
-        if (fd < 0)
-            return false;
-        registry_port_ref(what->port);
+    }
+    if (fd < 0) {
+        port_unref(w, what->port);
+        return false;
     }
     struct listener *listener = listener_open(w, fd, session, index, what->port);
     if (listener == NULL) {
         sock_close(fd);
-        (void)registry_port_unref(what->port);
+        port_unref(w, what->port);
         return false;
     }
     *tunnel = (struct session_tunnel){
@@ -495,6 +502,8 @@ static enum reason bind_and_answer(struct lane *lane, uint16_t index, uint16_t w
 {
     enum reason reason = bind_tunnel(lane, index, wanted, ticket, what);
 
+    if (lane->session == NULL)
+        return REASON_DONE; /* it has ended on the way */
     if (reason == REASON_DONE && what->port == 0) {
         bind_later(lane->session, index, wanted, ticket, what);
         return REASON_DONE;
@@ -527,6 +536,19 @@ static void bind_again(struct lane *lane, struct session_tunnel *tunnel, uint16_
         lane_finish(lane, reason, NULL);
 }
 
+/* Answers go out in order. */
+static void bind_in_order(struct session *session, struct lane *lane)
+{
+    for (uint32_t i = 0; i < session->tunnel_count && lane->session == session && lane_takes(lane);
+         i++) {
+        if (!session->tunnels[i].waits)
+            continue;
+        bind_again(lane, &session->tunnels[i], (uint16_t)i);
+        if (session->tunnels[i].waits)
+            return;
+    }
+}
+
 /* Some port that a session here may wait for is free. Any session may end on the way (its port is taken from it), so the list is turned round, not walked. */
 static void bind_waiting(struct worker *w)
 {
@@ -535,10 +557,20 @@ static void bind_waiting(struct worker *w)
         struct lane *lane = session_lane(session, 0);
 
         list_append(&w->all_sessions, &session->node);
-        for (uint32_t i = 0; lane != NULL && lane_takes(lane) && i < session->tunnel_count; i++)
-            if (session->tunnels[i].waits)
-                bind_again(lane, &session->tunnels[i], (uint16_t)i);
+        if (lane != NULL)
+            bind_in_order(session, lane);
     }
+}
+
+/* A new tunnel, while an earlier one waits. */
+static bool must_queue(const struct session *session, uint16_t index)
+{
+    if (index >= CONFIG_TUNNELS_MAX || session->tunnels[index].bound)
+        return false;
+    for (uint32_t i = 0; i < session->tunnel_count; i++)
+        if (session->tunnels[i].waits)
+            return !session->tunnels[index].waits;
+    return false;
 }
 
 static enum reason rx_bind(struct lane *lane, const uint8_t *src, const uint8_t *end)
@@ -551,6 +583,10 @@ static enum reason rx_bind(struct lane *lane, const uint8_t *src, const uint8_t 
     text_copy(what.name, sizeof(what.name), bind.name);
     text_copy(what.origin, sizeof(what.origin), bind.origin);
     uint16_t had = ticket_port(bind.ticket, lane->client, lane->client_size);
+    if (must_queue(lane->session, bind.tunnel)) {
+        bind_later(lane->session, bind.tunnel, bind.port, had, &what);
+        return REASON_DONE;
+    }
     return bind_and_answer(lane, bind.tunnel, bind.port, had, &what);
 }
 

@@ -92,7 +92,7 @@ START_TEST(a_limit_withholds_and_gives_back)
     ck_assert(window_rx_push(&rx, 900));
     window_rx_consume(&rx, 699);
     ck_assert(
-        !window_rx_due(&rx, 400)); /* 201 are outstanding, of which 200 are half of the limit */
+        !window_rx_due(&rx, 400)); /* 301 are outstanding, three quarters of the limit are 300 */
     window_rx_consume(&rx, 1);
     ck_assert(window_rx_due(&rx, 400));
     ck_assert_uint_eq(window_rx_update(&rx, 1, MSEC, 400, 4000, &budget), 100);
@@ -100,7 +100,9 @@ START_TEST(a_limit_withholds_and_gives_back)
     ck_assert_uint_eq(rx.size, 1000); /* quick, and yet it does not grow */
     ck_assert(!window_rx_due(&rx, 400));
     ck_assert(window_rx_due(&rx, WINDOW_NO_LIMIT)); /* the sparse ones are quiet: all of it */
-    ck_assert_uint_eq(window_rx_update(&rx, 100 * MSEC, MSEC, 1000, 4000, &budget), 600);
+    ck_assert_uint_eq(window_rx_update(&rx, 2, MSEC, WINDOW_NO_LIMIT, 4000, &budget), 600);
+    ck_assert_uint_eq(rx.size,
+                      1000); /* soon after the last one, but it was not the window that limited */
     ck_assert_uint_eq(rx.granted + rx.held, 1000);
 }
 END_TEST
@@ -129,16 +131,20 @@ START_TEST(the_limit_is_a_few_paths_at_the_rate)
 }
 END_TEST
 
-START_TEST(sparse_is_what_uses_no_half_window_soon)
+START_TEST(sparse_is_little_in_small_frames)
 {
     struct window_rx rx;
-    uint64_t budget = 0;
 
-    window_rx_init(&rx, 1000, 5 * MSEC);
-    ck_assert(window_rx_is_sparse(&rx, 5 * MSEC));
-    use_half(&rx, 6 * MSEC, MSEC, 1000, &budget);
-    ck_assert(!window_rx_is_sparse(&rx, 26 * MSEC));
-    ck_assert(window_rx_is_sparse(&rx, 27 * MSEC));
+    window_rx_init(&rx, 16u << 20, 5 * MSEC);
+    ck_assert(window_rx_is_sparse(&rx, 64, 5 * MSEC));
+    ck_assert(!window_rx_is_sparse(&rx, 0, 5 * MSEC)); /* a bare FIN */
+    ck_assert(!window_rx_is_sparse(&rx, 4097, 5 * MSEC));
+    for (unsigned i = 0; i < 6; i++)
+        ck_assert(window_rx_is_sparse(&rx, 4096, 6 * MSEC));
+    ck_assert(!window_rx_is_sparse(&rx, 4096,
+                                   6 * MSEC)); /* beyond 32 KiB in 20 ms: bulk in small pieces */
+    ck_assert(!window_rx_is_sparse(&rx, 1, 25 * MSEC));
+    ck_assert(window_rx_is_sparse(&rx, 1, 26 * MSEC + 20 * MSEC));
 }
 END_TEST
 
@@ -240,7 +246,7 @@ int main(void)
     tcase_add_test(tcase, growth_is_bounded_by_the_budget);
     tcase_add_test(tcase, a_limit_withholds_and_gives_back);
     tcase_add_test(tcase, the_limit_is_a_few_paths_at_the_rate);
-    tcase_add_test(tcase, sparse_is_what_uses_no_half_window_soon);
+    tcase_add_test(tcase, sparse_is_little_in_small_frames);
     tcase_add_test(tcase, credit_beyond_the_limit_is_refused);
     tcase_add_test_raise_signal(tcase, sending_beyond_credit_is_a_bug, SIGABRT);
     tcase_add_test_raise_signal(tcase, consuming_what_is_not_held_is_a_bug, SIGABRT);

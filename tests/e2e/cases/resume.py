@@ -232,19 +232,20 @@ def client_killed_and_back(t):
 
 @case(not_in=V1)
 def port_of_a_lost_session(t):
-    """A client that was killed and comes back with another command line is another client: it gets the port that it asks for by number, since nobody else is there."""
+    """A client that was killed and comes back with another command line is another client: it gets the ports that it asks for by number, since nobody else is there."""
     origin, other = t.origin(net.until_cut(net.echo)), t.origin(net.echo)
     server = t.server(*GRACE)
     wanted = server.start_port + 5
-    first = t.client(server, origin, "--port", wanted, *GRACE)
+    ports = ["--port", wanted, "--port", wanted + 1]
+    first = t.client(server, origin, origin, *ports, *GRACE)
     visitor = net.connect(first.addr)
     net.exchange([visitor], lambda _: b"before")
     first.kill()
     server.expect("wait for it to come back", stream="err")
-    second = t.client(server, other, "--port", wanted, *GRACE)
-    check_equal(second.addr, first.addr, "public address")
+    second = t.client(server, other, other, other, *ports, "--port", wanted + 2, *GRACE)
+    check_equal([addr[1] for addr in second.addrs], [wanted, wanted + 1, wanted + 2], "public ports")
     check_equal(net.end_of(visitor), "reset", "the old visitor's end")
-    net.exchange([net.connect(second.addr) for _ in range(16)], lambda index: b"after %d" % index)
+    net.exchange([net.connect(addr) for addr in second.addrs * 6], lambda index: b"after %d" % index)
     server.expect("a client with its token wants its port", stream="err")
 
 
