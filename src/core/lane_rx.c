@@ -307,7 +307,7 @@ uint64_t lane_path_rtt(struct lane *lane)
         lane->path_asked = now;
         lane->path_rtt = rtt != 0 ? rtt : lane->path_rtt;
     }
-    return max_u64(lane->path_rtt, lane->rtt_min);
+    return lane->rtt_min > LANE_CORE_NS ? max_u64(lane->path_rtt, lane->rtt_min) : lane->path_rtt;
 }
 
 uint32_t lane_window_limit(struct lane *lane, const struct stream *s)
