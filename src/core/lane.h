@@ -244,7 +244,7 @@ static inline bool lane_takes(const struct lane *lane)
     return lane->state == LANE_OPEN || lane->state == LANE_FROZEN;
 }
 
-/* The round trip of the path, ns. Unlike `rtt` without what waits to be sent at its two ends: what TCP sees, or the shortest PING if that is longer by milliseconds, as where TCP ends at a proxy. */
+/* The round trip of the path, ns. Unlike `rtt` without what waits to be sent at its two ends: what TCP sees, or the shortest PING if that is much longer, as where TCP ends at a proxy. */
 uint64_t lane_path_rtt(struct lane *lane);
 
 /* What a stream that receives in bulk may have outstanding: see window.h. */

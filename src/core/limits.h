@@ -68,8 +68,8 @@ CHECK_STATIC(BUF_HEADROOM >= FRAME_HEADER_MAX + 5, "frame header and TLS record 
 #define LANE_SPARSE_NS    (20 * NSEC_PER_MSEC)
 #define LANE_SPARSE_PATHS 16u
 #define LANE_PATH_NS      (100 * NSEC_PER_MSEC)
-/* A PING that takes no longer shows how its ends wait for a core, not how long the path is. */
-#define LANE_CORE_NS (2 * NSEC_PER_MSEC)
+/* A PING that takes no longer may show how its ends wait for a core, not how long the path is. */
+#define LANE_CORE_NS (20 * NSEC_PER_MSEC)
 
 /* A client looks after the path of a lane with streams this often, and asks when it has heard nothing for so long. */
 #define LANE_WATCH_NS   (500 * NSEC_PER_MSEC)

@@ -461,8 +461,9 @@ static void send_window(struct stream *s, uint32_t limit)
     }
     if (limit < s->rx.size)
         worker_count(w, STAT_WINDOWS_LIMITED, 1);
-    uint32_t increment = window_rx_update(&s->rx, w->now, lane_path_rtt(lane), limit,
-                                          w->config->window_max, &w->window_budget);
+    uint32_t increment =
+        window_rx_update(&s->rx, w->now, max_u64(lane_path_rtt(lane), lane->rtt_min), limit,
+                         w->config->window_max, &w->window_budget);
     lane_control_end(lane, frame_put_window(p, s->wire_id, increment));
 }
 
