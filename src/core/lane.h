@@ -137,8 +137,7 @@ struct lane {
     uint64_t rtt_min;      /* ns: the shortest of this connection; 0: not measured */
     uint64_t sparse_heard; /* ns: the last small frame of a sparse stream */
     uint32_t sparse_id;    /* whose */
-    uint64_t
-        path_rtt; /* ns: without what waits in this machine's queues, as of path_asked; 0: not known */
+    uint64_t path_rtt;     /* ns: what TCP sees, as of path_asked; 0: not known */
     uint64_t path_asked;
     uint64_t ping_time;               /* of the PING without answer; 0: none */
     uint16_t offered;                 /* lanes of the session */

@@ -21,7 +21,8 @@ struct worker;
 
 struct session_tunnel {
     bool bound;
-    bool waits; /* server: for the wanted port, or that of the ticket, which is being closed */
+    bool
+        waits; /* server: its BIND has no answer yet: the port that it has a claim to is still being closed, or an earlier BIND waits */
     uint16_t wanted, ticket;
     uint16_t index;
     uint16_t port;

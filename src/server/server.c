@@ -536,7 +536,7 @@ static void bind_again(struct lane *lane, struct session_tunnel *tunnel, uint16_
         lane_finish(lane, reason, NULL);
 }
 
-/* Answers go out in order. */
+/* By index: the order in which a client sends them. */
 static void bind_in_order(struct session *session, struct lane *lane)
 {
     for (uint32_t i = 0; i < session->tunnel_count && lane->session == session && lane_takes(lane);
