@@ -13,15 +13,17 @@
 #include <sys/eventfd.h>
 
 #include "core/base.h"
+#include "core/value.h"
 
 static bool bulk_row(struct demo_check *check, const char *name,
                      bool (*run)(const struct sockaddr_in *to, uint64_t bytes, double *seconds,
                                  char *error))
 {
-    uint64_t bytes = (uint64_t)check->what.gib * 1024 * MIB;
+    uint64_t bytes = check->what.size;
+    char size[VALUE_TEXT_MAX];
     double tunnel, direct;
 
-    printf("  %-8s %4u GiB       ", name, check->what.gib);
+    printf("  %-8s %8s       ", name, value_format_size(bytes, size));
     fflush(stdout);
     if (!run(&check->tunnel, bytes, &tunnel, check->error))
         return false;

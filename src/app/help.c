@@ -64,7 +64,7 @@ static const struct {
             .summary =
                 "run server, client and an origin here, and check every byte",
             .usage =
-                "culvert demo [--once] [--tls] [--gib N] [--requests N] [--workers N]",
+                "culvert demo [--once] [--tls] [--size SIZE] [--requests N] [--workers N]",
             .about = "Starts a server, a client and a small origin on "
                      "loopback, moves data through the\n"
                      "tunnel in both directions, compares every byte, makes "
@@ -73,7 +73,7 @@ static const struct {
                      "up until Ctrl+C, so that\n"
                      "you can open the public URL yourself.",
             .examples = "  culvert demo\n"
-                        "  culvert demo --once --gib 4 --workers 2\n"
+                        "  culvert demo --once --size 4G --workers 2\n"
                         "  culvert demo --tls\n",
         },
     [OPTIONS_GEN_CERT] =

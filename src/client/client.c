@@ -286,11 +286,6 @@ static void server_resolved(struct client *client, const struct resolve_result *
 
 /* Logging in */
 
-static struct frame_text text_of(const char *text)
-{
-    return (struct frame_text){ .data = text, .size = strlen(text) };
-}
-
 static bool say_hello(struct lane *lane)
 {
     const struct config *config = lane->worker->config;
@@ -300,7 +295,7 @@ static bool say_hello(struct lane *lane)
                                  .lanes = (uint16_t)config->lanes,
                                  .window = config->window_initial,
                                  .max_data = FRAME_PAYLOAD_MAX,
-                                 .agent = text_of(AGENT),
+                                 .agent = frame_text_of(AGENT),
                                  .client = identity_get() };
     uint8_t *p = lane_control_begin(lane);
 
@@ -308,7 +303,7 @@ static bool say_hello(struct lane *lane)
         return false;
     if (lane->version == FRAME_V1) {
         addr_format_endpoint(&config->tunnels[0].origin, origin, sizeof(origin));
-        hello.agent = text_of(origin); /* v1: the expose address */
+        hello.agent = frame_text_of(origin); /* v1: the expose address */
     }
     lane->said = lane->worker->now;
     lane_control_end(lane, frame_put_hello(lane->version, p, &hello));
@@ -333,14 +328,14 @@ static bool say_bind(struct lane *lane, unsigned index)
     uint8_t *p = lane_control_begin(lane);
     struct frame_bind bind = { .tunnel = (uint16_t)index,
                                .port = tunnel->port,
-                               .name = text_of(tunnel->name) };
+                               .name = frame_text_of(tunnel->name) };
     const struct client_ticket *ticket = &client_of(lane->worker)->tickets[index];
 
     bind.ticket = (struct frame_text){ .data = (const char *)ticket->data, .size = ticket->size };
     if (p == NULL)
         return false;
     addr_format_endpoint(&tunnel->origin, origin, sizeof(origin));
-    bind.origin = text_of(origin);
+    bind.origin = frame_text_of(origin);
     lane_control_end(lane, frame_put_bind(p, &bind));
     return true;
 }

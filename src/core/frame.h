@@ -16,6 +16,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
 
 #define FRAME_V1         1
 #define FRAME_V2         2
@@ -114,6 +115,11 @@ struct frame_text {
     const char *data;
     size_t size;
 };
+
+static inline struct frame_text frame_text_of(const char *text)
+{
+    return (struct frame_text){ .data = text, .size = strlen(text) };
+}
 
 struct frame_hello {   /* HELLO */
     uint32_t caps;     /* v1: low half of the u64 */

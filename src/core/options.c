@@ -399,8 +399,8 @@ static const struct flag flags[] = {
 
     { "once", NULL, NULL, "end after the check, with exit code 0 if every byte was right",
       .set = set_switch, AT(demo.once), .commands = FOR_DEMO, .group = GROUP_DEMO },
-    { "gib", "N", "1", "GiB to move each way",
-      .set = set_number, .min = 1, .max = 1024, AT(demo.gib),
+    { "size", "SIZE", "1G", "how much to move each way",
+      .set = set_size, .min = MIB, .max = 1024 * 1024 * MIB, AT(demo.size),
       .commands = FOR_DEMO, .group = GROUP_DEMO },
     { "requests", "N", "5000", "HTTP requests to make, over 64 connections",
       .set = set_number, .min = 64, .max = 10000000, AT(demo.requests),

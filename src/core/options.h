@@ -34,7 +34,7 @@ enum options_command {
 struct options_demo {
     bool once;         /* end after the check */
     bool verbose;      /* show the logs of server and client */
-    uint32_t gib;      /* to move each way */
+    uint64_t size;     /* bytes to move each way */
     uint32_t requests; /* HTTP requests */
 };
 

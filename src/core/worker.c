@@ -176,6 +176,19 @@ void worker_post(struct worker *from, unsigned to, struct message *message)
                  message_op(message, OP_MESSAGE_SENT));
 }
 
+void worker_post_others(struct worker *from, enum message_kind kind, uint64_t session,
+                        uint32_t number)
+{
+    for (unsigned i = 0; i < from->peer_count; i++) {
+        if (i == from->index)
+            continue;
+        struct message *message = message_new(kind);
+        message->session = session;
+        message->number = number;
+        worker_post(from, i, message);
+    }
+}
+
 bool worker_post_from_thread(struct worker *to, struct message *message)
 {
     int result = ring_message_from_thread(ring_fd(to->ring), message_op(message, OP_MESSAGE), 0);
@@ -270,13 +283,7 @@ static void drain_timer_fire(struct timer *timer)
 
 static void tell_all_stop(struct worker *w, enum worker_stop_how how)
 {
-    for (unsigned i = 0; i < w->peer_count; i++) {
-        if (i == w->index)
-            continue;
-        struct message *message = message_new(MESSAGE_STOP);
-        message->number = how;
-        worker_post(w, i, message);
-    }
+    worker_post_others(w, MESSAGE_STOP, 0, how);
     worker_stop(w, how);
 }
 

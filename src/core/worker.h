@@ -173,6 +173,10 @@ int worker_run(struct worker *worker);
 /* Posts a message to another worker (or to itself); owns `message` from here on. */
 void worker_post(struct worker *from, unsigned to, struct message *message);
 
+/* The same message, without a descriptor, to each of the others. */
+void worker_post_others(struct worker *from, enum message_kind kind, uint64_t session,
+                        uint32_t number);
+
 /* The same from a thread without a worker. False if it could not be sent (the message is freed). */
 bool worker_post_from_thread(struct worker *to, struct message *message);
 

@@ -8,9 +8,6 @@
  *
  * The session ends with its lane 0, or with a violation on any lane. Whoever notices takes it out of the registry (once) and tells the other workers. A lane whose
  * connection is lost is not over while its grace time lasts (lane_resume.c): visitors come, and wait on it; JOIN with RESUME brings it back, lane 0 like the others.
- *
- * A client that comes again gets the ports that its old session had. BIND is answered when no socket of that session listens there any more, on any worker: until then a
- * visitor may be given to one of them by the kernel, and is reset with it.
  */
 #include "server/server.h"
 
@@ -28,6 +25,7 @@
 #include "server/certificate.h"
 #include "server/registry.h"
 #include "server/ticket.h"
+#include "server/tunnel.h"
 #include "server/visitor.h"
 
 #include <errno.h>
@@ -45,22 +43,6 @@ struct server {
 
 /* Set by server_prepare, read-only afterwards. */
 static union sock_addr listen_addr;
-static union sock_addr public_addr;
-static char public_host[256];
-
-static struct frame_text text_of(const char *text)
-{
-    return (struct frame_text){ .data = text, .size = strlen(text) };
-}
-
-static void text_copy(char *dst, size_t size, struct frame_text text)
-{
-    size_t n = min_size(size - 1, text.size);
-
-    for (size_t i = 0; i < n; i++) /* goes to logs and terminals */
-        dst[i] = text.data[i] >= 0x20 && text.data[i] < 0x7f ? text.data[i] : '?';
-    dst[n] = '\0';
-}
 
 static struct server *server_of(struct worker *w)
 {
@@ -118,12 +100,13 @@ static bool pick_address(const char *host, uint16_t port, const char *flag, unio
 
 int server_prepare(const struct config *config)
 {
+    union sock_addr public_addr;
+
     if (!pick_address(config->listen.host, config->listen.port, "--addr", &listen_addr))
         return EXIT_CODE_CANNOT_START;
     if (!pick_address(config->public_addr, 0, "--public-addr", &public_addr))
         return EXIT_CODE_CANNOT_START;
-    if (config->public_addr[0] != '\0')
-        addr_format_host(&public_addr.sa, public_host, sizeof(public_host));
+    tunnel_open(&public_addr, config->public_addr[0] != '\0');
     if (config->tls && !certificate_open(config, &listen_addr))
         return EXIT_CODE_CANNOT_START;
     if (!registry_open(config)) {
@@ -173,16 +156,16 @@ static int server_start(struct worker *w)
 
 /* Sessions across workers */
 
-static void tell_others(struct worker *w, enum message_kind kind, uint64_t session, uint32_t number)
+void server_replace_session(struct worker *w, uint64_t id, const char *why)
 {
-    for (unsigned i = 0; i < w->peer_count; i++) {
-        if (i == w->index)
-            continue;
-        struct message *message = message_new(kind);
-        message->session = session;
-        message->number = number;
-        worker_post(w, i, message);
-    }
+    struct session *session = session_find(w, id);
+    char subject[48];
+
+    snprintf(subject, sizeof(subject), "session %llu", (unsigned long long)id);
+    log_line(LOG_INFO, subject, "ends: %s", why);
+    worker_post_others(w, MESSAGE_SESSION_END, id, REASON_REPLACED);
+    if (session != NULL)
+        session_close(session, REASON_REPLACED);
 }
 
 /* `session` may be on its way out already. */
@@ -197,7 +180,7 @@ static void end_session(struct session *session, enum reason reason)
 
         snprintf(subject, sizeof(subject), "session %llu", (unsigned long long)session->id);
         log_line(LOG_INFO, subject, "ends: %s", reason_text(reason));
-        tell_others(w, MESSAGE_SESSION_END, session->id, (uint32_t)reason);
+        worker_post_others(w, MESSAGE_SESSION_END, session->id, (uint32_t)reason);
     }
     session_close(session, reason);
 }
@@ -206,76 +189,6 @@ static void server_session_closed(struct session *session, enum reason reason)
 {
     (void)reason;
     summary_session(session);
-}
-
-static void bind_waiting(struct worker *w);
-
-static void port_unref(struct worker *w, uint16_t port)
-{
-    if (!registry_port_unref(port))
-        return;
-    tell_others(w, MESSAGE_PORT_CLOSED, 0, 0);
-    bind_waiting(w);
-}
-
-static void server_listener_closed(struct listener *listener)
-{
-    if (listener->port != 0)
-        port_unref(listener->worker, listener->port);
-}
-
-/* Puts tunnel `index` on this worker; takes over fd (a listening socket) unless it is -1, which opens one more. */
-static bool add_tunnel(struct session *session, uint16_t index, const struct registry_tunnel *what,
-                       int fd)
-{
-    struct worker *w = session->worker;
-    struct session_tunnel *tunnel = &session->tunnels[index];
-
-    if (fd < 0) {
-        union sock_addr at = public_addr;
-
-        if (!registry_port_ref(session->id, index, what->port))
-            return false;
-        sock_addr_set_port(&at, what->port);
-        fd = sock_listen(&at, true, LISTENER_BACKLOG);
-    }
-    if (fd < 0) {
-        port_unref(w, what->port);
-        return false;
-    }
-    struct listener *listener = listener_open(w, fd, session, index, what->port);
-    if (listener == NULL) {
-        sock_close(fd);
-        port_unref(w, what->port);
-        return false;
-    }
-    *tunnel = (struct session_tunnel){
-        .bound = true, .index = index, .port = what->port, .listener = listener
-    };
-    memcpy(tunnel->name, what->name, sizeof(tunnel->name));
-    memcpy(tunnel->origin, what->origin, sizeof(tunnel->origin));
-    session->tunnel_count = (uint32_t)max_u64(session->tunnel_count, index + 1U);
-    return true;
-}
-
-/* What the registry knows and this part does not have yet. */
-static void copy_tunnels(struct session *session, const struct registry_session *shared)
-{
-    for (uint32_t i = 0; i < shared->tunnel_count; i++)
-        if (shared->tunnels[i].port != 0 && !session->tunnels[i].bound &&
-            !add_tunnel(session, (uint16_t)i, &shared->tunnels[i], -1))
-            log_at(LOG_WARN, "server", "worker %u cannot listen on port %u: other workers carry it",
-                   session->worker->index, shared->tunnels[i].port);
-}
-
-static void stop_visitors(struct session *session)
-{
-    session->draining = true;
-    for (uint32_t i = 0; i < session->tunnel_count; i++) {
-        if (session->tunnels[i].listener != NULL)
-            listener_close(session->tunnels[i].listener);
-        session->tunnels[i].listener = NULL;
-    }
 }
 
 /* Frames */
@@ -291,7 +204,7 @@ static enum reason refuse_auth(struct lane *lane, enum reason reason)
 {
     const char *text = reason_text(reason);
     uint8_t *p = lane_control_begin(lane);
-    struct frame_error error = { .code = reason_code(reason), .text = text_of(text) };
+    struct frame_error error = { .code = reason_code(reason), .text = frame_text_of(text) };
 
     worker_count(lane->worker, STAT_AUTH_FAILURES, 1);
     if (p != NULL)
@@ -349,47 +262,15 @@ static enum reason rx_hello(struct lane *lane, const uint8_t *src, const uint8_t
                                  .max_data = FRAME_PAYLOAD_MAX,
                                  .slots = STREAM_SLOTS_MAX,
                                  .session = lane->session_id,
-                                 .agent = text_of(AGENT) };
+                                 .agent = frame_text_of(AGENT) };
     lane_control_end(lane, frame_put_hello_ok(lane->version, p, &ok));
     lane_set_fsm(lane, SESSION_HANDSHAKEN);
     return REASON_DONE;
 }
 
-static enum reason bind_tunnel(struct lane *lane, uint16_t index, uint16_t wanted, uint16_t ticket,
-                               struct registry_tunnel *what);
-
 static bool lanes_full(const struct worker *w)
 {
     return w->session_lanes >= w->config->max_lanes;
-}
-
-/* v1: BindOK follows AuthOK at once. */
-static enum reason bind_v1(struct lane *lane)
-{
-    struct registry_tunnel what = { .port = 0 };
-    enum reason reason = bind_tunnel(lane, 0, 0, 0, &what);
-
-    if (reason != REASON_DONE)
-        return reason;
-    uint8_t *p = lane_control_begin(lane);
-    if (p == NULL)
-        return REASON_LIMIT_BUFFERS;
-    lane_control_end(
-        lane, frame_put_bind_ok(lane->version, p, &(struct frame_bind_ok){ .port = what.port }));
-    return REASON_DONE;
-}
-
-/* The client of this session has come again: a new process, or its end of the old one is dead. Its visitors are told now. */
-static void replace_session(struct worker *w, uint64_t id, const char *why)
-{
-    struct session *session = session_find(w, id);
-    char subject[48];
-
-    snprintf(subject, sizeof(subject), "session %llu", (unsigned long long)id);
-    log_line(LOG_INFO, subject, "ends: %s", why);
-    tell_others(w, MESSAGE_SESSION_END, id, REASON_REPLACED);
-    if (session != NULL)
-        session_close(session, REASON_REPLACED);
 }
 
 static enum reason rx_auth(struct lane *lane, const uint8_t *src, const uint8_t *end)
@@ -415,7 +296,7 @@ static enum reason rx_auth(struct lane *lane, const uint8_t *src, const uint8_t 
     if (registry_add(&shared, &replaced) != REASON_DONE)
         return refuse_session(lane, REASON_LIMIT_SESSIONS);
     if (replaced != 0)
-        replace_session(w, replaced, "its client has logged in anew");
+        server_replace_session(w, replaced, "its client has logged in anew");
     struct session *session = lanes_full(w) ? NULL : session_open(w, shared.id, lane->version);
     if (session == NULL) {
         registry_remove(shared.id);
@@ -433,161 +314,7 @@ static enum reason rx_auth(struct lane *lane, const uint8_t *src, const uint8_t 
     lane_control_end(lane, frame_put_auth_ok(lane->version, p, shared.secret));
     explicit_bzero(shared.secret, sizeof(shared.secret));
     log_at(LOG_INFO, lane_subject(lane), "logged in (v%u)", lane->version);
-    return lane->version == FRAME_V1 ? bind_v1(lane) : REASON_DONE;
-}
-
-/* Indices are the client's choice: one whose BIND was refused stays free, and the next ones do not depend on it. DONE without a port: it waits. */
-static enum reason bind_tunnel(struct lane *lane, uint16_t index, uint16_t wanted, uint16_t ticket,
-                               struct registry_tunnel *what)
-{
-    struct session *session = lane->session;
-    struct worker *w = lane->worker;
-    struct registry_bound bound;
-
-    if (index >= CONFIG_TUNNELS_MAX)
-        return REASON_LIMIT_TUNNELS;
-    if (session->tunnels[index].bound || session->tunnels[index].waits)
-        return REASON_BAD_STATE;
-    if (w->phase != WORKER_RUNNING || session->draining)
-        return REASON_SHUTDOWN;
-    enum reason reason =
-        registry_bind(session->id, index, &public_addr, wanted, ticket, what, &bound);
-    if (bound.evicted != 0)
-        replace_session(w, bound.evicted,
-                        "it has no connection, and a client with its token wants its port");
-    if (bound.closing)
-        return REASON_DONE;
-    if (reason != REASON_DONE)
-        return reason;
-    what->port = bound.port;
-    if (!add_tunnel(session, index, what, bound.fd))
-        return REASON_LIMIT_TUNNELS;
-    tell_others(w, MESSAGE_TUNNEL, session->id, index);
-    if (lane->fsm != SESSION_FORWARDING) {
-        lane_set_fsm(lane, SESSION_FORWARDING);
-        lane_start_heartbeat(lane);
-    }
-    log_at(LOG_INFO, lane_subject(lane), "port %u -> %s", what->port,
-           what->origin[0] != '\0' ? what->origin : "origin of the client");
-    return REASON_DONE;
-}
-
-static uint8_t *put_bind_ok(const struct lane *lane, uint16_t index, uint16_t port, uint8_t *p)
-{
-    uint8_t ticket[FRAME_TICKET_MAX];
-    struct frame_bind_ok ok = { .tunnel = index,
-                                .port = port,
-                                .host = text_of(public_host),
-                                .ticket.data = (const char *)ticket };
-
-    if (lane->client_size > 0)
-        ok.ticket.size = ticket_make(ticket, port, lane->client, lane->client_size);
-    return frame_put_bind_ok(lane->version, p, &ok);
-}
-
-/* Answered when its port is there. */
-static void bind_later(struct session *session, uint16_t index, uint16_t wanted, uint16_t ticket,
-                       const struct registry_tunnel *what)
-{
-    struct session_tunnel *tunnel = &session->tunnels[index];
-
-    *tunnel = (struct session_tunnel){ .waits = true, .wanted = wanted, .ticket = ticket };
-    memcpy(tunnel->name, what->name, sizeof(tunnel->name));
-    memcpy(tunnel->origin, what->origin, sizeof(tunnel->origin));
-    session->tunnel_count = (uint32_t)max_u64(session->tunnel_count, index + 1U);
-}
-
-static enum reason bind_and_answer(struct lane *lane, uint16_t index, uint16_t wanted,
-                                   uint16_t ticket, struct registry_tunnel *what)
-{
-    enum reason reason = bind_tunnel(lane, index, wanted, ticket, what);
-
-    if (lane->session == NULL)
-        return REASON_DONE; /* it has ended on the way */
-    if (reason == REASON_DONE && what->port == 0) {
-        bind_later(lane->session, index, wanted, ticket, what);
-        return REASON_DONE;
-    }
-    uint8_t *p = lane_control_begin(lane);
-    if (p == NULL)
-        return REASON_LIMIT_BUFFERS;
-    if (reason == REASON_DONE) {
-        lane_control_end(lane, put_bind_ok(lane, index, what->port, p));
-    } else {
-        struct frame_error error = { .tunnel = index,
-                                     .code = reason_code(reason),
-                                     .text = text_of(reason_text(reason)) };
-        log_at(LOG_WARN, lane_subject(lane), "bind of port %u refused: %s", wanted,
-               reason_text(reason));
-        lane_control_end(lane, frame_put_bind_err(p, &error));
-    }
-    return REASON_DONE;
-}
-
-static void bind_again(struct lane *lane, struct session_tunnel *tunnel, uint16_t index)
-{
-    struct registry_tunnel what = { .port = 0 };
-
-    tunnel->waits = false;
-    memcpy(what.name, tunnel->name, sizeof(what.name));
-    memcpy(what.origin, tunnel->origin, sizeof(what.origin));
-    enum reason reason = bind_and_answer(lane, index, tunnel->wanted, tunnel->ticket, &what);
-    if (reason != REASON_DONE)
-        lane_finish(lane, reason, NULL);
-}
-
-/* By index: the order in which a client sends them. */
-static void bind_in_order(struct session *session, struct lane *lane)
-{
-    for (uint32_t i = 0; i < session->tunnel_count && lane->session == session && lane_takes(lane);
-         i++) {
-        if (!session->tunnels[i].waits)
-            continue;
-        bind_again(lane, &session->tunnels[i], (uint16_t)i);
-        if (session->tunnels[i].waits)
-            return;
-    }
-}
-
-/* Some port that a session here may wait for is free. Any session may end on the way (its port is taken from it), so the list is turned round, not walked. */
-static void bind_waiting(struct worker *w)
-{
-    for (uint32_t n = w->sessions.used; n > 0 && !list_empty(&w->all_sessions); n--) {
-        struct session *session = container_of(list_pop(&w->all_sessions), struct session, node);
-        struct lane *lane = session_lane(session, 0);
-
-        list_append(&w->all_sessions, &session->node);
-        if (lane != NULL)
-            bind_in_order(session, lane);
-    }
-}
-
-/* A new tunnel, while an earlier one waits. */
-static bool must_queue(const struct session *session, uint16_t index)
-{
-    if (index >= CONFIG_TUNNELS_MAX || session->tunnels[index].bound)
-        return false;
-    for (uint32_t i = 0; i < session->tunnel_count; i++)
-        if (session->tunnels[i].waits)
-            return !session->tunnels[index].waits;
-    return false;
-}
-
-static enum reason rx_bind(struct lane *lane, const uint8_t *src, const uint8_t *end)
-{
-    struct frame_bind bind;
-    struct registry_tunnel what = { .port = 0 };
-
-    if (!frame_get_bind(src, end, &bind) || lane->session == NULL)
-        return REASON_BAD_FRAME;
-    text_copy(what.name, sizeof(what.name), bind.name);
-    text_copy(what.origin, sizeof(what.origin), bind.origin);
-    uint16_t had = ticket_port(bind.ticket, lane->client, lane->client_size);
-    if (must_queue(lane->session, bind.tunnel)) {
-        bind_later(lane->session, bind.tunnel, bind.port, had, &what);
-        return REASON_DONE;
-    }
-    return bind_and_answer(lane, bind.tunnel, bind.port, had, &what);
+    return lane->version == FRAME_V1 ? tunnel_bind_v1(lane) : REASON_DONE;
 }
 
 static struct lane *find_lane(struct worker *w, uint64_t id, uint16_t index)
@@ -637,9 +364,9 @@ static void adopt_lane(struct lane *lane, const struct registry_session *shared,
     lane->peer_window = shared->peer_window;
     lane->peer_max_data = shared->peer_max_data;
     session_attach(session, lane);
-    copy_tunnels(session, shared);
+    tunnel_copy(session, shared);
     if (shared->draining)
-        stop_visitors(session);
+        tunnel_stop(session);
     lane_join_ok(lane);
     if (shared->resumes)
         lane_log_open(lane);
@@ -736,8 +463,8 @@ static enum reason rx_goaway(struct lane *lane)
         session->draining) /* lane 0 speaks for the session */
         return REASON_DONE;
     registry_drain(session->id);
-    stop_visitors(session);
-    tell_others(lane->worker, MESSAGE_SESSION_DRAIN, session->id, 0);
+    tunnel_stop(session);
+    worker_post_others(lane->worker, MESSAGE_SESSION_DRAIN, session->id, 0);
     return REASON_DONE;
 }
 
@@ -750,7 +477,7 @@ static enum reason server_frame(struct lane *lane, const struct frame *frame, co
     case FRAME_AUTH:
         return rx_auth(lane, src, end);
     case FRAME_BIND:
-        return rx_bind(lane, src, end);
+        return tunnel_bind(lane, src, end);
     case FRAME_JOIN:
         lane->kind = SESSION_LANE_JOINING;
         return rx_join(lane, src, end);
@@ -832,7 +559,7 @@ static void server_message(struct worker *w, struct message *message)
         break;
     case MESSAGE_TUNNEL:
         if (session != NULL && registry_get(message->session, &shared))
-            copy_tunnels(session, &shared);
+            tunnel_copy(session, &shared);
         break;
     case MESSAGE_SESSION_END:
         if (session != NULL)
@@ -840,10 +567,10 @@ static void server_message(struct worker *w, struct message *message)
         break;
     case MESSAGE_SESSION_DRAIN:
         if (session != NULL)
-            stop_visitors(session);
+            tunnel_stop(session);
         break;
     case MESSAGE_PORT_CLOSED:
-        bind_waiting(w);
+        tunnel_port_free(w);
         break;
     default:
         CHECK(!"a message that the server does not know");
@@ -909,7 +636,7 @@ const struct role server_role = {
     .lane_freed = server_lane_freed,
     .lane_frozen = server_frozen,
     .lane_back = server_back,
-    .listener_closed = server_listener_closed,
+    .listener_closed = tunnel_listener_closed,
     .session_closed = server_session_closed,
     .message = server_message,
     .drain = server_drain,

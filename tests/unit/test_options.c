@@ -167,7 +167,7 @@ START_TEST(demo_defaults)
 {
     parse_ok("culvert demo");
     ck_assert(!options.demo.once && !options.demo.verbose);
-    ck_assert_uint_eq(options.demo.gib, 1);
+    ck_assert_uint_eq(options.demo.size, 1024 * MIB);
     ck_assert_uint_eq(options.demo.requests, 5000);
     ck_assert_uint_eq(options.config.workers, 1);
 }
@@ -268,9 +268,9 @@ END_TEST
 
 START_TEST(demo_flags_reach_their_place)
 {
-    parse_ok("culvert demo --once --verbose --gib 2 --requests 100 --workers 2 --wire v1");
+    parse_ok("culvert demo --once --verbose --size 64M --requests 100 --workers 2 --wire v1");
     ck_assert(options.demo.once && options.demo.verbose);
-    ck_assert_uint_eq(options.demo.gib, 2);
+    ck_assert_uint_eq(options.demo.size, 64 * MIB);
     ck_assert_uint_eq(options.demo.requests, 100);
     ck_assert_uint_eq(options.config.workers, 2);
     ck_assert_int_eq(options.config.wire, CONFIG_WIRE_V1);

@@ -9,6 +9,7 @@ from harness import case, check, check_equal, descendants
 
 def start(t, *flags):
     argv = t.culvert_argv("demo", "--workers", t.mode.workers, "--wire", t.mode.wire, "--requests", 640,
+                          "--size", t.size("256M", "64M", "1G"),
                           *(["--tls"] if t.mode.tls else []), *flags)
     return t.spawn("demo", argv)
 
@@ -63,9 +64,9 @@ def demo_stays_up(t):
 @case()
 def demo_interrupted(t):
     """Ctrl+C in the middle of the check: exit code 1, because nothing was shown to be right."""
-    demo = start(t, "--once", "--gib", 1024)
+    demo = start(t, "--once", "--size", "1024G")
     demo.want = (1,)
-    demo.expect(r"^ *download +1024 GiB")
+    demo.expect(r"^ *download +1024GiB")
     found = children(t, demo)
     check_equal(demo.stop(signal.SIGINT), 1, f"exit code ({demo.last_words()})")
     check(re.search("stopped by SIGINT .* before the check was over", demo.err), demo.last_words())
@@ -75,8 +76,8 @@ def demo_interrupted(t):
 @case()
 def demo_killed(t):
     """kill -9 of the demo takes its children along."""
-    demo = start(t, "--gib", 1024)
-    demo.expect(r"^ *download +1024 GiB")
+    demo = start(t, "--size", "1024G")
+    demo.expect(r"^ *download +1024GiB")
     found = children(t, demo)
     demo.kill()
     t.until(lambda: gone(found.values()), "the children to be killed")
@@ -86,9 +87,9 @@ def demo_killed(t):
 def demo_child_dies(t):
     """A child that dies is named, with its log, and the check has failed."""
     for victim in ("client", "server"):
-        demo = start(t, "--once", "--gib", 1024)
+        demo = start(t, "--once", "--size", "1024G")
         demo.want = (1,)
-        demo.expect(r"^ *download +1024 GiB")
+        demo.expect(r"^ *download +1024GiB")
         os.kill(children(t, demo)[victim], signal.SIGKILL)
         check_equal(demo.wait(), 1, f"exit code ({demo.last_words()})")
         check(f"the {victim} was killed by signal 9" in demo.err, demo.last_words())

@@ -112,7 +112,8 @@ def near_end(days):
 @case(not_in=NOT_IN)
 def tls_demo(t):
     """demo --tls encrypts: the client's log has the cipher, no file is left, every byte is right."""
-    demo = t.run("demo", t.culvert_argv("demo", "--tls", "--once", "--verbose", "--requests", 64), timeout=200 * t.factor)
+    demo = t.run("demo", t.culvert_argv("demo", "--tls", "--once", "--verbose", "--requests", 64,
+                                         "--size", t.size("256M", "64M", "1G")), timeout=200 * t.factor)
     check(re.search(r"client\| .*TLS 1\.3, \S+, records sent by", demo.err), "the log of the client has no cipher")
     check("Every byte was right." in demo.out and certs.printed_pin(demo.out), demo.out)
     state = re.search(r"(/\S*culvert-demo-\w+)/server\.pem", demo.err).group(1)

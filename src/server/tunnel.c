@@ -1,0 +1,274 @@
+/* tunnel: see tunnel.h. */
+#include "server/tunnel.h"
+
+#include "core/addr.h"
+#include "core/lane.h"
+#include "core/listener.h"
+#include "core/log.h"
+#include "core/session.h"
+#include "core/worker.h"
+#include "server/registry.h"
+#include "server/server.h"
+#include "server/ticket.h"
+
+#include <string.h>
+
+/* Set by tunnel_open, read-only afterwards. */
+static union sock_addr public_addr;
+static char public_host[256];
+
+void tunnel_open(const union sock_addr *addr, bool named)
+{
+    public_addr = *addr;
+    if (named)
+        addr_format_host(&public_addr.sa, public_host, sizeof(public_host));
+}
+
+static void text_copy(char *dst, size_t size, struct frame_text text)
+{
+    size_t n = min_size(size - 1, text.size);
+
+    for (size_t i = 0; i < n; i++) /* goes to logs and terminals */
+        dst[i] = text.data[i] >= 0x20 && text.data[i] < 0x7f ? text.data[i] : '?';
+    dst[n] = '\0';
+}
+
+/* Listening sockets */
+
+static void port_unref(struct worker *w, uint16_t port)
+{
+    if (!registry_port_unref(port))
+        return;
+    worker_post_others(w, MESSAGE_PORT_CLOSED, 0, 0);
+    tunnel_port_free(w);
+}
+
+void tunnel_listener_closed(struct listener *listener)
+{
+    if (listener->port != 0)
+        port_unref(listener->worker, listener->port);
+}
+
+/* Puts tunnel `index` on this worker; takes over fd (a listening socket) unless it is -1, which opens one more. */
+static bool add_tunnel(struct session *session, uint16_t index, const struct registry_tunnel *what,
+                       int fd)
+{
+    struct worker *w = session->worker;
+    struct session_tunnel *tunnel = &session->tunnels[index];
+
+    if (fd < 0) {
+        union sock_addr at = public_addr;
+
+        if (!registry_port_ref(session->id, index, what->port))
+            return false;
+        sock_addr_set_port(&at, what->port);
+        fd = sock_listen(&at, true, LISTENER_BACKLOG);
+    }
+    if (fd < 0) {
+        port_unref(w, what->port);
+        return false;
+    }
+    struct listener *listener = listener_open(w, fd, session, index, what->port);
+    if (listener == NULL) {
+        sock_close(fd);
+        port_unref(w, what->port);
+        return false;
+    }
+    *tunnel = (struct session_tunnel){
+        .bound = true, .index = index, .port = what->port, .listener = listener
+    };
+    memcpy(tunnel->name, what->name, sizeof(tunnel->name));
+    memcpy(tunnel->origin, what->origin, sizeof(tunnel->origin));
+    session->tunnel_count = (uint32_t)max_u64(session->tunnel_count, index + 1U);
+    return true;
+}
+
+void tunnel_copy(struct session *session, const struct registry_session *shared)
+{
+    for (uint32_t i = 0; i < shared->tunnel_count; i++)
+        if (shared->tunnels[i].port != 0 && !session->tunnels[i].bound &&
+            !add_tunnel(session, (uint16_t)i, &shared->tunnels[i], -1))
+            log_at(LOG_WARN, "server", "worker %u cannot listen on port %u: other workers carry it",
+                   session->worker->index, shared->tunnels[i].port);
+}
+
+void tunnel_stop(struct session *session)
+{
+    session->draining = true;
+    for (uint32_t i = 0; i < session->tunnel_count; i++) {
+        if (session->tunnels[i].listener != NULL)
+            listener_close(session->tunnels[i].listener);
+        session->tunnels[i].listener = NULL;
+    }
+}
+
+/* BIND */
+
+/* Indices are the client's choice: one whose BIND was refused stays free, and the next ones do not depend on it. DONE without a port: it waits. */
+static enum reason bind_tunnel(struct lane *lane, uint16_t index, uint16_t wanted, uint16_t ticket,
+                               struct registry_tunnel *what)
+{
+    struct session *session = lane->session;
+    struct worker *w = lane->worker;
+    struct registry_bound bound;
+
+    if (index >= CONFIG_TUNNELS_MAX)
+        return REASON_LIMIT_TUNNELS;
+    if (session->tunnels[index].bound || session->tunnels[index].waits)
+        return REASON_BAD_STATE;
+    if (w->phase != WORKER_RUNNING || session->draining)
+        return REASON_SHUTDOWN;
+    enum reason reason =
+        registry_bind(session->id, index, &public_addr, wanted, ticket, what, &bound);
+    if (bound.evicted != 0)
+        server_replace_session(w, bound.evicted,
+                               "it has no connection, and a client with its token wants its port");
+    if (bound.closing)
+        return REASON_DONE;
+    if (reason != REASON_DONE)
+        return reason;
+    what->port = bound.port;
+    if (!add_tunnel(session, index, what, bound.fd))
+        return REASON_LIMIT_TUNNELS;
+    worker_post_others(w, MESSAGE_TUNNEL, session->id, index);
+    if (lane->fsm != SESSION_FORWARDING) {
+        lane_set_fsm(lane, SESSION_FORWARDING);
+        lane_start_heartbeat(lane);
+    }
+    log_at(LOG_INFO, lane_subject(lane), "port %u -> %s", what->port,
+           what->origin[0] != '\0' ? what->origin : "origin of the client");
+    return REASON_DONE;
+}
+
+static uint8_t *put_bind_ok(const struct lane *lane, uint16_t index, uint16_t port, uint8_t *p)
+{
+    uint8_t ticket[FRAME_TICKET_MAX];
+    struct frame_bind_ok ok = { .tunnel = index,
+                                .port = port,
+                                .host = frame_text_of(public_host),
+                                .ticket.data = (const char *)ticket };
+
+    if (lane->client_size > 0)
+        ok.ticket.size = ticket_make(ticket, port, lane->client, lane->client_size);
+    return frame_put_bind_ok(lane->version, p, &ok);
+}
+
+/* Answered when its port is there. */
+static void bind_later(struct session *session, uint16_t index, uint16_t wanted, uint16_t ticket,
+                       const struct registry_tunnel *what)
+{
+    struct session_tunnel *tunnel = &session->tunnels[index];
+
+    *tunnel = (struct session_tunnel){ .waits = true, .wanted = wanted, .ticket = ticket };
+    memcpy(tunnel->name, what->name, sizeof(tunnel->name));
+    memcpy(tunnel->origin, what->origin, sizeof(tunnel->origin));
+    session->tunnel_count = (uint32_t)max_u64(session->tunnel_count, index + 1U);
+}
+
+static enum reason bind_and_answer(struct lane *lane, uint16_t index, uint16_t wanted,
+                                   uint16_t ticket, struct registry_tunnel *what)
+{
+    enum reason reason = bind_tunnel(lane, index, wanted, ticket, what);
+
+    if (lane->session == NULL)
+        return REASON_DONE; /* it has ended on the way */
+    if (reason == REASON_DONE && what->port == 0) {
+        bind_later(lane->session, index, wanted, ticket, what);
+        return REASON_DONE;
+    }
+    uint8_t *p = lane_control_begin(lane);
+    if (p == NULL)
+        return REASON_LIMIT_BUFFERS;
+    if (reason == REASON_DONE) {
+        lane_control_end(lane, put_bind_ok(lane, index, what->port, p));
+    } else {
+        struct frame_error error = { .tunnel = index,
+                                     .code = reason_code(reason),
+                                     .text = frame_text_of(reason_text(reason)) };
+        log_at(LOG_WARN, lane_subject(lane), "bind of port %u refused: %s", wanted,
+               reason_text(reason));
+        lane_control_end(lane, frame_put_bind_err(p, &error));
+    }
+    return REASON_DONE;
+}
+
+static void bind_again(struct lane *lane, struct session_tunnel *tunnel, uint16_t index)
+{
+    struct registry_tunnel what = { .port = 0 };
+
+    tunnel->waits = false;
+    memcpy(what.name, tunnel->name, sizeof(what.name));
+    memcpy(what.origin, tunnel->origin, sizeof(what.origin));
+    enum reason reason = bind_and_answer(lane, index, tunnel->wanted, tunnel->ticket, &what);
+    if (reason != REASON_DONE)
+        lane_finish(lane, reason, NULL);
+}
+
+/* By index: the order in which a client sends them. */
+static void bind_in_order(struct session *session, struct lane *lane)
+{
+    for (uint32_t i = 0; i < session->tunnel_count && lane->session == session && lane_takes(lane);
+         i++) {
+        if (!session->tunnels[i].waits)
+            continue;
+        bind_again(lane, &session->tunnels[i], (uint16_t)i);
+        if (session->tunnels[i].waits)
+            return;
+    }
+}
+
+/* Any session may end on the way (its port is taken from it), so the list is turned round, not walked. */
+void tunnel_port_free(struct worker *w)
+{
+    for (uint32_t n = w->sessions.used; n > 0 && !list_empty(&w->all_sessions); n--) {
+        struct session *session = container_of(list_pop(&w->all_sessions), struct session, node);
+        struct lane *lane = session_lane(session, 0);
+
+        list_append(&w->all_sessions, &session->node);
+        if (lane != NULL)
+            bind_in_order(session, lane);
+    }
+}
+
+/* A new tunnel, while an earlier one waits. */
+static bool must_queue(const struct session *session, uint16_t index)
+{
+    if (index >= CONFIG_TUNNELS_MAX || session->tunnels[index].bound)
+        return false;
+    for (uint32_t i = 0; i < session->tunnel_count; i++)
+        if (session->tunnels[i].waits)
+            return !session->tunnels[index].waits;
+    return false;
+}
+
+enum reason tunnel_bind(struct lane *lane, const uint8_t *src, const uint8_t *end)
+{
+    struct frame_bind bind;
+    struct registry_tunnel what = { .port = 0 };
+
+    if (!frame_get_bind(src, end, &bind) || lane->session == NULL)
+        return REASON_BAD_FRAME;
+    text_copy(what.name, sizeof(what.name), bind.name);
+    text_copy(what.origin, sizeof(what.origin), bind.origin);
+    uint16_t had = ticket_port(bind.ticket, lane->client, lane->client_size);
+    if (must_queue(lane->session, bind.tunnel)) {
+        bind_later(lane->session, bind.tunnel, bind.port, had, &what);
+        return REASON_DONE;
+    }
+    return bind_and_answer(lane, bind.tunnel, bind.port, had, &what);
+}
+
+enum reason tunnel_bind_v1(struct lane *lane)
+{
+    struct registry_tunnel what = { .port = 0 };
+    enum reason reason = bind_tunnel(lane, 0, 0, 0, &what);
+
+    if (reason != REASON_DONE)
+        return reason;
+    uint8_t *p = lane_control_begin(lane);
+    if (p == NULL)
+        return REASON_LIMIT_BUFFERS;
+    lane_control_end(
+        lane, frame_put_bind_ok(lane->version, p, &(struct frame_bind_ok){ .port = what.port }));
+    return REASON_DONE;
+}

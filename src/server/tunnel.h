@@ -1,0 +1,44 @@
+/*
+ * tunnel: the public ports of the server's sessions. BIND asks for one; each worker that has a lane of the session listens on it.
+ *
+ * A client that comes again gets the ports that its old session had. BIND is answered when no socket of that session listens there any more, on any worker: until then a
+ * visitor may be given to one of them by the kernel, and is reset with it. What waits for that is in the session's tunnels (session_tunnel.waits), and answers go out in the
+ * order of the indices.
+ */
+#ifndef CULVERT_SERVER_TUNNEL_H
+#define CULVERT_SERVER_TUNNEL_H
+
+#include "core/reason.h"
+#include "core/sock.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+struct lane;
+struct listener;
+struct registry_session;
+struct session;
+struct worker;
+
+/* Once, before the workers start: the address of public ports, and whether clients are told of it. */
+void tunnel_open(const union sock_addr *addr, bool named);
+
+/* BIND on lane 0: answers it, or lets it wait. A reason other than REASON_DONE is a violation. */
+enum reason tunnel_bind(struct lane *lane, const uint8_t *src, const uint8_t *end);
+
+/* v1 has no BIND: BindOK follows AuthOK at once. */
+enum reason tunnel_bind_v1(struct lane *lane);
+
+/* What the registry knows and this worker's part of the session does not have yet. */
+void tunnel_copy(struct session *session, const struct registry_session *shared);
+
+/* No new visitors. */
+void tunnel_stop(struct session *session);
+
+/* Some port that a session here may wait for is free. */
+void tunnel_port_free(struct worker *worker);
+
+/* role.listener_closed: one socket less on its port. */
+void tunnel_listener_closed(struct listener *listener);
+
+#endif
