@@ -14,6 +14,8 @@
 #define TRY_FIRST (16u * 1024u)
 /* A bulk read that brings nothing for this long gives its buffer back. */
 #define BULK_QUIET (200 * NSEC_PER_MSEC)
+/* A local socket that took longer than this for a send is slow: what comes for it is copied until nothing waits any more. */
+#define SLOW_NS (10 * NSEC_PER_MSEC)
 /* What a small pack certainly takes when it is empty. */
 #define SMALL_PIECE (BUF_SMALL_SIZE / 2)
 /* Zero copy starts to pay somewhere above this (page pinning and a second completion against a copy). */
@@ -348,21 +350,51 @@ static void send_zc(struct stream *s, const struct slice *slice, uint64_t user_d
         ring_send(w->ring, user_data, s->fd, data, slice->size, RING_WAITALL | RING_ZC);
 }
 
+/* What goes out in one send: the first slice, and behind it those that pin no other buffer of a lane, since they lie in the same one or have one to themselves. */
+static void gather(struct stream *s, struct iovec iov[RING_PIECES])
+{
+    struct worker *w = s->worker;
+    uint32_t pinned = BUF_NONE;
+
+    for (uint32_t index = s->head; index != SLAB_NONE && s->pieces < RING_PIECES;) {
+        const struct slice *slice = slab_at(&w->slices, index);
+        bool alone = !buf_is_big(slice->buf) && buf_refs(&w->bufs, slice->buf) == 1;
+
+        if (!alone && pinned != BUF_NONE && pinned != slice->buf)
+            return;
+        if (s->pieces > 0 && zc_wanted(s, slice))
+            return;
+        pinned = alone ? pinned : slice->buf;
+        iov[s->pieces++] =
+            (struct iovec){ .iov_base = buf_data(&w->bufs, slice->buf) + slice->offset,
+                            .iov_len = slice->size };
+        s->sending += slice->size;
+        index = slice->next;
+    }
+}
+
 static void relay_send(struct stream *s)
 {
     struct worker *w = s->worker;
     const struct slice *slice = slab_at(&w->slices, s->head);
     uint64_t user_data = op_pack(OP_STREAM_SEND, s->slot, s->generation, slice->buf);
-    bool try_first = slice->size <= TRY_FIRST && !s->blocked;
+    struct iovec iov[RING_PIECES];
 
     s->flight |= STREAM_SEND;
-    s->sending = slice->size;
-    s->sending_all = !try_first || slice->size >= ZC_MIN;
-    if (zc_wanted(s, slice))
+    if (zc_wanted(s, slice)) {
+        s->sending = slice->size;
+        s->pieces = 1;
+        s->sending_all = true;
         send_zc(s, slice, user_data);
+        return;
+    }
+    gather(s, iov);
+    s->sending_all = s->sending > TRY_FIRST || s->blocked;
+    unsigned flags = s->sending_all ? RING_WAITALL : RING_DONTWAIT;
+    if (s->pieces == 1)
+        ring_send(w->ring, user_data, s->fd, iov[0].iov_base, iov[0].iov_len, flags);
     else
-        ring_send(w->ring, user_data, s->fd, buf_data(&w->bufs, slice->buf) + slice->offset,
-                  slice->size, try_first ? RING_DONTWAIT : RING_WAITALL);
+        ring_send_pieces(w->ring, user_data, s->fd, iov, s->pieces, flags);
 }
 
 static void send_blocked(struct stream *s)
@@ -373,6 +405,12 @@ static void send_blocked(struct stream *s)
         stream_close(s, REASON_LIMIT_BUFFERS, true);
         return;
     }
+    stream_mark(s);
+}
+
+static void send_complete(struct stream *s, bool quick)
+{
+    s->blocked = s->blocked && !quick;
     stream_mark(s);
 }
 
@@ -403,6 +441,7 @@ static void send_reset(struct stream *s)
 static void send_result(struct stream *s, int res, uint32_t asked)
 {
     struct worker *w = s->worker;
+    bool quick = w->now - s->took < SLOW_NS;
 
     if (res == -EAGAIN || res == -EINTR) {
         send_blocked(s);
@@ -425,7 +464,7 @@ static void send_result(struct stream *s, int res, uint32_t asked)
         else if ((uint32_t)res < asked)
             send_blocked(s);
         else
-            stream_mark(s);
+            send_complete(s, quick);
     }
 }
 
@@ -442,6 +481,7 @@ void relay_send_done(struct worker *w, const struct ring_cqe *cqe)
     CHECK((s->flight & STREAM_SEND) != 0);
     s->flight &= (uint8_t)~STREAM_SEND;
     s->sending = 0;
+    s->pieces = 0;
     if (s->sending_zc && (cqe->flags & RING_CQE_MORE) == 0)
         zc_release(s, op.aux, 0); /* failed before it was a zero-copy send: no notification comes */
     s->sending_zc = false;

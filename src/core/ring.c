@@ -30,8 +30,16 @@
 
 #define BUFFER_GROUP 0
 
+/* Vectors of sends in pieces and their headers, until they are submitted: then the kernel has its own copy (io_uring_setup(2), IORING_FEAT_SUBMIT_STABLE). */
+#define PIECES_ROOM  4096u
+#define HEADERS_ROOM 512u
+CHECK_STATIC(PIECES_ROOM >= RING_PIECES, "one send");
+
 struct ring {
     struct io_uring uring;
+    struct iovec pieces[PIECES_ROOM];
+    struct msghdr headers[HEADERS_ROOM];
+    unsigned pieces_used, headers_used;
     struct io_uring_buf_ring *buffers;
     unsigned buffer_count;
     uint64_t now;
@@ -249,17 +257,30 @@ int ring_register_buffer(struct ring *ring, unsigned index, void *base, size_t s
     return result < 0 ? result : 0;
 }
 
+static void submitted(struct ring *ring)
+{
+    if (io_uring_sq_ready(&ring->uring) == 0)
+        ring->pieces_used = ring->headers_used = 0;
+}
+
+/* In the middle of a turn. */
+static void submit_now(struct ring *ring)
+{
+    ring->stats.overflows++;
+    int result = io_uring_submit(&ring->uring);
+    CHECK(result >= 0 || result == -EINTR || result == -EAGAIN || result == -EBUSY);
+    if (result == -EBUSY || result == -EAGAIN)
+        io_uring_get_events(&ring->uring);
+    submitted(ring);
+}
+
 /* Never NULL: a full queue is submitted on the spot. */
 static struct io_uring_sqe *get_sqe(struct ring *ring, uint64_t user_data)
 {
     struct io_uring_sqe *sqe = io_uring_get_sqe(&ring->uring);
 
     while (sqe == NULL) {
-        ring->stats.overflows++;
-        int result = io_uring_submit(&ring->uring);
-        CHECK(result >= 0 || result == -EINTR || result == -EAGAIN || result == -EBUSY);
-        if (result == -EBUSY || result == -EAGAIN)
-            io_uring_get_events(&ring->uring);
+        submit_now(ring);
         sqe = io_uring_get_sqe(&ring->uring);
     }
     ring->stats.submissions++;
@@ -338,6 +359,23 @@ void ring_send(struct ring *ring, uint64_t user_data, int fd, const void *buf, s
         io_uring_prep_send_zc(sqe, fd, buf, size, (int)msg_flags(flags), zc_flags());
     else
         io_uring_prep_send(sqe, fd, buf, size, (int)msg_flags(flags));
+    sqe->user_data = user_data;
+}
+
+void ring_send_pieces(struct ring *ring, uint64_t user_data, int fd, const struct iovec *iov,
+                      unsigned count, unsigned flags)
+{
+    CHECK(count > 0 && count <= RING_PIECES);
+    while (ring->pieces_used + count > PIECES_ROOM || ring->headers_used == HEADERS_ROOM)
+        submit_now(ring);
+    struct io_uring_sqe *sqe = get_sqe(ring, user_data); /* may submit, too: before room is taken */
+    struct iovec *pieces = &ring->pieces[ring->pieces_used];
+    struct msghdr *header = &ring->headers[ring->headers_used++];
+
+    ring->pieces_used += count;
+    memcpy(pieces, iov, count * sizeof(*iov));
+    *header = (struct msghdr){ .msg_iov = pieces, .msg_iovlen = count };
+    io_uring_prep_sendmsg(sqe, fd, header, msg_flags(flags));
     sqe->user_data = user_data;
 }
 
@@ -453,6 +491,7 @@ static void submit_and_wait(struct ring *ring, uint64_t timeout)
         result = io_uring_submit_and_wait_timeout(&ring->uring, &cqe, 1, &ts, NULL);
     }
     ring->stats.waits++;
+    submitted(ring);
     CHECK(result >= 0 || result == -ETIME || result == -EINTR || result == -EBUSY ||
           result == -EAGAIN);
 }

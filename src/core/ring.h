@@ -44,6 +44,9 @@ struct ring_cqe {
 #define RING_ZC \
     0x8u /* send: zero copy; a RING_CQE_NOTIF completion follows if RING_CQE_MORE is set, even after an error */
 
+/* Pieces of one send. */
+#define RING_PIECES 16u
+
 /* What this kernel gives; probed once per process. */
 struct ring_features {
     bool usable; /* false: io_uring cannot be used, see ring_unusable_text */
@@ -96,6 +99,9 @@ void ring_recvmsg(struct ring *ring, uint64_t user_data, int fd, struct msghdr *
 void ring_recv_provided(struct ring *ring, uint64_t user_data, int fd, unsigned flags);
 void ring_send(struct ring *ring, uint64_t user_data, int fd, const void *buf, size_t size,
                unsigned flags);
+/* `count` pieces as one send, at most RING_PIECES. The vector is copied: only the bytes must live until completion. */
+void ring_send_pieces(struct ring *ring, uint64_t user_data, int fd, const struct iovec *iov,
+                      unsigned count, unsigned flags);
 /* Zero-copy send from registered buffer `index` (RING_ZC implied). */
 void ring_send_fixed(struct ring *ring, uint64_t user_data, int fd, const void *buf, size_t size,
                      unsigned index, unsigned flags);

@@ -246,21 +246,28 @@ static bool keeps_buffer(const struct stream *s, const struct slice *slice)
     return buf_refs(&s->worker->bufs, slice->buf) == 1;
 }
 
+/* Takes off the queue what the kernel is not reading: the index of the first, whose list goes on. */
+static uint32_t queue_cut(struct stream *s)
+{
+    uint32_t last = SLAB_NONE, rest = s->head;
+
+    for (unsigned i = 0; i < s->pieces; i++) {
+        last = rest;
+        rest = slice_at(s, rest)->next;
+    }
+    if (last == SLAB_NONE)
+        s->head = SLAB_NONE;
+    else
+        slice_at(s, last)->next = SLAB_NONE;
+    s->tail = last;
+    return rest;
+}
+
 bool stream_compact(struct stream *s)
 {
-    uint32_t index = s->head;
-    uint32_t skip = s->sending > 0 ? 1 : 0; /* the head slice is being read by the kernel */
-    uint32_t kept = SLAB_NONE;
-
-    if (skip > 0) {
-        kept = index;
-        index = slice_at(s, index)->next;
-        slice_at(s, kept)->next = SLAB_NONE;
-        s->tail = kept;
-    } else {
-        s->head = s->tail = SLAB_NONE;
-    }
+    uint32_t index = queue_cut(s);
     bool ok = true;
+
     while (index != SLAB_NONE) {
         struct slice slice = *slice_at(s, index);
 
@@ -337,26 +344,18 @@ static void detach_lane(struct stream *s)
     s->tunnel = NULL;
 }
 
-/* Queued slices go at once, but for the one that the kernel is reading. */
+/* Queued slices go at once, but for those that the kernel is reading. */
 static void drop_queue(struct stream *s)
 {
-    uint32_t in_flight = (s->flight & STREAM_SEND) != 0 ? s->head : SLAB_NONE;
+    uint32_t index = queue_cut(s);
 
-    if (in_flight != SLAB_NONE) {
-        uint32_t index = slice_at(s, in_flight)->next;
+    while (index != SLAB_NONE) {
+        struct slice slice = *slice_at(s, index);
 
-        slice_at(s, in_flight)->next = SLAB_NONE;
-        s->tail = in_flight;
-        while (index != SLAB_NONE) {
-            struct slice slice = *slice_at(s, index);
-            buf_put(&s->worker->bufs, slice.buf);
-            slab_give(&s->worker->slices, index);
-            index = slice.next;
-        }
-        return;
+        buf_put(&s->worker->bufs, slice.buf);
+        slab_give(&s->worker->slices, index);
+        index = slice.next;
     }
-    while (s->head != SLAB_NONE)
-        queue_pop(s);
 }
 
 void stream_rx_drop(struct stream *s)

@@ -24,8 +24,9 @@
  * Up: at most one buffer is `held` (read, not yet on the lane), and at most STREAM_BULK_PENDING bytes of it stand in the lane's bulk queue. Small
  * payloads are copied into the lane's pack (copybreak), big ones are framed in place and referenced.
  *
- * Down: a queue of slices that reference the lane's read buffers. A slice is sent from where it lies. When the local socket does not take it at once,
- * or big buffers run low, what is left is copied into small buffers of its own, so that a slow reader never pins a lane's buffer (stream_compact).
+ * Down: a queue of slices that reference the lane's read buffers. They are sent from where they lie, those of one buffer together. When the local socket
+ * does not take them at once, or big buffers run low, what is left is copied into small buffers of its own, so that a slow reader never pins more than one of a
+ * lane's buffers (stream_compact).
  */
 #ifndef CULVERT_CORE_STREAM_H
 #define CULVERT_CORE_STREAM_H
@@ -99,6 +100,7 @@ struct stream {
     bool sending_zc;     /* the send in flight is zero-copy */
     uint8_t zc;          /* 0 undecided, 1 on, 2 off */
     uint8_t origin_try;  /* client: which address is being tried */
+    uint8_t pieces;      /* slices of the send in flight: the first ones of the queue */
     uint16_t zc_pending; /* notifications outstanding */
 
     /* up */
@@ -112,7 +114,7 @@ struct stream {
     /* down */
     uint32_t head, tail; /* slices; SLAB_NONE when empty */
     uint32_t queued;     /* bytes */
-    uint32_t sending;    /* bytes of the head slice in flight */
+    uint32_t sending;    /* bytes in flight */
     struct window_rx rx;
 
     union sock_addr

@@ -412,6 +412,16 @@ void ring_send(struct ring *ring, uint64_t user_data, int fd, const void *buf, s
     fake_op_seal(op);
 }
 
+void ring_send_pieces(struct ring *ring, uint64_t user_data, int fd, const struct iovec *iov,
+                      unsigned count, unsigned flags)
+{
+    struct fake_op *op = send_new(ring, user_data, fd, flags);
+
+    CHECK(count > 0 && count <= RING_PIECES && (flags & RING_ZC) == 0);
+    fake_op_hold_iov(op, iov, count);
+    fake_op_seal(op);
+}
+
 void ring_send_fixed(struct ring *ring, uint64_t user_data, int fd, const void *buf, size_t size,
                      unsigned index, unsigned flags)
 {
