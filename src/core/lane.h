@@ -315,6 +315,9 @@ void lane_read(struct lane *lane);
 void lane_mark(struct lane *lane);
 void lane_flush(struct lane *lane);
 
+/* True if all that is to be sent is a little data, and nothing is being sent: it may wait for more to go with it. Control frames may not: a WINDOW lets somebody go on. */
+bool lane_can_wait(const struct lane *lane);
+
 void lane_recv_done(struct worker *worker, const struct ring_cqe *cqe);
 void lane_send_done(struct worker *worker, const struct ring_cqe *cqe);
 void lane_connect_done(struct worker *worker, const struct ring_cqe *cqe);

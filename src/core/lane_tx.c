@@ -374,6 +374,14 @@ void lane_flush(struct lane *lane)
         flush_copy(lane);
 }
 
+bool lane_can_wait(const struct lane *lane)
+{
+    return lane->state == LANE_OPEN && !lane->send_flight && lane->seg_count == 0 &&
+           !has_preface(lane) && lane->replay_left == 0 &&
+           lane->control.filled == lane->control.sent &&
+           lane->data.filled - lane->data.sent <= LANE_HOLD;
+}
+
 void lane_mark(struct lane *lane)
 {
     if (lane_is_connected(lane) && !list_linked(&lane->dirty_node))

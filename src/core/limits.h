@@ -43,6 +43,9 @@ CHECK_STATIC(BUF_HEADROOM >= FRAME_HEADER_MAX + 5, "frame header and TLS record 
 /* A lane's bulk queue: bytes after which streams wait for their turn, and the number of frames. */
 #define LANE_BULK_BYTES (1024u * 1024u)
 #define LANE_SEGMENTS   64u
+/* While completions come this many at a time, a lane with so little to send waits one turn for more. */
+#define LANE_HOLD_EVENTS 3u
+#define LANE_HOLD        (16u * 1024u)
 /* Slices in one sendmsg: JOIN_OK of a resume + control pack + data pack + segments. */
 #define LANE_IOV (3u + LANE_SEGMENTS)
 /* Bulk frames of one stream between its socket and the lane's: one being sent, one ready. */

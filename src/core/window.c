@@ -19,8 +19,8 @@
 #define RATE_NS (10 * NSEC_PER_MSEC)
 
 /* The least limit: what the two ends need to hand each other the bytes of a path without length (docs/BENCHMARKS.md, row 11). And how many times what the path holds may be outstanding: an
- * update is due at three quarters of it, so the stream may still become half as fast again in the round trip until more comes. */
-#define LIMIT_MIN   (128u * 1024u)
+ * update is due at seven eighths of it, so the stream may still become three quarters as fast again in the round trip until more comes. */
+#define LIMIT_MIN   (160u * 1024u)
 #define LIMIT_PATHS 2u
 
 static void check_invariant(const struct window_rx *w)

@@ -52,11 +52,11 @@ void window_rx_consume(struct window_rx *w, uint32_t bytes);
 /* No limit for window_rx_due and window_rx_update. */
 #define WINDOW_NO_LIMIT UINT32_MAX
 
-/* True when an update is worth a frame: half of the size, or a quarter of the limit if that is smaller, is used up. */
+/* True when an update is worth a frame: half of the size, or an eighth of the limit if that is smaller, is used up. */
 static inline bool window_rx_due(const struct window_rx *w, uint32_t limit)
 {
     if (limit < w->size)
-        return w->size - w->unreported <= limit / 4 * 3;
+        return w->size - w->unreported <= limit / 8 * 7;
     return w->unreported >= w->size / 2 && w->unreported > 0;
 }
 

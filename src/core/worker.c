@@ -418,12 +418,25 @@ static void pump(struct worker *w)
         relay_pump(container_of(node, struct stream, dirty_node));
 }
 
-static void flush(struct worker *w)
+/* A turn that has some completions will have more at once: those that came while its own operations were submitted. A lane with little to send waits for what they bring, one turn and no
+ * longer, and a send, and a wake-up at the other end, carries twice as much. */
+static void flush(struct worker *w, unsigned count)
 {
-    struct list *node;
+    struct list held, *node;
+    bool hold = !w->holds && count >= LANE_HOLD_EVENTS;
 
-    while ((node = list_pop(&w->dirty_lanes)) != NULL)
-        lane_flush(container_of(node, struct lane, dirty_node));
+    list_init(&held);
+    while ((node = list_pop(&w->dirty_lanes)) != NULL) {
+        struct lane *lane = container_of(node, struct lane, dirty_node);
+
+        if (hold && lane_can_wait(lane))
+            list_append(&held, node);
+        else
+            lane_flush(lane);
+    }
+    w->holds = !list_empty(&held);
+    while ((node = list_pop(&held)) != NULL)
+        list_append(&w->dirty_lanes, node);
 }
 
 static void reap(struct worker *w)
@@ -501,7 +514,7 @@ bool worker_turn(struct worker *w, uint64_t max_wait)
     run_timers(w, count);
     shake_hands(w);
     pump(w);
-    flush(w);
+    flush(w, count);
     reap(w);
     refill(w);
     if (w->phase == WORKER_STOPPING && all_gone(w)) {

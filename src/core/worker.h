@@ -122,6 +122,7 @@ struct worker {
     struct timer sweep_timer;    /* bulk reads that went quiet, see relay.c */
     struct list dirty_streams;   /* to be pumped in this turn */
     struct list dirty_lanes;     /* to be flushed in this turn */
+    bool holds;                  /* the last turn left some of them for this one */
     struct list orphan_streams;  /* v1: lane gone, what has arrived is being delivered */
     struct list closing_streams; /* to be joined */
     struct list closing_lanes;

@@ -377,7 +377,7 @@ static const struct {
     { "culvert client --local 1 --name a\001b", "is not a name" },
     { "culvert client --local 1 --name=", "is not a name" },
     { "culvert client --local 1 --server 9000", "has no host" },
-    { "culvert demo --gib 0", "not a number from 1" },
+    { "culvert demo --size 0", "write a size from 1MiB" },
     /* values that do not go together */
     { "culvert client --local 1 --port 1 --port 2", "--port is given more often than --local" },
     { "culvert client --local 1 --name a --name b", "--name is given more often than --local" },

@@ -90,12 +90,12 @@ START_TEST(a_limit_withholds_and_gives_back)
 
     window_rx_init(&rx, 1000, 0);
     ck_assert(window_rx_push(&rx, 900));
-    window_rx_consume(&rx, 699);
+    window_rx_consume(&rx, 649);
     ck_assert(
-        !window_rx_due(&rx, 400)); /* 301 are outstanding, three quarters of the limit are 300 */
+        !window_rx_due(&rx, 400)); /* 351 are outstanding, seven eighths of the limit are 350 */
     window_rx_consume(&rx, 1);
     ck_assert(window_rx_due(&rx, 400));
-    ck_assert_uint_eq(window_rx_update(&rx, 1, MSEC, 400, 4000, &budget), 100);
+    ck_assert_uint_eq(window_rx_update(&rx, 1, MSEC, 400, 4000, &budget), 50);
     ck_assert_uint_eq(rx.granted + rx.held, 400);
     ck_assert_uint_eq(rx.size, 1000); /* quick, and yet it does not grow */
     ck_assert(!window_rx_due(&rx, 400));
@@ -120,7 +120,7 @@ START_TEST(the_limit_is_a_few_paths_at_the_rate)
     use_half(&rx, 1000 * MSEC, MSEC, size, &budget); /* 32 MiB in a second */
     ck_assert_uint_eq(rx.rate, size);
     ck_assert_uint_eq(window_rx_limit(&rx, 50 * MSEC), size / 20 * 2);
-    ck_assert_uint_eq(window_rx_limit(&rx, 0), 128u << 10);
+    ck_assert_uint_eq(window_rx_limit(&rx, 0), 160u << 10);
     ck_assert_uint_eq(window_rx_limit(&rx, 3600000 * MSEC), WINDOW_NO_LIMIT);
     use_half(&rx, 9000 * MSEC, MSEC, size, &budget); /* slow for once */
     ck_assert_uint_eq(rx.rate, size - size / 8);
