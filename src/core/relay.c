@@ -351,26 +351,27 @@ static void send_zc(struct stream *s, const struct slice *slice, uint64_t user_d
 }
 
 /* What goes out in one send: the first slice, and behind it those that pin no other buffer of a lane, since they lie in the same one or have one to themselves. */
-static void gather(struct stream *s, struct iovec iov[RING_PIECES])
+static unsigned gather(struct stream *s, struct iovec iov[RING_PIECES])
 {
     struct worker *w = s->worker;
     uint32_t pinned = BUF_NONE;
+    unsigned count = 0;
 
-    for (uint32_t index = s->head; index != SLAB_NONE && s->pieces < RING_PIECES;) {
+    for (uint32_t index = s->head; index != SLAB_NONE && count < RING_PIECES;) {
         const struct slice *slice = slab_at(&w->slices, index);
         bool alone = !buf_is_big(slice->buf) && buf_refs(&w->bufs, slice->buf) == 1;
 
         if (!alone && pinned != BUF_NONE && pinned != slice->buf)
-            return;
-        if (s->pieces > 0 && zc_wanted(s, slice))
-            return;
+            break;
+        if (count > 0 && zc_wanted(s, slice))
+            break;
         pinned = alone ? pinned : slice->buf;
-        iov[s->pieces++] =
-            (struct iovec){ .iov_base = buf_data(&w->bufs, slice->buf) + slice->offset,
-                            .iov_len = slice->size };
+        iov[count++] = (struct iovec){ .iov_base = buf_data(&w->bufs, slice->buf) + slice->offset,
+                                       .iov_len = slice->size };
         s->sending += slice->size;
         index = slice->next;
     }
+    return count;
 }
 
 static void relay_send(struct stream *s)
@@ -388,13 +389,15 @@ static void relay_send(struct stream *s)
         send_zc(s, slice, user_data);
         return;
     }
-    gather(s, iov);
+    unsigned count = gather(s, iov);
+    CHECK(count > 0);
+    s->pieces = (uint8_t)count;
     s->sending_all = s->sending > TRY_FIRST || s->blocked;
     unsigned flags = s->sending_all ? RING_WAITALL : RING_DONTWAIT;
-    if (s->pieces == 1)
+    if (count == 1)
         ring_send(w->ring, user_data, s->fd, iov[0].iov_base, iov[0].iov_len, flags);
     else
-        ring_send_pieces(w->ring, user_data, s->fd, iov, s->pieces, flags);
+        ring_send_pieces(w->ring, user_data, s->fd, iov, count, flags);
 }
 
 static void send_blocked(struct stream *s)

@@ -30,6 +30,12 @@
 
 #define BUFFER_GROUP 0
 
+/* What a wait may take is said to the kernel once, by an operation that is due at that time, and not with each wait: most waits end long before, and to set and take back a timer each time
+ * costs more than the wait itself. */
+#define USER_DATA_NONE \
+    UINT64_C(0) /* a cancel, a close, an alarm that is moved: nobody waits for it */
+#define USER_DATA_ALARM UINT64_MAX
+
 /* Vectors of sends in pieces and their headers, until they are submitted: then the kernel has its own copy (io_uring_setup(2), IORING_FEAT_SUBMIT_STABLE). */
 #define PIECES_ROOM  4096u
 #define HEADERS_ROOM 512u
@@ -43,6 +49,9 @@ struct ring {
     struct io_uring_buf_ring *buffers;
     unsigned buffer_count;
     uint64_t now;
+    uint64_t
+        alarm; /* ns: when the time-out operation in flight is due; UINT64_MAX: there is none */
+    struct __kernel_timespec alarm_time; /* read by the kernel when it is submitted */
     struct ring_stats stats;
 };
 
@@ -175,6 +184,7 @@ struct ring *ring_open(unsigned entries, int *error)
         return NULL;
     }
     ring->now = clock_now();
+    ring->alarm = UINT64_MAX;
     pthread_mutex_lock(&messenger.mutex);
     (void)messenger_open(); /* tried again when it is needed */
     pthread_mutex_unlock(&messenger.mutex);
@@ -406,19 +416,19 @@ void ring_sendmsg(struct ring *ring, uint64_t user_data, int fd, const struct ms
 
 void ring_cancel(struct ring *ring, uint64_t target)
 {
-    struct io_uring_sqe *sqe = get_sqe(ring, 0);
+    struct io_uring_sqe *sqe = get_sqe(ring, USER_DATA_NONE);
 
     io_uring_prep_cancel64(sqe, target, 0);
-    sqe->user_data = 0; /* OP_NONE: its own completion is dropped in ring_wait */
+    sqe->user_data = USER_DATA_NONE;
 }
 
 void ring_close_fd(struct ring *ring, int fd)
 {
-    struct io_uring_sqe *sqe = get_sqe(ring, 0);
+    struct io_uring_sqe *sqe = get_sqe(ring, USER_DATA_NONE);
 
     io_uring_prep_close(sqe, fd);
     sqe->flags |= IOSQE_CQE_SKIP_SUCCESS;
-    sqe->user_data = 0;
+    sqe->user_data = USER_DATA_NONE;
 }
 
 void ring_message(struct ring *ring, int target_fd, uint64_t user_data, int32_t res,
@@ -458,10 +468,12 @@ int ring_message_from_thread(int target_fd, uint64_t user_data, int32_t res)
     return result;
 }
 
-static bool translate(const struct io_uring_cqe *cqe, struct ring_cqe *out)
+static bool translate(struct ring *ring, const struct io_uring_cqe *cqe, struct ring_cqe *out)
 {
-    if (cqe->user_data == 0)
-        return false; /* a cancel request's own answer, or a failed close */
+    if (cqe->user_data == USER_DATA_ALARM)
+        ring->alarm = UINT64_MAX;
+    if (cqe->user_data == USER_DATA_ALARM || cqe->user_data == USER_DATA_NONE)
+        return false;
     out->user_data = cqe->user_data;
     out->res = cqe->res;
     out->flags = ((cqe->flags & IORING_CQE_F_MORE) != 0 ? RING_CQE_MORE : 0U) |
@@ -476,24 +488,41 @@ static bool translate(const struct io_uring_cqe *cqe, struct ring_cqe *out)
     return true;
 }
 
+/* One that is due earlier may stay: the wait ends too early once, and the next one sets it anew. */
+static void set_alarm(struct ring *ring, uint64_t due)
+{
+    if (due >= ring->alarm)
+        return;
+    bool moves = ring->alarm != UINT64_MAX;
+    struct io_uring_sqe *sqe = get_sqe(ring, USER_DATA_ALARM);
+
+    ring->alarm = due;
+    ring->alarm_time = (struct __kernel_timespec){ .tv_sec = (int64_t)(due / NSEC_PER_SEC),
+                                                   .tv_nsec = (long long)(due % NSEC_PER_SEC) };
+    if (moves) {
+        io_uring_prep_timeout_update(sqe, &ring->alarm_time, USER_DATA_ALARM, IORING_TIMEOUT_ABS);
+        sqe->flags |= IOSQE_CQE_SKIP_SUCCESS; /* fails when it is just over, and ends the wait */
+        sqe->user_data = USER_DATA_NONE;
+    } else {
+        io_uring_prep_timeout(sqe, &ring->alarm_time, 0, IORING_TIMEOUT_ABS);
+        sqe->user_data = USER_DATA_ALARM;
+    }
+}
+
 static void submit_and_wait(struct ring *ring, uint64_t timeout)
 {
-    struct io_uring_cqe *cqe;
     int result;
 
     if (timeout == 0) {
         result = io_uring_submit_and_get_events(&ring->uring);
-    } else if (timeout == UINT64_MAX) {
-        result = io_uring_submit_and_wait(&ring->uring, 1);
     } else {
-        struct __kernel_timespec ts = { .tv_sec = (int64_t)(timeout / NSEC_PER_SEC),
-                                        .tv_nsec = (long long)(timeout % NSEC_PER_SEC) };
-        result = io_uring_submit_and_wait_timeout(&ring->uring, &cqe, 1, &ts, NULL);
+        if (timeout < UINT64_MAX - ring->now)
+            set_alarm(ring, ring->now + timeout);
+        result = io_uring_submit_and_wait(&ring->uring, 1);
     }
     ring->stats.waits++;
     submitted(ring);
-    CHECK(result >= 0 || result == -ETIME || result == -EINTR || result == -EBUSY ||
-          result == -EAGAIN);
+    CHECK(result >= 0 || result == -EINTR || result == -EBUSY || result == -EAGAIN);
 }
 
 unsigned ring_wait(struct ring *ring, uint64_t timeout, struct ring_cqe *out, unsigned max)
@@ -508,7 +537,7 @@ unsigned ring_wait(struct ring *ring, uint64_t timeout, struct ring_cqe *out, un
         if (count == max)
             break;
         seen++;
-        count += translate(cqe, &out[count]);
+        count += translate(ring, cqe, &out[count]);
     }
     io_uring_cq_advance(&ring->uring, seen);
     ring->stats.completions += count;

@@ -23,10 +23,10 @@
 struct ring; /* opaque */
 
 struct ring_cqe {
-    uint64_t user_data;
-    int32_t res;     /* result, or -errno */
-    uint32_t flags;  /* RING_CQE_* */
-    uint32_t buffer; /* with RING_CQE_BUFFER: id of the provided buffer */
+    uint64_t user_data; /* 0 and UINT64_MAX are the ring's own */
+    int32_t res;        /* result, or -errno */
+    uint32_t flags;     /* RING_CQE_* */
+    uint32_t buffer;    /* with RING_CQE_BUFFER: id of the provided buffer */
 };
 
 #define RING_CQE_MORE \
@@ -130,7 +130,8 @@ void ring_message(struct ring *ring, int target_fd, uint64_t user_data, int32_t 
 int ring_message_from_thread(int target_fd, uint64_t user_data, int32_t res);
 
 /* Submits what is prepared, waits until at least one completion is there or `timeout` ns have passed (UINT64_MAX: no limit; 0: no wait),
- * and copies up to `max` completions to `out`. Returns how many. */
+ * and copies up to `max` completions to `out`. Returns how many. A wait may end early
+ * without any, when the time-out of an earlier one is due. */
 unsigned ring_wait(struct ring *ring, uint64_t timeout, struct ring_cqe *out, unsigned max);
 
 /* Counters, for the statistics: never reset. */
