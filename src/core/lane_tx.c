@@ -378,7 +378,7 @@ bool lane_can_wait(const struct lane *lane)
 {
     return lane->state == LANE_OPEN && !lane->send_flight && lane->seg_count == 0 &&
            !has_preface(lane) && lane->replay_left == 0 &&
-           lane->control.filled == lane->control.sent &&
+           lane->control.filled == lane->control.sent && lane->data.filled > lane->data.sent &&
            lane->data.filled - lane->data.sent <= LANE_HOLD;
 }
 

@@ -14,7 +14,7 @@
 #define TRY_FIRST (16u * 1024u)
 /* A bulk read that brings nothing for this long gives its buffer back. */
 #define BULK_QUIET (200 * NSEC_PER_MSEC)
-/* A local socket that took longer than this for a send is slow: what comes for it is copied until nothing waits any more. */
+/* A send that is over sooner than this shows that the local socket is not slow. */
 #define SLOW_NS (10 * NSEC_PER_MSEC)
 /* What a small pack certainly takes when it is empty. */
 #define SMALL_PIECE (BUF_SMALL_SIZE / 2)
@@ -350,11 +350,19 @@ static void send_zc(struct stream *s, const struct slice *slice, uint64_t user_d
         ring_send(w->ring, user_data, s->fd, data, slice->size, RING_WAITALL | RING_ZC);
 }
 
+/* A v1 lane waits for its slowest reader, and ends the one that takes nothing (V1_STALL_NS): what a waiting send has taken so far is not seen, so it must be little. */
+static uint32_t send_max(const struct stream *s)
+{
+    if (s->lane != NULL && s->lane->version != FRAME_V1)
+        return UINT32_MAX;
+    return s->blocked ? BUF_SMALL_SIZE : V1_DATA_MAX;
+}
+
 /* What goes out in one send: the first slice, and behind it those that pin no other buffer of a lane, since they lie in the same one or have one to themselves. */
 static unsigned gather(struct stream *s, struct iovec iov[RING_PIECES])
 {
     struct worker *w = s->worker;
-    uint32_t pinned = BUF_NONE;
+    uint32_t pinned = BUF_NONE, most = send_max(s);
     unsigned count = 0;
 
     for (uint32_t index = s->head; index != SLAB_NONE && count < RING_PIECES;) {
@@ -363,7 +371,7 @@ static unsigned gather(struct stream *s, struct iovec iov[RING_PIECES])
 
         if (!alone && pinned != BUF_NONE && pinned != slice->buf)
             break;
-        if (count > 0 && zc_wanted(s, slice))
+        if (count > 0 && (s->sending + slice->size > most || zc_wanted(s, slice)))
             break;
         pinned = alone ? pinned : slice->buf;
         iov[count++] = (struct iovec){ .iov_base = buf_data(&w->bufs, slice->buf) + slice->offset,
@@ -382,6 +390,7 @@ static void relay_send(struct stream *s)
     struct iovec iov[RING_PIECES];
 
     s->flight |= STREAM_SEND;
+    s->send_since = w->now;
     if (zc_wanted(s, slice)) {
         s->sending = slice->size;
         s->pieces = 1;
@@ -391,6 +400,7 @@ static void relay_send(struct stream *s)
     }
     unsigned count = gather(s, iov);
     CHECK(count > 0);
+    CHECK_STATIC(RING_PIECES <= UINT8_MAX, "stream.pieces");
     s->pieces = (uint8_t)count;
     s->sending_all = s->sending > TRY_FIRST || s->blocked;
     unsigned flags = s->sending_all ? RING_WAITALL : RING_DONTWAIT;
@@ -444,7 +454,7 @@ static void send_reset(struct stream *s)
 static void send_result(struct stream *s, int res, uint32_t asked)
 {
     struct worker *w = s->worker;
-    bool quick = w->now - s->took < SLOW_NS;
+    bool quick = w->now - s->send_since < SLOW_NS;
 
     if (res == -EAGAIN || res == -EINTR) {
         send_blocked(s);

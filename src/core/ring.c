@@ -30,7 +30,7 @@
 
 #define BUFFER_GROUP 0
 
-/* What a wait may take is said to the kernel once, by an operation that is due at that time, and not with each wait: most waits end long before, and to set and take back a timer each time
+/* What a wait may take is said to the kernel once, by an operation that is over at that time, and not with each wait: most waits end long before, and to set and take back a timer each time
  * costs more than the wait itself. */
 #define USER_DATA_NONE \
     UINT64_C(0) /* a cancel, a close, an alarm that is moved: nobody waits for it */
@@ -493,18 +493,20 @@ static void set_alarm(struct ring *ring, uint64_t due)
 {
     if (due >= ring->alarm)
         return;
+    uint64_t now = clock_now(), rest = due > now ? due - now : 1;
     bool moves = ring->alarm != UINT64_MAX;
     struct io_uring_sqe *sqe = get_sqe(ring, USER_DATA_ALARM);
 
     ring->alarm = due;
-    ring->alarm_time = (struct __kernel_timespec){ .tv_sec = (int64_t)(due / NSEC_PER_SEC),
-                                                   .tv_nsec = (long long)(due % NSEC_PER_SEC) };
+    /* Relative: the kernel does not know of this process's time namespace (time_namespaces(7)). */
+    ring->alarm_time = (struct __kernel_timespec){ .tv_sec = (int64_t)(rest / NSEC_PER_SEC),
+                                                   .tv_nsec = (long long)(rest % NSEC_PER_SEC) };
     if (moves) {
-        io_uring_prep_timeout_update(sqe, &ring->alarm_time, USER_DATA_ALARM, IORING_TIMEOUT_ABS);
+        io_uring_prep_timeout_update(sqe, &ring->alarm_time, USER_DATA_ALARM, 0);
         sqe->flags |= IOSQE_CQE_SKIP_SUCCESS; /* fails when it is just over, and ends the wait */
         sqe->user_data = USER_DATA_NONE;
     } else {
-        io_uring_prep_timeout(sqe, &ring->alarm_time, 0, IORING_TIMEOUT_ABS);
+        io_uring_prep_timeout(sqe, &ring->alarm_time, 0, 0);
         sqe->user_data = USER_DATA_ALARM;
     }
 }

@@ -25,8 +25,8 @@
  * payloads are copied into the lane's pack (copybreak), big ones are framed in place and referenced.
  *
  * Down: a queue of slices that reference the lane's read buffers. They are sent from where they lie, those of one buffer together. When the local socket
- * does not take them at once, or big buffers run low, what is left is copied into small buffers of its own, so that a slow reader never pins more than one of a
- * lane's buffers (stream_compact).
+ * does not take them at once, or big buffers run low, what is left is copied into small buffers of its own (stream_compact), so that a slow reader does not keep a
+ * lane's buffers for itself. A send of much data waits in the kernel, and is no such sign: a bulk stream may keep as many as its window lets come, until they run low.
  */
 #ifndef CULVERT_CORE_STREAM_H
 #define CULVERT_CORE_STREAM_H
@@ -122,6 +122,7 @@ struct stream {
     union sock_addr visitor; /* who it is for; AF_UNSPEC on a v1 client */
     uint64_t bytes_up, bytes_down;
     uint64_t recv_since; /* ns: start of the bulk read in flight */
+    uint64_t send_since; /* ns: start of the send in flight */
     uint64_t heard;      /* ns: last payload in either direction (v1 rules) */
     uint64_t
         took; /* ns: when the local socket last took bytes, or a v1 lane began to wait for it */

@@ -419,7 +419,7 @@ static void pump(struct worker *w)
 }
 
 /* A turn that has some completions will have more at once: those that came while its own operations were submitted. A lane with little to send waits for what they bring, one turn and no
- * longer, and a send, and a wake-up at the other end, carries twice as much. */
+ * longer, and a send, and a wake-up at the other end, carries twice as much. Its next read waits with it. */
 static void flush(struct worker *w, unsigned count)
 {
     struct list held, *node;

@@ -9,7 +9,7 @@
  *   3. timers that are due
  *   4. one step of one TLS handshake
  *   5. pump each dirty stream once                relay_pump decides from state alone what to submit
- *   6. flush each dirty lane once                 everything that became ready in this turn leaves in one send
+ *   6. flush each dirty lane once                 everything that became ready leaves in one send; a little data may wait a turn
  *   7. reap: lost connections are taken in, closed objects with nothing in flight are freed
  *   8. refill: lent buffers are replaced, and what waited for buffers is marked
  *
@@ -121,7 +121,7 @@ struct worker {
     struct timer starve_timer;
     struct timer sweep_timer;    /* bulk reads that went quiet, see relay.c */
     struct list dirty_streams;   /* to be pumped in this turn */
-    struct list dirty_lanes;     /* to be flushed in this turn */
+    struct list dirty_lanes;     /* to be flushed in this turn, or the next */
     bool holds;                  /* the last turn left some of them for this one */
     struct list orphan_streams;  /* v1: lane gone, what has arrived is being delivered */
     struct list closing_streams; /* to be joined */

@@ -156,18 +156,6 @@ static int server_start(struct worker *w)
 
 /* Sessions across workers */
 
-void server_replace_session(struct worker *w, uint64_t id, const char *why)
-{
-    struct session *session = session_find(w, id);
-    char subject[48];
-
-    snprintf(subject, sizeof(subject), "session %llu", (unsigned long long)id);
-    log_line(LOG_INFO, subject, "ends: %s", why);
-    worker_post_others(w, MESSAGE_SESSION_END, id, REASON_REPLACED);
-    if (session != NULL)
-        session_close(session, REASON_REPLACED);
-}
-
 /* `session` may be on its way out already. */
 static void end_session(struct session *session, enum reason reason)
 {
@@ -296,7 +284,7 @@ static enum reason rx_auth(struct lane *lane, const uint8_t *src, const uint8_t 
     if (registry_add(&shared, &replaced) != REASON_DONE)
         return refuse_session(lane, REASON_LIMIT_SESSIONS);
     if (replaced != 0)
-        server_replace_session(w, replaced, "its client has logged in anew");
+        tunnel_replace_session(w, replaced, "its client has logged in anew");
     struct session *session = lanes_full(w) ? NULL : session_open(w, shared.id, lane->version);
     if (session == NULL) {
         registry_remove(shared.id);

@@ -17,9 +17,6 @@ int server_prepare(const struct config *config);
 /* SIGHUP: reads certificate and key again; lanes that are up are not touched. */
 void server_reload(const struct config *config);
 
-/* The client of this session has come again: a new process, or its end of the old one is dead. The registry has it no more; its visitors are told now. */
-void server_replace_session(struct worker *worker, uint64_t id, const char *why);
-
 /* After the workers have ended. */
 void server_finish(void);
 

@@ -8,7 +8,6 @@
 #include "core/session.h"
 #include "core/worker.h"
 #include "server/registry.h"
-#include "server/server.h"
 #include "server/ticket.h"
 
 #include <string.h>
@@ -104,6 +103,18 @@ void tunnel_stop(struct session *session)
 
 /* BIND */
 
+void tunnel_replace_session(struct worker *w, uint64_t id, const char *why)
+{
+    struct session *session = session_find(w, id);
+    char subject[48];
+
+    snprintf(subject, sizeof(subject), "session %llu", (unsigned long long)id);
+    log_line(LOG_INFO, subject, "ends: %s", why);
+    worker_post_others(w, MESSAGE_SESSION_END, id, REASON_REPLACED);
+    if (session != NULL)
+        session_close(session, REASON_REPLACED);
+}
+
 /* Indices are the client's choice: one whose BIND was refused stays free, and the next ones do not depend on it. DONE without a port: it waits. */
 static enum reason bind_tunnel(struct lane *lane, uint16_t index, uint16_t wanted, uint16_t ticket,
                                struct registry_tunnel *what)
@@ -121,7 +132,7 @@ static enum reason bind_tunnel(struct lane *lane, uint16_t index, uint16_t wante
     enum reason reason =
         registry_bind(session->id, index, &public_addr, wanted, ticket, what, &bound);
     if (bound.evicted != 0)
-        server_replace_session(w, bound.evicted,
+        tunnel_replace_session(w, bound.evicted,
                                "it has no connection, and a client with its token wants its port");
     if (bound.closing)
         return REASON_DONE;

@@ -35,6 +35,10 @@ void tunnel_copy(struct session *session, const struct registry_session *shared)
 /* No new visitors. */
 void tunnel_stop(struct session *session);
 
+/* The ports of this session are somebody's who has come instead of its client, which is a new process of the same, or one with the same token. The registry has it no more; its
+ * visitors are told now. */
+void tunnel_replace_session(struct worker *worker, uint64_t id, const char *why);
+
 /* Some port that a session here may wait for is free. */
 void tunnel_port_free(struct worker *worker);
 

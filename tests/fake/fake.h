@@ -43,6 +43,7 @@ struct fake_options {
     unsigned inline_chance; /* a ready operation completes within its submission */
     unsigned short_chance;  /* a receive or a send moves less than it could */
     unsigned hold_chance;   /* ring_wait hands out fewer completions than there are */
+    unsigned early_chance;  /* ring_wait ends before its time is over */
     unsigned
         starve_chance;    /* a receive finds no provided buffer: others had them all for a moment */
     unsigned cancel_lost; /* a cancel has no effect at all (EALREADY) */

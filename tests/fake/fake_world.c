@@ -58,6 +58,7 @@ void fake_options_random(struct fake_options *options, uint64_t seed)
         .inline_chance = (unsigned)fake_random_between(&r, 0, 1000),
         .short_chance = (unsigned)fake_random_between(&r, 0, 500),
         .hold_chance = (unsigned)fake_random_between(&r, 0, 500),
+        .early_chance = (unsigned)fake_random_between(&r, 0, 300),
         .cancel_lost = fake_random_chance(&r, 300) ? (unsigned)fake_random_between(&r, 0, 700) : 0,
         .cancel_loses = (unsigned)fake_random_between(&r, 0, 1000),
         .zc_chance = (unsigned)fake_random_between(&r, 500, 1000),

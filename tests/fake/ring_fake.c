@@ -512,6 +512,8 @@ unsigned ring_wait(struct ring *ring, uint64_t timeout, struct ring_cqe *out, un
             --*entry->counter;
     }
     ring->now = fake_now();
+    if (timeout > 0 && timeout != UINT64_MAX && fake_chance(fake_options()->early_chance))
+        timeout = fake_between(1, timeout);
     ring->wake = timeout == UINT64_MAX ? UINT64_MAX : ring->now + timeout;
     ring->idle = count == 0 && timeout > 0;
     ring->stats.waits++;

@@ -597,6 +597,7 @@ static void check_idle(struct worker *w)
 static void check_stopped(struct worker *w)
 {
     fake_options()->hold_chance = 0;
+    fake_options()->early_chance = 0;
     turn_stopped(w);
     check_pools(w, true);
     for (unsigned i = 0; i < STAT_COUNT; i++)

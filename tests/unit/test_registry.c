@@ -126,6 +126,7 @@ START_TEST(a_port_of_another_program_is_refused)
     int fd = sock_listen(&at, true, 1);
     struct registry_bound bound;
 
+    ck_assert_int_ge(fd, 0);
     sock_local(fd, &at);
     ck_assert_int_eq(bind_port(a, 0, sock_addr_port(&at), 0, &bound), REASON_PORT_BUSY);
     sock_close(fd);

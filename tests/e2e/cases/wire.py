@@ -539,6 +539,21 @@ def v1_stalled_reader(t):
     check_equal(net.end_of(stalled), "reset", "end at the stalled reader")
 
 
+@case(not_in=V1_ONLY, waits=True)
+def v1_slow_but_steady_reader(t):
+    """A reader that always takes something, however little, while 4 MiB wait is no stalled one: it gets all."""
+    total, pattern = 24 * MIB, net.Pattern("steady")
+    addr = t.tunnel(t.origin(lambda sock: pattern.send(sock, total)))
+    sock = net.connect(addr, rcvbuf=16384)
+    data = bytearray()
+    for _ in range(130):  # 100 KB/s for 13 s, more than twice what a stalled one has
+        data += net.recv_exact(sock, 10000)
+        time.sleep(0.1)
+    data += net.recv_exact(sock, total - len(data))
+    check(all(data[i * MIB:(i + 1) * MIB] == pattern.block(i)[:MIB] for i in range(24)), "wrong bytes")
+    check_equal(net.end_of(sock), "eof", "end")
+
+
 @case(not_in=V1_ONLY)
 def v1_peer_ignores_close(t):
     """A v1 client that keeps its side open after StreamClose: late frames are dropped, the session lives."""
