@@ -91,6 +91,8 @@ CHECK_STATIC(BUF_HEADROOM >= FRAME_HEADER_MAX + 5, "frame header and TLS record 
 #define V1_QUEUE_HIGH (4u * 1024u * 1024u)
 #define V1_QUEUE_LOW  (V1_QUEUE_HIGH / 2u)
 #define V1_STALL_NS   (5 * NSEC_PER_SEC)
+/* How often it is asked whether it has taken something. */
+#define V1_LOOK_NS NSEC_PER_SEC
 /* A reader that itself waits for the lane has longer; not for ever, since the two ends of a lane may wait for each other. */
 #define V1_STALL_WAITING_NS (4 * V1_STALL_NS)
 /* v1 has no half-close: how long the other direction must be quiet before StreamClose ends both (docs/PROTOCOL.md). */

@@ -350,19 +350,11 @@ static void send_zc(struct stream *s, const struct slice *slice, uint64_t user_d
         ring_send(w->ring, user_data, s->fd, data, slice->size, RING_WAITALL | RING_ZC);
 }
 
-/* A v1 lane waits for its slowest reader, and ends the one that takes nothing (V1_STALL_NS): what a waiting send has taken so far is not seen, so it must be little. */
-static uint32_t send_max(const struct stream *s)
-{
-    if (s->lane != NULL && s->lane->version != FRAME_V1)
-        return UINT32_MAX;
-    return s->blocked ? BUF_SMALL_SIZE : V1_DATA_MAX;
-}
-
 /* What goes out in one send: the first slice, and behind it those that pin no other buffer of a lane, since they lie in the same one or have one to themselves. */
 static unsigned gather(struct stream *s, struct iovec iov[RING_PIECES])
 {
     struct worker *w = s->worker;
-    uint32_t pinned = BUF_NONE, most = send_max(s);
+    uint32_t pinned = BUF_NONE;
     unsigned count = 0;
 
     for (uint32_t index = s->head; index != SLAB_NONE && count < RING_PIECES;) {
@@ -371,7 +363,7 @@ static unsigned gather(struct stream *s, struct iovec iov[RING_PIECES])
 
         if (!alone && pinned != BUF_NONE && pinned != slice->buf)
             break;
-        if (count > 0 && (s->sending + slice->size > most || zc_wanted(s, slice)))
+        if (count > 0 && zc_wanted(s, slice))
             break;
         pinned = alone ? pinned : slice->buf;
         iov[count++] = (struct iovec){ .iov_base = buf_data(&w->bufs, slice->buf) + slice->offset,
@@ -528,6 +520,20 @@ static bool waits_for_lane(const struct stream *s)
            (s->ends & (STREAM_UP_EOF | STREAM_UP_RST)) == 0;
 }
 
+/* When the local peer last took something: a send that waits says so only when it is over, which a slow reader of much may keep from it for a long time. */
+static uint64_t took_last(struct stream *s)
+{
+    uint64_t now = s->worker->now;
+
+    if (now - s->took < V1_LOOK_NS)
+        return s->took;
+    uint64_t acked = sock_acked(s->fd);
+    if (acked != s->acked)
+        s->took = now;
+    s->acked = acked;
+    return s->took;
+}
+
 /* v1: bound what waits for a slow reader by not reading the lane; a reader that takes nothing at all is closed. */
 static void pump_v1_hold(struct stream *s)
 {
@@ -545,11 +551,10 @@ static void pump_v1_hold(struct stream *s)
         return;
     bool waits = waits_for_lane(s);
     s->took = max_u64(s->took, s->lane->unblocked); /* it may have waited until then */
-    uint64_t limit = s->took + (waits ? V1_STALL_WAITING_NS : V1_STALL_NS);
-    if (w->now >= limit)
+    if (w->now >= took_last(s) + (waits ? V1_STALL_WAITING_NS : V1_STALL_NS))
         stream_close(s, REASON_STALLED, true);
     else
-        timer_set(&w->timers, &s->timer, limit);
+        timer_set(&w->timers, &s->timer, w->now + V1_LOOK_NS);
 }
 
 static void pump_down(struct stream *s)
@@ -590,10 +595,10 @@ static void pump_orphan(struct stream *s)
         stream_close(s, REASON_PEER_RESET, false);
     else if ((s->ends & STREAM_DOWN_SHUT) != 0)
         stream_close(s, REASON_V1_CLOSED, false);
-    else if (w->now >= s->took + V1_STALL_NS)
+    else if (w->now >= took_last(s) + V1_STALL_NS)
         stream_close(s, REASON_STALLED, false);
     else
-        timer_set(&w->timers, &s->timer, s->took + V1_STALL_NS);
+        timer_set(&w->timers, &s->timer, w->now + V1_LOOK_NS);
 }
 
 void relay_pump(struct stream *s)

@@ -188,6 +188,17 @@ uint64_t sock_path_rtt(int fd)
     return info.tcpi_rtt * (NSEC_PER_MSEC / 1000);
 }
 
+uint64_t sock_acked(int fd)
+{
+    enum { BYTES_ACKED = 15 }; /* in words: behind what the C library's struct tcp_info has */
+    uint64_t info[32] = { 0 };
+    socklen_t size = sizeof(info);
+
+    if (getsockopt(fd, IPPROTO_TCP, TCP_INFO, info, &size) != 0)
+        return 0;
+    return info[BYTES_ACKED];
+}
+
 int sock_spare(void)
 {
     int fd = eventfd(0, EFD_CLOEXEC);

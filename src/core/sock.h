@@ -59,6 +59,9 @@ bool sock_is_stuck(int fd, uint64_t silence);
 /* The round trip as TCP sees it, smoothed, ns: without what waits in socket buffers (tcp(7), TCP_INFO, tcpi_rtt). 0: not known. */
 uint64_t sock_path_rtt(int fd);
 
+/* Bytes that the other end has acknowledged so far (TCP_INFO, tcpi_bytes_acked, Linux 4.1). 0: not known. */
+uint64_t sock_acked(int fd);
+
 /* Makes the coming close send RST (SO_LINGER 0). */
 void sock_set_rst(int fd);
 

@@ -126,6 +126,7 @@ struct stream {
     uint64_t heard;      /* ns: last payload in either direction (v1 rules) */
     uint64_t
         took; /* ns: when the local socket last took bytes, or a v1 lane began to wait for it */
+    uint64_t acked; /* v1: bytes that the local peer had acknowledged when it was last asked */
 };
 
 /* A free slot as an OPEN or CONNECTING stream on `lane`, with its windows; NULL when the table is full. The caller has counted and

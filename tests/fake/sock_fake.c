@@ -125,6 +125,13 @@ uint64_t sock_path_rtt(int fd)
     return 0;
 }
 
+uint64_t sock_acked(int fd)
+{
+    const struct fake_socket *s = fake_socket(fd);
+
+    return s->conn != NULL ? s->conn->pipe[s->side].arrived : 0;
+}
+
 int sock_netlink(void)
 {
     return -EPROTONOSUPPORT;
