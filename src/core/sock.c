@@ -9,6 +9,7 @@
 #include <linux/netlink.h>
 #include <linux/rtnetlink.h>
 #include <linux/tcp.h>
+#include <pthread.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
 
@@ -65,6 +66,50 @@ static void set_int(int fd, int level, int option, int value)
                      sizeof(value)); /* an option refused is a hint lost */
 }
 
+/* The system's congestion control, and whether it paces: BBR sends by a timer, at the rate that it believes in. */
+static struct {
+    pthread_once_t once;
+    char name[16]; /* TCP_CA_NAME_MAX */
+    bool paces;
+} congestion = { .once = PTHREAD_ONCE_INIT };
+
+static void congestion_ask(void)
+{
+    socklen_t size = sizeof(congestion.name) - 1;
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+    if (fd < 0)
+        return;
+    congestion.paces = getsockopt(fd, IPPROTO_TCP, TCP_CONGESTION, congestion.name, &size) == 0 &&
+                       strncmp(congestion.name, "bbr", 3) == 0;
+    close(fd);
+}
+
+static bool congestion_paces(void)
+{
+    pthread_once(&congestion.once, congestion_ask);
+    return congestion.paces;
+}
+
+/* A refusal leaves what was there. */
+static void set_congestion(int fd, const char *name)
+{
+    (void)setsockopt(fd, IPPROTO_TCP, TCP_CONGESTION, name, (socklen_t)strlen(name));
+}
+
+void sock_pick_congestion(int fd, const union sock_addr *peer)
+{
+    union sock_addr other;
+
+    if (!congestion_paces())
+        return;
+    if (peer == NULL) {
+        sock_peer(fd, &other);
+        peer = &other;
+    }
+    set_congestion(fd, sock_addr_is_loopback(peer) ? "reno" : congestion.name);
+}
+
 int sock_dial(int family)
 {
     int fd = socket(family, SOCK_STREAM | SOCK_CLOEXEC, 0);
@@ -87,6 +132,9 @@ int sock_listen(const union sock_addr *addr, bool shared, int backlog)
     if (addr->sa.sa_family == AF_INET6)
         set_int(fd, IPPROTO_IPV6, IPV6_V6ONLY, 0);
     set_int(fd, IPPROTO_TCP, TCP_NODELAY, 1);
+    if (congestion_paces())
+        set_congestion(
+            fd, "reno"); /* accepted sockets inherit it; one that has begun to pace goes on */
     if (bind(fd, &addr->sa, sock_addr_size(addr)) != 0 || listen(fd, backlog) != 0) {
         int error = errno;
         close(fd);
@@ -190,13 +238,13 @@ uint64_t sock_path_rtt(int fd)
 
 uint64_t sock_acked(int fd)
 {
-    enum { BYTES_ACKED = 15 }; /* in words: behind what the C library's struct tcp_info has */
-    uint64_t info[32] = { 0 };
+    struct tcp_info info;
     socklen_t size = sizeof(info);
 
-    if (getsockopt(fd, IPPROTO_TCP, TCP_INFO, info, &size) != 0)
+    memset(&info, 0, sizeof(info));
+    if (getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &size) != 0)
         return 0;
-    return info[BYTES_ACKED];
+    return info.tcpi_bytes_acked;
 }
 
 int sock_spare(void)
