@@ -334,7 +334,6 @@ static void pair_open(struct floor *f, int visitor)
     f->pairs_open++;
     floor_share(f);
     *p = (struct pair){ .fd = { visitor, bench_socket(0) }, .used = true };
-    bench_unpace(p->fd[1]);
     for (int d = 0; d < 2; d++) {
         struct half *h = &p->half[d];
 
@@ -650,7 +649,6 @@ int main(int argc, char **argv)
     f.count = (uint32_t)(mode_provided(&f) ? pool : pairs * 4);
     addr = bench_addr(listen_at);
     f.listener = bench_listen(&addr, 0);
-    bench_unpace(f.listener);
     pairs_init(&f);
     arena_init(&f);
     ring_init(&f);

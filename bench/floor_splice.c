@@ -152,7 +152,6 @@ static void pair_open(struct floor *f, int visitor)
 
     bench_check(p != NULL);
     origin = bench_socket(SOCK_NONBLOCK);
-    bench_unpace(origin);
     if (connect(origin, (struct sockaddr *)&f->to, sizeof(f->to)) != 0 && errno != EINPROGRESS) {
         close(origin);
         close(visitor);
@@ -352,7 +351,6 @@ int main(int argc, char **argv)
     f.to = bench_addr(to);
     addr = bench_addr(listen_at);
     f.listener = bench_listen(&addr, SOCK_NONBLOCK);
-    bench_unpace(f.listener);
     f.epoll = epoll_create1(EPOLL_CLOEXEC);
     if (f.epoll < 0 || epoll_ctl(f.epoll, EPOLL_CTL_ADD, f.listener, &event) != 0)
         bench_die(errno, "epoll");

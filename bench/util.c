@@ -101,16 +101,6 @@ int bench_socket(int type_flags)
     return fd;
 }
 
-void bench_unpace(int fd)
-{
-    char name[16] = "";
-    socklen_t size = sizeof(name) - 1;
-
-    if (getsockopt(fd, IPPROTO_TCP, TCP_CONGESTION, name, &size) == 0 &&
-        strncmp(name, "bbr", 3) == 0)
-        (void)setsockopt(fd, IPPROTO_TCP, TCP_CONGESTION, "reno", 4);
-}
-
 int bench_listen(const struct sockaddr_in *addr, int type_flags)
 {
     int one = 1;

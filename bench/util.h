@@ -34,9 +34,6 @@ struct sockaddr_in bench_addr(const char *text);
 /* A listening TCP socket with SO_REUSEADDR and TCP_NODELAY (accepted sockets inherit it). */
 int bench_listen(const struct sockaddr_in *addr, int type_flags);
 
-/* A congestion control that does not pace (reno), when the system's does (BBR), which halves the rate on loopback. For the floors; before connect or listen. */
-void bench_unpace(int fd);
-
 /* A fresh TCP socket with TCP_NODELAY. Exits 1 when there is none to be had. */
 int bench_socket(int type_flags);
 

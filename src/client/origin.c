@@ -91,7 +91,6 @@ static void dial(struct stream *s)
     }
     s->fd = fd;
     s->origin = *addr;
-    sock_pick_congestion(fd, addr);
     s->flight |= STREAM_CONNECT;
     ring_connect(w->ring, op_pack(OP_STREAM_CONNECT, s->slot, s->generation, 0), fd, &s->origin.sa,
                  sock_addr_size(&s->origin));

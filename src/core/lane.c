@@ -122,7 +122,6 @@ struct lane *lane_dial(struct worker *w, const union sock_addr *addr, struct cry
     lane->state = LANE_CONNECTING;
     lane->fsm = SESSION_INIT;
     lane->dial_addr = lane->peer = *addr;
-    sock_pick_congestion(fd, addr);
     lane->connect_flight = true;
     timer_set(&w->timers, &lane->timer, w->now + w->config->connect_timeout);
     ring_connect(w->ring, op_pack(OP_LANE_CONNECT, lane->slot, lane->generation, 0), fd,

@@ -169,12 +169,10 @@ void listener_accept_done(struct worker *w, const struct ring_cqe *cqe)
     if ((cqe->flags & RING_CQE_MORE) == 0)
         listener->flight = false;
     if (cqe->res >= 0) {
-        if (listener->closing) {
+        if (listener->closing)
             ring_close_fd(w->ring, cqe->res);
-        } else {
-            sock_pick_congestion(cqe->res, NULL);
+        else
             w->role->accepted(listener, cqe->res);
-        }
     } else if (!listener->closing && !is_passing(-cqe->res) && !use_spare(listener, -cqe->res)) {
         pause_accepting(listener, -cqe->res);
         return;

@@ -9,7 +9,6 @@
 #include <linux/netlink.h>
 #include <linux/rtnetlink.h>
 #include <linux/tcp.h>
-#include <pthread.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
 
@@ -66,50 +65,6 @@ static void set_int(int fd, int level, int option, int value)
                      sizeof(value)); /* an option refused is a hint lost */
 }
 
-/* The system's congestion control, and whether it paces: BBR sends by a timer, at the rate that it believes in. */
-static struct {
-    pthread_once_t once;
-    char name[16]; /* TCP_CA_NAME_MAX */
-    bool paces;
-} congestion = { .once = PTHREAD_ONCE_INIT };
-
-static void congestion_ask(void)
-{
-    socklen_t size = sizeof(congestion.name) - 1;
-    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-
-    if (fd < 0)
-        return;
-    congestion.paces = getsockopt(fd, IPPROTO_TCP, TCP_CONGESTION, congestion.name, &size) == 0 &&
-                       strncmp(congestion.name, "bbr", 3) == 0;
-    close(fd);
-}
-
-static bool congestion_paces(void)
-{
-    pthread_once(&congestion.once, congestion_ask);
-    return congestion.paces;
-}
-
-/* A refusal leaves what was there. */
-static void set_congestion(int fd, const char *name)
-{
-    (void)setsockopt(fd, IPPROTO_TCP, TCP_CONGESTION, name, (socklen_t)strlen(name));
-}
-
-void sock_pick_congestion(int fd, const union sock_addr *peer)
-{
-    union sock_addr other;
-
-    if (!congestion_paces())
-        return;
-    if (peer == NULL) {
-        sock_peer(fd, &other);
-        peer = &other;
-    }
-    set_congestion(fd, sock_addr_is_loopback(peer) ? "reno" : congestion.name);
-}
-
 int sock_dial(int family)
 {
     int fd = socket(family, SOCK_STREAM | SOCK_CLOEXEC, 0);
@@ -132,9 +87,6 @@ int sock_listen(const union sock_addr *addr, bool shared, int backlog)
     if (addr->sa.sa_family == AF_INET6)
         set_int(fd, IPPROTO_IPV6, IPV6_V6ONLY, 0);
     set_int(fd, IPPROTO_TCP, TCP_NODELAY, 1);
-    if (congestion_paces())
-        set_congestion(
-            fd, "reno"); /* accepted sockets inherit it; one that has begun to pace goes on */
     if (bind(fd, &addr->sa, sock_addr_size(addr)) != 0 || listen(fd, backlog) != 0) {
         int error = errno;
         close(fd);

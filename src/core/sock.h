@@ -26,10 +26,6 @@ bool sock_addr_is_loopback(const union sock_addr *addr); /* 127/8, ::1, ::ffff:1
 /* TCP socket for connecting, TCP_NODELAY set. fd or -errno. */
 int sock_dial(int family);
 
-/* For a peer on loopback a congestion control that does not pace, for others the system's. Before connect(2), or for an accepted socket of sock_listen (`peer` NULL: it is asked).
- * There is no path to be gentle with between two programs on one machine, and pacing halves their rate (docs/BENCHMARKS.md). Does nothing unless the system's paces. */
-void sock_pick_congestion(int fd, const union sock_addr *peer);
-
 /* TCP listening socket with SO_REUSEADDR, SO_REUSEPORT if `shared`, TCP_NODELAY (inherited by accepted sockets); IPv6 wildcard
  * sockets take IPv4 too. fd or -errno. */
 int sock_listen(const union sock_addr *addr, bool shared, int backlog);

@@ -40,12 +40,6 @@ bool sock_addr_is_loopback(const union sock_addr *addr)
     return ntohl(in.sin_addr.s_addr) >> 24 == 127;
 }
 
-void sock_pick_congestion(int fd, const union sock_addr *peer)
-{
-    (void)fd;
-    (void)peer;
-}
-
 int sock_dial(int family)
 {
     CHECK(family == AF_INET || family == AF_INET6);
