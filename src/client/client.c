@@ -105,31 +105,13 @@ static int client_start(struct worker *w)
 static void stop_all(struct worker *w, int code, enum worker_stop_how how)
 {
     w->exit_code = code;
-    for (unsigned i = 0; i < w->peer_count; i++) {
-        if (i == w->index)
-            continue;
-        struct message *message = message_new(MESSAGE_STOP);
-        message->number = how;
-        worker_post(w, i, message);
-    }
+    worker_post_others(w, MESSAGE_STOP, 0, how);
     worker_stop(w, how);
 }
 
 void client_exit(struct worker *w, int code)
 {
     stop_all(w, code, WORKER_STOP_NOW);
-}
-
-static void tell_others(struct worker *w, enum message_kind kind, uint64_t session)
-{
-    for (unsigned i = 0; i < w->peer_count; i++) {
-        if (i == w->index)
-            continue;
-        struct message *message = message_new(kind);
-        message->session = session;
-        message->number = REASON_SESSION_LOST;
-        worker_post(w, i, message);
-    }
 }
 
 /* Dialling lane 0 */
@@ -625,7 +607,7 @@ static void primary_lost(struct client *client, struct lane *lane, struct sessio
 
     client->primary = NULL;
     if (session != NULL) {
-        tell_others(w, MESSAGE_SESSION_END, session->id);
+        worker_post_others(w, MESSAGE_SESSION_END, session->id, REASON_SESSION_LOST);
         session_close(session, REASON_SESSION_LOST);
     }
     dialer_stop(client);

@@ -413,9 +413,10 @@ static void send_blocked(struct stream *s)
     stream_mark(s);
 }
 
-static void send_complete(struct stream *s, bool quick)
+static void send_complete(struct stream *s)
 {
-    s->blocked = s->blocked && !quick;
+    if (s->worker->now - s->send_since < SLOW_NS)
+        s->blocked = false;
     stream_mark(s);
 }
 
@@ -446,7 +447,6 @@ static void send_reset(struct stream *s)
 static void send_result(struct stream *s, int res, uint32_t asked)
 {
     struct worker *w = s->worker;
-    bool quick = w->now - s->send_since < SLOW_NS;
 
     if (res == -EAGAIN || res == -EINTR) {
         send_blocked(s);
@@ -469,7 +469,7 @@ static void send_result(struct stream *s, int res, uint32_t asked)
         else if ((uint32_t)res < asked)
             send_blocked(s);
         else
-            send_complete(s, quick);
+            send_complete(s);
     }
 }
 
@@ -542,6 +542,7 @@ static void pump_v1_hold(struct stream *s)
     if (!s->lane_paused && s->queued > V1_QUEUE_HIGH) {
         s->lane_paused = true;
         s->took = w->now;
+        s->acked = sock_acked(s->fd);
         lane_hold(s->lane);
     } else if (s->lane_paused && s->queued <= V1_QUEUE_LOW) {
         s->lane_paused = false;

@@ -31,7 +31,7 @@
 #define BUFFER_GROUP 0
 
 /* What a wait may take is said to the kernel once, by an operation that is over at that time, and not with each wait: most waits end long before, and to set and take back a timer each time
- * costs more than the wait itself. */
+ * is work for nothing (docs/BENCHMARKS.md, "What we tried"). */
 #define USER_DATA_NONE \
     UINT64_C(0) /* a cancel, a close, an alarm that is moved: nobody waits for it */
 #define USER_DATA_ALARM UINT64_MAX

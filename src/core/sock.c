@@ -161,13 +161,20 @@ void sock_shutdown(int fd)
     (void)shutdown(fd, SHUT_RDWR); /* ENOTCONN: it is over anyway */
 }
 
+/* What an older kernel does not say is 0. */
+static bool get_tcp_info(int fd, struct tcp_info *info)
+{
+    socklen_t size = sizeof(*info);
+
+    memset(info, 0, sizeof(*info));
+    return getsockopt(fd, IPPROTO_TCP, TCP_INFO, info, &size) == 0;
+}
+
 bool sock_is_stuck(int fd, uint64_t silence)
 {
     struct tcp_info info;
-    socklen_t size = sizeof(info);
 
-    memset(&info, 0, sizeof(info));
-    if (getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &size) != 0)
+    if (!get_tcp_info(fd, &info))
         return false;
     bool silent = info.tcpi_last_ack_recv >= silence / NSEC_PER_MSEC;
     /* What cannot leave (no route, or the address of this end is gone) does not count as sent: TCP probes, as it does a window that is closed; but then
@@ -180,23 +187,15 @@ bool sock_is_stuck(int fd, uint64_t silence)
 uint64_t sock_path_rtt(int fd)
 {
     struct tcp_info info;
-    socklen_t size = sizeof(info);
 
-    memset(&info, 0, sizeof(info));
-    if (getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &size) != 0)
-        return 0;
-    return info.tcpi_rtt * (NSEC_PER_MSEC / 1000);
+    return get_tcp_info(fd, &info) ? info.tcpi_rtt * (NSEC_PER_MSEC / 1000) : 0;
 }
 
 uint64_t sock_acked(int fd)
 {
     struct tcp_info info;
-    socklen_t size = sizeof(info);
 
-    memset(&info, 0, sizeof(info));
-    if (getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &size) != 0)
-        return 0;
-    return info.tcpi_bytes_acked;
+    return get_tcp_info(fd, &info) ? info.tcpi_bytes_acked : 0;
 }
 
 int sock_spare(void)

@@ -429,6 +429,7 @@ static void go_on_alone(struct stream *s)
     s->bulk_pending = 0;
     s->ends |= STREAM_UP_EOF;
     s->took = w->now;
+    s->acked = sock_acked(s->fd);
     if (!s->starved)
         list_remove(&s->wait_node); /* a line of the lane */
     detach_lane(s);

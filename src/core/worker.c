@@ -418,8 +418,8 @@ static void pump(struct worker *w)
         relay_pump(container_of(node, struct stream, dirty_node));
 }
 
-/* A turn that has some completions will have more at once: those that came while its own operations were submitted. A lane with little to send waits for what they bring, one turn and no
- * longer, and a send, and a wake-up at the other end, carries twice as much. Its next read waits with it. */
+/* A turn that has some completions will have more at once: those that came while its own operations were submitted. A lane with little to send, and its next read, wait for what they bring,
+ * one turn and no longer (docs/BENCHMARKS.md, "What we tried"). */
 static void flush(struct worker *w, unsigned count)
 {
     struct list held, *node;

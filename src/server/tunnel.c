@@ -10,6 +10,7 @@
 #include "server/registry.h"
 #include "server/ticket.h"
 
+#include <stdio.h>
 #include <string.h>
 
 /* Set by tunnel_open, read-only afterwards. */
