@@ -52,6 +52,8 @@ class Link:
 class RecordLink(Link):
     """A connection that is TLS: bytes move in whole records, each through the proxy's `pass_record`."""
 
+    attacked = False
+
     def copy(self, source, target, rng):
         buf = b""
         try:
@@ -60,7 +62,7 @@ class RecordLink(Link):
                 out = []
                 while len(buf) >= 5 and len(buf) >= 5 + int.from_bytes(buf[3:5], "big"):
                     size = 5 + int.from_bytes(buf[3:5], "big")
-                    out.append(self.proxy.pass_record(source is self.near, buf[:size]))
+                    out.append(self.proxy.pass_record(self, source is self.near, buf[:size]))
                     buf = buf[size:]
                 target.sendall(b"".join(out))
             target.shutdown(socket.SHUT_WR)
@@ -127,8 +129,8 @@ class Proxy:
 
 
 class RecordProxy(Proxy):
-    """A man in the middle of TLS. `attack` arms it once: the next `count` data records of one direction are handed to a function, and what that
-    returns is sent in their place."""
+    """A man in the middle of TLS. `attack` arms it once: the next `count` data records of one direction of one connection are handed to a
+    function, and what that returns is sent in their place. A connection is attacked once: what comes on it afterwards reaches nobody."""
 
     LINK = RecordLink
     DATA = 23
@@ -140,15 +142,17 @@ class RecordProxy(Proxy):
 
     def attack(self, up, count, function):
         with self.lock:
-            self.armed = (up, count, function, [])
+            self.armed = (up, count, function, {})
 
-    def pass_record(self, up, record):
+    def pass_record(self, link, up, record):
         with self.lock:
-            if self.armed is None or self.armed[0] != up or record[0] != self.DATA:
+            if self.armed is None or self.armed[0] != up or record[0] != self.DATA or link.attacked:
                 return record
-            _, count, function, held = self.armed
+            _, count, function, waiting = self.armed
+            held = waiting.setdefault(link, [])
             held.append(record)
             if len(held) < count:
                 return b""
             self.armed = None
+            link.attacked = True
             return function(held)
