@@ -101,7 +101,7 @@ def attack(proxy, client, row, up):
     return net.end_of(sock)
 
 
-@case(not_in=NOT_IN, deadline=240)
+@case(not_in=NOT_IN, waits=True, deadline=240)
 def tls_changed_records(t):
     """Every way to change records on their way closes the lane with the right reason, at either end; streams are reset, the session comes back."""
     if "user" not in t.engine(0) or "user" not in t.engine(1):
