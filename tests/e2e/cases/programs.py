@@ -141,10 +141,11 @@ def curl_chunked(t):
 @case(needs=["iperf3"], direct=True)
 def iperf3_both_ways(t):
     addr = ("127.0.0.1", t.port())
-    t.spawn("iperf3-server", ["iperf3", "-s", "--forceflush", "-B", addr[0], "-p", addr[1]]).expect("Server listening")
+    server = t.spawn("iperf3-server", ["iperf3", "-s", "--forceflush", "-B", addr[0], "-p", addr[1]])
     addr = t.tunnel(addr)
     size = t.size("128M", "32M", "1G")
-    for extra in ([], ["-R"], ["-P", "4"], ["-R", "-P", "4"]):
+    for turn, extra in enumerate(([], ["-R"], ["-P", "4"], ["-R", "-P", "4"])):
+        server.expect("Server listening", count=turn + 1)  # it learns later than the client that a test is over, and refuses another one until then
         done = t.run("iperf3", ["iperf3", "-c", addr[0], "-p", addr[1], "-n", size, "-J", *extra])
         check('"error"' not in done.out, f"iperf3 {extra}: {done.last_words()}")
 
@@ -224,9 +225,10 @@ def postgres(t):
     data.mkdir(mode=0o700)
     if os.geteuid() == 0:
         shutil.chown(data, "postgres", "postgres")
-    t.run("initdb", as_postgres([find_tool("initdb"), "-N", "-A", "trust", "-U", "tester", "-D", data]), cwd="/")
-    t.service("postgres", as_postgres([find_tool("postgres"), "-D", data, "-h", addr[0], "-p", str(addr[1]), "-F",
-                                       "-c", "unix_socket_directories=", "-c", "shared_buffers=16MB"]), addr, cwd="/")
+    t.run("initdb", as_postgres([find_tool("initdb"), "-N", "--no-locale", "-A", "trust", "-U", "tester", "-D", data]), cwd="/")
+    server = t.spawn("postgres", as_postgres([find_tool("postgres"), "-D", data, "-h", addr[0], "-p", str(addr[1]), "-F",
+                                              "-c", "unix_socket_directories=", "-c", "shared_buffers=16MB"]), cwd="/")
+    server.expect("ready to accept connections", stream="err")  # before that it accepts, and refuses whoever comes
     return addr
 
 
