@@ -83,7 +83,7 @@ def case(needs=(), direct=False, not_in=None, alone=False, waits=False, deadline
     """Registers a case. `needs`: programs; `direct`: also meaningful without a tunnel; `not_in`: {mode, wire,
     "tls" or "plain": why not}; "v2-1w" stands for v2-1w-tls, too;
     `alone`: no other case may run beside it, but those that wait and, if it is a word, those of a v1 mode with the same word;
-    `waits`: it does nothing for half a minute, starts first, and takes no other case's place; `deadline`: seconds, generous."""
+    `waits`: it does next to nothing for half a minute, starts first, and takes no other case's place; `deadline`: seconds, generous."""
     def register(function):
         CASES.append(Case(function, needs, direct, not_in, alone, waits, deadline))
         return function

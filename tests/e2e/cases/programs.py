@@ -6,6 +6,7 @@ import os
 import pwd
 import random
 import shutil
+import signal
 import struct
 
 import net
@@ -247,8 +248,12 @@ def psql_and_pgbench(t):
     with open(t.write("rows", rows), "rb") as stdin:
         psql("-c", "copy t from stdin", stdin=stdin)
     check(psql("-c", "copy (select * from t order by i) to stdout").out == rows, "COPY came back changed")
-    slow = psql("-c", "set statement_timeout = 300; select pg_sleep(30)", want=None)
-    check("statement timeout" in slow.err, f"cancelled query: {slow.last_words()}")
+    slow = t.spawn("psql-slow", ["psql", "-X", "-c", "select pg_sleep(600)"], env=env)
+    slow.want = (1,)
+    t.until(lambda: psql("-c", "select count(*) from pg_stat_activity where state = 'active' and query = 'select pg_sleep(600)'").out.strip() == "1",
+            "the slow query")
+    slow.stop(signal.SIGINT)  # psql asks for its end on a connection of its own
+    check("canceling statement due to user request" in slow.err, f"cancelled query: {slow.last_words()}")
     t.run("pgbench", ["pgbench", "-i", "-q", "-s", "1"], env=env)
     done = t.run("pgbench", ["pgbench", "-c", "8", "-j", "2", "-t", "100", "-n"], env=env)
     check("actually processed: 800/800" in done.out, f"pgbench: {done.last_words()}")

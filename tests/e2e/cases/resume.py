@@ -110,17 +110,18 @@ def resume_in_pieces(t):
 @case(not_in=V1)
 def resume_half_closed(t):
     """A visitor that has said all it has to say waits for its answer over a loss."""
-    go = threading.Event()
+    asked, go = threading.Event(), threading.Event()
 
     def answer_late(sock):
         said = net.recv_all(sock)
+        asked.set()
         go.wait(net.TIMEOUT)
         sock.sendall(said[::-1])
     _, proxy, client = resumed(t, t.origin(answer_late))
     sock = net.connect(client.addr)
     sock.sendall(b"question")
     sock.shutdown(socket.SHUT_WR)
-    time.sleep(0.1)
+    t.until(asked.is_set, "the question at the origin")
     for link in list(proxy.links):
         link.cut()
     go.set()
@@ -147,16 +148,17 @@ def resume_visitors_come_meanwhile(t):
 @case(not_in=V1)
 def resume_grace_is_over(t):
     """Nobody comes back: visitors and origins get RST when the grace time is over, not before; the client logs in again later, at the same port."""
-    ends = []
+    known, ends = threading.Event(), []
 
     def handler(sock):
         net.recv_exact(sock, 1)
+        known.set()
         ends.append(net.end_of(sock))
     grace = ["--grace", "700ms"]
     server, proxy, client = behind(t, t.origin(handler), *grace, server_flags=grace)
     sock = net.connect(client.addr)
     sock.sendall(b"x")
-    time.sleep(0.2)
+    t.until(known.is_set, "the stream at the origin")
     proxy.hold = True
     for link in list(proxy.links):
         link.cut()

@@ -97,6 +97,7 @@ def attack(proxy, client, row, up):
             except TimeoutError:
                 pass
     except (ConnectionResetError, BrokenPipeError):
+        check(proxy.armed is None, f"{what}: reset before the attack")
         return "reset"
     return net.end_of(sock)
 
@@ -141,7 +142,7 @@ def tls_changed_records_resumed(t):
         for up in (True, False):
             links = len(proxy.links)
             proxy.attack(up, row[1], row[2])
-            t.until(lambda n=links: len(proxy.links) > n, f"{row[0]}: another connection")
+            t.until(lambda n=links: proxy.armed is None and len(proxy.links) > n, f"{row[0]}: the attack and another connection")
     load.join()
     check_equal(client.out.count("ready:"), 1, "sessions")
 
