@@ -52,12 +52,12 @@ class Link:
 class RecordLink(Link):
     """A connection that is TLS: bytes move in whole records, each through the proxy's `pass_record`."""
 
-    SHAKING = 12  # data records of one direction, of which the first are the handshake's
-
-    attacked = False
+    def __init__(self, proxy, near, far):
+        self.attacked = False
+        self.passed = {True: 0, False: 0}  # data records up and down
+        super().__init__(proxy, near, far)
 
     def copy(self, source, target, rng):
-        passed = 0
         buf = b""
         try:
             while data := source.recv(net.CHUNK):
@@ -65,9 +65,7 @@ class RecordLink(Link):
                 out = []
                 while len(buf) >= 5 and len(buf) >= 5 + int.from_bytes(buf[3:5], "big"):
                     size = 5 + int.from_bytes(buf[3:5], "big")
-                    passed += buf[0] == self.proxy.DATA
-                    settled = passed > self.SHAKING and not self.attacked
-                    out.append(self.proxy.pass_record(self, source is self.near, buf[:size]) if settled else buf[:size])
+                    out.append(self.proxy.pass_record(self, source is self.near, buf[:size]))
                     buf = buf[size:]
                 target.sendall(b"".join(out))
             target.shutdown(socket.SHUT_WR)
@@ -135,11 +133,12 @@ class Proxy:
 
 class RecordProxy(Proxy):
     """A man in the middle of TLS. `attack` arms it once: the next `count` data records of one direction of one connection are handed to a
-    function, and what that returns is sent in their place. A connection is
-    attacked once, when streams have used it: what comes on it afterwards reaches nobody."""
+    function, and what that returns is sent in their place. A connection is attacked once, and not before streams have used it: what comes on it
+    afterwards reaches nobody."""
 
     LINK = RecordLink
     DATA = 23
+    SHAKING = 12  # data records of one direction, of which the first are the handshake's
 
     def __init__(self, target):
         self.lock = threading.Lock()
@@ -152,7 +151,10 @@ class RecordProxy(Proxy):
 
     def pass_record(self, link, up, record):
         with self.lock:
-            if self.armed is None or self.armed[0] != up or record[0] != self.DATA:
+            if record[0] != self.DATA:
+                return record
+            link.passed[up] += 1
+            if self.armed is None or self.armed[0] != up or link.attacked or link.passed[up] <= self.SHAKING:
                 return record
             _, count, function, waiting = self.armed
             held = waiting.setdefault(link, [])
