@@ -29,6 +29,9 @@ struct crypt_ctx;
 void crypt_mac(const uint8_t key[CRYPT_MAC_SIZE], const void *data, size_t size,
                uint8_t mac[CRYPT_MAC_SIZE]);
 
+/* SHA-256 (FIPS 180-4). */
+void crypt_hash(const void *data, size_t size, uint8_t hash[CRYPT_MAC_SIZE]);
+
 enum crypt_step {
     CRYPT_WANT, /* more bytes of the peer are needed */
     CRYPT_ASK,  /* a human must say whether to trust the peer: crypt_question, crypt_answer */
@@ -70,6 +73,10 @@ bool crypt_offload(struct crypt *crypt, int fd, bool rx, bool force);
 bool crypt_offload_due(const struct crypt *crypt);
 bool crypt_tx_kernel(const struct crypt *crypt);
 bool crypt_rx_kernel(const struct crypt *crypt);
+
+/* After READY: what both ends of a TLS 1.3 connection have in common and nobody else has (RFC 9266: "tls-exporter"). All zeros under
+ * TLS 1.2, which proves nothing. */
+void crypt_exporter(const struct crypt *crypt, uint8_t exporter[CRYPT_MAC_SIZE]);
 
 /* TLS 1.2, which v1 peers may use and v2 peers may not. */
 bool crypt_is_12(const struct crypt *crypt);

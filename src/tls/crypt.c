@@ -28,6 +28,7 @@ struct crypt {
     bool plain_peer; /* plain_alert is to be sent */
     bool
         rx_due; /* the kernel sends already; it is to receive when user space has opened what it holds */
+    uint8_t exporter[CRYPT_MAC_SIZE];
     char pin[TLS_PIN_SIZE];
     char summary[128];
     char why[TLS_WHY_SIZE];
@@ -154,6 +155,7 @@ static enum crypt_step keys_out(struct crypt *crypt)
 
     snprintf(crypt->summary, sizeof(crypt->summary), "%s", tls_handshake_summary(crypt->handshake));
     snprintf(crypt->pin, sizeof(crypt->pin), "%s", tls_handshake_peer_pin(crypt->handshake));
+    memcpy(crypt->exporter, tls_handshake_exporter(crypt->handshake), sizeof(crypt->exporter));
     const uint8_t *leftover = tls_handshake_leftover(crypt->handshake, &size);
     if (size > 0) {
         crypt->leftover = malloc(size);
@@ -305,6 +307,11 @@ bool crypt_tx_kernel(const struct crypt *crypt)
 bool crypt_rx_kernel(const struct crypt *crypt)
 {
     return crypt->record != NULL && record_engine(crypt->record, RECORD_RX) == RECORD_KTLS;
+}
+
+void crypt_exporter(const struct crypt *crypt, uint8_t exporter[CRYPT_MAC_SIZE])
+{
+    memcpy(exporter, crypt->exporter, CRYPT_MAC_SIZE);
 }
 
 bool crypt_is_12(const struct crypt *crypt)
@@ -500,5 +507,13 @@ void crypt_mac(const uint8_t key[CRYPT_MAC_SIZE], const void *data, size_t size,
     unsigned length = 0;
 
     CHECK(HMAC(EVP_sha256(), key, (int)CRYPT_MAC_SIZE, data, size, mac, &length) != NULL &&
+          length == CRYPT_MAC_SIZE);
+}
+
+void crypt_hash(const void *data, size_t size, uint8_t hash[CRYPT_MAC_SIZE])
+{
+    unsigned length = 0;
+
+    CHECK(EVP_Digest(data, size, hash, &length, EVP_sha256(), NULL) == 1 &&
           length == CRYPT_MAC_SIZE);
 }

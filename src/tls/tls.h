@@ -34,8 +34,9 @@
 #include "tls/ktls.h"
 #include "tls/record.h"
 
-#define TLS_PIN_SIZE 72u /* "sha256:", 64 hex digits, NUL */
-#define TLS_WHY_SIZE 512u
+#define TLS_PIN_SIZE      72u /* "sha256:", 64 hex digits, NUL */
+#define TLS_WHY_SIZE      512u
+#define TLS_EXPORTER_SIZE 32u
 
 enum tls_role {
     TLS_SERVER,
@@ -195,6 +196,10 @@ const char *tls_handshake_why(const struct tls_handshake *handshake);
 
 /* After DONE, once: the keys of both directions. The handshake keeps none. */
 void tls_handshake_keys(struct tls_handshake *handshake, struct record_keys *keys);
+
+/* After DONE: TLS_EXPORTER_SIZE bytes that both ends have in common and nobody else has, whoever stands between them (RFC 9266:
+ * "EXPORTER-Channel-Binding" without context). Zeros under TLS 1.2. Valid until free. */
+const uint8_t *tls_handshake_exporter(const struct tls_handshake *handshake);
 
 /* After DONE: bytes that came behind the handshake; they are records. Writable, for opening in place; valid until free. */
 uint8_t *tls_handshake_leftover(struct tls_handshake *handshake, size_t *len);

@@ -162,8 +162,7 @@ static bool wolf_start(struct tls_handshake *handshake)
     wolfSSL_SetIOWriteCtx(handshake->wolf, handshake);
     wolfSSL_SetCertCbCtx(handshake->wolf, handshake);
     wolfSSL_SetEccSignCtx(handshake->wolf, ctx->sign_key);
-    if (ctx->keylog >= 0)
-        wolfSSL_KeepArrays(handshake->wolf); /* the client random */
+    wolfSSL_KeepArrays(handshake->wolf); /* the exporter's secret, the client random */
     if (handshake->name == NULL || is_address(handshake->name))
         return true;
     return wolfSSL_UseSNI(handshake->wolf, WOLFSSL_SNI_HOST_NAME, handshake->name,
@@ -432,6 +431,12 @@ void tls_handshake_keys(struct tls_handshake *handshake, struct record_keys *key
     CHECK(handshake->state == TLS_DONE && handshake->keys.version != 0);
     take_keys(&handshake->keys, keys);
     tls_mem_wipe_stack();
+}
+
+const uint8_t *tls_handshake_exporter(const struct tls_handshake *handshake)
+{
+    CHECK(handshake->state == TLS_DONE);
+    return handshake->exporter;
 }
 
 const char *tls_handshake_peer_pin(const struct tls_handshake *handshake)

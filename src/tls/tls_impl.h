@@ -82,6 +82,7 @@ struct tls_handshake {
     struct tls_secrets client_secrets;
     struct tls_secrets server_secrets;
     struct record_keys keys;
+    uint8_t exporter[TLS_EXPORTER_SIZE];
     uint8_t *out;
     size_t out_at;
     size_t out_len;

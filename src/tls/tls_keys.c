@@ -133,6 +133,18 @@ static bool copy_keys(struct tls_handshake *handshake)
     return true;
 }
 
+/* RFC 8446, 7.5, by wolfSSL's own key schedule. */
+static bool copy_exporter(struct tls_handshake *handshake)
+{
+    static const char label[] = "EXPORTER-Channel-Binding"; /* RFC 9266, 4.2 */
+
+    if (handshake->keys.version != RECORD_TLS13)
+        return true;
+    return wolfSSL_export_keying_material(handshake->wolf, handshake->exporter,
+                                          sizeof(handshake->exporter), label, sizeof(label) - 1,
+                                          NULL, 0, 0) == WOLFSSL_SUCCESS;
+}
+
 bool tls_keys_export(struct tls_handshake *handshake)
 {
     struct record_keys *keys = &handshake->keys;
@@ -142,7 +154,7 @@ bool tls_keys_export(struct tls_handshake *handshake)
         return false;
     keys->version = version == WOLFSSL_TLSV1_3 ? RECORD_TLS13 : RECORD_TLS12;
     if (!cipher_of_suite(wolfSSL_get_current_cipher_suite(handshake->wolf), &keys->cipher) ||
-        !copy_keys(handshake))
+        !copy_keys(handshake) || !copy_exporter(handshake))
         return false;
     /* max_fragment_length (RFC 6066): wolfSSL grants it to clients that ask, the lanes could not keep it */
     if (wolfSSL_GetMaxOutputSize(handshake->wolf) < (int)RECORD_PLAIN_MAX) {

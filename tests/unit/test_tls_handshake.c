@@ -132,6 +132,7 @@ START_TEST(keys_match)
     ck_assert_mem_eq(&ck.rx, &sk.tx, sizeof(ck.rx));
     ck_assert_mem_ne(ck.tx.key, ck.rx.key, 16);
     ck_assert_str_eq(tls_handshake_summary(c), tls_handshake_summary(s));
+    ck_assert_mem_eq(tls_handshake_exporter(c), tls_handshake_exporter(s), TLS_EXPORTER_SIZE);
     ck_assert_str_eq(tls_handshake_peer_pin(c), tls_ctx_pin(server_side));
     ck_assert_str_eq(tls_handshake_peer_pin(s), "");
     tls_handshake_free(c);
@@ -142,6 +143,32 @@ START_TEST(keys_match)
 END_TEST
 
 /* Records that came with the last flight are the caller's. */
+/* Each connection has its own, at both ends the same. (tests/e2e/cases/proofs.py holds it against OpenSSL's.) */
+START_TEST(exporters_differ)
+{
+    static const uint8_t zeros[TLS_EXPORTER_SIZE];
+    uint8_t seen[3][TLS_EXPORTER_SIZE];
+    struct tls_ctx *client = client_ctx(&scratch), *server = server_ctx(&scratch);
+
+    for (unsigned i = 0; i < sizeof(seen) / sizeof(seen[0]); i++) {
+        struct tls_handshake *c = tls_handshake_new(client, "localhost", NULL);
+        struct tls_handshake *s = tls_handshake_new(server, NULL, NULL);
+
+        pump(c, s, 65536);
+        ck_assert_int_eq(tls_handshake_step(c), TLS_DONE);
+        memcpy(seen[i], tls_handshake_exporter(c), sizeof(seen[i]));
+        ck_assert_mem_eq(seen[i], tls_handshake_exporter(s), sizeof(seen[i]));
+        ck_assert_mem_ne(seen[i], zeros, sizeof(zeros));
+        for (unsigned k = 0; k < i; k++)
+            ck_assert_mem_ne(seen[i], seen[k], sizeof(seen[i]));
+        tls_handshake_free(c);
+        tls_handshake_free(s);
+    }
+    tls_ctx_unref(client);
+    tls_ctx_unref(server);
+}
+END_TEST
+
 START_TEST(leftover)
 {
     struct tls_ctx *client_side = client_ctx(&scratch);
@@ -958,6 +985,7 @@ int main(void)
     tcase_add_loop_test(good, ca_trust, 0, 5);
     tcase_add_loop_test(good, any_chunk, 0, 7);
     tcase_add_test(good, keys_match);
+    tcase_add_test(good, exporters_differ);
     tcase_add_test(good, leftover);
     tcase_add_test(good, talk);
     tcase_add_test(good, tls12_when_allowed);
