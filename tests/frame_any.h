@@ -16,28 +16,32 @@ static inline uint8_t *frame_any_handshake(uint8_t version, enum frame_kind kind
     union {
         struct frame_hello hello;
         struct frame_hello_ok hello_ok;
+        struct frame_auth auth;
+        struct frame_auth_ok auth_ok;
         struct frame_error error;
-        uint8_t secret[FRAME_SECRET_SIZE];
     } m;
 
     switch (kind) {
     case FRAME_HELLO:
-        return frame_get_hello(version, src, end, &m.hello)
+        return frame_get_hello(version, src, end, &m.hello) &&
+                       (version == FRAME_V1 || m.hello.nonce != NULL)
                    ? frame_put_hello(version, dst, &m.hello)
                    : NULL;
     case FRAME_HELLO_OK:
         if (version == FRAME_V1)
             return frame_put_hello_ok(version, dst, NULL);
-        return frame_get_hello_ok(src, end, &m.hello_ok)
+        return frame_get_hello_ok(src, end, &m.hello_ok) && m.hello_ok.nonce != NULL
                    ? frame_put_hello_ok(version, dst, &m.hello_ok)
                    : NULL;
     case FRAME_AUTH:
-        return frame_put_auth(version, dst, src, min_size((size_t)(end - src), FRAME_TOKEN_MAX));
+        if (version == FRAME_V1)
+            return frame_put_auth_v1(dst, src, min_size((size_t)(end - src), FRAME_TOKEN_MAX));
+        return frame_get_auth(src, end, &m.auth) ? frame_put_auth(dst, &m.auth) : NULL;
     case FRAME_AUTH_OK:
         if (version == FRAME_V1)
             return frame_put_auth_ok(version, dst, NULL);
-        return frame_get_auth_ok(src, end, m.secret) ? frame_put_auth_ok(version, dst, m.secret)
-                                                     : NULL;
+        return frame_get_auth_ok(src, end, &m.auth_ok) ? frame_put_auth_ok(version, dst, &m.auth_ok)
+                                                       : NULL;
     default: /* AUTH_ERR */
         return frame_get_error(version, kind, src, end, &m.error)
                    ? frame_put_auth_err(version, dst, &m.error)

@@ -17,10 +17,35 @@
         s, sizeof(s) - 1 \
     }
 
-static const uint8_t secret[FRAME_SECRET_SIZE] = {
+/* 0, 1, 2, ... */
+static const uint8_t numbers[2 * FRAME_NONCE_SIZE] = {
     0x00, 0x01, 0x02, 0x03, 0x04, 0x05, 0x06, 0x07, 0x08, 0x09, 0x0a, 0x0b, 0x0c, 0x0d, 0x0e, 0x0f,
     0x10, 0x11, 0x12, 0x13, 0x14, 0x15, 0x16, 0x17, 0x18, 0x19, 0x1a, 0x1b, 0x1c, 0x1d, 0x1e, 0x1f,
+    0x20, 0x21, 0x22, 0x23, 0x24, 0x25, 0x26, 0x27, 0x28, 0x29, 0x2a, 0x2b, 0x2c, 0x2d, 0x2e, 0x2f,
+    0x30, 0x31, 0x32, 0x33, 0x34, 0x35, 0x36, 0x37, 0x38, 0x39, 0x3a, 0x3b, 0x3c, 0x3d, 0x3e, 0x3f,
 };
+
+/* Proofs, as another implementation makes them (tests/e2e/v2wire.py); test_scram.c makes them again. */
+static const uint8_t example_id[FRAME_ID_SIZE] = {
+    0x1f, 0x3f, 0x6c, 0xfe, 0x3c, 0x8c, 0x51, 0xb4, 0x15, 0xa1, 0xe4, 0xa8, 0xd7, 0x5c, 0x65, 0x74,
+};
+static const uint8_t example_auth[FRAME_PROOF_SIZE] = {
+    0xfb, 0x86, 0xa2, 0x03, 0xdd, 0xbe, 0x0d, 0xb1, 0xc0, 0x56, 0x95, 0xc3, 0x00, 0xc9, 0xdf, 0x52,
+    0xc6, 0xe9, 0x47, 0x5d, 0x80, 0x54, 0xc6, 0x54, 0x30, 0xe4, 0x8b, 0x17, 0x3d, 0x8c, 0xf9, 0x51,
+};
+static const uint8_t example_auth_ok[FRAME_PROOF_SIZE] = {
+    0xa1, 0xcd, 0x86, 0x42, 0x02, 0x0c, 0x19, 0x6b, 0xc0, 0xa8, 0xcc, 0x86, 0x09, 0x82, 0x4b, 0xf7,
+    0xaa, 0x04, 0x32, 0xce, 0x36, 0x07, 0x65, 0x8d, 0x32, 0xee, 0x95, 0x97, 0xa4, 0x98, 0x72, 0x7b,
+};
+static const uint8_t example_join[FRAME_PROOF_SIZE] = {
+    0xbe, 0xda, 0xcd, 0x9b, 0xd9, 0x44, 0x95, 0x0a, 0x1a, 0x6d, 0xa5, 0x29, 0x44, 0xdf, 0x64, 0x88,
+    0x18, 0x33, 0x3b, 0x09, 0x5f, 0x80, 0xd8, 0xae, 0x5f, 0x4d, 0x4f, 0x09, 0x43, 0xfd, 0x07, 0x5d,
+};
+static const uint8_t example_join_ok[FRAME_PROOF_SIZE] = {
+    0x22, 0x43, 0x51, 0x15, 0xab, 0x61, 0xcb, 0x0e, 0x47, 0x17, 0x41, 0x56, 0x45, 0x3d, 0xa4, 0x79,
+    0xbe, 0x35, 0x28, 0xeb, 0xec, 0xd9, 0x86, 0x6a, 0x60, 0xb3, 0x06, 0xfa, 0x72, 0xc2, 0xf2, 0x14,
+};
+#define EXAMPLE_SESSION UINT64_C(0x1122334455667788)
 
 #define STREAM_A 0x00100005u /* generation 1, slot 5 */
 
@@ -38,7 +63,12 @@ static uint8_t *put_hello(uint8_t version, uint8_t *dst)
 {
     static const struct frame_hello v1 = { .agent = TEXT("localhost:3000") };
     static const struct frame_hello v2 = {
-        .workers = 2, .window = 1u << 20, .max_data = 1u << 18, .agent = TEXT("culvert 0.1.0")
+        .workers = 2,
+        .window = 1u << 20,
+        .max_data = 1u << 18,
+        .agent = TEXT("culvert 0.1.0"),
+        .client = TEXT(""),
+        .nonce = numbers,
     };
 
     return frame_put_hello(version, dst, version == FRAME_V1 ? &v1 : &v2);
@@ -46,14 +76,29 @@ static uint8_t *put_hello(uint8_t version, uint8_t *dst)
 
 static uint8_t *put_hello_ok(uint8_t *dst)
 {
-    static const struct frame_hello_ok m = { .lanes = 2,
-                                             .window = 1u << 20,
-                                             .max_data = 1u << 18,
-                                             .slots = 32768,
-                                             .session = 0x1122334455667788,
-                                             .agent = TEXT("culvert 0.1.0") };
+    static const struct frame_hello_ok m = { .nonce = numbers + FRAME_NONCE_SIZE };
 
     return frame_put_hello_ok(FRAME_V2, dst, &m);
+}
+
+static uint8_t *put_auth(uint8_t *dst)
+{
+    static const struct frame_auth m = { .id = example_id, .proof = example_auth };
+
+    return frame_put_auth(dst, &m);
+}
+
+static uint8_t *put_auth_ok(uint8_t *dst)
+{
+    static const struct frame_auth_ok m = { .proof = example_auth_ok,
+                                            .lanes = 2,
+                                            .window = 1u << 20,
+                                            .max_data = 1u << 18,
+                                            .slots = 32768,
+                                            .session = EXAMPLE_SESSION,
+                                            .agent = TEXT("culvert 0.1.0") };
+
+    return frame_put_auth_ok(FRAME_V2, dst, &m);
 }
 
 static uint8_t *put_auth_err(uint8_t version, uint8_t *dst)
@@ -88,16 +133,17 @@ static uint8_t *put_bind_err(uint8_t *dst)
 
 static uint8_t *put_join(uint8_t *dst)
 {
-    struct frame_join m = { .session = 0x1122334455667788, .lane = 1 };
+    struct frame_join m = { .session = EXAMPLE_SESSION, .lane = 1 };
 
-    memcpy(m.secret, secret, sizeof(secret));
+    memcpy(m.proof, example_join, sizeof(m.proof));
     return frame_put_join(dst, &m);
 }
 
 static uint8_t *put_join_ok(uint8_t *dst)
 {
-    static const struct frame_join_ok m = { .lane = 1 };
+    struct frame_join_ok m = { .lane = 1 };
 
+    memcpy(m.proof, example_join_ok, sizeof(m.proof));
     return frame_put_join_ok(dst, &m);
 }
 
@@ -150,7 +196,7 @@ static uint8_t *put_example_v1(const char *name, uint8_t *dst)
     if (strcmp(name, "v1-handshake-ack") == 0)
         return frame_put_hello_ok(FRAME_V1, dst, NULL);
     if (strcmp(name, "v1-auth") == 0)
-        return frame_put_auth(FRAME_V1, dst, "dev-token", 9);
+        return frame_put_auth_v1(dst, "dev-token", 9);
     if (strcmp(name, "v1-auth-ok") == 0)
         return frame_put_auth_ok(FRAME_V1, dst, NULL);
     if (strcmp(name, "v1-auth-err") == 0)
@@ -177,9 +223,9 @@ static uint8_t *put_example_control(const char *name, uint8_t *dst)
     if (strcmp(name, "hello-ok") == 0)
         return put_hello_ok(dst);
     if (strcmp(name, "auth") == 0)
-        return frame_put_auth(FRAME_V2, dst, "dev-token", 9);
+        return put_auth(dst);
     if (strcmp(name, "auth-ok") == 0)
-        return frame_put_auth_ok(FRAME_V2, dst, secret);
+        return put_auth_ok(dst);
     if (strcmp(name, "auth-err") == 0)
         return put_auth_err(FRAME_V2, dst);
     if (strcmp(name, "bind") == 0)

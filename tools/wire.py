@@ -9,22 +9,22 @@ import struct
 
 FIN = 0x0001
 
-# kind: (type, [(field, form)]). Forms: u8 u16 u32 u64, text (u16 length + bytes), rest (bytes to the end), addr, b32.
+# kind: (type, [(field, form)]). Forms: u8 u16 u32 u64, text (u16 length + bytes), rest (bytes to the end), addr, b16 and b32.
 V2 = {
     "HELLO": (1, [("caps", "u32"), ("workers", "u16"), ("lanes", "u16"), ("window", "u32"),
-                  ("max_data", "u32"), ("agent", "text")]),
-    "HELLO_OK": (2, [("caps", "u32"), ("lanes", "u16"), ("window", "u32"), ("max_data", "u32"),
-                     ("slots", "u32"), ("session", "u64"), ("agent", "text")]),
-    "AUTH": (3, [("token", "rest")]),
-    "AUTH_OK": (4, [("secret", "b32")]),
+                  ("max_data", "u32"), ("agent", "text"), ("client", "text"), ("nonce", "b32")]),
+    "HELLO_OK": (2, [("revision", "u32"), ("nonce", "b32")]),
+    "AUTH": (3, [("id", "b16"), ("bound", "u8"), ("proof", "b32")]),
+    "AUTH_OK": (4, [("proof", "b32"), ("caps", "u32"), ("lanes", "u16"), ("window", "u32"), ("max_data", "u32"),
+                    ("slots", "u32"), ("session", "u64"), ("agent", "text")]),
     "AUTH_ERR": (5, [("code", "u16"), ("text", "text")]),
     "BIND": (6, [("tunnel", "u16"), ("port", "u16"), ("options", "u32"), ("name", "text"),
                  ("origin", "text")]),
     "BIND_OK": (7, [("tunnel", "u16"), ("port", "u16"), ("host", "text")]),
     "BIND_ERR": (8, [("tunnel", "u16"), ("code", "u16"), ("text", "text")]),
     "JOIN": (9, [("session", "u64"), ("lane", "u16"), ("join_flags", "u16"), ("rx_bytes", "u64"),
-                 ("secret", "b32")]),
-    "JOIN_OK": (10, [("lane", "u16"), ("rx_bytes", "u64")]),
+                 ("bound", "u8"), ("proof", "b32")]),
+    "JOIN_OK": (10, [("lane", "u16"), ("rx_bytes", "u64"), ("proof", "b32")]),
     "GOAWAY": (11, [("code", "u16"), ("text", "text")]),
     "PING": (12, [("time", "u64"), ("rx_bytes", "u64")]),
     "PONG": (13, [("time", "u64"), ("rx_bytes", "u64")]),
@@ -59,9 +59,9 @@ V1_NAMES = {
 
 DEFAULTS = {
     ("HELLO", "workers"): 1, ("HELLO", "window"): 1 << 20, ("HELLO", "max_data"): 1 << 24,
-    ("HELLO", "agent"): b"peer", ("HELLO", "role"): 1,
-    ("HELLO_OK", "lanes"): 1, ("HELLO_OK", "window"): 1 << 20, ("HELLO_OK", "max_data"): 1 << 24,
-    ("HELLO_OK", "slots"): 1 << 16, ("HELLO_OK", "session"): 1, ("HELLO_OK", "agent"): b"peer",
+    ("HELLO", "agent"): b"peer", ("HELLO", "role"): 1, ("HELLO_OK", "revision"): 2,
+    ("AUTH_OK", "lanes"): 1, ("AUTH_OK", "window"): 1 << 20, ("AUTH_OK", "max_data"): 1 << 24,
+    ("AUTH_OK", "slots"): 1 << 16, ("AUTH_OK", "session"): 1, ("AUTH_OK", "agent"): b"peer",
     ("AUTH", "token"): b"dev-token",
 }
 
@@ -75,11 +75,14 @@ REASONS = {
     45: "LIMIT_UNAUTHENTICATED", 46: "SHUTDOWN", 47: "REPLACED", 48: "UNKNOWN_SESSION", 49: "PORT_BUSY",
     50: "PORT_FORBIDDEN", 51: "PORTS_EXHAUSTED", 52: "LIMIT_TUNNELS", 53: "CONNECT_FAILED",
     54: "RESOLVE_FAILED", 55: "TLS_FAILED", 56: "TLS_TRUNCATED", 57: "TLS_TOO_OLD",
-    58: "LANE_GONE",
+    58: "LANE_GONE", 59: "TLS_ENDS_BETWEEN", 60: "SERVER_UNPROVEN", 61: "OLD_WIRE",
 }
 REASON_CODES = {name: code for code, name in REASONS.items()}
 
 SIZES = {"u8": 1, "u16": 2, "u32": 4, "u64": 8}
+BYTES = {"b16": 16, "b32": 32}
+# Fields that are no text.
+OPAQUE = ("nonce", "id", "proof", "secret")
 
 
 class WireError(Exception):
@@ -132,7 +135,7 @@ def value_text(name, value):
         return f"{value}({REASONS.get(value, 'unknown')})"
     if not isinstance(value, bytes):
         return str(value)
-    if name == "secret":
+    if name in OPAQUE:
         return value.hex()
     cut = value[:most]
     text = "".join(chr(c) if 32 <= c < 127 and c not in b'"\\' else f"\\x{c:02x}" for c in cut)
@@ -164,7 +167,7 @@ def field_default(version, kind, name, form):
         return 1
     if (kind, name) in DEFAULTS:
         return DEFAULTS[kind, name]
-    return {"addr": "none", "b32": bytes(32), "text": b"", "rest": b""}.get(form, 0)
+    return {"addr": "none", "b16": bytes(16), "b32": bytes(32), "text": b"", "rest": b""}.get(form, 0)
 
 
 def encode(version, kind, stream=0, flags=0, **values):
@@ -195,8 +198,8 @@ def decode_field(form, payload, at):
         return int.from_bytes(data, "big"), at
     if form == "rest":
         return payload[at:], len(payload)
-    if form == "b32":
-        return take(payload, at, 32)
+    if form in BYTES:
+        return take(payload, at, BYTES[form])
     if form == "text":
         size, at = decode_field("u16", payload, at)
         return take(payload, at, size)

@@ -281,7 +281,7 @@ static int run_workers(struct engine *engine)
     return code;
 }
 
-int engine_run(const struct config *config)
+int engine_run(struct config *config)
 {
     struct engine engine = {
         .config = config, .count = config->workers, .signal_fd = -1, .done_fd = -1

@@ -36,7 +36,7 @@ static void raise_descriptor_limit(void)
         log_line(LOG_WARN, "culvert", "cannot raise the limit of open files: %s", strerror(errno));
 }
 
-static int run_engine(const struct options *options)
+static int run_engine(struct options *options)
 {
     struct options_error error;
     int status;
@@ -53,13 +53,13 @@ static int run_engine(const struct options *options)
     return status;
 }
 
-static int run_demo(const struct options *options)
+static int run_demo(struct options *options)
 {
     raise_descriptor_limit();
     return demo_run(options);
 }
 
-static int run_version(const struct options *options)
+static int run_version(struct options *options)
 {
     printf("culvert %s\n", CULVERT_VERSION_FULL);
     if (options->features)
@@ -67,14 +67,19 @@ static int run_version(const struct options *options)
     return EXIT_CODE_OK;
 }
 
-static int run_help(const struct options *options)
+static int run_help(struct options *options)
 {
     return help_run(stdout, options->topic);
 }
 
-static int (*const commands[OPTIONS_COMMAND_COUNT])(const struct options *options) = {
+static int run_gen_cert(struct options *options)
+{
+    return gen_cert_run(options);
+}
+
+static int (*const commands[OPTIONS_COMMAND_COUNT])(struct options *options) = {
     [OPTIONS_SERVER] = run_engine,     [OPTIONS_CLIENT] = run_engine,   [OPTIONS_DEMO] = run_demo,
-    [OPTIONS_GEN_CERT] = gen_cert_run, [OPTIONS_VERSION] = run_version, [OPTIONS_HELP] = run_help,
+    [OPTIONS_GEN_CERT] = run_gen_cert, [OPTIONS_VERSION] = run_version, [OPTIONS_HELP] = run_help,
 };
 
 /* The configuration has the token: no core dump contains it, nor the variable it may have come from. */

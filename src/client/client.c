@@ -1,11 +1,16 @@
 /*
  * client: logs in at the server, keeps the session, dials again when it is lost.
  *
- * Worker 0 does all of this on lane 0. On v2 it says HELLO, AUTH and every BIND in one go, so that a session is ready one round trip after the
- * connection; on v1 it goes step by step, as that wire wants. When all binds are answered, the other lanes are dialled by their workers.
+ * Worker 0 does all of this on lane 0. On v2 it says HELLO, and behind the server's nonce AUTH and every BIND in one go, so that a session is
+ * ready two round trips after the connection; on v1 it goes step by step, as that wire wants. When all binds are answered, the other lanes
+ * are dialled by their workers.
+ *
+ * The token stays here on v2: what crosses the network are proofs (core/scram.h), and the server has to prove itself before it is given a
+ * visitor.
  *
  * The wire is chosen by trying: v2 first; a server that ends the connection without a single frame is taken for a v1 server and dialled again, at once,
- * with v1 (unless --wire says otherwise). The next try after a v1 failure of the same kind is v2 again.
+ * with v1 (unless --wire says otherwise). The next try after a v1 failure of the same kind is v2 again. v1 shows the token itself: on a
+ * plain connection that somebody may read, `auto` does not do that, because whoever can cut a connection could ask for it.
  *
  * A lane that can be resumed is brought back by dialer.c, and nothing is lost. When the session is over, a new one is tried at once, and for QUICK_NS in quick
  * succession: most servers that go away are restarted, or the path blinked. Then comes the seed's schedule: 1, 2, 4, 8, 16, 30 s, each with jitter
@@ -40,6 +45,9 @@
 #define LIVED_NS    (5 * NSEC_PER_SEC)
 
 static void retry_fire(struct timer *timer);
+
+/* Of the token. Made by client_prepare, read-only while workers run. */
+static struct scram_keys keys;
 
 static bool leads(const struct worker *w)
 {
@@ -268,38 +276,59 @@ static void server_resolved(struct client *client, const struct resolve_result *
 
 /* Logging in */
 
-static bool say_hello(struct lane *lane)
+static bool say_handshake_v1(struct lane *lane)
+{
+    char origin[ADDR_ENDPOINT_TEXT_MAX];
+    uint8_t *p = lane_control_begin(lane);
+
+    if (p == NULL)
+        return false;
+    addr_format_endpoint(&lane->worker->config->tunnels[0].origin, origin, sizeof(origin));
+    struct frame_hello hello = { .agent = frame_text_of(origin) }; /* the expose address */
+    lane->said = lane->worker->now;
+    lane_control_end(lane, frame_put_hello(FRAME_V1, p, &hello));
+    return true;
+}
+
+void client_hello(struct lane *lane)
 {
     const struct config *config = lane->worker->config;
-    char origin[ADDR_ENDPOINT_TEXT_MAX];
-    struct frame_hello hello = { .caps = lane->logs ? FRAME_CAP_RESUME : 0,
+    struct frame_hello hello = { .caps = config->grace > 0 ? FRAME_CAP_RESUME : 0,
                                  .workers = (uint16_t)config->workers,
                                  .lanes = (uint16_t)config->lanes,
                                  .window = config->window_initial,
                                  .max_data = FRAME_PAYLOAD_MAX,
                                  .agent = frame_text_of(AGENT),
                                  .client = identity_get() };
-    uint8_t *p = lane_control_begin(lane);
 
-    if (p == NULL)
-        return false;
-    if (lane->version == FRAME_V1) {
-        addr_format_endpoint(&config->tunnels[0].origin, origin, sizeof(origin));
-        hello.agent = frame_text_of(origin); /* v1: the expose address */
-    }
-    lane->said = lane->worker->now;
-    lane_control_end(lane, frame_put_hello(lane->version, p, &hello));
-    return true;
+    lane_say_hello(lane, &hello);
 }
 
-static bool say_auth(struct lane *lane)
+static bool say_auth_v1(struct lane *lane)
 {
     const struct config *config = lane->worker->config;
     uint8_t *p = lane_control_begin(lane);
 
     if (p == NULL)
         return false;
-    lane_control_end(lane, frame_put_auth(lane->version, p, config->token, config->token_size));
+    lane_control_end(lane, frame_put_auth_v1(p, config->token, config->token_size));
+    return true;
+}
+
+/* What both ends can derive from here on is the session's secret. */
+static bool say_auth(struct client *client, struct lane *lane)
+{
+    uint8_t proof[FRAME_PROOF_SIZE];
+    uint8_t *p = lane_control_begin(lane);
+    struct scram_channel channel;
+
+    if (p == NULL)
+        return false;
+    lane_channel(lane, &channel);
+    scram_client_proof(&keys, &channel, proof);
+    scram_client_session(&keys, &channel, client->secret);
+    struct frame_auth auth = { .id = keys.verifier.id, .proof = proof, .bound = channel.bound };
+    lane_control_end(lane, frame_put_auth(p, &auth));
     return true;
 }
 
@@ -324,7 +353,6 @@ static bool say_bind(struct lane *lane, unsigned index)
 
 static void primary_connected(struct client *client, struct lane *lane, int res)
 {
-    const struct config *config = client->worker->config;
     uint32_t map = client->wire == FRAME_V1 ? V1_MAP_SIZE : STREAM_SLOTS_MAX;
 
     if (res < 0) {
@@ -332,14 +360,12 @@ static void primary_connected(struct client *client, struct lane *lane, int res)
         return;
     }
     lane->version = client->wire;
-    if (lane->version == FRAME_V2 && config->grace > 0)
-        lane_log_open(lane);
-    bool said = lane_map_open(lane, map) && say_hello(lane);
-    if (lane->version == FRAME_V2)
-        said = said && say_auth(lane);
-    for (unsigned i = 0; lane->version == FRAME_V2 && i < config->tunnel_count; i++)
-        said = said && say_bind(lane, i);
-    if (!said)
+    bool good = lane_map_open(lane, map);
+    if (good && lane->version == FRAME_V2)
+        client_hello(lane);
+    else if (good)
+        good = say_handshake_v1(lane);
+    if (!good)
         lane_close(lane, REASON_LIMIT_BUFFERS, NULL);
 }
 
@@ -353,41 +379,100 @@ static void client_lane_connected(struct lane *lane, int res)
         dialer_connected(lane, res);
 }
 
+static void greeted(struct lane *lane)
+{
+    lane_set_fsm(lane, SESSION_HANDSHAKEN);
+    lane->rtt = lane->rtt_min = max_u64(lane->worker->now - lane->said, 1);
+}
+
+static enum reason rx_hello_ok_v1(struct lane *lane)
+{
+    struct session *session = session_open(lane->worker, 1, FRAME_V1);
+
+    if (session == NULL)
+        return REASON_LIMIT_SESSIONS;
+    lane->offered = 1;
+    lane->peer_max_data = V1_DATA_MAX;
+    session_attach(session, lane);
+    return say_auth_v1(lane) ? REASON_DONE : REASON_LIMIT_BUFFERS;
+}
+
+/* The lane's bytes begin here, and what is sent is kept from here on: the server may say in AUTH_OK that it need not be. */
+static enum reason log_in(struct client *client, struct lane *lane)
+{
+    const struct config *config = client->worker->config;
+
+    if (config->grace > 0)
+        lane_log_open(lane);
+    bool said = say_auth(client, lane);
+    for (unsigned i = 0; i < config->tunnel_count; i++)
+        said = said && say_bind(lane, i);
+    return said ? REASON_DONE : REASON_LIMIT_BUFFERS;
+}
+
 static enum reason rx_hello_ok(struct client *client, struct lane *lane, const uint8_t *src,
                                const uint8_t *end)
 {
-    struct worker *w = client->worker;
-    struct frame_hello_ok ok = { .lanes = 1, .session = 1 };
+    struct frame_hello_ok ok;
 
-    lane_set_fsm(lane, SESSION_HANDSHAKEN);
-    lane->rtt = lane->rtt_min = max_u64(w->now - lane->said, 1);
-    if (lane->version == FRAME_V2 && lane->crypt != NULL && crypt_is_12(lane->crypt))
-        return REASON_TLS_TOO_OLD;
-    if (lane->version == FRAME_V2 && !frame_get_hello_ok(src, end, &ok))
+    greeted(lane);
+    if (lane->version == FRAME_V1)
+        return rx_hello_ok_v1(lane);
+    if (!frame_get_hello_ok(src, end, &ok))
         return REASON_BAD_FRAME;
-    struct session *session = session_open(w, ok.session, lane->version);
+    if (ok.nonce == NULL)
+        return REASON_OLD_WIRE;
+    if (lane->crypt != NULL && crypt_is_12(lane->crypt))
+        return REASON_TLS_TOO_OLD;
+    lane_greeted(lane, src, end);
+    return lane == client->primary ? log_in(client, lane) : dialer_greeted(lane);
+}
+
+/* What the server grants, once it has proved that it knows the token. */
+static enum reason rx_auth_ok_v2(struct lane *lane, const uint8_t *src, const uint8_t *end)
+{
+    struct frame_auth_ok ok;
+    struct scram_channel channel;
+
+    if (!frame_get_auth_ok(src, end, &ok))
+        return REASON_BAD_FRAME;
+    lane_channel(lane, &channel);
+    if (!scram_server_proved(&keys, &channel, ok.proof))
+        return REASON_SERVER_UNPROVEN;
+    if (ok.window > INT32_MAX || ok.max_data < FRAME_DATA_MIN)
+        return REASON_BAD_FRAME;
+    struct session *session = session_open(lane->worker, ok.session, FRAME_V2);
     if (session == NULL)
         return REASON_LIMIT_SESSIONS;
     lane->offered = (uint16_t)min_u64(max_u64(ok.lanes, 1), SESSION_LANES_MAX);
     if ((ok.caps & FRAME_CAP_RESUME) == 0)
         lane_log_close(lane);
     lane->peer_window = ok.window;
-    lane->peer_max_data = lane->version == FRAME_V2 ? ok.max_data : V1_DATA_MAX;
+    lane->peer_max_data = ok.max_data;
     session_attach(session, lane);
-    if (lane->version == FRAME_V1 && !say_auth(lane))
-        return REASON_LIMIT_BUFFERS;
-    return ok.window > INT32_MAX || lane->peer_max_data < FRAME_DATA_MIN ? REASON_BAD_FRAME
-                                                                         : REASON_DONE;
+    return REASON_DONE;
 }
 
 static enum reason rx_auth_ok(struct client *client, struct lane *lane, const uint8_t *src,
                               const uint8_t *end)
 {
+    enum reason reason = lane->version == FRAME_V2 ? rx_auth_ok_v2(lane, src, end) : REASON_DONE;
+
+    if (reason != REASON_DONE)
+        return reason;
     lane_set_fsm(lane, SESSION_AUTHENTICATED);
     worker_count(client->worker, STAT_SESSIONS, 1);
-    if (lane->version == FRAME_V2 && !frame_get_auth_ok(src, end, client->secret))
-        return REASON_BAD_FRAME;
     return REASON_DONE;
+}
+
+/* Another token does not help when TLS ends on the way. */
+static void log_refusal(const struct frame_error *error)
+{
+    bool between = reason_from_code(error->code) == REASON_TLS_ENDS_BETWEEN;
+
+    log_line(LOG_ERROR, "client", "the server refused %s: %.*s%s",
+             between ? "the log-in" : "the token", (int)error->text.size, error->text.data,
+             between ? "" : " (set --token-file or CULVERT_TOKEN)");
 }
 
 static enum reason rx_auth_err(struct client *client, struct lane *lane, const uint8_t *src,
@@ -397,9 +482,7 @@ static enum reason rx_auth_err(struct client *client, struct lane *lane, const u
 
     if (!frame_get_error(lane->version, FRAME_AUTH_ERR, src, end, &error))
         return REASON_BAD_FRAME;
-    log_line(LOG_ERROR, "client",
-             "the server refused the token: %.*s (set --token-file or CULVERT_TOKEN)",
-             (int)error.text.size, error.text.data);
+    log_refusal(&error);
     lane_close(lane, REASON_AUTH_FAILED, NULL);
     client_exit(client->worker, EXIT_CODE_AUTH_REFUSED);
     return REASON_DONE;
@@ -573,6 +656,13 @@ static enum reason client_frame(struct lane *lane, const struct frame *frame, co
 
 /* Losing */
 
+/* v1 shows the token to whoever reads the connection. */
+static bool may_show_token(const struct client *client, const struct lane *lane)
+{
+    return lane->crypt != NULL || sock_addr_is_loopback(&lane->peer) ||
+           client->worker->config->token_is_default;
+}
+
 /* A server that hung up without a word to the first frame speaks the other version; with TLS only if it did so in an orderly way, or somebody on the path could
  * choose the version. */
 static bool try_other_wire(struct client *client, const struct lane *lane, enum reason reason)
@@ -592,6 +682,12 @@ static bool try_other_wire(struct client *client, const struct lane *lane, enum 
     if (!silent || config->wire != CONFIG_WIRE_AUTO || client->was_ready)
         return false;
     bool was_v2 = client->wire == FRAME_V2;
+    if (was_v2 && !may_show_token(client, lane)) {
+        log_at(LOG_WARN, "client",
+               "the server hung up on v2: if it speaks v1 only, give --wire v1, which shows the "
+               "token to everybody on the path; --tls hides it");
+        return false;
+    }
     client->wire = was_v2 ? FRAME_V1 : FRAME_V2;
     if (was_v2)
         log_line(LOG_WARN, "client",
@@ -727,11 +823,13 @@ static void client_stop(struct worker *w)
 int client_prepare(const struct config *config)
 {
     identity_open(config);
+    scram_keys(&keys, config->token, config->token_size);
     return !config->tls || trust_open(config) ? EXIT_CODE_OK : EXIT_CODE_CANNOT_START;
 }
 
 void client_finish(void)
 {
+    explicit_bzero(&keys, sizeof(keys));
     identity_close();
     trust_close();
 }

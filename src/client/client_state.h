@@ -10,6 +10,7 @@
 #include "core/config.h"
 #include "core/frame.h"
 #include "core/resolve.h"
+#include "core/scram.h"
 #include "core/session.h"
 #include "core/timer.h"
 #include "core/worker.h"
@@ -28,7 +29,7 @@ struct origin {
 /* What a lane needs to join; worker 0 sends a copy with MESSAGE_DIAL. */
 struct join_ticket {
     uint64_t session;
-    uint8_t secret[FRAME_SECRET_SIZE];
+    uint8_t secret[SCRAM_KEY_SIZE];
     uint16_t lane;
     uint32_t peer_window, peer_max_data;
     union sock_addr server;
@@ -40,10 +41,11 @@ struct join_ticket {
 struct client_lane {
     struct worker *worker;
     bool wanted;
-    struct lane *lane;  /* carries frames, or is frozen */
-    struct lane *probe; /* the connection that is being made for it */
-    bool probe_shakes;  /* its path is there, TLS and JOIN take their time */
-    bool probe_up;      /* connected; waits for the old one to be still */
+    struct lane *lane;                /* carries frames, or is frozen */
+    struct lane *probe;               /* the connection that is being made for it */
+    bool probe_shakes;                /* its path is there, TLS, HELLO and JOIN take their time */
+    bool probe_up;                    /* greeted; waits for the old one to be still */
+    uint8_t answer[FRAME_PROOF_SIZE]; /* the proof that JOIN_OK must bring */
     struct join_ticket ticket;
     struct timer timer; /* the next try, or the end of patience with this one */
     unsigned failures;  /* tries in a row that came to nothing */
@@ -77,17 +79,20 @@ struct client {
     struct client_ticket {
         size_t size;
         uint8_t data[FRAME_TICKET_MAX];
-    } tickets[CONFIG_TUNNELS_MAX]; /* of the ports that we had last */
-    uint64_t ready_at;             /* ns: when the last session was ready */
-    uint64_t lost_at;              /* ns: when it was lost; 0: never */
-    uint8_t secret[FRAME_SECRET_SIZE];
-    uint64_t random; /* jitter */
+    } tickets[CONFIG_TUNNELS_MAX];  /* of the ports that we had last */
+    uint64_t ready_at;              /* ns: when the last session was ready */
+    uint64_t lost_at;               /* ns: when it was lost; 0: never */
+    uint8_t secret[SCRAM_KEY_SIZE]; /* of the session */
+    uint64_t random;                /* jitter */
 };
 
 static inline struct client *client_of(struct worker *worker)
 {
     return worker->role_state;
 }
+
+/* client.c: HELLO, on lane 0 and on every other connection. */
+void client_hello(struct lane *lane);
 
 /* client.c: a timer or a lane of worker 0 wants the next try. */
 void client_dial(struct client *client);
@@ -111,6 +116,7 @@ void dialer_init(struct client *client);
 void dialer_start(struct client *client, const struct join_ticket *ticket);
 void dialer_keep(struct client *client, struct lane *lane, const struct join_ticket *ticket);
 void dialer_connected(struct lane *lane, int res);
+enum reason dialer_greeted(struct lane *lane);
 enum reason dialer_joined(struct lane *lane, const uint8_t *src, const uint8_t *end);
 void dialer_refused(struct lane *lane, enum reason reason);
 void dialer_frozen(struct lane *lane);

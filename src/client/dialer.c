@@ -196,15 +196,18 @@ static void say_join(struct client_lane *entry)
 {
     struct lane *probe = entry->probe, *lane = entry->lane;
     struct frame_join join = { .session = entry->ticket.session, .lane = entry->ticket.lane };
+    struct scram_channel channel;
 
     if (lane != NULL) {
         join.flags = FRAME_JOIN_RESUME;
         join.rx_bytes = lane->rx_bytes;
     }
-    memcpy(join.secret, entry->ticket.secret, sizeof(join.secret));
+    lane_channel(probe, &channel);
+    join.bound = channel.bound;
+    scram_join(entry->ticket.secret, &channel, &join, join.proof);
+    scram_join_ok(entry->ticket.secret, &channel, &join, entry->answer);
     probe->said = entry->worker->now;
     lane_say_join(probe, &join);
-    explicit_bzero(&join, sizeof(join));
 }
 
 void dialer_connected(struct lane *lane, int res)
@@ -216,28 +219,42 @@ void dialer_connected(struct lane *lane, int res)
         return;
     }
     lane->version = FRAME_V2;
+    if (entry->lane == NULL && !lane_map_open(lane, STREAM_SLOTS_MAX)) {
+        lane_close(lane, REASON_LIMIT_BUFFERS, NULL);
+        return;
+    }
+    if (entry->lane != NULL)
+        wait_for_answer(entry);
+    client_hello(lane);
+}
+
+/* HELLO_OK: the server is there, and JOIN may be said as soon as the lane's own connection is still. */
+enum reason dialer_greeted(struct lane *lane)
+{
+    struct client_lane *entry = entry_of(lane);
+
+    if (entry->probe != lane || !entry->wanted) {
+        lane_close(lane, REASON_SESSION_LOST, NULL);
+        return REASON_DONE;
+    }
     if (entry->lane == NULL) {
-        if (!lane_map_open(lane, STREAM_SLOTS_MAX)) {
-            lane_close(lane, REASON_LIMIT_BUFFERS, NULL);
-            return;
-        }
         lane->peer_window = entry->ticket.peer_window;
         lane->peer_max_data = entry->ticket.peer_max_data;
         say_join(entry);
-        return;
+        return REASON_DONE;
     }
     if (entry->lane->state == LANE_OPEN && entry->lane->heard > entry->dialled) {
         log_at(LOG_INFO, lane_subject(entry->lane), "was only slow");
         drop_probe(entry, REASON_REPLACED);
         entry->failures = 0;
-        return;
+        return REASON_DONE;
     }
-    wait_for_answer(entry);
     entry->probe_up = true;
     if (entry->lane->state == LANE_OPEN)
         lane_lost(entry->lane, REASON_HEARTBEAT_MISSED, "nothing comes back");
     else if (lane_is_still(entry->lane))
         say_join(entry);
+    return REASON_DONE;
 }
 
 void dialer_still(struct lane *lane)
@@ -310,6 +327,8 @@ enum reason dialer_joined(struct lane *lane, const uint8_t *src, const uint8_t *
         lane_close(lane, REASON_SESSION_LOST, NULL);
         return REASON_DONE;
     }
+    if (!scram_equal(ok.proof, entry->answer, sizeof(ok.proof)))
+        return REASON_SERVER_UNPROVEN;
     if (entry->lane != NULL)
         return resumed(entry, lane, ok.rx_bytes);
     entry->lane = lane;
@@ -391,6 +410,6 @@ void dialer_stop(struct client *client)
 
         entry->wanted = false;
         drop_probe(entry, REASON_SESSION_LOST);
-        explicit_bzero(entry->ticket.secret, FRAME_SECRET_SIZE);
+        explicit_bzero(entry->ticket.secret, sizeof(entry->ticket.secret));
     }
 }

@@ -251,7 +251,7 @@ uint8_t *frame_put_hello(uint8_t version, uint8_t *dst, const struct frame_hello
     }
     p = put_text(p, &m->agent);
     if (version == FRAME_V2)
-        p = put_extra(p, &m->client);
+        p = put_bytes(put_text(p, &m->client), m->nonce, FRAME_NONCE_SIZE);
     return finish(version, dst, p, FRAME_HELLO, 0);
 }
 
@@ -259,7 +259,31 @@ uint8_t *frame_put_hello_ok(uint8_t version, uint8_t *dst, const struct frame_he
 {
     uint8_t *p = dst + frame_header_size(version);
 
+    if (version == FRAME_V2)
+        p = put_bytes(put_u32(p, FRAME_REVISION), m->nonce, FRAME_NONCE_SIZE);
+    return finish(version, dst, p, FRAME_HELLO_OK, 0);
+}
+
+uint8_t *frame_put_auth(uint8_t *dst, const struct frame_auth *m)
+{
+    uint8_t *p = put_bytes(dst + FRAME_V2_HEADER, m->id, FRAME_ID_SIZE);
+
+    p = put_bytes(put_u8(p, m->bound), m->proof, FRAME_PROOF_SIZE);
+    return finish(FRAME_V2, dst, p, FRAME_AUTH, 0);
+}
+
+uint8_t *frame_put_auth_v1(uint8_t *dst, const void *token, size_t size)
+{
+    CHECK(size > 0 && size <= FRAME_TOKEN_MAX);
+    return finish(FRAME_V1, dst, put_bytes(dst + FRAME_V1_HEADER, token, size), FRAME_AUTH, 0);
+}
+
+uint8_t *frame_put_auth_ok(uint8_t version, uint8_t *dst, const struct frame_auth_ok *m)
+{
+    uint8_t *p = dst + frame_header_size(version);
+
     if (version == FRAME_V2) {
+        p = put_bytes(p, m->proof, FRAME_PROOF_SIZE);
         p = put_u32(p, m->caps);
         p = put_u16(p, m->lanes);
         p = put_u32(p, m->window);
@@ -268,22 +292,6 @@ uint8_t *frame_put_hello_ok(uint8_t version, uint8_t *dst, const struct frame_he
         p = put_u64(p, m->session);
         p = put_text(p, &m->agent);
     }
-    return finish(version, dst, p, FRAME_HELLO_OK, 0);
-}
-
-uint8_t *frame_put_auth(uint8_t version, uint8_t *dst, const void *token, size_t size)
-{
-    CHECK(size > 0 && size <= FRAME_TOKEN_MAX);
-    return finish(version, dst, put_bytes(dst + frame_header_size(version), token, size),
-                  FRAME_AUTH, 0);
-}
-
-uint8_t *frame_put_auth_ok(uint8_t version, uint8_t *dst, const uint8_t secret[FRAME_SECRET_SIZE])
-{
-    uint8_t *p = dst + frame_header_size(version);
-
-    if (version == FRAME_V2)
-        p = put_bytes(p, secret, FRAME_SECRET_SIZE);
     return finish(version, dst, p, FRAME_AUTH_OK, 0);
 }
 
@@ -338,7 +346,7 @@ uint8_t *frame_put_join(uint8_t *dst, const struct frame_join *m)
     p = put_u16(p, m->lane);
     p = put_u16(p, m->flags);
     p = put_u64(p, m->rx_bytes);
-    p = put_bytes(p, m->secret, FRAME_SECRET_SIZE);
+    p = put_bytes(put_u8(p, m->bound), m->proof, FRAME_PROOF_SIZE);
     return finish(FRAME_V2, dst, p, FRAME_JOIN, 0);
 }
 
@@ -346,7 +354,7 @@ uint8_t *frame_put_join_ok(uint8_t *dst, const struct frame_join_ok *m)
 {
     uint8_t *p = put_u64(put_u16(dst + FRAME_V2_HEADER, m->lane), m->rx_bytes);
 
-    return finish(FRAME_V2, dst, p, FRAME_JOIN_OK, 0);
+    return finish(FRAME_V2, dst, put_bytes(p, m->proof, FRAME_PROOF_SIZE), FRAME_JOIN_OK, 0);
 }
 
 uint8_t *frame_put_goaway(uint8_t version, uint8_t *dst, const struct frame_error *m)
@@ -412,7 +420,7 @@ struct get {
 
 static const uint8_t *get_bytes(struct get *g, size_t size)
 {
-    static const uint8_t zeros[FRAME_SECRET_SIZE];
+    static const uint8_t zeros[FRAME_PROOF_SIZE];
     const uint8_t *at = g->at;
 
     if (g->bad || (size_t)(g->end - at) < size) {
@@ -443,9 +451,9 @@ static uint64_t get_u64(struct get *g)
     return load_u64(get_bytes(g, 8));
 }
 
-static void get_secret(struct get *g, uint8_t secret[FRAME_SECRET_SIZE])
+static void get_proof(struct get *g, uint8_t proof[FRAME_PROOF_SIZE])
 {
-    memcpy(secret, get_bytes(g, FRAME_SECRET_SIZE), FRAME_SECRET_SIZE);
+    memcpy(proof, get_bytes(g, FRAME_PROOF_SIZE), FRAME_PROOF_SIZE);
 }
 
 /* What is left of the payload, as text (v1). */
@@ -510,7 +518,7 @@ static bool get_hello_v1(struct get *g, struct frame_hello *m)
 
     *m = (struct frame_hello){
         .workers = 1, .lanes = 1, .max_data = FRAME_PAYLOAD_MAX, .client = { "", 0 }
-    };
+    }; /* no nonce: v1 proves nothing */
     m->caps = (uint32_t)get_u64(g);
     m->agent = get_text(g);
     return role == V1_ROLE_CLIENT && get_done_v1(g);
@@ -529,13 +537,35 @@ bool frame_get_hello(uint8_t version, const uint8_t *src, const uint8_t *end, st
     m->max_data = get_u32(&g);
     m->agent = get_text(&g);
     m->client = get_extra(&g);
+    bool older = !g.bad && (size_t)(g.end - g.at) < FRAME_NONCE_SIZE;
+    m->nonce = older ? NULL : get_bytes(&g, FRAME_NONCE_SIZE);
     return get_done(&g);
 }
 
 bool frame_get_hello_ok(const uint8_t *src, const uint8_t *end, struct frame_hello_ok *m)
 {
     struct get g = { src, end, false };
+    bool ours = get_u32(&g) == FRAME_REVISION;
 
+    m->nonce = ours ? get_bytes(&g, FRAME_NONCE_SIZE) : NULL;
+    return get_done(&g);
+}
+
+bool frame_get_auth(const uint8_t *src, const uint8_t *end, struct frame_auth *m)
+{
+    struct get g = { src, end, false };
+
+    m->id = get_bytes(&g, FRAME_ID_SIZE);
+    m->bound = get_u8(&g);
+    m->proof = get_bytes(&g, FRAME_PROOF_SIZE);
+    return get_done(&g);
+}
+
+bool frame_get_auth_ok(const uint8_t *src, const uint8_t *end, struct frame_auth_ok *m)
+{
+    struct get g = { src, end, false };
+
+    m->proof = get_bytes(&g, FRAME_PROOF_SIZE);
     m->caps = get_u32(&g);
     m->lanes = get_u16(&g);
     m->window = get_u32(&g);
@@ -543,14 +573,6 @@ bool frame_get_hello_ok(const uint8_t *src, const uint8_t *end, struct frame_hel
     m->slots = get_u32(&g);
     m->session = get_u64(&g);
     m->agent = get_text(&g);
-    return get_done(&g);
-}
-
-bool frame_get_auth_ok(const uint8_t *src, const uint8_t *end, uint8_t secret[FRAME_SECRET_SIZE])
-{
-    struct get g = { src, end, false };
-
-    get_secret(&g, secret);
     return get_done(&g);
 }
 
@@ -615,7 +637,8 @@ bool frame_get_join(const uint8_t *src, const uint8_t *end, struct frame_join *m
     m->lane = get_u16(&g);
     m->flags = get_u16(&g);
     m->rx_bytes = get_u64(&g);
-    get_secret(&g, m->secret);
+    m->bound = get_u8(&g);
+    get_proof(&g, m->proof);
     return get_done(&g);
 }
 
@@ -625,6 +648,7 @@ bool frame_get_join_ok(const uint8_t *src, const uint8_t *end, struct frame_join
 
     m->lane = get_u16(&g);
     m->rx_bytes = get_u64(&g);
+    get_proof(&g, m->proof);
     return get_done(&g);
 }
 

@@ -30,11 +30,13 @@
 /* What an encoder below writes at most. */
 #define FRAME_CONTROL_MAX (FRAME_HEADER_MAX + 1024u)
 /* Names, agents, addresses, error texts: longer ones are cut by the encoder. */
-#define FRAME_TEXT_MAX    255u
-#define FRAME_TOKEN_MAX   1000u
-#define FRAME_SECRET_SIZE 32u
-#define FRAME_CLIENT_MAX  32u
-#define FRAME_TICKET_MAX  96u
+#define FRAME_TEXT_MAX   255u
+#define FRAME_TOKEN_MAX  1000u
+#define FRAME_NONCE_SIZE 32u
+#define FRAME_ID_SIZE    16u /* public name of a token */
+#define FRAME_PROOF_SIZE 32u
+#define FRAME_CLIENT_MAX 32u
+#define FRAME_TICKET_MAX 96u
 /* The least that a peer may take in one DATA. */
 #define FRAME_DATA_MIN 1024u
 
@@ -44,14 +46,14 @@
 #define FRAME_TABLE(X)                                                                         \
     X(HELLO, 1, 1, false, 11, FRAME_V1_CONTROL_PAYLOAD_MAX, 18, FRAME_V2_CONTROL_PAYLOAD_MAX)  \
     X(HELLO_OK, 2, 2, false, 0, 0, 28, FRAME_V2_CONTROL_PAYLOAD_MAX)                           \
-    X(AUTH, 3, 3, false, 1, FRAME_V1_CONTROL_PAYLOAD_MAX, 1, FRAME_V2_CONTROL_PAYLOAD_MAX)     \
-    X(AUTH_OK, 4, 4, false, 0, 0, 32, FRAME_V2_CONTROL_PAYLOAD_MAX)                            \
+    X(AUTH, 3, 3, false, 1, FRAME_V1_CONTROL_PAYLOAD_MAX, 49, FRAME_V2_CONTROL_PAYLOAD_MAX)    \
+    X(AUTH_OK, 4, 4, false, 0, 0, 60, FRAME_V2_CONTROL_PAYLOAD_MAX)                            \
     X(AUTH_ERR, 5, 5, false, 0, FRAME_V1_CONTROL_PAYLOAD_MAX, 4, FRAME_V2_CONTROL_PAYLOAD_MAX) \
     X(BIND, 0, 6, false, 0, 0, 12, FRAME_V2_CONTROL_PAYLOAD_MAX)                               \
     X(BIND_OK, 6, 7, false, 2, 2, 6, FRAME_V2_CONTROL_PAYLOAD_MAX)                             \
     X(BIND_ERR, 0, 8, false, 0, 0, 6, FRAME_V2_CONTROL_PAYLOAD_MAX)                            \
-    X(JOIN, 0, 9, false, 0, 0, 52, FRAME_V2_CONTROL_PAYLOAD_MAX)                               \
-    X(JOIN_OK, 0, 10, false, 0, 0, 10, FRAME_V2_CONTROL_PAYLOAD_MAX)                           \
+    X(JOIN, 0, 9, false, 0, 0, 53, FRAME_V2_CONTROL_PAYLOAD_MAX)                               \
+    X(JOIN_OK, 0, 10, false, 0, 0, 42, FRAME_V2_CONTROL_PAYLOAD_MAX)                           \
     X(GOAWAY, 11, 11, false, 2, FRAME_V1_CONTROL_PAYLOAD_MAX, 4, FRAME_V2_CONTROL_PAYLOAD_MAX) \
     X(PING, 10, 12, false, 0, 0, 16, FRAME_V2_CONTROL_PAYLOAD_MAX)                             \
     X(PONG, 0, 13, false, 0, 0, 16, FRAME_V2_CONTROL_PAYLOAD_MAX)                              \
@@ -121,6 +123,9 @@ static inline struct frame_text frame_text_of(const char *text)
     return (struct frame_text){ .data = text, .size = strlen(text) };
 }
 
+/* What HELLO_OK begins with. What stood there before the first release was 0 or 1, so that a peer of that time is known by it. */
+#define FRAME_REVISION 2u
+
 struct frame_hello {   /* HELLO */
     uint32_t caps;     /* v1: low half of the u64 */
     uint16_t workers;  /* of the client */
@@ -130,9 +135,25 @@ struct frame_hello {   /* HELLO */
     struct frame_text agent; /* v1: the expose address */
     struct frame_text
         client; /* v2: tells this client from all others, the same after a restart; may be empty */
+    const uint8_t *nonce; /* v2: FRAME_NONCE_SIZE bytes; NULL on decoding: an older revision */
 };
 
-struct frame_hello_ok { /* HELLO_OK, v2 */
+struct frame_hello_ok {   /* HELLO_OK, v2 */
+    const uint8_t *nonce; /* FRAME_NONCE_SIZE bytes; NULL on decoding: another revision */
+};
+
+/* How far TLS reaches: what the proof is bound to. */
+#define FRAME_BOUND_NOT      0u /* this connection is plain for its sender */
+#define FRAME_BOUND_EXPORTER 1u /* RFC 9266: tls-exporter */
+
+struct frame_auth {       /* AUTH, v2 */
+    const uint8_t *id;    /* FRAME_ID_SIZE bytes: the token's public name */
+    const uint8_t *proof; /* FRAME_PROOF_SIZE bytes */
+    uint8_t bound;        /* FRAME_BOUND_* */
+};
+
+struct frame_auth_ok {    /* AUTH_OK, v2 */
+    const uint8_t *proof; /* FRAME_PROOF_SIZE bytes: the server's */
     uint32_t caps;
     uint16_t lanes; /* the session may have */
     uint32_t window;
@@ -169,7 +190,8 @@ struct frame_join {
     uint16_t lane;
     uint16_t flags;    /* FRAME_JOIN_RESUME */
     uint64_t rx_bytes; /* resume: bytes of the lane received so far */
-    uint8_t secret[FRAME_SECRET_SIZE];
+    uint8_t bound;     /* FRAME_BOUND_* */
+    uint8_t proof[FRAME_PROOF_SIZE];
 };
 #define FRAME_JOIN_RESUME 0x0001u
 /* Capability: this side keeps what it sent and resumes lanes. */
@@ -178,6 +200,7 @@ struct frame_join {
 struct frame_join_ok {
     uint16_t lane;
     uint64_t rx_bytes;
+    uint8_t proof[FRAME_PROOF_SIZE]; /* the server's */
 };
 
 struct frame_ping {    /* PING, PONG (echoes time) */
@@ -194,8 +217,9 @@ struct frame_open {
 /* Whole-frame encoders (header and payload); each returns the advanced pointer. v1 forms where the wire has them. */
 uint8_t *frame_put_hello(uint8_t version, uint8_t *dst, const struct frame_hello *m);
 uint8_t *frame_put_hello_ok(uint8_t version, uint8_t *dst, const struct frame_hello_ok *m);
-uint8_t *frame_put_auth(uint8_t version, uint8_t *dst, const void *token, size_t size);
-uint8_t *frame_put_auth_ok(uint8_t version, uint8_t *dst, const uint8_t secret[FRAME_SECRET_SIZE]);
+uint8_t *frame_put_auth(uint8_t *dst, const struct frame_auth *m);
+uint8_t *frame_put_auth_v1(uint8_t *dst, const void *token, size_t size);
+uint8_t *frame_put_auth_ok(uint8_t version, uint8_t *dst, const struct frame_auth_ok *m);
 uint8_t *frame_put_auth_err(uint8_t version, uint8_t *dst, const struct frame_error *m);
 uint8_t *frame_put_bind(uint8_t *dst, const struct frame_bind *m);
 uint8_t *frame_put_bind_ok(uint8_t version, uint8_t *dst, const struct frame_bind_ok *m);
@@ -216,7 +240,8 @@ uint8_t *frame_put_close(uint8_t *dst, uint32_t stream); /* v1 StreamClose */
 bool frame_get_hello(uint8_t version, const uint8_t *src, const uint8_t *end,
                      struct frame_hello *m);
 bool frame_get_hello_ok(const uint8_t *src, const uint8_t *end, struct frame_hello_ok *m);
-bool frame_get_auth_ok(const uint8_t *src, const uint8_t *end, uint8_t secret[FRAME_SECRET_SIZE]);
+bool frame_get_auth(const uint8_t *src, const uint8_t *end, struct frame_auth *m);
+bool frame_get_auth_ok(const uint8_t *src, const uint8_t *end, struct frame_auth_ok *m);
 bool frame_get_error(
     uint8_t version, enum frame_kind kind, const uint8_t *src, const uint8_t *end,
     struct frame_error *m); /* AUTH_ERR (v1: text only, code AUTH_FAILED), GOAWAY (v1: Error) */

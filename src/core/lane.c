@@ -174,6 +174,7 @@ static void leave(struct lane *lane, enum reason reason, const char *text)
     struct session *session = lane->session;
 
     lane->reason = (uint8_t)reason;
+    lane->awaits_out = false;
     lane_set_fsm(lane, SESSION_CLOSED);
     for (struct list *node = lane->streams.next; node != &lane->streams;) {
         struct stream *s = container_of(node, struct stream, lane_node);

@@ -32,6 +32,7 @@
 #include "core/list.h"
 #include "core/reason.h"
 #include "core/ring.h"
+#include "core/scram.h"
 #include "core/session_fsm.h"
 #include "core/sock.h"
 #include "core/timer.h"
@@ -139,9 +140,11 @@ struct lane {
     uint32_t sparse_id;    /* whose */
     uint64_t path_rtt;     /* ns: what TCP sees, as of path_asked; 0: not known */
     uint64_t path_asked;
-    uint64_t ping_time;               /* of the PING without answer; 0: none */
-    uint16_t offered;                 /* lanes of the session */
-    uint64_t session_id;              /* server: promised in HELLO_OK, opened by AUTH */
+    uint64_t ping_time;                 /* of the PING without answer; 0: none */
+    uint16_t offered;                   /* lanes of the session */
+    uint8_t transcript[SCRAM_KEY_SIZE]; /* of this connection's HELLO and HELLO_OK */
+    struct frame_join join;             /* server: waits until HELLO_OK is out (awaits_out) */
+    bool awaits_out; /* nothing is read until everything is out: then the role goes on */
     uint8_t client[FRAME_CLIENT_MAX]; /* server: who it says it is, between HELLO and AUTH */
     uint8_t client_size;
     uint64_t said; /* ns: when HELLO or JOIN went out, for the first round trip */
@@ -159,13 +162,15 @@ struct lane {
     uint64_t rx_acked;    /* our count as the peer was told */
     uint64_t replay_left; /* the last so many bytes of the log go out before anything new */
     uint32_t flight_replay, flight_preface; /* bytes of these in the send in flight */
-    uint8_t preface[LANE_PREFACE];          /* JOIN or JOIN_OK, which are not counted */
+    uint8_t preface[LANE_PREFACE];    /* HELLO, HELLO_OK, JOIN or JOIN_OK, which are not counted */
+    uint8_t answer[FRAME_PROOF_SIZE]; /* server: the proof of JOIN_OK */
     uint32_t preface_sent, preface_size;
     uint64_t frozen_since; /* ns */
     uint64_t beat;         /* ns: when the next PING is due */
     int next_fd; /* server: the connection that takes over when the old one is still; -1: none */
     struct crypt *next_crypt;
     uint64_t next_rx; /* the count that came with it */
+    uint8_t next_answer[FRAME_PROOF_SIZE];
 
     uint32_t *map; /* client, and v1: wire id -> slot + 1 (mem_map) */
     uint32_t map_mask;
@@ -225,14 +230,26 @@ bool lane_is_still(const struct lane *lane);
  * the server's count cannot be, the lane stays frozen. */
 bool lane_resume(struct lane *lane, struct lane *from, uint64_t peer_rx);
 
-/* Server: the same with a connection whose JOIN has been read; as soon as the lane is still. JOIN_OK is its first frame. A lane that believes to be alive is
- * frozen: the newest connection wins. False: the lane cannot be resumed, or the count is an old one; the caller keeps fd and crypt. */
-bool lane_resume_later(struct lane *lane, int fd, struct crypt *crypt, uint64_t peer_rx);
+/* Server: the same with a connection whose JOIN has been read; as soon as the lane is still. JOIN_OK is its first frame, with `answer` as its proof. A
+ * lane that believes to be alive is frozen: the newest connection wins. False: the lane cannot be resumed, or the count is an old one; the
+ * caller keeps fd and crypt. */
+bool lane_resume_later(struct lane *lane, int fd, struct crypt *crypt, uint64_t peer_rx,
+                       const uint8_t answer[FRAME_PROOF_SIZE]);
 
-/* The two frames that begin a joining lane, and a resume; they are not counted. Client: JOIN, and the arrival of JOIN_OK (not for a resume); server: JOIN_OK. */
+/* The frames that begin a connection of a v2 lane; they are not counted. Each makes its part of the transcript; a nonce is drawn by the callee.
+ * Client: HELLO, then the payload of HELLO_OK. */
+void lane_say_hello(struct lane *lane, struct frame_hello *hello);
+void lane_greeted(struct lane *lane, const uint8_t *src, const uint8_t *end);
+/* Server: the payload of HELLO is answered with HELLO_OK. */
+void lane_greet(struct lane *lane, const uint8_t *src, const uint8_t *end);
+
+/* What proofs on this connection are bound to, once both have been said. */
+void lane_channel(const struct lane *lane, struct scram_channel *channel);
+
+/* Client: JOIN, and the arrival of JOIN_OK (not for a resume). Server: JOIN_OK, with its proof. */
 void lane_say_join(struct lane *lane, const struct frame_join *join);
 void lane_joined(struct lane *lane);
-void lane_join_ok(struct lane *lane);
+void lane_join_ok(struct lane *lane, const uint8_t answer[FRAME_PROOF_SIZE]);
 
 /* Takes the end of connections in: once per turn. */
 void lane_settle(struct worker *worker);

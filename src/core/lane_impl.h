@@ -43,6 +43,9 @@ void lane_log(struct lane *lane, uint32_t buf, uint32_t offset, uint32_t size);
 void lane_log_trim(struct lane *lane);
 bool lane_acked(struct lane *lane, uint64_t rx_bytes);
 
+/* lane_preface.c: JOIN_OK with our count goes out before anything else. */
+void lane_say_join_ok(struct lane *lane);
+
 /* lane_resume.c: tells the peer our count. */
 void lane_ack(struct lane *lane);
 

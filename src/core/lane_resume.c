@@ -320,38 +320,6 @@ void lane_frozen_recv(struct lane *lane, int res, bool data)
 
 /* Coming back */
 
-static void preface_end(struct lane *lane, const uint8_t *end)
-{
-    lane->preface_sent = 0;
-    lane->preface_size = (uint32_t)(end - lane->preface);
-    CHECK(lane->preface_size <= sizeof(lane->preface));
-    lane_mark(lane);
-}
-
-static void say_join_ok(struct lane *lane)
-{
-    struct frame_join_ok ok = { .lane = lane->index, .rx_bytes = lane->rx_bytes };
-
-    lane->rx_acked = lane->rx_bytes;
-    preface_end(lane, frame_put_join_ok(lane->preface, &ok));
-}
-
-void lane_join_ok(struct lane *lane)
-{
-    lane->rx_bytes = 0; /* JOIN is not counted */
-    say_join_ok(lane);
-}
-
-void lane_say_join(struct lane *lane, const struct frame_join *join)
-{
-    preface_end(lane, frame_put_join(lane->preface, join));
-}
-
-void lane_joined(struct lane *lane)
-{
-    lane->rx_bytes = lane->rx.filled - lane->rx.parsed; /* JOIN_OK is not counted */
-}
-
 static void unlist(struct lane *lane)
 {
     list_remove(&lane->frozen_node);
@@ -409,7 +377,8 @@ static void take_next(struct lane *lane)
     lane->next_fd = -1;
     lane->next_crypt = NULL;
     if (thaw(lane, fd, crypt, lane->next_rx)) {
-        say_join_ok(lane);
+        memcpy(lane->answer, lane->next_answer, sizeof(lane->answer));
+        lane_say_join_ok(lane);
         return;
     }
     ring_close_fd(lane->worker->ring, fd);
@@ -421,7 +390,8 @@ static void take_next(struct lane *lane)
 }
 
 /* A count below one that was told before comes from a JOIN that was long on its way, and whose client has come back meanwhile. */
-bool lane_resume_later(struct lane *lane, int fd, struct crypt *crypt, uint64_t peer_rx)
+bool lane_resume_later(struct lane *lane, int fd, struct crypt *crypt, uint64_t peer_rx,
+                       const uint8_t answer[FRAME_PROOF_SIZE])
 {
     if (peer_rx < lane->peer_rx)
         return false;
@@ -433,6 +403,7 @@ bool lane_resume_later(struct lane *lane, int fd, struct crypt *crypt, uint64_t 
     lane->next_fd = fd;
     lane->next_crypt = crypt;
     lane->next_rx = peer_rx;
+    memcpy(lane->next_answer, answer, sizeof(lane->next_answer));
     if (!list_linked(&lane->settle_node))
         list_append(&lane->worker->settling_lanes, &lane->settle_node);
     return true;

@@ -171,7 +171,7 @@ uint64_t lane_sweep(struct worker *w)
 
 void lane_read(struct lane *lane)
 {
-    if (!lane_is_connected(lane) || lane->recv_flight || lane->paused > 0)
+    if (!lane_is_connected(lane) || lane->recv_flight || lane->paused > 0 || lane->awaits_out)
         return;
     if (lane->crypt != NULL)
         lane_crypt_read(lane);

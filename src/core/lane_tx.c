@@ -343,6 +343,11 @@ bool lane_tx_empty(const struct lane *lane)
 /* Everything is out: a lane that lingers says FIN. */
 static void flushed(struct lane *lane)
 {
+    if (lane->awaits_out) {
+        lane->awaits_out = false;
+        lane->worker->role->lane_out(lane);
+        return;
+    }
     if (lane->state == LANE_LINGER && !lane->shut) {
         if (lane->crypt != NULL && lane_crypt_end(lane))
             return;
@@ -407,7 +412,7 @@ static void account(struct lane *lane, uint32_t bytes)
 
     lane->preface_sent += n;
     if (n > 0 && lane->preface_sent == lane->preface_size)
-        explicit_bzero(lane->preface, sizeof(lane->preface)); /* JOIN has the session's secret */
+        explicit_bzero(lane->preface, sizeof(lane->preface));
     bytes -= n;
     n = min_u32(bytes, lane->flight_replay);
     lane->replay_left -= n;

@@ -64,8 +64,9 @@ CHECK_STATIC(BUF_HEADROOM >= FRAME_HEADER_MAX + 5, "frame header and TLS record 
 #define LANE_LOG_BIG_MIN 8u
 /* Bytes of the log in one send. */
 #define LANE_REPLAY_SEND (1024u * 1024u)
-/* JOIN or JOIN_OK. */
-#define LANE_PREFACE 64u
+/* HELLO, HELLO_OK, JOIN or JOIN_OK. The longest is HELLO: 16 bytes of numbers, and two texts of at most 32 bytes. */
+#define LANE_PREFACE (FRAME_V2_HEADER + 16u + 2u * (2u + 32u) + FRAME_NONCE_SIZE)
+CHECK_STATIC(LANE_PREFACE >= FRAME_V2_HEADER + 21u + FRAME_PROOF_SIZE, "JOIN");
 
 /* Sparse streams share a lane as long as one of them had a small frame so recently, or within some round trips. How often the kernel is asked for the round trip. */
 #define LANE_SPARSE_NS    (20 * NSEC_PER_MSEC)

@@ -5,6 +5,7 @@
 #ifndef CULVERT_CORE_MESSAGE_H
 #define CULVERT_CORE_MESSAGE_H
 
+#include "core/frame.h"
 #include "core/list.h"
 
 #include <stdint.h>
@@ -36,8 +37,9 @@ struct message {
     uint32_t number;
     uint64_t count;
     int fd;
-    void *pointer;       /* from malloc, or NULL; goes with the message */
-    struct crypt *crypt; /* MESSAGE_LANE: of the lane, NULL if it is plain */
+    void *pointer;                    /* from malloc, or NULL; goes with the message */
+    struct crypt *crypt;              /* MESSAGE_LANE: of the lane, NULL if it is plain */
+    uint8_t answer[FRAME_PROOF_SIZE]; /* MESSAGE_LANE, MESSAGE_RESUME: the proof of JOIN_OK */
 };
 
 /* Never NULL: out of memory for a control message of some 50 bytes ends the process. Any thread. */

@@ -55,7 +55,11 @@
     X(TLS_FAILED, 55, true, "TLS failed")                                                         \
     X(TLS_TRUNCATED, 56, true, "connection ended without TLS close_notify: bytes may be missing") \
     X(TLS_TOO_OLD, 57, true, "v2 needs TLS 1.3")                                                  \
-    X(LANE_GONE, 58, true, "the lane is gone, its streams have ended")
+    X(LANE_GONE, 58, true, "the lane is gone, its streams have ended")                            \
+    X(TLS_ENDS_BETWEEN, 59, true,                                                                 \
+      "TLS does not reach from the client to the server, something between them ends it")         \
+    X(SERVER_UNPROVEN, 60, true, "the server did not prove that it knows the token")              \
+    X(OLD_WIRE, 61, true, "client and server speak different revisions of v2: update the older one")
 
 enum reason {
 #define X(name, code, rst, text) REASON_##name,

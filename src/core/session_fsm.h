@@ -6,8 +6,9 @@
  * changes it in one setter that asks session_fsm_may(), and closes with the reason that session_fsm_check() gives.
  *
  *   state          meaning                                           left for
- *   INIT           connected; no frame was accepted                  HANDSHAKEN; FORWARDING (a joined lane)
- *   HANDSHAKEN     HELLO went through; the token is awaited          AUTHENTICATED
+ *   INIT           connected; no frame was accepted                  HANDSHAKEN; FORWARDING (a lane that was
+ *                                                                    handed over with its JOIN)
+ *   HANDSHAKEN     HELLO went through; a proof is awaited            AUTHENTICATED; FORWARDING (a joined lane)
  *   AUTHENTICATED  the token is good; no tunnel has a port           BOUND, FORWARDING
  *   BOUND          server: a port is chosen and the workers open     FORWARDING; AUTHENTICATED (no worker
  *                  their listeners; the answer is not sent           could listen)
@@ -53,9 +54,9 @@ enum session_role {
     SESSION_CLIENT,
 };
 
-/* PRIMARY is lane 0, the one that carries the handshake and the binds. JOINING is a lane that starts with JOIN; after JOIN_OK
+/* PRIMARY is lane 0, the one that carries the log-in and the binds. JOINING is a lane that says JOIN behind HELLO; after JOIN_OK
  * it stays JOINING, or becomes PRIMARY if it took the place of lane 0 in a resume. A server takes an accepted connection for
- * PRIMARY until its first frame is JOIN. JOINING knows the states INIT, FORWARDING, CLOSING and CLOSED only, and v1 knows no
+ * PRIMARY until it hears JOIN. JOINING knows the states INIT, HANDSHAKEN, FORWARDING, CLOSING and CLOSED only, and v1 knows no
  * JOINING. */
 enum session_lane {
     SESSION_LANE_PRIMARY,

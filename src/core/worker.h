@@ -51,6 +51,8 @@ struct role {
     void (*accepted)(struct listener *listener, int fd);
     /* A lane that was dialled is connected (res 0) or not (-errno). */
     void (*lane_connected)(struct lane *lane, int res);
+    /* Everything is out of a lane that awaited it (awaits_out). */
+    void (*lane_out)(struct lane *lane);
     /* A control frame or OPEN that the state machine allows. [src, end) is the whole payload. REASON_DONE, or why the lane must close. */
     enum reason (*frame)(struct lane *lane, const struct frame *frame, const uint8_t *src,
                          const uint8_t *end);

@@ -1,47 +1,130 @@
-/* auth: see auth.h. */
+/*
+ * auth: see auth.h. Verifiers stand in a table of open addressing with twice as many places as tokens; an id is a mac, so that its first
+ * bytes are as good as any hash. A token that stands in two lines is one token, the first.
+ */
 #include "server/auth.h"
 
-#include <stdint.h>
+#include "core/base.h"
+#include "core/check.h"
+
+#include <stdlib.h>
 #include <string.h>
+#include <sys/random.h>
 
-bool auth_equal(const void *expected, size_t expected_size, const void *given, size_t given_size)
+struct entry {
+    bool used;
+    unsigned token;
+    struct scram_verifier verifier;
+};
+
+static struct {
+    struct entry *entries;
+    uint32_t mask;
+    bool loopback_only;           /* the well-known token */
+    struct scram_verifier nobody; /* stands for ids that are not known */
+} auth;
+
+/* The place of an id: its entry, or the free one where it would be. */
+static struct entry *place_of(const uint8_t id[FRAME_ID_SIZE])
 {
-    const volatile uint8_t *a = expected;
-    const uint8_t *b = given;
-    unsigned difference = expected_size != given_size;
+    uint32_t at;
 
-    for (size_t i = 0; i < given_size; i++)
-        difference |= (unsigned)(a[expected_size > 0 ? i % expected_size : 0] ^ b[i]);
-    return difference == 0;
+    memcpy(&at, id, sizeof(at));
+    while (auth.entries[at & auth.mask].used &&
+           memcmp(auth.entries[at & auth.mask].verifier.id, id, FRAME_ID_SIZE) != 0)
+        at++;
+    return &auth.entries[at & auth.mask];
 }
 
-/* Every line of the configured text is compared, whether one before it matched or not. */
-static bool any_line(const struct config *config, const void *token, size_t size, unsigned *which)
+static void add(const char *token, size_t size, unsigned number)
 {
-    unsigned number = 0;
-    const char *line = config->token, *end = config->token + config->token_size;
-    bool found = false;
+    struct scram_keys keys;
 
-    while (line < end) {
+    scram_keys(&keys, token, size);
+    struct entry *entry = place_of(keys.verifier.id);
+    if (!entry->used)
+        *entry = (struct entry){ .used = true, .token = number, .verifier = keys.verifier };
+    explicit_bzero(&keys, sizeof(keys));
+}
+
+static void add_lines(const struct config *config)
+{
+    const char *line = config->token, *end = config->token + config->token_size;
+
+    for (unsigned number = 0; line < end; number++) {
         const char *stop = memchr(line, '\n', (size_t)(end - line));
         size_t length = (size_t)((stop != NULL ? stop : end) - line);
 
-        if (length > 0 && auth_equal(line, length, token, size)) {
-            found = true;
-            *which = number;
-        }
-        number++;
+        if (length > 0)
+            add(line, length, number);
         line += length + 1;
     }
-    return found;
 }
 
-enum reason auth_check(const struct config *config, const union sock_addr *peer, const void *token,
-                       size_t size, unsigned *which)
+static uint32_t count_lines(const struct config *config)
 {
-    if (!any_line(config, token, size, which))
-        return REASON_AUTH_FAILED;
-    if (config->token_is_default && !sock_addr_is_loopback(peer))
-        return REASON_AUTH_REMOTE_DEV_TOKEN;
-    return REASON_DONE;
+    uint32_t count = 1;
+
+    for (size_t i = 0; i < config->token_size; i++)
+        count += config->token[i] == '\n';
+    return count;
+}
+
+bool auth_open(struct config *config)
+{
+    uint32_t places = 2, wanted = 2 * count_lines(config);
+
+    while (places < wanted)
+        places *= 2;
+    auth.entries = calloc(places, sizeof(auth.entries[0]));
+    if (auth.entries == NULL)
+        return false;
+    auth.mask = places - 1;
+    auth.loopback_only = config->token_is_default;
+    CHECK(getrandom(&auth.nobody, sizeof(auth.nobody), 0) == (ssize_t)sizeof(auth.nobody));
+    add_lines(config);
+    explicit_bzero(config->token, sizeof(config->token));
+    config->token_size = 0;
+    return true;
+}
+
+void auth_close(void)
+{
+    if (auth.entries == NULL)
+        return;
+    explicit_bzero(auth.entries, (auth.mask + 1UL) * sizeof(auth.entries[0]));
+    free(auth.entries);
+    auth.entries = NULL;
+}
+
+static enum reason accept_from(const union sock_addr *peer)
+{
+    return auth.loopback_only && !sock_addr_is_loopback(peer) ? REASON_AUTH_REMOTE_DEV_TOKEN
+                                                              : REASON_DONE;
+}
+
+enum reason auth_check(const union sock_addr *peer, const struct frame_auth *frame,
+                       const struct scram_channel *channel, struct auth_login *login)
+{
+    const struct entry *entry = place_of(frame->id);
+    const struct scram_verifier *verifier = entry->used ? &entry->verifier : &auth.nobody;
+    bool proved = scram_client_proved(verifier, channel, frame->proof, login->secret, login->proof);
+
+    login->token = entry->token;
+    if (frame->bound != channel->bound)
+        return REASON_TLS_ENDS_BETWEEN; /* no proof could be right */
+    return entry->used && proved ? accept_from(peer) : REASON_AUTH_FAILED;
+}
+
+enum reason auth_check_v1(const union sock_addr *peer, const void *token, size_t size,
+                          unsigned *number)
+{
+    struct scram_keys keys;
+
+    scram_keys(&keys, token, size);
+    const struct entry *entry = place_of(keys.verifier.id);
+    bool good = entry->used && scram_shown(&entry->verifier, &keys);
+    *number = entry->token;
+    explicit_bzero(&keys, sizeof(keys));
+    return good ? accept_from(peer) : REASON_AUTH_FAILED;
 }

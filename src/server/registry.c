@@ -4,12 +4,9 @@
 #include "core/base.h"
 #include "core/check.h"
 #include "core/listener.h"
-#include "server/auth.h"
-
 #include <errno.h>
 #include <pthread.h>
 #include <stdlib.h>
-#include <sys/random.h>
 
 /* Ports that sessions had which are gone; the oldest is forgotten first. */
 #define MEMORIES 4096u
@@ -120,12 +117,9 @@ static void remember(const struct registry_session *session)
     }
 }
 
-enum reason registry_add(struct registry_session *session, uint64_t *replaced)
+enum reason registry_add(const struct registry_session *session,
+                         const uint8_t secret[SCRAM_KEY_SIZE], uint64_t *replaced)
 {
-    ssize_t got = getrandom(session->secret, sizeof(session->secret), 0);
-
-    CHECK(got ==
-          (ssize_t)sizeof(session->secret)); /* random(4): up to 256 bytes are never cut short */
     *replaced = 0;
     pthread_mutex_lock(&registry.mutex);
     struct registry_session *entry = find_client(session);
@@ -136,24 +130,32 @@ enum reason registry_add(struct registry_session *session, uint64_t *replaced)
     } else {
         entry = find(0);
     }
-    if (entry != NULL)
+    if (entry != NULL) {
         *entry = *session;
+        memcpy(entry->secret, secret, sizeof(entry->secret));
+    }
     pthread_mutex_unlock(&registry.mutex);
     return entry != NULL ? REASON_DONE : REASON_LIMIT_SESSIONS;
 }
 
-enum reason registry_join(uint64_t id, const uint8_t secret[FRAME_SECRET_SIZE],
-                          struct registry_session *out)
+enum reason registry_join(const struct frame_join *join, const struct scram_channel *channel,
+                          struct registry_session *out, uint8_t answer[FRAME_PROOF_SIZE])
 {
     enum reason reason = REASON_UNKNOWN_SESSION;
+    uint8_t proof[FRAME_PROOF_SIZE];
 
-    if (id == 0)
+    if (join->session == 0)
         return reason;
     pthread_mutex_lock(&registry.mutex);
-    struct registry_session *entry = find(id);
-    if (entry != NULL && auth_equal(entry->secret, FRAME_SECRET_SIZE, secret, FRAME_SECRET_SIZE)) {
-        *out = *entry;
-        reason = REASON_DONE;
+    const struct registry_session *entry = find(join->session);
+    if (entry != NULL) {
+        scram_join(entry->secret, channel, join, proof);
+        if (scram_equal(proof, join->proof, sizeof(proof))) {
+            scram_join_ok(entry->secret, channel, join, answer);
+            *out = *entry;
+            explicit_bzero(out->secret, sizeof(out->secret));
+            reason = REASON_DONE;
+        }
     }
     pthread_mutex_unlock(&registry.mutex);
     return reason;

@@ -16,6 +16,7 @@
 #include "core/config.h"
 #include "core/frame.h"
 #include "core/reason.h"
+#include "core/scram.h"
 #include "core/sock.h"
 
 #include <stdbool.h>
@@ -30,7 +31,7 @@ struct registry_tunnel {
 /* A copy of a session's shared facts. */
 struct registry_session {
     uint64_t id;
-    uint8_t secret[FRAME_SECRET_SIZE];
+    uint8_t secret[SCRAM_KEY_SIZE];
     unsigned home; /* worker of lane 0 */
     uint16_t lanes;
     uint8_t version;
@@ -52,13 +53,15 @@ void registry_close(void);
 /* The next session id: 1, 2, 3, ... */
 uint64_t registry_next_id(void);
 
-/* Registers a session (id from registry_next_id) and makes its secret, written to session->secret. *replaced: the id of the session of the same client that was
- * taken out for it, which the caller ends; 0 if there was none. LIMIT_SESSIONS when full. */
-enum reason registry_add(struct registry_session *session, uint64_t *replaced);
+/* Registers a session (id from registry_next_id) with its secret. *replaced: the id of the session of the same client that was taken out for
+ * it, which the caller ends; 0 if there was none. LIMIT_SESSIONS when full. */
+enum reason registry_add(const struct registry_session *session,
+                         const uint8_t secret[SCRAM_KEY_SIZE], uint64_t *replaced);
 
-/* Copies a session's facts; the secret must match (constant time). UNKNOWN_SESSION otherwise. */
-enum reason registry_join(uint64_t id, const uint8_t secret[FRAME_SECRET_SIZE],
-                          struct registry_session *out);
+/* Copies a session's facts, without its secret, and makes the proof of JOIN_OK, if that of JOIN is right on this channel. UNKNOWN_SESSION
+ * otherwise. */
+enum reason registry_join(const struct frame_join *join, const struct scram_channel *channel,
+                          struct registry_session *out, uint8_t answer[FRAME_PROOF_SIZE]);
 
 /* Copies a session's facts; false if it has ended. */
 bool registry_get(uint64_t id, struct registry_session *out);

@@ -98,7 +98,7 @@ static bool pick_address(const char *host, uint16_t port, const char *flag, unio
     return false;
 }
 
-int server_prepare(const struct config *config)
+int server_prepare(struct config *config)
 {
     union sock_addr public_addr;
 
@@ -109,7 +109,7 @@ int server_prepare(const struct config *config)
     tunnel_open(&public_addr, config->public_addr[0] != '\0');
     if (config->tls && !certificate_open(config, &listen_addr))
         return EXIT_CODE_CANNOT_START;
-    if (!registry_open(config)) {
+    if (!registry_open(config) || !auth_open(config)) {
         log_line(LOG_ERROR, "server", "out of memory for --max-sessions %u", config->max_sessions);
         return EXIT_CODE_CANNOT_START;
     }
@@ -123,6 +123,7 @@ int server_prepare(const struct config *config)
 
 void server_finish(void)
 {
+    auth_close();
     registry_close();
     ticket_close();
     certificate_close();
@@ -216,44 +217,53 @@ static uint16_t lanes_offered(const struct worker *w, const struct frame_hello *
     return (uint16_t)min_u64(max_u64(lanes, 1), SESSION_LANES_MAX);
 }
 
-static enum reason rx_hello(struct lane *lane, const uint8_t *src, const uint8_t *end)
+/* What the client says of itself; its answer tells a stranger nothing but a nonce. */
+static enum reason rx_hello_v2(struct lane *lane, const uint8_t *src, const uint8_t *end)
 {
-    struct worker *w = lane->worker;
+    struct frame_hello hello;
+
+    if (!frame_get_hello(FRAME_V2, src, end, &hello))
+        return REASON_BAD_FRAME;
+    if (hello.nonce == NULL)
+        return REASON_OLD_WIRE;
+    if (lane->crypt != NULL && crypt_is_12(lane->crypt))
+        return REASON_TLS_TOO_OLD;
+    if (hello.window > INT32_MAX || hello.max_data < FRAME_DATA_MIN ||
+        hello.client.size > sizeof(lane->client))
+        return REASON_BAD_FRAME;
+    lane->peer_window = hello.window;
+    lane->peer_max_data = hello.max_data;
+    lane->offered = lanes_offered(lane->worker, &hello);
+    lane->client_size = (uint8_t)hello.client.size;
+    memcpy(lane->client, hello.client.data, hello.client.size);
+    lane->will_log = (hello.caps & FRAME_CAP_RESUME) != 0 && lane->worker->config->grace > 0;
+    lane_greet(lane, src, end);
+    return REASON_DONE;
+}
+
+static enum reason rx_hello_v1(struct lane *lane, const uint8_t *src, const uint8_t *end)
+{
     struct frame_hello hello;
     uint8_t *p = lane_control_begin(lane);
 
-    if (!frame_get_hello(lane->version, src, end, &hello))
+    if (!frame_get_hello(FRAME_V1, src, end, &hello))
         return REASON_BAD_FRAME;
     if (p == NULL)
         return REASON_LIMIT_BUFFERS;
-    if (lane->version == FRAME_V2 && lane->crypt != NULL && crypt_is_12(lane->crypt))
-        return REASON_TLS_TOO_OLD;
-    lane->session_id = registry_next_id();
-    if (lane->version == FRAME_V2) {
-        lane->peer_window = hello.window;
-        lane->peer_max_data = hello.max_data;
-        lane->offered = lanes_offered(w, &hello);
-        if (hello.window > INT32_MAX || hello.max_data < FRAME_DATA_MIN ||
-            hello.client.size > sizeof(lane->client))
-            return REASON_BAD_FRAME;
-        lane->client_size = (uint8_t)hello.client.size;
-        memcpy(lane->client, hello.client.data, hello.client.size);
-    } else {
-        lane->offered = 1;
-        lane->peer_max_data = V1_DATA_MAX;
-    }
-    lane->will_log =
-        lane->version == FRAME_V2 && (hello.caps & FRAME_CAP_RESUME) != 0 && w->config->grace > 0;
-    struct frame_hello_ok ok = { .caps = lane->will_log ? FRAME_CAP_RESUME : 0,
-                                 .lanes = lane->offered,
-                                 .window = w->config->window_initial,
-                                 .max_data = FRAME_PAYLOAD_MAX,
-                                 .slots = STREAM_SLOTS_MAX,
-                                 .session = lane->session_id,
-                                 .agent = frame_text_of(AGENT) };
-    lane_control_end(lane, frame_put_hello_ok(lane->version, p, &ok));
-    lane_set_fsm(lane, SESSION_HANDSHAKEN);
+    lane->offered = 1;
+    lane->peer_max_data = V1_DATA_MAX;
+    lane_control_end(lane, frame_put_hello_ok(FRAME_V1, p, NULL));
     return REASON_DONE;
+}
+
+static enum reason rx_hello(struct lane *lane, const uint8_t *src, const uint8_t *end)
+{
+    enum reason reason =
+        lane->version == FRAME_V1 ? rx_hello_v1(lane, src, end) : rx_hello_v2(lane, src, end);
+
+    if (reason == REASON_DONE)
+        lane_set_fsm(lane, SESSION_HANDSHAKEN);
+    return reason;
 }
 
 static bool lanes_full(const struct worker *w)
@@ -261,48 +271,96 @@ static bool lanes_full(const struct worker *w)
     return w->session_lanes >= w->config->max_lanes;
 }
 
-static enum reason rx_auth(struct lane *lane, const uint8_t *src, const uint8_t *end)
+static uint8_t *put_auth_ok(const struct lane *lane, uint64_t session,
+                            const struct auth_login *login, uint8_t *p)
+{
+    struct frame_auth_ok ok = { .proof = login->proof,
+                                .caps = lane->will_log ? FRAME_CAP_RESUME : 0,
+                                .lanes = lane->offered,
+                                .window = lane->worker->config->window_initial,
+                                .max_data = FRAME_PAYLOAD_MAX,
+                                .slots = STREAM_SLOTS_MAX,
+                                .session = session,
+                                .agent = frame_text_of(AGENT) };
+
+    return frame_put_auth_ok(lane->version, p, &ok);
+}
+
+/* Who it is, with what the log-in brings forth. */
+static enum reason check_auth(const struct lane *lane, const uint8_t *src, const uint8_t *end,
+                              struct auth_login *login)
+{
+    struct frame_auth auth;
+    struct scram_channel channel;
+
+    if (lane->version == FRAME_V1)
+        return auth_check_v1(&lane->peer, src, (size_t)(end - src), &login->token);
+    if (!frame_get_auth(src, end, &auth))
+        return REASON_BAD_FRAME;
+    lane_channel(lane, &channel);
+    return auth_check(&lane->peer, &auth, &channel, login);
+}
+
+/* Everything that a session needs is there: afterwards nothing refuses it, so that no session of the same client ends for one that does
+ * not come to be. */
+static enum reason session_room(struct lane *lane)
 {
     struct worker *w = lane->worker;
-    struct registry_session shared = { .id = lane->session_id,
+
+    if (lanes_full(w))
+        return REASON_LIMIT_LANES;
+    if (slab_available(&w->sessions) == 0 ||
+        (lane->version == FRAME_V1 && !lane_map_open(lane, V1_MAP_SIZE)))
+        return REASON_LIMIT_SESSIONS;
+    return lane_control_begin(lane) != NULL ? REASON_DONE : REASON_LIMIT_BUFFERS;
+}
+
+static enum reason log_in(struct lane *lane, const struct auth_login *login)
+{
+    struct worker *w = lane->worker;
+    struct registry_session shared = { .id = registry_next_id(),
                                        .home = w->index,
                                        .lanes = lane->offered,
                                        .version = lane->version,
                                        .resumes = lane->will_log,
                                        .peer_window = lane->peer_window,
                                        .peer_max_data = lane->peer_max_data,
-                                       .client_size = lane->client_size };
+                                       .client_size = lane->client_size,
+                                       .token = login->token };
     uint64_t replaced = 0;
-    enum reason reason =
-        auth_check(w->config, &lane->peer, src, (size_t)(end - src), &shared.token);
+    enum reason reason = session_room(lane);
 
-    if (reason != REASON_DONE)
-        return refuse_auth(lane, reason);
-    if (lane->version == FRAME_V1 && !lane_map_open(lane, V1_MAP_SIZE))
-        return refuse_session(lane, REASON_LIMIT_SESSIONS);
     memcpy(shared.client, lane->client, sizeof(shared.client));
-    if (registry_add(&shared, &replaced) != REASON_DONE)
-        return refuse_session(lane, REASON_LIMIT_SESSIONS);
+    if (reason == REASON_DONE)
+        reason = registry_add(&shared, login->secret, &replaced);
+    if (reason != REASON_DONE)
+        return refuse_session(lane, reason);
     if (replaced != 0)
         tunnel_replace_session(w, replaced, "its client has logged in anew");
-    struct session *session = lanes_full(w) ? NULL : session_open(w, shared.id, lane->version);
-    if (session == NULL) {
-        registry_remove(shared.id);
-        return refuse_session(lane, lanes_full(w) ? REASON_LIMIT_LANES : REASON_LIMIT_SESSIONS);
-    }
+    struct session *session = session_open(w, shared.id, lane->version);
+    CHECK(session != NULL);
     authenticated(lane);
     session_attach(session, lane);
     worker_count(w, STAT_SESSIONS, 1);
     lane_set_fsm(lane, SESSION_AUTHENTICATED);
-    if (lane->will_log) /* not for strangers: what was sent before has arrived, or the client has nothing to resume */
+    if (lane->will_log) /* not for strangers: they have nothing to resume */
         lane_log_open(lane);
-    uint8_t *p = lane_control_begin(lane);
-    if (p == NULL)
-        return REASON_LIMIT_BUFFERS;
-    lane_control_end(lane, frame_put_auth_ok(lane->version, p, shared.secret));
-    explicit_bzero(shared.secret, sizeof(shared.secret));
+    lane_control_end(lane, put_auth_ok(lane, shared.id, login, lane_control_begin(lane)));
     log_at(LOG_INFO, lane_subject(lane), "logged in (v%u)", lane->version);
     return lane->version == FRAME_V1 ? tunnel_bind_v1(lane) : REASON_DONE;
+}
+
+static enum reason rx_auth(struct lane *lane, const uint8_t *src, const uint8_t *end)
+{
+    struct auth_login login = { .token = 0 };
+    enum reason reason = check_auth(lane, src, end, &login);
+
+    if (reason == REASON_DONE)
+        reason = log_in(lane, &login);
+    else if (reason != REASON_BAD_FRAME)
+        reason = refuse_auth(lane, reason);
+    explicit_bzero(&login, sizeof(login));
+    return reason;
 }
 
 static struct lane *find_lane(struct worker *w, uint64_t id, uint16_t index)
@@ -331,7 +389,8 @@ static void replace_lane(struct session *session, uint16_t index)
 }
 
 /* A lane of a known session, on the worker where it belongs. */
-static void adopt_lane(struct lane *lane, const struct registry_session *shared, uint16_t index)
+static void adopt_lane(struct lane *lane, const struct registry_session *shared, uint16_t index,
+                       const uint8_t answer[FRAME_PROOF_SIZE])
 {
     struct worker *w = lane->worker;
     struct session *session = session_find(w, shared->id);
@@ -355,7 +414,7 @@ static void adopt_lane(struct lane *lane, const struct registry_session *shared,
     tunnel_copy(session, shared);
     if (shared->draining)
         tunnel_stop(session);
-    lane_join_ok(lane);
+    lane_join_ok(lane, answer);
     if (shared->resumes)
         lane_log_open(lane);
     lane_set_fsm(lane, SESSION_FORWARDING);
@@ -378,7 +437,7 @@ static bool resume_lane(struct worker *w, const struct message *message)
 
     if (lane == NULL || (message->kind == MESSAGE_LANE && !is_unheard(lane)))
         return false;
-    return lane_resume_later(lane, message->fd, message->crypt, message->count);
+    return lane_resume_later(lane, message->fd, message->crypt, message->count, message->answer);
 }
 
 /* A worker that does not have the lane says so itself: a refusal needs a lane object, which the hand-over makes. */
@@ -402,43 +461,75 @@ static void join_here(struct worker *w, struct message *message)
     if (message->kind == MESSAGE_RESUME)
         refuse_join(lane, REASON_LANE_GONE);
     else
-        adopt_lane(lane, &shared, (uint16_t)message->number);
+        adopt_lane(lane, &shared, (uint16_t)message->number, message->answer);
 }
 
-static enum reason rx_join(struct lane *lane, const uint8_t *src, const uint8_t *end)
+/* To the worker where the lane belongs, as a descriptor: this lane object is done with. */
+static void hand_lane_over(struct lane *lane, unsigned target, const uint8_t *answer)
 {
     struct worker *w = lane->worker;
-    struct frame_join join;
-    struct registry_session shared;
-
-    if (!frame_get_join(src, end, &join))
-        return REASON_BAD_FRAME;
-    bool resume = (join.flags & FRAME_JOIN_RESUME) != 0;
-    enum reason reason = registry_join(join.session, join.secret, &shared);
-    if (reason == REASON_DONE && ((join.lane == 0 && !resume) || join.lane >= shared.lanes))
-        reason = REASON_LIMIT_LANES;
-    if (reason != REASON_DONE)
-        return refuse_join(lane, reason);
-    if (!lane_rx_done(lane) || !lane_tx_done(lane))
-        return REASON_BAD_STATE; /* nothing may follow JOIN before JOIN_OK; a send would be an answer to a key update in front of it */
-    authenticated(lane);
-    unsigned target = (shared.home + join.lane) % w->peer_count;
-    if (target == w->index && !resume && !is_unheard(find_lane(w, shared.id, join.lane))) {
-        adopt_lane(lane, &shared, join.lane);
-        return REASON_DONE;
-    }
+    bool resume = (lane->join.flags & FRAME_JOIN_RESUME) != 0;
     struct message *message = message_new(resume ? MESSAGE_RESUME : MESSAGE_LANE);
-    message->session = shared.id;
-    message->number = join.lane;
-    message->count = resume ? join.rx_bytes : 0;
+
+    message->session = lane->join.session;
+    message->number = lane->join.lane;
+    message->count = resume ? lane->join.rx_bytes : 0;
+    memcpy(message->answer, answer, sizeof(message->answer));
     message->fd = lane_detach_fd(lane, &message->crypt);
     lane_close(lane, REASON_DONE, NULL);
     if (target != w->index) {
         worker_post(w, target, message);
-        return REASON_DONE;
+        return;
     }
     join_here(w, message);
     message_free(message);
+}
+
+static enum reason check_join(struct lane *lane, struct registry_session *shared,
+                              uint8_t answer[FRAME_PROOF_SIZE])
+{
+    const struct frame_join *join = &lane->join;
+    struct scram_channel channel;
+
+    lane_channel(lane, &channel);
+    if (join->bound != channel.bound)
+        return REASON_TLS_ENDS_BETWEEN;
+    enum reason reason = registry_join(join, &channel, shared, answer);
+    bool resume = (join->flags & FRAME_JOIN_RESUME) != 0;
+    if (reason == REASON_DONE && ((join->lane == 0 && !resume) || join->lane >= shared->lanes))
+        reason = REASON_LIMIT_LANES;
+    return reason;
+}
+
+/* JOIN was read, and HELLO_OK is out. */
+static void join(struct lane *lane)
+{
+    struct worker *w = lane->worker;
+    struct registry_session shared;
+    uint8_t answer[FRAME_PROOF_SIZE];
+    bool resume = (lane->join.flags & FRAME_JOIN_RESUME) != 0;
+    enum reason reason = check_join(lane, &shared, answer);
+
+    if (reason != REASON_DONE) {
+        refuse_join(lane, reason);
+        return;
+    }
+    authenticated(lane);
+    unsigned target = (shared.home + lane->join.lane) % w->peer_count;
+    if (target == w->index && !resume && !is_unheard(find_lane(w, shared.id, lane->join.lane)))
+        adopt_lane(lane, &shared, lane->join.lane, answer);
+    else
+        hand_lane_over(lane, target, answer);
+}
+
+static enum reason rx_join(struct lane *lane, const uint8_t *src, const uint8_t *end)
+{
+    if (!frame_get_join(src, end, &lane->join))
+        return REASON_BAD_FRAME;
+    if (!lane_rx_done(lane))
+        return REASON_BAD_STATE; /* nothing may follow JOIN before JOIN_OK */
+    lane->awaits_out = true;
+    lane_mark(lane);
     return REASON_DONE;
 }
 
@@ -619,6 +710,7 @@ const struct role server_role = {
     .opens_streams = true,
     .start = server_start,
     .accepted = server_accepted,
+    .lane_out = join,
     .frame = server_frame,
     .lane_closed = server_lane_closed,
     .lane_freed = server_lane_freed,

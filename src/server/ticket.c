@@ -7,7 +7,7 @@
 #include "core/dirs.h"
 #include "core/file.h"
 #include "core/log.h"
-#include "server/auth.h"
+#include "core/scram.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -84,7 +84,7 @@ uint16_t ticket_port(struct frame_text ticket, const uint8_t *client, size_t cli
     if (ticket.size != TICKET_SIZE || given[0] != TICKET_VERSION)
         return 0;
     sign(given, client, client_size, mac);
-    if (!auth_equal(mac, sizeof(mac), given + TICKET_HEAD, CRYPT_MAC_SIZE))
+    if (!scram_equal(mac, given + TICKET_HEAD, sizeof(mac)))
         return 0;
     return (uint16_t)(given[1] << 8 | given[2]);
 }

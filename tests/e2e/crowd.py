@@ -15,6 +15,7 @@
 import errno
 import heapq
 import json
+import os
 import random
 import resource
 import select
@@ -25,6 +26,7 @@ import sys
 import time
 
 import net
+import tlspipe
 import v2wire
 
 
@@ -97,14 +99,14 @@ def run_handshakes(addr, count, ca):
 class Stormer:
     """One client: its session, and the connection that is being made or is there. A refusal is followed by a pause of 0.1 to 0.2 s, as the program's own client has it."""
 
-    def __init__(self, addr, token, context):
-        self.addr, self.token, self.context = addr, token, context
+    def __init__(self, addr, keys, context, keylog):
+        self.addr, self.keys, self.context, self.keylog = addr, keys, context, keylog
         self.secret, self.session, self.received = None, None, 0
         self.sock, self.bound = None, True
 
     def dial(self, poll, anew):
         self.anew = anew or self.secret is None
-        self.bound, self.up, self.out, self.inbox = False, False, b"", b""
+        self.bound, self.up, self.out, self.inbox, self.first = False, False, b"", b"", b""
         self.incoming, self.outgoing, self.tls = ssl.MemoryBIO(), ssl.MemoryBIO(), None
         self.sock = socket.socket(net.family_of(self.addr[0]), socket.SOCK_STREAM)
         self.sock.setblocking(False)
@@ -132,18 +134,26 @@ class Stormer:
         self.out += self.outgoing.read()
 
     def say(self):
-        frame = v2wire.frame
-        if self.anew:
-            self.received = 0
-            hello = struct.pack(">IHHII", RESUME, 1, 1, v2wire.WINDOW_SIZE, 1 << 20) + v2wire.text(b"storm")
-            words = frame(v2wire.HELLO, 0, hello) + frame(v2wire.AUTH, 0, self.token) + frame(v2wire.BIND, 0, v2wire.bind())
-        else:
-            words = frame(v2wire.JOIN, 0, v2wire.join(self.session, 0, RESUME, self.received, self.secret))
+        self.hello = v2wire.hello(agent=b"storm", caps=RESUME)
+        self.put(v2wire.frame(v2wire.HELLO, 0, self.hello))
+        self.said = True
+
+    def put(self, words):
         if self.tls:
             self.tls.write(words)
             words = self.outgoing.read()
         self.out += words
-        self.said = True
+
+    def go_on(self, answer):
+        """Behind HELLO_OK."""
+        frame, exporter = v2wire.frame, self.keylog.exporter(self.first, self.tls) if self.tls else None
+        channel = v2wire.Channel(self.hello, answer, exporter)
+        if self.anew:
+            self.received, self.coming = 0, channel.secret(self.keys)
+            self.put(frame(v2wire.AUTH, 0, v2wire.auth(self.keys, channel)) + frame(v2wire.BIND, 0, v2wire.bind()))
+            return
+        proof = channel.join_proof(self.secret, self.session, 0, RESUME, self.received)
+        self.put(frame(v2wire.JOIN, 0, v2wire.join(self.session, 0, RESUME, self.received, channel.bound, proof)))
 
     said = False
 
@@ -162,6 +172,7 @@ class Stormer:
         except BlockingIOError:
             pass
         if self.out:
+            self.first = self.first or self.out
             self.out = self.out[self.sock.send(self.out):]
             if not self.out:
                 poll.modify(self.sock.fileno(), select.EPOLLIN)
@@ -190,12 +201,12 @@ class Stormer:
         if kind == v2wire.GOAWAY:
             self.secret = None
             raise ConnectionResetError(errno.ECONNRESET, "GOAWAY")
-        if kind != v2wire.JOIN_OK:
+        if kind not in (v2wire.HELLO_OK, v2wire.JOIN_OK):
             self.received += len(frame)
         if kind == v2wire.HELLO_OK:
-            self.session = struct.unpack_from(">Q", payload, 18)[0]
+            self.go_on(payload)
         elif kind == v2wire.AUTH_OK:
-            self.secret = payload
+            self.session, self.secret = struct.unpack_from(">Q", payload, 50)[0], self.coming
         elif kind in (v2wire.BIND_OK, v2wire.JOIN_OK):
             self.bound = True
 
@@ -206,8 +217,9 @@ RESUME = 1  # of HELLO's abilities, and of JOIN's flags
 class Storm:
     def __init__(self, addr, count, token, ca):
         context = ssl.create_default_context(cafile=ca) if ca else None
+        keylog = tlspipe.KeyLog(f"keylog-{os.getpid()}", context) if ca else None
         self.poll = select.epoll()
-        self.all = [Stormer(addr, token, context) for _ in range(count)]
+        self.all = [Stormer(addr, v2wire.Keys(token), context, keylog) for _ in range(count)]
         self.by_fd = {}
 
     def come(self, anew):

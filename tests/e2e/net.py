@@ -106,6 +106,11 @@ def lane_accepted(sock):
     return LANES.accepted(sock) if LANES else sock
 
 
+def lane_exporter(sock):
+    """What both ends of such a connection have in common (RFC 9266, tls-exporter); None on a plain one."""
+    return LANES.exporter(sock) if LANES else None
+
+
 def listen(host="127.0.0.1", port=0, backlog=4096):
     sock = socket.socket(family_of(host), socket.SOCK_STREAM)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

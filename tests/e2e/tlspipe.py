@@ -5,15 +5,20 @@ handshake is made on the real connection, and then a thread carries bytes betwee
 peer uses the other end as if there were no TLS. FIN becomes close_notify and FIN, RST becomes RST without close_notify; the same
 the other way round, but that an end without close_notify (a truncation) arrives as RST.
 """
+import hashlib
+import hmac
 import os
 import select
 import socket
 import ssl
+import struct
 import threading
+import weakref
 
 import net
 
 CHUNK = 1 << 16
+RANDOM_AT = 5 + 4 + 2  # of a ClientHello, in its record
 
 
 def client_context(ca, newest=None, oldest=None):
@@ -35,6 +40,41 @@ def server_context(cert, key, client_ca=None):
     return context
 
 
+def expand_label(name, secret, label, context, size):
+    """HKDF-Expand-Label (RFC 8446, 7.1), for as much as one block gives."""
+    label = b"tls13 " + label
+    info = struct.pack(">HB", size, len(label)) + label + bytes([len(context)]) + context
+    return hmac.new(secret, info + b"\1", name).digest()[:size]
+
+
+def exporter_of(secret, cipher):
+    """The channel binding of RFC 9266 from the exporter's secret (RFC 8446, 7.5)."""
+    name = "sha384" if cipher.endswith("SHA384") else "sha256"
+    empty = hashlib.new(name).digest()
+    derived = expand_label(name, secret, b"EXPORTER-Channel-Binding", empty, len(empty))
+    return expand_label(name, derived, b"exporter", empty, 32)
+
+
+class KeyLog:
+    """Exporters of this process's connections: a key log that is read on, and names them by the client's random."""
+
+    def __init__(self, path, *contexts):
+        self.path, self.secrets, self.at = str(path), {}, 0
+        for context in contexts:
+            context.keylog_filename = self.path
+
+    def exporter(self, hello, tls):
+        """`hello`: the client's first bytes. None under TLS 1.2."""
+        random = hello[RANDOM_AT:RANDOM_AT + 32].hex()
+        if random not in self.secrets:
+            with open(self.path, encoding="ascii") as file:
+                file.seek(self.at)
+                self.secrets.update(line.split()[1:] for line in file.read().splitlines() if line.startswith("EXPORTER_SECRET "))
+                self.at = file.tell()
+        secret = self.secrets.get(random)
+        return exporter_of(bytes.fromhex(secret), tls.cipher()[0]) if secret else None
+
+
 def loopback_pair():
     with socket.create_server(("127.0.0.1", 0)) as listener:
         near = socket.create_connection(listener.getsockname())
@@ -50,6 +90,8 @@ class Pipe(threading.Thread):
         self.real, self.plain = real, None
         self.incoming, self.outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
         self.tls = context.wrap_bio(self.incoming, self.outgoing, server_side=server_side, server_hostname=name)
+        self.hello = b""  # the client's first bytes
+        self.server_side = server_side
         self.to_plain, self.to_real = b"", b""
         self.plain_ended = self.real_ended = False
 
@@ -58,17 +100,26 @@ class Pipe(threading.Thread):
         while True:
             try:
                 self.tls.do_handshake()
-                self.real.sendall(self.outgoing.read())
+                self.say(self.outgoing.read())
                 return
             except ssl.SSLWantReadError:
-                self.real.sendall(self.outgoing.read())
+                self.say(self.outgoing.read())
             except ssl.SSLError:
-                self.real.sendall(self.outgoing.read())  # the alert
+                self.say(self.outgoing.read())  # the alert
                 raise
             data = self.real.recv(CHUNK)
             if not data:
                 raise ConnectionResetError("the connection ended during the TLS handshake")
+            self.note_hello(data, self.server_side)
             self.incoming.write(data)
+
+    def say(self, data):
+        self.note_hello(data, not self.server_side)
+        self.real.sendall(data)
+
+    def note_hello(self, data, of_client):
+        if of_client and len(self.hello) < RANDOM_AT + 32:
+            self.hello += data
 
     def run(self):
         try:
@@ -158,14 +209,24 @@ def wrap(real, context, server_side=False, name=None):
 
 
 class Lanes:
-    """What net.lane_connect and net.lane_accepted use in a TLS mode."""
+    """What net.lane_connect, net.lane_accepted and net.lane_exporter use in a TLS mode."""
 
     def __init__(self, directory):
         self.client = client_context(os.path.join(directory, "ca.pem"))
         self.server = server_context(os.path.join(directory, "server.pem"), os.path.join(directory, "server.key"))
+        self.keylog = KeyLog(os.path.join(directory, f"keylog-{os.getpid()}"), self.client, self.server)
+        self.exporters = weakref.WeakKeyDictionary()
+
+    def keep(self, wrapped):
+        sock, pipe = wrapped
+        self.exporters[sock] = self.keylog.exporter(pipe.hello, pipe.tls)
+        return sock
 
     def connect(self, addr, **options):
-        return wrap(net.connect(addr, **options), self.client, name=addr[0])[0]
+        return self.keep(wrap(net.connect(addr, **options), self.client, name=addr[0]))
 
     def accepted(self, sock):
-        return wrap(sock, self.server, server_side=True)[0]
+        return self.keep(wrap(sock, self.server, server_side=True))
+
+    def exporter(self, sock):
+        return self.exporters.get(sock)

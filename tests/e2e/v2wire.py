@@ -1,11 +1,18 @@
 """v2wire: culvert's own wire (v2) as the cases script it: frames with any content, and both halves of the conversation.
 
 This is not a peer: it logs in as a client or answers as a server, and then the case decides each frame. The layouts are those of
-docs/PROTOCOL.md, written down a second time on purpose, so that a change of the program's layout shows here.
+docs/PROTOCOL.md, written down a second time on purpose, so that a change of the program's layout shows here; so are the proofs, which
+these cases share with tools/peer (tools/proofs.py).
 """
+import os
+import pathlib
 import struct
+import sys
 
 import net
+
+sys.path.append(str(pathlib.Path(__file__).resolve().parents[2] / "tools"))
+from proofs import Channel, Keys  # noqa: E402
 
 HEADER = struct.Struct(">BBHII")
 (HELLO, HELLO_OK, AUTH, AUTH_OK, AUTH_ERR, BIND, BIND_OK, BIND_ERR, JOIN, JOIN_OK, GOAWAY, PING, PONG) = range(1, 14)
@@ -13,7 +20,8 @@ OPEN, DATA, WINDOW, RESET = range(16, 20)
 FIN = 1
 RESUME = 1  # capability
 WINDOW_SIZE = 64 * 1024  # what we grant per stream
-SECRET = bytes(range(32))
+REVISION = 2
+PROOF = bytes(range(32))  # of nothing
 
 
 class ProtocolError(Exception):
@@ -29,12 +37,35 @@ def text(value):
     return struct.pack(">H", len(value)) + value
 
 
-def hello(lanes=1, window=WINDOW_SIZE, max_data=1 << 20, agent=b"e2e", caps=0):
-    return struct.pack(">IHHII", caps, 1, lanes, window, max_data) + text(agent)
+# Payloads
+
+def hello(lanes=1, window=WINDOW_SIZE, max_data=1 << 20, agent=b"e2e", caps=0, client=b"", nonce=None, workers=1):
+    return (struct.pack(">IHHII", caps, workers, lanes, window, max_data) + text(agent) + text(client)
+            + (os.urandom(32) if nonce is None else nonce))
 
 
-def hello_ok(lanes=1, window=WINDOW_SIZE, max_data=1 << 20, slots=1024, session=7, agent=b"e2e"):
-    return struct.pack(">IHIIIQ", 0, lanes, window, max_data, slots, session) + text(agent)
+def old_hello(agent=b"e2e"):
+    """As it was before proofs."""
+    return struct.pack(">IHHII", 0, 1, 1, WINDOW_SIZE, 1 << 20) + text(agent)
+
+
+def hello_ok(revision=REVISION, nonce=None):
+    return struct.pack(">I", revision) + (os.urandom(32) if nonce is None else nonce)
+
+
+def old_hello_ok():
+    return struct.pack(">IHIIIQ", 0, 1, WINDOW_SIZE, 1 << 20, 1024, 7) + text(b"e2e")
+
+
+def auth(keys=None, channel=None):
+    """With keys and a channel the right one."""
+    if keys is None:
+        return bytes(16) + b"\0" + PROOF
+    return keys.id + bytes([channel.bound]) + channel.proof(keys)
+
+
+def auth_ok(proof=PROOF, lanes=1, window=WINDOW_SIZE, max_data=1 << 20, slots=1024, session=7, agent=b"e2e", caps=0):
+    return proof + struct.pack(">IHIIIQ", caps, lanes, window, max_data, slots, session) + text(agent)
 
 
 def bind(tunnel=0, port=0, options=0, name=b"", origin=b"127.0.0.1:1"):
@@ -45,8 +76,12 @@ def bind_ok(tunnel=0, port=1, host=b"127.0.0.1"):
     return struct.pack(">HH", tunnel, port) + text(host)
 
 
-def join(session=1, lane=1, flags=0, rx_bytes=0, secret=SECRET):
-    return struct.pack(">QHHQ", session, lane, flags, rx_bytes) + secret
+def join(session=1, lane=1, flags=0, rx_bytes=0, bound=0, proof=PROOF):
+    return struct.pack(">QHHQB", session, lane, flags, rx_bytes, bound) + proof
+
+
+def join_ok(lane=1, rx_bytes=0, proof=PROOF):
+    return struct.pack(">HQ", lane, rx_bytes) + proof
 
 
 def opening(tunnel=0):
@@ -62,6 +97,10 @@ class Wire:
 
     def __init__(self, sock):
         self.sock = sock
+
+    def exporter(self):
+        """What the two ends of a TLS connection have in common; None on a plain one."""
+        return net.lane_exporter(self.sock)
 
     def send(self, kind, stream=0, payload=b"", flags=0):
         self.sock.sendall(frame(kind, stream, payload, flags))
@@ -100,15 +139,26 @@ def client_wire(addr, timeout=None):
     return Wire(net.lane_connect(addr, timeout=timeout))
 
 
-def log_in(wire, token, ports=(0,), upto=BIND):
-    """A client's half, up to and including the answer to HELLO, AUTH or BIND; returns the public ports."""
-    wire.send(HELLO, 0, hello())
+def greet(wire, **fields):
+    """A client's HELLO and its answer: wire.channel."""
+    said = hello(**fields)
+    wire.send(HELLO, 0, said)
     wire.hello_ok = wire.expect(HELLO_OK)[2]
-    wire.window = struct.unpack_from(">I", wire.hello_ok, 6)[0]
+    wire.channel = Channel(said, wire.hello_ok, wire.exporter())
+
+
+def log_in(wire, token, ports=(0,), upto=BIND, **fields):
+    """A client's half, up to and including the answer to HELLO, AUTH or BIND; returns the public ports."""
+    greet(wire, **fields)
     if upto == HELLO:
         return []
-    wire.send(AUTH, 0, token)
-    wire.secret = wire.expect(AUTH_OK)[2]
+    keys = Keys(token)
+    wire.send(AUTH, 0, auth(keys, wire.channel))
+    wire.auth_ok = wire.expect(AUTH_OK)[2]
+    if wire.auth_ok[:32] != wire.channel.server_proof(keys):
+        raise ProtocolError("the server's proof is wrong")
+    wire.caps, wire.lanes, wire.window, _, _, wire.session = struct.unpack_from(">IHIIIQ", wire.auth_ok, 32)
+    wire.secret = wire.channel.secret(keys)
     if upto == AUTH:
         return []
     bound = []
@@ -118,13 +168,27 @@ def log_in(wire, token, ports=(0,), upto=BIND):
     return bound
 
 
-class Server:
-    """A scripted server for culvert's client: accept() takes the next connection and answers it up to BIND_OK."""
+def say_join(wire, of, lane, flags=0, rx_bytes=0):
+    """JOIN for a session that was opened on the wire `of`, behind HELLO."""
+    greet(wire)
+    proof = wire.channel.join_proof(of.secret, of.session, lane, flags, rx_bytes)
+    wire.send(JOIN, 0, join(of.session, lane, flags, rx_bytes, wire.channel.bound, proof))
 
-    def __init__(self, port=0):
+
+class Server:
+    """A scripted server for culvert's client, which has `token`: accept() takes the next connection and answers it up to BIND_OK."""
+
+    def __init__(self, token=b"", port=0):
         self.sock = net.listen("127.0.0.1", port)
         self.sock.settimeout(net.TIMEOUT)
         self.addr = self.sock.getsockname()[:2]
+        self.keys = Keys(token if isinstance(token, bytes) else token.encode())
+
+    def greet(self, wire):
+        """HELLO was read; answers it."""
+        answer = hello_ok()
+        wire.send(HELLO_OK, 0, answer)
+        wire.channel = Channel(wire.hello, answer, wire.exporter())
 
     def accept(self, upto=BIND, **answers):
         sock, _ = self.sock.accept()
@@ -133,11 +197,14 @@ class Server:
         wire.hello = wire.expect(HELLO)[2]
         if upto == 0:
             return wire
-        wire.send(HELLO_OK, 0, hello_ok(**answers))
+        self.greet(wire)
         if upto == HELLO:
             return wire
-        wire.token = wire.expect(AUTH)[2]
-        wire.send(AUTH_OK, 0, SECRET)
+        wire.auth = wire.expect(AUTH)[2]
+        if wire.auth != auth(self.keys, wire.channel):
+            raise ProtocolError("the client's proof is wrong")
+        wire.secret = wire.channel.secret(self.keys)
+        wire.send(AUTH_OK, 0, auth_ok(**{"proof": wire.channel.server_proof(self.keys), **answers}))
         if upto == AUTH:
             return wire
         wire.bind = wire.expect(BIND)[2]

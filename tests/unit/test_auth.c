@@ -1,32 +1,79 @@
-/* auth: tokens of a server, one or several. */
+/*
+ * auth: tokens of a server, one or several, and proofs in their place.
+ *
+ * The client's half is core/scram.c, which test_scram.c holds against vectors of another implementation.
+ */
 #include <check.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/base.h"
 #include "server/auth.h"
 
 static struct config config;
+static const struct scram_channel channel = { .transcript = "a transcript", .bound = 0 };
 
-static void with_token(const char *token)
+static void with_token(const char *token, bool is_default)
 {
     memset(&config, 0, sizeof(config));
     config.token_size = strlen(token);
     memcpy(config.token, token, config.token_size);
+    config.token_is_default = is_default;
+    ck_assert(auth_open(&config));
 }
 
-static enum reason check_token(const char *token)
+static void teardown(void)
+{
+    auth_close();
+}
+
+static union sock_addr far_away(void)
 {
     union sock_addr peer = { .sa = { .sa_family = AF_INET6 } };
 
     peer.bytes[8] = 0x20; /* 2000::, not loopback */
-    unsigned which = 0;
+    return peer;
+}
 
-    return auth_check(&config, &peer, token, strlen(token), &which);
+/* A client's log-in with this token over a channel; the server sees `seen`. */
+static enum reason log_in(const char *token, const struct scram_channel *said,
+                          const struct scram_channel *seen, struct auth_login *login)
+{
+    union sock_addr peer = far_away();
+    uint8_t proof[FRAME_PROOF_SIZE];
+    struct scram_keys keys;
+
+    scram_keys(&keys, token, strlen(token));
+    scram_client_proof(&keys, said, proof);
+    struct frame_auth auth = { .id = keys.verifier.id, .proof = proof, .bound = said->bound };
+    enum reason reason = auth_check(&peer, &auth, seen, login);
+    if (reason != REASON_DONE)
+        return reason;
+    uint8_t secret[SCRAM_KEY_SIZE];
+    scram_client_session(&keys, said, secret);
+    ck_assert_mem_eq(secret, login->secret, sizeof(secret));
+    ck_assert(scram_server_proved(&keys, said, login->proof));
+    return reason;
+}
+
+/* Both ways to show a token must agree. */
+static enum reason check_token(const char *token)
+{
+    union sock_addr peer = far_away();
+    struct auth_login login;
+    unsigned number;
+
+    enum reason reason = log_in(token, &channel, &channel, &login);
+    ck_assert_int_eq(auth_check_v1(&peer, token, strlen(token), &number), reason);
+    if (reason == REASON_DONE)
+        ck_assert_uint_eq(number, login.token);
+    return reason;
 }
 
 START_TEST(one_token)
 {
-    with_token("secret");
+    with_token("secret", false);
     ck_assert_int_eq(check_token("secret"), REASON_DONE);
     ck_assert_int_eq(check_token("secre"), REASON_AUTH_FAILED);
     ck_assert_int_eq(check_token("secrets"), REASON_AUTH_FAILED);
@@ -37,7 +84,9 @@ END_TEST
 
 START_TEST(a_token_in_each_line)
 {
-    with_token("alpha\n\nbeta\ngamma");
+    struct auth_login login;
+
+    with_token("alpha\n\nbeta\ngamma\nbeta", false);
     ck_assert_int_eq(check_token("alpha"), REASON_DONE);
     ck_assert_int_eq(check_token("beta"), REASON_DONE);
     ck_assert_int_eq(check_token("gamma"), REASON_DONE);
@@ -45,15 +94,87 @@ START_TEST(a_token_in_each_line)
     ck_assert_int_eq(check_token("alpha\n"), REASON_AUTH_FAILED);
     ck_assert_int_eq(check_token("alpha\n\nbeta"), REASON_AUTH_FAILED);
     ck_assert_int_eq(check_token("delta"), REASON_AUTH_FAILED);
+    ck_assert_int_eq(log_in("beta", &channel, &channel, &login), REASON_DONE);
+    ck_assert_uint_eq(login.token, 2); /* of two lines that say it the first */
+    ck_assert_int_eq(log_in("gamma", &channel, &channel, &login), REASON_DONE);
+    ck_assert_uint_eq(login.token, 3);
+}
+END_TEST
+
+START_TEST(as_many_tokens_as_fit)
+{
+    char tokens[CONFIG_TOKEN_MAX + 1] = "", one[16];
+    struct auth_login login;
+    unsigned count = 0;
+
+    for (size_t at = 0; at + 8 < sizeof(tokens); count++)
+        at += (size_t)snprintf(tokens + at, sizeof(tokens) - at, "t%u\n", count);
+    with_token(tokens, false);
+    for (unsigned i = 0; i < count; i++) {
+        snprintf(one, sizeof(one), "t%u", i);
+        ck_assert_int_eq(log_in(one, &channel, &channel, &login), REASON_DONE);
+        ck_assert_uint_eq(login.token, i);
+    }
+    snprintf(one, sizeof(one), "t%u", count);
+    ck_assert_int_eq(log_in(one, &channel, &channel, &login), REASON_AUTH_FAILED);
 }
 END_TEST
 
 START_TEST(the_default_token_is_for_loopback)
 {
-    with_token("dev-token");
-    config.token_is_default = true;
+    with_token("dev-token", true);
     ck_assert_int_eq(check_token("dev-token"), REASON_AUTH_REMOTE_DEV_TOKEN);
     ck_assert_int_eq(check_token("other"), REASON_AUTH_FAILED);
+}
+END_TEST
+
+/* What is kept does not log in: neither as a token nor as a key. */
+START_TEST(the_token_is_not_kept)
+{
+    static const char zeros[sizeof(config.token)];
+
+    with_token("a token that nobody keeps", false);
+    ck_assert_mem_eq(config.token, zeros, sizeof(zeros));
+    ck_assert_uint_eq(config.token_size, 0);
+}
+END_TEST
+
+/* A proof of one connection is worth nothing on another. */
+START_TEST(a_proof_is_for_one_channel)
+{
+    struct scram_channel other = channel, tls = channel, elsewhere;
+    struct auth_login login;
+
+    with_token("secret", false);
+    other.transcript[31] ^= 1;
+    ck_assert_int_eq(log_in("secret", &channel, &other, &login), REASON_AUTH_FAILED);
+    tls.bound = FRAME_BOUND_EXPORTER;
+    memset(tls.exporter, 7, sizeof(tls.exporter));
+    ck_assert_int_eq(log_in("secret", &tls, &tls, &login), REASON_DONE);
+    elsewhere = tls;
+    elsewhere.exporter[0] ^= 0x80;
+    ck_assert_int_eq(log_in("secret", &tls, &elsewhere, &login), REASON_AUTH_FAILED);
+    ck_assert_int_eq(log_in("secret", &channel, &tls, &login), REASON_TLS_ENDS_BETWEEN);
+    ck_assert_int_eq(log_in("secret", &tls, &channel, &login), REASON_TLS_ENDS_BETWEEN);
+}
+END_TEST
+
+START_TEST(every_bit_of_a_proof_counts)
+{
+    union sock_addr peer = far_away();
+    uint8_t proof[FRAME_PROOF_SIZE];
+    struct auth_login login;
+    struct scram_keys keys;
+
+    with_token("secret", false);
+    scram_keys(&keys, "secret", 6);
+    struct frame_auth auth = { .id = keys.verifier.id, .proof = proof };
+    for (size_t bit = 0; bit < 8 * sizeof(proof); bit++) {
+        scram_client_proof(&keys, &channel, proof);
+        ck_assert_int_eq(auth_check(&peer, &auth, &channel, &login), REASON_DONE);
+        proof[bit / 8] ^= (uint8_t)(1u << bit % 8);
+        ck_assert_int_eq(auth_check(&peer, &auth, &channel, &login), REASON_AUTH_FAILED);
+    }
 }
 END_TEST
 
@@ -63,9 +184,14 @@ int main(void)
     TCase *tcase = tcase_create("auth");
     SRunner *runner = srunner_create(suite);
 
+    tcase_add_checked_fixture(tcase, NULL, teardown);
     tcase_add_test(tcase, one_token);
     tcase_add_test(tcase, a_token_in_each_line);
+    tcase_add_test(tcase, as_many_tokens_as_fit);
     tcase_add_test(tcase, the_default_token_is_for_loopback);
+    tcase_add_test(tcase, the_token_is_not_kept);
+    tcase_add_test(tcase, a_proof_is_for_one_channel);
+    tcase_add_test(tcase, every_bit_of_a_proof_counts);
     suite_add_tcase(suite, tcase);
     srunner_run_all(runner, CK_ENV);
     int failed = srunner_ntests_failed(runner);

@@ -139,14 +139,14 @@ static const struct {
 } kinds[] = {
     { FRAME_HELLO, 1, 1, false, 11, 67584, 18, 4096 },
     { FRAME_HELLO_OK, 2, 2, false, 0, 0, 28, 4096 },
-    { FRAME_AUTH, 3, 3, false, 1, 67584, 1, 4096 },
-    { FRAME_AUTH_OK, 4, 4, false, 0, 0, 32, 4096 },
+    { FRAME_AUTH, 3, 3, false, 1, 67584, 49, 4096 },
+    { FRAME_AUTH_OK, 4, 4, false, 0, 0, 60, 4096 },
     { FRAME_AUTH_ERR, 5, 5, false, 0, 67584, 4, 4096 },
     { FRAME_BIND, 0, 6, false, 0, 0, 12, 4096 },
     { FRAME_BIND_OK, 6, 7, false, 2, 2, 6, 4096 },
     { FRAME_BIND_ERR, 0, 8, false, 0, 0, 6, 4096 },
-    { FRAME_JOIN, 0, 9, false, 0, 0, 52, 4096 },
-    { FRAME_JOIN_OK, 0, 10, false, 0, 0, 10, 4096 },
+    { FRAME_JOIN, 0, 9, false, 0, 0, 53, 4096 },
+    { FRAME_JOIN_OK, 0, 10, false, 0, 0, 42, 4096 },
     { FRAME_GOAWAY, 11, 11, false, 2, 67584, 4, 4096 },
     { FRAME_PING, 10, 12, false, 0, 0, 16, 4096 },
     { FRAME_PONG, 0, 13, false, 0, 0, 16, 4096 },
@@ -349,7 +349,8 @@ START_TEST(hello_round_trip)
                                    (uint32_t)random_u64(),
                                    (uint32_t)random_u64(),
                                    some_text(),
-                                   some_text() };
+                                   some_text(),
+                                   numbers + random_below(FRAME_NONCE_SIZE) };
         struct frame_hello got;
         uint8_t dst[FRAME_CONTROL_MAX];
         const uint8_t *end = frame_put_hello(FRAME_V2, dst, &put);
@@ -363,26 +364,78 @@ START_TEST(hello_round_trip)
         ck_assert_uint_eq(got.max_data, put.max_data);
         check_text(got.agent, put.agent);
         check_text(got.client, put.client);
+        ck_assert_mem_eq(got.nonce, put.nonce, FRAME_NONCE_SIZE);
+        /* Without all of its nonce it is a HELLO of an older revision. */
+        ck_assert(frame_get_hello(FRAME_V2, payload, end - 1, &got));
+        ck_assert_ptr_null(got.nonce);
+        ck_assert(frame_get_hello(FRAME_V2, payload, end - FRAME_NONCE_SIZE, &got));
+        ck_assert_ptr_null(got.nonce);
     }
 }
 END_TEST
 
 START_TEST(hello_ok_round_trip)
 {
-    for (unsigned i = 0; i < ROUNDS; i++) {
-        struct frame_hello_ok put = { (uint32_t)random_u64(),
-                                      (uint16_t)random_u64(),
-                                      (uint32_t)random_u64(),
-                                      (uint32_t)random_u64(),
-                                      (uint32_t)random_u64(),
-                                      random_u64(),
-                                      some_text() };
-        struct frame_hello_ok got;
-        uint8_t dst[FRAME_CONTROL_MAX];
-        const uint8_t *end = frame_put_hello_ok(FRAME_V2, dst, &put);
-        const uint8_t *payload = check_header(FRAME_V2, dst, end, FRAME_HELLO_OK, 0);
+    struct frame_hello_ok put = { .nonce = numbers + 7 }, got;
+    uint8_t dst[FRAME_CONTROL_MAX];
+    const uint8_t *end = frame_put_hello_ok(FRAME_V2, dst, &put);
+    const uint8_t *payload = check_header(FRAME_V2, dst, end, FRAME_HELLO_OK, 0);
 
+    ck_assert(frame_get_hello_ok(payload, end, &got));
+    ck_assert_mem_eq(got.nonce, put.nonce, FRAME_NONCE_SIZE);
+    ck_assert(!frame_get_hello_ok(payload, end - 1, &got));
+    /* What an older or a later revision begins with. */
+    for (uint8_t revision = 0; revision < 5; revision++) {
+        dst[FRAME_V2_HEADER + 3] = revision;
         ck_assert(frame_get_hello_ok(payload, end, &got));
+        ck_assert_int_eq(got.nonce != NULL, revision == FRAME_REVISION);
+    }
+}
+END_TEST
+
+START_TEST(auth_round_trip)
+{
+    static uint8_t token[FRAME_TOKEN_MAX];
+    struct frame_auth put = { .id = numbers + 1, .proof = numbers + 17, .bound = 1 }, got;
+    uint8_t dst[FRAME_CONTROL_MAX];
+    const uint8_t *payload, *end;
+
+    for (size_t i = 0; i < sizeof(token); i++)
+        token[i] = (uint8_t)random_u64();
+    for (size_t size = 1; size <= sizeof(token); size += 333) {
+        end = frame_put_auth_v1(dst, token, size);
+        payload = check_header(FRAME_V1, dst, end, FRAME_AUTH, 0);
+        ck_assert_uint_eq((size_t)(end - payload), size);
+        ck_assert_mem_eq(payload, token, size);
+    }
+    end = frame_put_auth(dst, &put);
+    payload = check_header(FRAME_V2, dst, end, FRAME_AUTH, 0);
+    ck_assert(frame_get_auth(payload, end, &got));
+    ck_assert_mem_eq(got.id, put.id, FRAME_ID_SIZE);
+    ck_assert_mem_eq(got.proof, put.proof, FRAME_PROOF_SIZE);
+    ck_assert_uint_eq(got.bound, 1);
+    ck_assert(!frame_get_auth(payload, end - 1, &got));
+}
+END_TEST
+
+START_TEST(auth_ok_round_trip)
+{
+    for (unsigned i = 0; i < ROUNDS; i++) {
+        struct frame_auth_ok put = { numbers + random_below(FRAME_PROOF_SIZE),
+                                     (uint32_t)random_u64(),
+                                     (uint16_t)random_u64(),
+                                     (uint32_t)random_u64(),
+                                     (uint32_t)random_u64(),
+                                     (uint32_t)random_u64(),
+                                     random_u64(),
+                                     some_text() };
+        struct frame_auth_ok got;
+        uint8_t dst[FRAME_CONTROL_MAX];
+        const uint8_t *end = frame_put_auth_ok(FRAME_V2, dst, &put);
+        const uint8_t *payload = check_header(FRAME_V2, dst, end, FRAME_AUTH_OK, 0);
+
+        ck_assert(frame_get_auth_ok(payload, end, &got));
+        ck_assert_mem_eq(got.proof, put.proof, FRAME_PROOF_SIZE);
         ck_assert_uint_eq(got.caps, put.caps);
         ck_assert_uint_eq(got.lanes, put.lanes);
         ck_assert_uint_eq(got.window, put.window);
@@ -391,27 +444,6 @@ START_TEST(hello_ok_round_trip)
         ck_assert(got.session == put.session);
         check_text(got.agent, put.agent);
     }
-}
-END_TEST
-
-START_TEST(auth_round_trip)
-{
-    static uint8_t token[FRAME_TOKEN_MAX];
-    uint8_t dst[FRAME_CONTROL_MAX], got[FRAME_SECRET_SIZE];
-    const uint8_t *payload, *end;
-
-    for (size_t i = 0; i < sizeof(token); i++)
-        token[i] = (uint8_t)random_u64();
-    for (uint8_t version = FRAME_V1; version <= FRAME_V2; version++)
-        for (size_t size = 1; size <= sizeof(token); size += 333) {
-            end = frame_put_auth(version, dst, token, size);
-            payload = check_header(version, dst, end, FRAME_AUTH, 0);
-            ck_assert_uint_eq((size_t)(end - payload), size);
-            ck_assert_mem_eq(payload, token, size);
-        }
-    end = frame_put_auth_ok(FRAME_V2, dst, secret);
-    ck_assert(frame_get_auth_ok(check_header(FRAME_V2, dst, end, FRAME_AUTH_OK, 0), end, got));
-    ck_assert_mem_eq(got, secret, sizeof(secret));
 }
 END_TEST
 
@@ -496,24 +528,26 @@ START_TEST(join_round_trip)
                                   .lane = (uint16_t)random_u64(),
                                   .flags = (uint16_t)random_u64(),
                                   .rx_bytes = random_u64() };
-        struct frame_join_ok put_ok = { put.lane, put.rx_bytes };
+        struct frame_join_ok put_ok = { .lane = put.lane, .rx_bytes = put.rx_bytes };
         struct frame_join got;
         struct frame_join_ok got_ok;
         uint8_t dst[FRAME_CONTROL_MAX];
         const uint8_t *end;
 
-        for (size_t j = 0; j < sizeof(put.secret); j++)
-            put.secret[j] = (uint8_t)random_u64();
+        put.bound = (uint8_t)random_u64();
+        for (size_t j = 0; j < sizeof(put.proof); j++)
+            put.proof[j] = put_ok.proof[j] = (uint8_t)random_u64();
         end = frame_put_join(dst, &put);
         ck_assert(frame_get_join(check_header(FRAME_V2, dst, end, FRAME_JOIN, 0), end, &got));
         ck_assert(got.session == put.session && got.lane == put.lane && got.flags == put.flags &&
-                  got.rx_bytes == put.rx_bytes);
-        ck_assert_mem_eq(got.secret, put.secret, sizeof(put.secret));
+                  got.rx_bytes == put.rx_bytes && got.bound == put.bound);
+        ck_assert_mem_eq(got.proof, put.proof, sizeof(put.proof));
 
         end = frame_put_join_ok(dst, &put_ok);
         ck_assert(
             frame_get_join_ok(check_header(FRAME_V2, dst, end, FRAME_JOIN_OK, 0), end, &got_ok));
         ck_assert(got_ok.lane == put.lane && got_ok.rx_bytes == put.rx_bytes);
+        ck_assert_mem_eq(got_ok.proof, put_ok.proof, sizeof(put_ok.proof));
     }
 }
 END_TEST
@@ -602,7 +636,7 @@ static bool decodes(uint8_t version, enum frame_kind kind, uint32_t stream, cons
 /* The shortest cut of an example that is still well formed: nearly always the whole. */
 static size_t shortest(uint8_t version, enum frame_kind kind, size_t size)
 {
-    if (kind == FRAME_AUTH)
+    if (version == FRAME_V1 && kind == FRAME_AUTH)
         return 1;
     if (version == FRAME_V1 && kind == FRAME_AUTH_ERR)
         return 0;
@@ -623,7 +657,7 @@ START_TEST(a_cut_payload_is_malformed)
         ck_assert_int_eq(frame_get(version, example, example + size, &frame), FRAME_OK);
         if (frame.kind == FRAME_DATA)
             continue;
-        for (size_t n = frame.kind == FRAME_AUTH; n <= frame.length; n++)
+        for (size_t n = version == FRAME_V1 && frame.kind == FRAME_AUTH; n <= frame.length; n++)
             ck_assert_msg(decodes(version, frame.kind, frame.stream, payload, n) ==
                               (n >= shortest(version, frame.kind, frame.length)),
                           "%s cut to %zu bytes", example_names[i], n);
@@ -686,12 +720,16 @@ START_TEST(a_text_that_claims_more_than_there_is)
 {
     uint8_t dst[FRAME_CONTROL_MAX];
     size_t size = put_example("hello", dst);
+    const size_t agent = 12 + 18,
+                 room = size - agent; /* 13 bytes of text, and what stands behind it */
     struct frame_hello m;
 
     for (unsigned claim = 0; claim <= UINT16_MAX; claim++) {
-        dst[12 + 16] = (uint8_t)(claim >> 8);
-        dst[12 + 17] = (uint8_t)claim;
-        ck_assert_int_eq(frame_get_hello(FRAME_V2, dst + 12, dst + size, &m), claim <= 13);
+        dst[agent - 2] = (uint8_t)(claim >> 8);
+        dst[agent - 1] = (uint8_t)claim;
+        ck_assert_int_eq(frame_get_hello(FRAME_V2, dst + 12, dst + size, &m), claim <= room);
+        if (claim <= room)
+            ck_assert_uint_eq(m.agent.size, claim);
     }
 }
 END_TEST
@@ -762,6 +800,7 @@ int main(void)
     tcase_add_test(header, headers_are_written_as_they_are_read);
     tcase_add_test(payload, hello_round_trip);
     tcase_add_test(payload, hello_ok_round_trip);
+    tcase_add_test(payload, auth_ok_round_trip);
     tcase_add_test(payload, auth_round_trip);
     tcase_add_test(payload, errors_round_trip);
     tcase_add_test(payload, bind_round_trip);

@@ -58,6 +58,9 @@ static const struct {
     { REASON_TLS_TRUNCATED, "TLS_TRUNCATED", 56, true },
     { REASON_TLS_TOO_OLD, "TLS_TOO_OLD", 57, true },
     { REASON_LANE_GONE, "LANE_GONE", 58, true },
+    { REASON_TLS_ENDS_BETWEEN, "TLS_ENDS_BETWEEN", 59, true },
+    { REASON_SERVER_UNPROVEN, "SERVER_UNPROVEN", 60, true },
+    { REASON_OLD_WIRE, "OLD_WIRE", 61, true },
 };
 
 START_TEST(codes_never_change)

@@ -50,6 +50,8 @@ static void teardown(void)
     registry_close();
 }
 
+static const uint8_t no_secret[SCRAM_KEY_SIZE];
+
 /* Logs a client in; `name` "" is one without identity. *replaced may be NULL. */
 static uint64_t log_in(const char *name, unsigned token, uint64_t *replaced)
 {
@@ -58,7 +60,7 @@ static uint64_t log_in(const char *name, unsigned token, uint64_t *replaced)
 
     session.client_size = (uint8_t)strlen(name);
     memcpy(session.client, name, session.client_size);
-    ck_assert_int_eq(registry_add(&session, &old), REASON_DONE);
+    ck_assert_int_eq(registry_add(&session, no_secret, &old), REASON_DONE);
     if (replaced != NULL)
         *replaced = old;
     return session.id;
@@ -258,17 +260,39 @@ START_TEST(ports_are_remembered_by_client_token_and_index)
 }
 END_TEST
 
-START_TEST(sessions_are_found_by_id_and_secret)
+/* A JOIN with the proof that follows from this secret on this channel. */
+static enum reason try_join(uint64_t id, const uint8_t *secret, const struct scram_channel *said,
+                            const struct scram_channel *seen, struct registry_session *out)
 {
+    struct frame_join join = { .session = id, .lane = 3 };
+    uint8_t answer[FRAME_PROOF_SIZE], expected[FRAME_PROOF_SIZE];
+
+    scram_join(secret, said, &join, join.proof);
+    enum reason reason = registry_join(&join, seen, out, answer);
+    if (reason == REASON_DONE) {
+        scram_join_ok(secret, said, &join, expected);
+        ck_assert_mem_eq(answer, expected, sizeof(expected));
+    }
+    return reason;
+}
+
+START_TEST(sessions_are_found_by_id_and_proof)
+{
+    static const struct scram_channel channel = { .transcript = "here" },
+                                      other = { .transcript = "there" };
     struct registry_session session = { .id = registry_next_id(), .lanes = 4 }, out;
+    uint8_t secret[SCRAM_KEY_SIZE] = "a session's secret";
     uint64_t replaced;
 
-    ck_assert_int_eq(registry_add(&session, &replaced), REASON_DONE);
-    ck_assert_int_eq(registry_join(session.id, session.secret, &out), REASON_DONE);
+    ck_assert_int_eq(registry_add(&session, secret, &replaced), REASON_DONE);
+    ck_assert_int_eq(try_join(session.id, secret, &channel, &channel, &out), REASON_DONE);
     ck_assert_uint_eq(out.lanes, 4);
-    session.secret[FRAME_SECRET_SIZE - 1] ^= 1;
-    ck_assert_int_eq(registry_join(session.id, session.secret, &out), REASON_UNKNOWN_SESSION);
-    ck_assert_int_eq(registry_join(0, session.secret, &out), REASON_UNKNOWN_SESSION);
+    ck_assert_mem_eq(out.secret, no_secret, sizeof(no_secret)); /* it stays where it is */
+    ck_assert_int_eq(try_join(session.id, secret, &channel, &other, &out), REASON_UNKNOWN_SESSION);
+    secret[SCRAM_KEY_SIZE - 1] ^= 1;
+    ck_assert_int_eq(try_join(session.id, secret, &channel, &channel, &out),
+                     REASON_UNKNOWN_SESSION);
+    ck_assert_int_eq(try_join(0, secret, &channel, &channel, &out), REASON_UNKNOWN_SESSION);
     ck_assert(registry_remove(session.id));
     ck_assert(!registry_remove(session.id));
     ck_assert(!registry_get(session.id, &out));
@@ -283,7 +307,7 @@ START_TEST(no_more_sessions_than_allowed)
 
     for (unsigned i = 0; i < config.max_sessions; i++)
         log_in("", 0, NULL);
-    ck_assert_int_eq(registry_add(&one_more, &replaced), REASON_LIMIT_SESSIONS);
+    ck_assert_int_eq(registry_add(&one_more, no_secret, &replaced), REASON_LIMIT_SESSIONS);
     ck_assert_uint_eq(replaced, 0);
 }
 END_TEST
@@ -304,7 +328,7 @@ int main(void)
     tcase_add_test(tcase, a_session_takes_no_port_from_itself);
     tcase_add_test(tcase, a_ticket_brings_a_port_back);
     tcase_add_test(tcase, ports_are_remembered_by_client_token_and_index);
-    tcase_add_test(tcase, sessions_are_found_by_id_and_secret);
+    tcase_add_test(tcase, sessions_are_found_by_id_and_proof);
     tcase_add_test(tcase, no_more_sessions_than_allowed);
     suite_add_tcase(suite, tcase);
     SRunner *runner = srunner_create(suite);

@@ -94,7 +94,7 @@ class Dump(unittest.TestCase):
             lines = result.stdout.decode().splitlines()
             self.assertEqual(result.returncode, 0, result.stderr)
             self.assertEqual(len(lines), sum(not name.startswith("v1-") for name in examples()))
-            self.assertIn('v2 HELLO length=31 caps=0 workers=2', lines[0])
+            self.assertIn('v2 HELLO length=65 caps=0 workers=2', lines[0])
         result = run("frame-dump", "--only", "RESET", text=data)
         self.assertEqual(result.stdout.decode().split("v2 ")[1].strip(),
                          "RESET stream=0x00100005(1/5) length=2 code=2(ORIGIN_REFUSED)")
@@ -121,6 +121,19 @@ class Peer(unittest.TestCase):
             "login\nexpect OPEN stream=@s visitor=192.0.2.1:99\nexpect DATA stream=$s 'data=one\\n'\n"
             "repeat 10 send DATA stream=$s size=10000\nsend DATA stream=$s flags=fin\n"
             "expect RESET code=STALLED stream=$s\nclose")
+
+    def test_join(self):
+        serve = "serve token=other\naccept two\nexpect HELLO\nsend HELLO_OK\nexpect JOIN lane=3 join_flags=1 rx_bytes=7\n"
+        code, error = Peers(serve + "send JOIN_OK lane=3\ndrain").dial(
+            "set at 127.0.0.1:$port\nlogin token=other\nconnect $at two\njoin lane=3 join_flags=1 rx_bytes=7")
+        self.assertEqual(code, 1)
+        self.assertIn("JOIN_OK lane=3 proof=", error)
+
+    def test_wrong_token(self):
+        peers = Peers("serve token=other")
+        code, _ = peers.dial("login")
+        self.assertEqual((code, peers.code), (1, 1))
+        self.assertIn("AUTH id=", peers.error)
 
     def test_v1(self):
         self.both_good(

@@ -289,12 +289,8 @@ def resume_peer_does_not_count(t):
     server = t.server(*GRACE)
     beside = t.client(server, t.origin(net.echo), *GRACE)
     wire = v2wire.client_wire(server.addr)
-    wire.send(v2wire.HELLO, 0, v2wire.hello(caps=v2wire.RESUME))
-    check_equal(wire.expect(v2wire.HELLO_OK)[2][:4], v2wire.RESUME.to_bytes(4, "big"), "capabilities")
-    wire.send(v2wire.AUTH, 0, t.token.encode())
-    wire.expect(v2wire.AUTH_OK)
-    wire.send(v2wire.BIND, 0, v2wire.bind())
-    wire.expect(v2wire.BIND_OK)
+    v2wire.log_in(wire, t.token.encode(), caps=v2wire.RESUME)
+    check_equal(wire.caps, v2wire.RESUME, "capabilities")
     before = server.memory()
     many = v2wire.frame(v2wire.PING, 0, v2wire.ping()) * 200  # their answers fit one small buffer
     while "does not count what it receives: this lane cannot be resumed" not in server.err:

@@ -158,13 +158,17 @@ def wrong_token_on_the_wire(t):
     """What a peer sees: AuthErr, then the end. A token that only begins right, or goes on too long, is wrong too."""
     server = t.server()
     for token in (t.token[:-1], t.token + "x", t.token.upper(), "\0"):
-        kit = v1peer if t.mode.v1 else v2wire
-        wire = kit.client_wire(server.addr)
-        wire.send(kit.HANDSHAKE if t.mode.v1 else kit.HELLO, 0, kit.handshake_payload() if t.mode.v1 else kit.hello())
-        wire.expect(kit.HANDSHAKE_ACK if t.mode.v1 else kit.HELLO_OK)
-        wire.send(kit.AUTH, 0, token.encode())
-        got = wire.expect(kit.AUTH_ERR)
-        payload = got.payload if t.mode.v1 else got[2]
+        if t.mode.v1:
+            wire = v1peer.client_wire(server.addr)
+            wire.send(v1peer.HANDSHAKE, 0, v1peer.handshake_payload())
+            wire.expect(v1peer.HANDSHAKE_ACK)
+            wire.send(v1peer.AUTH, 0, token.encode())
+            payload = wire.expect(v1peer.AUTH_ERR).payload
+        else:
+            wire = v2wire.client_wire(server.addr)
+            v2wire.greet(wire)
+            wire.send(v2wire.AUTH, 0, v2wire.auth(v2wire.Keys(token.encode()), wire.channel))
+            payload = wire.expect(v2wire.AUTH_ERR)[2]
         check(b"authentication failed" in payload, f"text of AuthErr: {payload!r}")
         if not t.mode.v1:
             check_equal(payload[:2], b"\0\x25", "code of AUTH_ERR")
@@ -251,7 +255,7 @@ def expiry_of_a_server(t):
         t.until(lambda: peer.accepted >= 2, "a second connection")
         first, second = peer.times[:2]
     else:
-        peer = t.keep(v2wire.Server())
+        peer = t.keep(v2wire.Server(t.token))
         t.client(peer, t.origin(net.echo), *QUICK, wait=False)
         held = peer.accept()
         first = time.monotonic()
@@ -266,7 +270,7 @@ def host_of_a_server(t):
     """The public host that a server tells is printed if it is an address or a name; nothing else reaches the terminal."""
     for host, printed in ((b"public.example.org", "public.example.org"), (b"2001:db8::1", "[2001:db8::1]"),
                           (b"x\x1b]0;owned\x07", "127.0.0.1"), (b"a b", "127.0.0.1"), (b"x\nready: tcp://y", "127.0.0.1")):
-        peer = t.keep(v2wire.Server())
+        peer = t.keep(v2wire.Server(t.token))
         client = t.client(peer, t.origin(net.echo), wait=False)
         wire = peer.accept(upto=v2wire.AUTH)
         wire.expect(v2wire.BIND)

@@ -140,12 +140,13 @@ def tls_12_is_for_v1_only(t):
     check(net.end_of(wire.sock) in ("eof", "reset"), "no end after GOAWAY")
     server.expect("v2 needs TLS 1.3", stream="err")
     # Our client at a v2 server that has TLS 1.2 only.
-    listener = t.keep(v2wire.Server())
+    listener = t.keep(v2wire.Server(t.token))
     old = tlspipe.server_context(ca / "server.pem", ca / "server.key")
     old.maximum_version = TLS12
 
     def serve():
-        net.LANES = type("Old", (), {"accepted": staticmethod(lambda sock: tlspipe.wrap(sock, old, server_side=True)[0])})
+        net.LANES = type("Old", (), {"accepted": staticmethod(lambda sock: tlspipe.wrap(sock, old, server_side=True)[0]),
+                                     "exporter": staticmethod(lambda sock: None)})
         wire = listener.accept(upto=v2wire.HELLO)
         return net.end_of(wire.sock)
     lanes, serving = net.LANES, net.Task(serve)

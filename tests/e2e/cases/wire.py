@@ -58,29 +58,36 @@ V1_TO_SERVER = [
 
 V2_TO_SERVER = [
     ("type 0", 0, v2wire.frame(0)),
-    ("AUTH before HELLO", 0, v2wire.frame(v2wire.AUTH, 0, b"token")),
+    ("AUTH before HELLO", 0, v2wire.frame(v2wire.AUTH, 0, v2wire.auth())),
     ("BIND before HELLO", 0, v2wire.frame(v2wire.BIND, 0, v2wire.bind())),
     ("PING before HELLO", 0, v2wire.frame(v2wire.PING, 0, v2wire.ping())),
     ("HELLO too short", 0, v2wire.frame(v2wire.HELLO, 0, v2wire.hello()[:17])),
     ("HELLO too long", 0, v2wire.frame(v2wire.HELLO, 0, length=4097)),
     ("HELLO of 4 GiB - 1", 0, v2wire.frame(v2wire.HELLO, 0, length=2**32 - 1)),
     ("HELLO on a stream", 0, v2wire.frame(v2wire.HELLO, 5, v2wire.hello())),
-    ("HELLO whose agent is cut", 0, v2wire.frame(v2wire.HELLO, 0, v2wire.hello(agent=b"agent")[:-2])),
+    ("HELLO whose agent is cut", 0, v2wire.frame(v2wire.HELLO, 0, v2wire.hello(agent=b"agent")[:20])),
+    ("HELLO whose nonce is cut", 0, v2wire.frame(v2wire.HELLO, 0, v2wire.hello()[:-1])),
+    ("HELLO without a nonce", 0, v2wire.frame(v2wire.HELLO, 0, v2wire.old_hello())),
     ("HELLO_OK to a server", 0, v2wire.frame(v2wire.HELLO_OK, 0, v2wire.hello_ok())),
-    ("JOIN of an unknown session", 0, v2wire.frame(v2wire.JOIN, 0, v2wire.join())),
-    ("JOIN too short", 0, v2wire.frame(v2wire.JOIN, 0, v2wire.join()[:51])),
+    ("JOIN before HELLO", 0, v2wire.frame(v2wire.JOIN, 0, v2wire.join())),
+    ("JOIN of an unknown session", v2wire.HELLO, v2wire.frame(v2wire.JOIN, 0, v2wire.join(session=99))),
+    ("JOIN without a right proof", v2wire.HELLO, v2wire.frame(v2wire.JOIN, 0, v2wire.join())),
+    ("JOIN too short", v2wire.HELLO, v2wire.frame(v2wire.JOIN, 0, v2wire.join()[:52])),
+    ("JOIN and more", v2wire.HELLO, v2wire.frame(v2wire.JOIN, 0, v2wire.join()) + v2wire.frame(v2wire.PING, 0, v2wire.ping())),
     ("HELLO twice", v2wire.HELLO, v2wire.frame(v2wire.HELLO, 0, v2wire.hello())),
     ("BIND before AUTH", v2wire.HELLO, v2wire.frame(v2wire.BIND, 0, v2wire.bind())),
-    ("JOIN after HELLO", v2wire.HELLO, v2wire.frame(v2wire.JOIN, 0, v2wire.join())),
     ("DATA before AUTH", v2wire.HELLO, v2wire.frame(v2wire.DATA, 1, b"x")),
     ("empty AUTH", v2wire.HELLO, v2wire.frame(v2wire.AUTH)),
-    ("AUTH twice", v2wire.AUTH, v2wire.frame(v2wire.AUTH, 0, b"token")),
+    ("AUTH too short", v2wire.HELLO, v2wire.frame(v2wire.AUTH, 0, v2wire.auth()[:48])),
+    ("AUTH without a right proof", v2wire.HELLO, v2wire.frame(v2wire.AUTH, 0, v2wire.auth())),
+    ("AUTH twice", v2wire.AUTH, v2wire.frame(v2wire.AUTH, 0, v2wire.auth())),
+    ("JOIN behind AUTH", v2wire.AUTH, v2wire.frame(v2wire.JOIN, 0, v2wire.join())),
     ("DATA before BIND", v2wire.AUTH, v2wire.frame(v2wire.DATA, 1, b"x")),
     ("BIND too short", v2wire.AUTH, v2wire.frame(v2wire.BIND, 0, v2wire.bind()[:11])),
     ("BIND whose name is cut", v2wire.AUTH, v2wire.frame(v2wire.BIND, 0, struct.pack(">HHIHH", 0, 0, 0, 900, 0))),
     ("HELLO in a session", v2wire.BIND, v2wire.frame(v2wire.HELLO, 0, v2wire.hello())),
-    ("AUTH in a session", v2wire.BIND, v2wire.frame(v2wire.AUTH, 0, b"token")),
-    ("AUTH_OK to a server", v2wire.BIND, v2wire.frame(v2wire.AUTH_OK, 0, v2wire.SECRET)),
+    ("AUTH in a session", v2wire.BIND, v2wire.frame(v2wire.AUTH, 0, v2wire.auth())),
+    ("AUTH_OK to a server", v2wire.BIND, v2wire.frame(v2wire.AUTH_OK, 0, v2wire.auth_ok())),
     ("BIND_OK to a server", v2wire.BIND, v2wire.frame(v2wire.BIND_OK, 0, v2wire.bind_ok())),
     ("OPEN to a server", v2wire.BIND, v2wire.frame(v2wire.OPEN, 1, v2wire.opening())),
     ("type 14", v2wire.BIND, v2wire.frame(14)),
@@ -116,13 +123,17 @@ V1_TO_CLIENT = [
 ]
 
 V2_TO_CLIENT = [
-    ("HELLO_OK too short", 0, v2wire.frame(v2wire.HELLO_OK, 0, v2wire.hello_ok()[:20])),
-    ("AUTH_OK before HELLO_OK", 0, v2wire.frame(v2wire.AUTH_OK, 0, v2wire.SECRET)),
-    ("AUTH_OK too short", v2wire.HELLO, v2wire.frame(v2wire.AUTH_OK, 0, v2wire.SECRET[:31])),
+    ("HELLO_OK too short", 0, v2wire.frame(v2wire.HELLO_OK, 0, v2wire.hello_ok()[:27])),
+    ("HELLO_OK of another revision", 0, v2wire.frame(v2wire.HELLO_OK, 0, v2wire.hello_ok(revision=3))),
+    ("HELLO_OK without a nonce", 0, v2wire.frame(v2wire.HELLO_OK, 0, v2wire.old_hello_ok())),
+    ("HELLO_OK whose nonce is cut", 0, v2wire.frame(v2wire.HELLO_OK, 0, v2wire.hello_ok()[:-1])),
+    ("AUTH_OK before HELLO_OK", 0, v2wire.frame(v2wire.AUTH_OK, 0, v2wire.auth_ok())),
+    ("AUTH_OK too short", v2wire.HELLO, v2wire.frame(v2wire.AUTH_OK, 0, v2wire.auth_ok()[:59])),
+    ("AUTH_OK without a right proof", v2wire.HELLO, v2wire.frame(v2wire.AUTH_OK, 0, v2wire.auth_ok())),
     ("OPEN before AUTH_OK", v2wire.HELLO, v2wire.frame(v2wire.OPEN, 1, v2wire.opening())),
     ("HELLO to a client", v2wire.BIND, v2wire.frame(v2wire.HELLO, 0, v2wire.hello())),
     ("BIND to a client", v2wire.BIND, v2wire.frame(v2wire.BIND, 0, v2wire.bind())),
-    ("AUTH_OK twice", v2wire.BIND, v2wire.frame(v2wire.AUTH_OK, 0, v2wire.SECRET)),
+    ("AUTH_OK twice", v2wire.BIND, v2wire.frame(v2wire.AUTH_OK, 0, v2wire.auth_ok())),
     ("OPEN too short", v2wire.BIND, v2wire.frame(v2wire.OPEN, 1, v2wire.opening()[:3])),
     ("OPEN of stream 0", v2wire.BIND, v2wire.frame(v2wire.OPEN, 0, v2wire.opening())),
     ("OPEN with an address of no family", v2wire.BIND, v2wire.frame(v2wire.OPEN, 1, b"\0\0\5\5")),
@@ -207,7 +218,7 @@ def invalid_frames_to_client(t):
         def accept(step):
             return v1_server_script(listener, t.token.encode(), step)
     else:
-        listener = t.keep(v2wire.Server())
+        listener = t.keep(v2wire.Server(t.token))
         addr, table = listener.addr, V2_TO_CLIENT
 
         def accept(step):
@@ -294,14 +305,23 @@ def beyond_the_window(t):
 
 # The kits of these cases against the document
 
+DEV = v2wire.Keys(b"dev-token")
+SAID = v2wire.hello(0, MIB, 256 * 1024, b"culvert 0.1.0", client=b"", nonce=bytes(range(32)), workers=2)
+ANSWERED = v2wire.hello_ok(nonce=bytes(range(32, 64)))
+CHANNEL = v2wire.Channel(SAID, ANSWERED)
+SESSION = 0x1122334455667788
+SECRET = CHANNEL.secret(DEV)
+
 DOCUMENTED = {
-    "hello": v2wire.frame(v2wire.HELLO, 0, struct.pack(">IHHII", 0, 2, 0, MIB, 256 * 1024) + v2wire.text(b"culvert 0.1.0")),
-    "hello-ok": v2wire.frame(v2wire.HELLO_OK, 0, v2wire.hello_ok(2, MIB, 256 * 1024, 32768, 0x1122334455667788, b"culvert 0.1.0")),
-    "auth": v2wire.frame(v2wire.AUTH, 0, b"dev-token"),
-    "auth-ok": v2wire.frame(v2wire.AUTH_OK, 0, v2wire.SECRET),
+    "hello": v2wire.frame(v2wire.HELLO, 0, SAID),
+    "hello-ok": v2wire.frame(v2wire.HELLO_OK, 0, ANSWERED),
+    "auth": v2wire.frame(v2wire.AUTH, 0, v2wire.auth(DEV, CHANNEL)),
+    "auth-ok": v2wire.frame(v2wire.AUTH_OK, 0, v2wire.auth_ok(CHANNEL.server_proof(DEV), 2, MIB, 256 * 1024, 32768, SESSION,
+                                                              b"culvert 0.1.0")),
+    "join": v2wire.frame(v2wire.JOIN, 0, v2wire.join(SESSION, 1, proof=CHANNEL.join_proof(SECRET, SESSION, 1))),
+    "join-ok": v2wire.frame(v2wire.JOIN_OK, 0, v2wire.join_ok(1, 0, CHANNEL.join_ok_proof(SECRET, SESSION, 1))),
     "bind": v2wire.frame(v2wire.BIND, 0, v2wire.bind(0, 10000, 0, b"web", b"localhost:3000")),
     "bind-ok": v2wire.frame(v2wire.BIND_OK, 0, v2wire.bind_ok(0, 10000, b"tunnel.example")),
-    "join": v2wire.frame(v2wire.JOIN, 0, v2wire.join(0x1122334455667788, 1)),
     "ping": v2wire.frame(v2wire.PING, 0, v2wire.ping(1000000000, 65536)),
     "data-fin": v2wire.frame(v2wire.DATA, 0x00100005, b"bye", v2wire.FIN),
     "window": v2wire.frame(v2wire.WINDOW, 0x00100005, struct.pack(">I", 512 * 1024)),
@@ -376,32 +396,30 @@ def v2_binds(t):
 
 @case(not_in=V2_ONLY)
 def v2_lanes(t):
-    """A lane joins with id and secret; with wrong ones it does not. When a lane ends, its streams end and the session lives."""
+    """A lane joins with a proof; with a wrong one it does not. When a lane ends, its streams end and the session lives."""
     server = t.server(*PATIENT)
     wire = v2wire.client_wire(server.addr)
-    wire.send(v2wire.HELLO, 0, v2wire.hello(lanes=4))
-    answer = wire.expect(v2wire.HELLO_OK)[2]
-    lanes, (session,) = struct.unpack_from(">H", answer, 4)[0], struct.unpack_from(">Q", answer, 18)
-    wire.send(v2wire.AUTH, 0, t.token.encode())
-    secret = wire.expect(v2wire.AUTH_OK)[2]
-    wire.send(v2wire.BIND, 0, v2wire.bind())
-    port = struct.unpack_from(">H", wire.expect(v2wire.BIND_OK)[2], 2)[0]
+    port, = v2wire.log_in(wire, t.token.encode(), lanes=4)
+    lanes, session = wire.lanes, wire.session
     check(1 <= lanes <= 4, f"{lanes} lanes offered, 4 wanted")
 
-    def join(lane, key, ident=session):
+    def join(lane, secret, ident=session):
         other = v2wire.client_wire(server.addr)
-        other.send(v2wire.JOIN, 0, v2wire.join(ident, lane, secret=key))
+        v2wire.greet(other)
+        proof = other.channel.join_proof(secret, ident, lane)
+        other.send(v2wire.JOIN, 0, v2wire.join(ident, lane, bound=other.channel.bound, proof=proof))
         return other, other.recv()
-    wrong = bytes([secret[0] ^ 1]) + secret[1:]
-    for what, lane, key, ident, code in (("wrong secret", 1, wrong, session, 48), ("wrong session", 1, secret, session ^ 1, 48),
-                                         ("a lane too many", lanes, secret, session, 44)):
+    wrong = bytes([wire.secret[0] ^ 1]) + wire.secret[1:]
+    for what, lane, key, ident, code in (("wrong secret", 1, wrong, session, 48), ("wrong session", 1, wire.secret, session ^ 1, 48),
+                                         ("a lane too many", lanes, wire.secret, session, 44)):
         other, got = join(lane, key, ident)
         check(got is not None and got[0] == v2wire.GOAWAY, f"{what}: {got}")
         check_equal(struct.unpack_from(">H", got[3])[0], code, what)
         ends_at_once(t, other.sock, what)
     if lanes > 1:
-        other, got = join(1, secret)
+        other, got = join(1, wire.secret)
         check(got is not None and got[0] == v2wire.JOIN_OK, f"JOIN: {got}")
+        check_equal(got[3], v2wire.join_ok(1, 0, other.channel.join_ok_proof(wire.secret, session, 1)), "JOIN_OK")
         other.close()
         t.until(lambda: re.search(r"lane 1 .*-> CLOSED", server.err), "the server to miss lane 1")
     visitor = net.connect((server.host, port))
