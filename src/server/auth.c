@@ -121,6 +121,8 @@ enum reason auth_check_v1(const union sock_addr *peer, const void *token, size_t
 {
     struct scram_keys keys;
 
+    if (size > FRAME_TOKEN_MAX) /* no token; strangers need not be hashed at length */
+        return REASON_AUTH_FAILED;
     scram_keys(&keys, token, size);
     const struct entry *entry = place_of(keys.verifier.id);
     bool good = entry->used && scram_shown(&entry->verifier, &keys);

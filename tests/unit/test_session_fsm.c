@@ -251,7 +251,8 @@ START_TEST(whole_handshakes)
                                                  FRAME_BIND_OK,  FRAME_OPEN,    FRAME_BIND_OK,
                                                  FRAME_DATA };
     static const enum frame_kind join[] = { FRAME_JOIN, FRAME_DATA }; /* behind HELLO */
-    static const enum frame_kind join_ok[] = { FRAME_HELLO_OK, FRAME_JOIN_OK, FRAME_OPEN, FRAME_DATA };
+    static const enum frame_kind join_ok[] = { FRAME_HELLO_OK, FRAME_JOIN_OK, FRAME_OPEN,
+                                               FRAME_DATA };
 
 #define PLAY(role, version, lane, kinds) play(role, version, lane, kinds, ARRAY_SIZE(kinds))
     ck_assert_int_eq(PLAY(SESSION_SERVER, 1, SESSION_LANE_PRIMARY, server_v1),
