@@ -18,10 +18,11 @@ static void lane_timer_fire(struct timer *timer);
 
 /* Life */
 
-static struct lane *lane_new(struct worker *w)
+static struct lane *lane_new(struct worker *w, struct crypt *crypt)
 {
     uint32_t slot = slab_take(&w->lanes);
 
+    CHECK(w->config->tls == (crypt != NULL));
     if (slot == SLAB_NONE)
         return NULL;
     struct lane *lane = slab_at(&w->lanes, slot);
@@ -32,6 +33,8 @@ static struct lane *lane_new(struct worker *w)
     lane->slot = slot;
     lane->generation = generation;
     lane->fd = -1;
+    lane->tls = w->config->tls;
+    lane->crypt = crypt;
     lane->rx.buf = lane->raw.buf = lane->control.buf = lane->data.buf = BUF_NONE;
     lane->dry = true;
     lane->heard = w->now;
@@ -66,19 +69,18 @@ static void start(struct lane *lane)
     sock_lane_options(lane->fd, w->config->expiry);
     timer_set(&w->timers, &lane->timer, w->now + w->config->handshake_timeout);
     lane->state = LANE_OPEN;
-    if (lane->crypt != NULL)
+    if (lane->tls)
         lane_crypt_begin(lane);
     lane_read(lane);
 }
 
 struct lane *lane_open(struct worker *w, int fd, struct crypt *crypt)
 {
-    struct lane *lane = lane_new(w);
+    struct lane *lane = lane_new(w, crypt);
 
     if (lane == NULL)
         return NULL;
     lane->fd = fd;
-    lane->crypt = crypt;
     lane->fsm = SESSION_INIT;
     sock_peer(fd, &lane->peer);
     start(lane);
@@ -87,7 +89,7 @@ struct lane *lane_open(struct worker *w, int fd, struct crypt *crypt)
 
 struct lane *lane_adopt(struct worker *w, int fd, struct crypt *crypt)
 {
-    struct lane *lane = lane_new(w);
+    struct lane *lane = lane_new(w, crypt);
 
     if (lane == NULL)
         return NULL;
@@ -95,10 +97,10 @@ struct lane *lane_adopt(struct worker *w, int fd, struct crypt *crypt)
     sock_peer(fd, &lane->peer);
     lane->fsm = SESSION_INIT;
     lane->state = LANE_OPEN;
-    lane->crypt = crypt;
-    lane->crypt_ready = crypt != NULL;
+    lane->crypt_ready = lane->tls;
     timer_set(&w->timers, &lane->timer, w->now + w->config->handshake_timeout);
-    lane_read(lane);
+    lane_mark(
+        lane); /* reads when its caller has made it a lane of the session: reading may end it */
     return lane;
 }
 
@@ -111,14 +113,13 @@ struct lane *lane_dial(struct worker *w, const union sock_addr *addr, struct cry
         *error = -fd;
         return NULL;
     }
-    struct lane *lane = lane_new(w);
+    struct lane *lane = lane_new(w, crypt);
     if (lane == NULL) {
         *error = ENOBUFS;
         sock_close(fd);
         return NULL;
     }
     lane->fd = fd;
-    lane->crypt = crypt;
     lane->state = LANE_CONNECTING;
     lane->fsm = SESSION_INIT;
     lane->dial_addr = lane->peer = *addr;

@@ -16,7 +16,8 @@
  * overtake data of its own stream: the receiver ignores data of streams that are gone. A frame once begun is finished before another is put on the wire.
  *
  * TLS. A lane with a crypt begins in the state TLS; lane_crypt.c has the handshake and the user-space records, which lie between the socket and the
- * buffers above.
+ * buffers above. Whatever is sent passes lane_gate.c, which lets nothing plain out of a lane that
+ * is to be TLS.
  *
  * Life. CONNECTING -> (TLS ->) OPEN (<-> FROZEN) -> (LINGER ->) CLOSING -> freed. lane_close is the exit that tells nobody; lane_finish first gets the last words (AUTH_ERR,
  * GOAWAY) to the peer: it ends the session's business at once, then sends what is queued, FIN, and reads and drops until the peer closes too or
@@ -177,14 +178,16 @@ struct lane {
     uint32_t next_id; /* v1 server: next stream id */
     uint32_t stream_count;
 
-    struct crypt *crypt;    /* NULL: plain */
+    bool tls;               /* is to be TLS, from birth to end: see lane_gate.c */
+    struct crypt *crypt;    /* NULL: plain, or its TLS is over */
     struct list crypt_node; /* in worker->crypt_lanes: a handshake step is due */
     struct lane_rx raw;     /* records as received */
     uint32_t sealed_buf, sealed_sent, sealed_filled; /* records and handshake bytes to send */
-    bool crypt_ready;   /* handshake over; its last bytes may still have to leave */
-    bool crypt_asking;  /* a human is asked */
-    bool crypt_closed;  /* close_notify came */
-    bool crypt_ended;   /* close_notify or an alert went out */
+    bool crypt_ready;  /* handshake over; its last bytes may still have to leave */
+    bool crypt_asking; /* a human is asked */
+    bool crypt_closed; /* close_notify came */
+    bool
+        crypt_ended; /* nothing more is sealed: close_notify or an alert went out, or was refused */
     bool flight_sealed; /* the send in flight is of sealed_buf */
 
     struct msghdr msg;

@@ -431,19 +431,6 @@ enum reason lane_crypt_received(struct lane *lane, uint32_t size)
 
 /* Sending */
 
-static void send_sealed(struct lane *lane)
-{
-    struct worker *w = lane->worker;
-
-    lane->send_flight = lane->flight_sealed = true;
-    lane->send_since = lane->worker->now;
-    lane->flight_zc = false;
-    lane->flight_size = lane->sealed_filled - lane->sealed_sent;
-    ring_send(w->ring, lane_send_op(lane), lane->fd,
-              buf_data(&w->bufs, lane->sealed_buf) + lane->sealed_sent,
-              lane->sealed_filled - lane->sealed_sent, RING_WAITALL);
-}
-
 /* Slices of one record of at most `most` bytes from lane->iov[*at], of which *skip bytes are used; returns their bytes. */
 static uint32_t cut_record(struct lane *lane, unsigned count, unsigned *at, size_t *skip,
                            uint32_t most, struct iovec *slices, unsigned *n)
@@ -494,21 +481,6 @@ static bool seal_waiting(struct lane *lane, unsigned count)
     return true;
 }
 
-/* What lies in sealed_buf, to the kernel, with its type beside it. */
-static void send_control(struct lane *lane)
-{
-    lane->iov[0].iov_base = buf_data(&lane->worker->bufs, lane->sealed_buf) + lane->sealed_sent;
-    lane->iov[0].iov_len = lane->sealed_filled - lane->sealed_sent;
-    lane->msg = (struct msghdr){ .msg_iov = lane->iov, .msg_iovlen = 1 };
-    crypt_send_type(&lane->msg, lane->tx_control, lane->sealed_type);
-    lane->send_flight = lane->flight_sealed = true;
-    lane->send_since = lane->worker->now;
-    lane->flight_zc = false;
-    lane->flight_size = (uint32_t)lane->iov[0].iov_len;
-    ring_sendmsg(lane->worker->ring, lane_send_op(lane), lane->fd, &lane->msg,
-                 lane_send_flags(lane));
-}
-
 /* Control records through the kernel carry their type beside them. False: there is none to send, or no buffer. */
 static bool put_kernel(struct lane *lane, enum crypt_control what)
 {
@@ -522,7 +494,7 @@ static bool put_kernel(struct lane *lane, enum crypt_control what)
     }
     lane->sealed_sent = 0;
     lane->sealed_filled = (uint32_t)size;
-    send_control(lane);
+    lane_gate_control(lane);
     return true;
 }
 
@@ -536,20 +508,34 @@ static size_t sealed_size(const struct lane *lane, unsigned count)
     return size;
 }
 
+/* What waits cannot be sealed any more, and must not go out plain: nothing but our FIN follows. The
+ * lane is over, so nobody resumes by the count of what is dropped here. */
+static void drop_rest(struct lane *lane)
+{
+    CHECK(lane->state == LANE_LINGER);
+    lane_tx_release(lane);
+}
+
+/* The keys are used up, or cannot be changed. */
+static void end_sealing(struct lane *lane)
+{
+    lane->crypt_ended = true;
+    fail(lane, REASON_TLS_FAILED);
+}
+
 bool lane_crypt_flush(struct lane *lane)
 {
     if (sealed_waits(lane)) {
         if (crypt_tx_kernel(lane->crypt))
-            send_control(lane);
+            lane_gate_control(lane);
         else
-            send_sealed(lane);
+            lane_gate_sealed(lane);
         return true;
     }
     if (lane->state == LANE_TLS)
         return true;
-    if (lane->crypt_ended ||
-        !lane->crypt_ready) { /* nothing but our FIN may follow: what waits cannot be sealed, and must not go out plain */
-        lane_tx_release(lane);
+    if (lane->crypt_ended || !lane->crypt_ready) {
+        drop_rest(lane);
         return false;
     }
     if (crypt_tx_kernel(lane->crypt))
@@ -562,14 +548,14 @@ bool lane_crypt_flush(struct lane *lane)
         return true;
     }
     if (!seal_waiting(lane, count)) {
-        fail(lane, REASON_TLS_FAILED);
+        end_sealing(lane);
         return true;
     }
     if (!sealed_waits(lane)) {
         sealed_release(lane);
         return false;
     }
-    send_sealed(lane);
+    lane_gate_sealed(lane);
     return true;
 }
 
@@ -587,8 +573,8 @@ void lane_crypt_sent(struct lane *lane, uint32_t bytes)
     lane_mark(lane);
     if (lane->state == LANE_TLS && lane->crypt_ready && !sealed_waits(lane))
         finish_handshake(lane);
-    else if (lane->state == LANE_OPEN && !crypt_rekey(lane->crypt, lane->fd))
-        fail(lane, REASON_TLS_FAILED);
+    else if (lane->crypt_ready && !crypt_rekey(lane->crypt, lane->fd))
+        end_sealing(lane);
 }
 
 bool lane_crypt_end(struct lane *lane)
@@ -606,7 +592,7 @@ bool lane_crypt_end(struct lane *lane)
         (uint32_t)crypt_put(lane->crypt, CRYPT_PUT_CLOSE, sealed_end(lane), &type);
     if (!sealed_waits(lane))
         return false;
-    send_sealed(lane);
+    lane_gate_sealed(lane);
     return true;
 }
 

@@ -1,4 +1,4 @@
-/* lane_impl: what the files of a lane (lane.c, lane_rx.c, lane_tx.c, lane_crypt.c) share besides lane.h. */
+/* lane_impl: what the files of a lane (lane.c and lane_*.c) share besides lane.h. */
 #ifndef CULVERT_CORE_LANE_IMPL_H
 #define CULVERT_CORE_LANE_IMPL_H
 
@@ -83,8 +83,20 @@ unsigned lane_send_flags(const struct lane *lane);
 /* lane_tx.c: nothing waits to be sent. */
 bool lane_tx_empty(const struct lane *lane);
 
-/* lane_tx.c: puts every buffer of the send queues; nothing may be in flight. */
+/* lane_tx.c: drops all that waits to be sent, what is to be sent again and the preface included;
+ * nothing may be in flight. Nothing of it is counted. */
 void lane_tx_release(struct lane *lane);
+
+/* lane_preface.c: forgets what a connection begins with, wherever it stands. */
+void lane_preface_drop(struct lane *lane);
+
+/* lane_gate.c: the only sends of a lane. What was gathered in lane->iov, copied; the head segment
+ * by itself, zero-copy; what lies in the sealed buffer, as records, or as one control record for
+ * the kernel's engine. */
+void lane_gate_frames(struct lane *lane, unsigned count);
+void lane_gate_segment(struct lane *lane);
+void lane_gate_sealed(struct lane *lane);
+void lane_gate_control(struct lane *lane);
 
 /* lane_tx.c: fills lane->iov with what waits, in the order of the wire; how many slices. */
 unsigned lane_tx_gather(struct lane *lane);

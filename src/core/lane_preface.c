@@ -18,9 +18,15 @@
 
 #include <sys/random.h>
 
+void lane_preface_drop(struct lane *lane)
+{
+    explicit_bzero(lane->preface, sizeof(lane->preface));
+    lane->preface_sent = lane->preface_size = 0;
+}
+
 static void preface_end(struct lane *lane, const uint8_t *end)
 {
-    CHECK(lane->preface_sent == lane->preface_size); /* one at a time */
+    CHECK(lane->state == LANE_OPEN && lane->preface_size == 0); /* one at a time */
     lane->preface_sent = 0;
     lane->preface_size = (uint32_t)(end - lane->preface);
     CHECK(lane->preface_size <= sizeof(lane->preface));
@@ -74,8 +80,8 @@ void lane_channel(const struct lane *lane, struct scram_channel *channel)
 {
     memset(channel, 0, sizeof(*channel));
     memcpy(channel->transcript, lane->transcript, sizeof(channel->transcript));
-    channel->bound = lane->crypt != NULL ? FRAME_BOUND_EXPORTER : FRAME_BOUND_NOT;
-    if (lane->crypt != NULL)
+    channel->bound = lane->tls ? FRAME_BOUND_EXPORTER : FRAME_BOUND_NOT;
+    if (lane->tls)
         crypt_exporter(lane->crypt, channel->exporter);
 }
 

@@ -302,7 +302,7 @@ static void close_connection(struct lane *lane)
     }
     lane->fd = -1;
     lane->replay_left = 0;
-    lane->preface_sent = lane->preface_size = 0;
+    lane_preface_drop(lane);
     leave_big_buffer(lane);
     lane_rx_release(lane, &lane->raw); /* records that were not opened are not counted */
     lane_crypt_release(lane);
@@ -310,7 +310,7 @@ static void close_connection(struct lane *lane)
 
 void lane_frozen_recv(struct lane *lane, int res, bool data)
 {
-    if (res > 0 && data && (lane->crypt == NULL || crypt_rx_kernel(lane->crypt))) {
+    if (res > 0 && data && (!lane->tls || crypt_rx_kernel(lane->crypt))) {
         lane->rx_bytes += (uint32_t)res;
         lane_rx_handle(lane);
     } else if (res > 0 && lane->recv_rx == &lane->rx) {
@@ -336,9 +336,10 @@ static bool thaw(struct lane *lane, int fd, struct crypt *crypt, uint64_t peer_r
     lane->peer_rx = peer_rx;
     lane_log_trim(lane);
     lane->replay_left = lane->tx_bytes - peer_rx;
+    CHECK(lane->tls == (crypt != NULL));
     lane->fd = fd;
     lane->crypt = crypt;
-    lane->crypt_ready = crypt != NULL;
+    lane->crypt_ready = lane->tls;
     lane->crypt_closed = lane->crypt_ended = false;
     sock_peer(fd, &lane->peer);
     lane->state = LANE_OPEN;

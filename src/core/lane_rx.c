@@ -173,7 +173,7 @@ void lane_read(struct lane *lane)
 {
     if (!lane_is_connected(lane) || lane->recv_flight || lane->paused > 0 || lane->awaits_out)
         return;
-    if (lane->crypt != NULL)
+    if (lane->tls)
         lane_crypt_read(lane);
     else
         lane_rx_read(lane, &lane->rx);
@@ -409,7 +409,7 @@ void lane_violation(struct lane *lane, enum reason reason)
         const uint8_t *src = buf_data(&lane->worker->bufs, lane->rx.buf) + lane->rx.parsed;
 
         text = crypt_sniff(src, lane->rx.filled - lane->rx.parsed, &tls);
-        reason = tls && lane->crypt == NULL ? REASON_TLS_FAILED : reason;
+        reason = tls && !lane->tls ? REASON_TLS_FAILED : reason;
     }
     lane_goaway(lane, reason);
     lane_finish(lane, reason, text);
@@ -423,7 +423,7 @@ static enum reason received(struct lane *lane, const struct ring_cqe *cqe)
         lane->raw.parsed = lane->raw.filled;
         return REASON_DONE;
     }
-    if (lane->crypt != NULL)
+    if (lane->tls)
         return lane_crypt_received(lane, (uint32_t)cqe->res);
     lane->rx_bytes += (uint32_t)cqe->res;
     return lane_rx_parse(lane);
@@ -467,7 +467,7 @@ static bool again(struct lane *lane, int res)
 
 static void ended(struct lane *lane, int res)
 {
-    if (res == 0 && lane->crypt != NULL && !crypt_eof(lane->crypt))
+    if (res == 0 && lane->tls && !crypt_eof(lane->crypt))
         lane_lost(lane, REASON_TLS_TRUNCATED, NULL);
     else if (res == 0)
         lane_lost(lane, REASON_LANE_EOF,
@@ -494,7 +494,7 @@ void lane_recv_done(struct worker *w, const struct ring_cqe *cqe)
     lane->recv_flight = false;
     arrived(lane, cqe);
     if (lane->state == LANE_FROZEN)
-        lane_frozen_recv(lane, cqe->res, lane->crypt == NULL || lane_crypt_is_data(lane));
+        lane_frozen_recv(lane, cqe->res, !lane->tls || lane_crypt_is_data(lane));
     if (lane->state == LANE_CLOSING || lane->state == LANE_FROZEN)
         return;
     list_remove(&lane->sweep_node);

@@ -243,7 +243,7 @@ static void add_segments(struct lane *lane, unsigned *count, uint32_t from, uint
 
 static bool zc_wanted(struct lane *lane)
 {
-    if (lane->crypt != NULL || lane->zc == ZC_OFF || lane->seg_count == 0 || lane->seg_sent > 0 ||
+    if (lane->tls || lane->zc == ZC_OFF || lane->seg_count == 0 || lane->seg_sent > 0 ||
         lane->segments[lane->seg_head].size < ZC_MIN)
         return false;
     if (lane->zc == ZC_UNDECIDED) {
@@ -258,21 +258,11 @@ static bool zc_wanted(struct lane *lane)
 static void flush_zc(struct lane *lane)
 {
     struct worker *w = lane->worker;
-    const struct lane_segment *segment = &lane->segments[lane->seg_head];
-    int index = buf_fixed_index(&w->bufs, w->ring, segment->buf);
-    const uint8_t *data = buf_data(&w->bufs, segment->buf) + segment->offset;
 
-    lane->flight_zc = true;
-    lane->flight_size = segment->size;
     lane->zc_pending++;
-    buf_ref(&w->bufs, segment->buf);
+    buf_ref(&w->bufs, lane->segments[lane->seg_head].buf);
     worker_count(w, STAT_ZC_SENDS, 1);
-    if (index >= 0)
-        ring_send_fixed(w->ring, lane_send_op(lane), lane->fd, data, segment->size, (unsigned)index,
-                        RING_WAITALL);
-    else
-        ring_send(w->ring, lane_send_op(lane), lane->fd, data, segment->size,
-                  RING_WAITALL | RING_ZC);
+    lane_gate_segment(lane);
 }
 
 /* Segments that a copying send takes: all, or with zero copy those in front of the first that is large enough for it. */
@@ -280,7 +270,7 @@ static uint32_t copied_segments(const struct lane *lane, uint32_t from)
 {
     uint32_t i = from;
 
-    if (lane->zc != ZC_ON || lane->crypt != NULL)
+    if (lane->zc != ZC_ON || lane->tls)
         return lane->seg_count;
     while (i < lane->seg_count &&
            lane->segments[(lane->seg_head + i) % LANE_SEGMENTS].size < ZC_MIN)
@@ -314,19 +304,7 @@ unsigned lane_tx_gather(struct lane *lane)
 
 unsigned lane_send_flags(const struct lane *lane)
 {
-    return lane->crypt != NULL && crypt_tx_kernel(lane->crypt) ? 0 : RING_WAITALL;
-}
-
-static void flush_copy(struct lane *lane)
-{
-    unsigned count = lane_tx_gather(lane);
-
-    lane->msg = (struct msghdr){ .msg_iov = lane->iov, .msg_iovlen = count };
-    lane->flight_size = 0;
-    for (unsigned i = 0; i < count; i++)
-        lane->flight_size += (uint32_t)lane->iov[i].iov_len;
-    ring_sendmsg(lane->worker->ring, lane_send_op(lane), lane->fd, &lane->msg,
-                 lane_send_flags(lane));
+    return lane->tls && crypt_tx_kernel(lane->crypt) ? 0 : RING_WAITALL;
 }
 
 static bool packs_empty(const struct lane *lane)
@@ -349,7 +327,7 @@ static void flushed(struct lane *lane)
         return;
     }
     if (lane->state == LANE_LINGER && !lane->shut) {
-        if (lane->crypt != NULL && lane_crypt_end(lane))
+        if (lane->tls && lane_crypt_end(lane))
             return;
         lane->shut = true;
         (void)sock_shutdown_write(lane->fd);
@@ -358,25 +336,22 @@ static void flushed(struct lane *lane)
 
 void lane_flush(struct lane *lane)
 {
-    CHECK(lane_is_connected(lane));
+    CHECK(lane_is_connected(lane) && lane->fd >= 0 && lane->tls == (lane->crypt != NULL));
     lane_read(lane);
     if (!lane_is_connected(lane)) /* by what was opened of records that had waited */
         return;
-    if (lane->send_flight || (lane->crypt != NULL && lane_crypt_flush(lane)))
+    if (lane->send_flight || (lane->tls && lane_crypt_flush(lane)))
         return;
     if (lane_tx_empty(lane)) {
         flushed(lane);
         return;
     }
-    lane->send_flight = true;
-    lane->send_since = lane->worker->now;
-    lane->flight_zc = false;
     lane->flight_begun = false;
     lane->flight_control = lane->flight_data = lane->flight_replay = lane->flight_preface = 0;
     if (packs_empty(lane) && !has_preface(lane) && lane->replay_left == 0 && zc_wanted(lane))
         flush_zc(lane);
     else
-        flush_copy(lane);
+        lane_gate_frames(lane, lane_tx_gather(lane));
 }
 
 bool lane_can_wait(const struct lane *lane)
@@ -412,7 +387,7 @@ static void account(struct lane *lane, uint32_t bytes)
 
     lane->preface_sent += n;
     if (n > 0 && lane->preface_sent == lane->preface_size)
-        explicit_bzero(lane->preface, sizeof(lane->preface));
+        lane_preface_drop(lane);
     bytes -= n;
     n = min_u32(bytes, lane->flight_replay);
     lane->replay_left -= n;
@@ -522,7 +497,7 @@ void lane_send_done(struct worker *w, const struct ring_cqe *cqe)
     }
     worker_count(w, STAT_LANE_SENDS, 1);
     worker_count(w, STAT_LANE_SEND_BYTES, (uint64_t)cqe->res);
-    if (lane->crypt != NULL)
+    if (lane->tls)
         lane_crypt_sent(lane, (uint32_t)cqe->res);
     else
         lane_tx_left(lane, (uint32_t)cqe->res);
@@ -542,4 +517,7 @@ void lane_tx_release(struct lane *lane)
         buf_put(bufs, lane->data.buf);
     lane->control = lane->data = (struct lane_pack){ .buf = BUF_NONE };
     lane->seg_sent = lane->bulk_bytes = 0;
+    lane->data_cut = false;
+    lane->replay_left = 0;
+    lane_preface_drop(lane);
 }

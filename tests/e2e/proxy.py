@@ -57,10 +57,14 @@ class RecordLink(Link):
         self.passed = {True: 0, False: 0}  # data records up and down
         super().__init__(proxy, near, far)
 
+    def hears(self, up, data):
+        pass
+
     def copy(self, source, target, rng):
         buf = b""
         try:
             while data := source.recv(net.CHUNK):
+                self.hears(source is self.near, data)
                 buf += data
                 out = []
                 while len(buf) >= 5 and len(buf) >= 5 + int.from_bytes(buf[3:5], "big"):
@@ -164,3 +168,60 @@ class RecordProxy(Proxy):
             self.armed = None
             link.attacked = True
             return function(held)
+
+
+class FlightLink(RecordLink):
+    """Keeps all that the client says. `over`: it says nothing more."""
+
+    def __init__(self, proxy, near, far):
+        self.said, self.over = bytearray(), threading.Event()
+        self.flight = []  # records of the server, until the client answers
+        self.answered = False
+        super().__init__(proxy, near, far)
+
+    def hears(self, up, data):
+        if up:
+            self.said += data
+
+    def copy(self, source, target, rng):
+        super().copy(source, target, rng)
+        if source is self.near:
+            self.over.set()
+
+
+class FlightProxy(Proxy):
+    """A man in the middle of TLS handshakes. On the first connection, which passes unharmed, it
+    learns how many records the server's flight has. After `attack` the flight of the next one is
+    held until it is whole, and leaves in one piece with `junk` right behind it."""
+
+    LINK = FlightLink
+    DATA = 23
+
+    def __init__(self, target):
+        self.lock = threading.Lock()
+        self.size = None  # of the flight, in records
+        self.junk = None
+        self.attacked = []
+        super().__init__(target)
+
+    def attack(self, junk):
+        with self.lock:
+            self.junk = junk
+
+    def pass_record(self, link, up, record):
+        with self.lock:
+            if up:
+                if record[0] == self.DATA and not link.answered:
+                    link.answered = True
+                    self.size = self.size or len(link.flight)
+                return record
+            if link.answered:
+                return record
+            link.flight.append(record)
+            if self.junk is None or self.size is None:
+                return record
+            if len(link.flight) < self.size:
+                return b""
+            junk, self.junk = self.junk, None
+            self.attacked.append(link)
+            return b"".join(link.flight) + junk

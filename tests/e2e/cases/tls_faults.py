@@ -15,7 +15,7 @@ import tlspipe
 from cases.resume import Load
 from cases.tls_trust import NOT_IN, refused, tls_client, tls_server, works
 from harness import HERE, Skip, case, check, check_equal
-from proxy import Proxy, RecordProxy
+from proxy import FlightProxy, Proxy, RecordProxy
 
 MIB = 1 << 20
 FAKED = "failed authentication"
@@ -145,6 +145,61 @@ def tls_changed_records_resumed(t):
             t.until(lambda n=links: proxy.armed is None and len(proxy.links) > n, f"{row[0]}: the attack and another connection")
     load.join()
     check_equal(client.out.count("ready:"), 1, "sessions")
+
+
+def first_plain(said):
+    """Where something stands that is no record; None: nowhere. The last record may be cut."""
+    at = 0
+    while at < len(said):
+        head = said[at:at + 5]
+        if head[0] not in (20, 21, 22, 23) or head[1:2] not in (b"", b"\x03"):
+            return at
+        if len(head) < 5:
+            return None
+        size = int.from_bytes(head[3:5], "big")
+        if not 0 < size <= (1 << 14) + 256:
+            return at
+        at += 5 + size
+    return None
+
+
+@case(not_in=NOT_IN)
+def tls_changed_behind_handshake(t):
+    """A record that does not open right behind the server's handshake, where a lane joins and where
+    one is resumed: nothing leaves plain, not the JOIN that waits; the lane comes by another one."""
+    ca = certs.gen_cert(t, "ca")
+    server = tls_server(t, *certs.server_cert(ca).flags, "--grace", "60s", workers=2)
+    proxy = t.keep(FlightProxy(server.addr))
+    junk = b"\x17\x03\x03\x00\x40" + bytes(64)
+
+    def all_sealed(count):
+        t.until(lambda: len(proxy.attacked) >= count and proxy.attacked[-1].over.is_set(),
+                "the end of the connection that was attacked")
+        said = bytes(proxy.attacked[-1].said)
+        check(len(said) > 100, f"only {len(said)} bytes came from the client")
+        at = first_plain(said)
+        check(at is None, f"plain bytes behind {at} of TLS: {said[at or 0:][:24].hex()}")
+    proxy.attack(junk)  # not the first connection, which logs in, but the one that joins
+    client = tls_client(t, proxy, t.origin(net.echo), "--tls-ca", ca / "ca.pem", "--grace", "60s",
+                        workers=2)
+    all_sealed(1)
+    client.expect(FAKED, stream="err")
+    server.expect("joined on worker", stream="err")
+    socks = [net.connect(client.addr) for _ in range(8)]  # on both lanes, or nearly so
+    for sock in socks:
+        sock.sendall(b"before")
+        check_equal(net.recv_exact(sock, 6), b"before", "echo before the cut")
+    links = len(proxy.links)
+    proxy.attack(junk)
+    for link in [link for link in proxy.links if link.alive and link not in proxy.attacked]:
+        link.cut()
+    all_sealed(2)
+    server.expect("back after", stream="err", count=2)
+    for sock in socks:
+        sock.sendall(b"behind")
+        check_equal(net.recv_exact(sock, 6), b"behind", "echo on the lane that came back")
+    check_equal(client.out.count("ready:"), 1, "sessions")
+    check(len(proxy.links) >= links + 3, "the attacked resume was not tried again")
 
 
 # Truncation
