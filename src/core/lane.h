@@ -118,7 +118,7 @@ struct lane {
     uint64_t recv_since;    /* ns: start of the read in flight, in worker->busy_lanes */
     struct list sweep_node; /* in worker->busy_lanes */
     uint64_t rx_bytes;
-    uint64_t heard; /* ns */
+    uint64_t heard; /* ns; TLS: a whole record */
 
     /* send */
     struct lane_pack control, data;

@@ -343,6 +343,8 @@ static enum reason open_whole(struct lane *lane)
         if (opened == CRYPT_MORE)
             break;
         CHECK(size <= want);
+        lane->heard = lane->worker->now; /* not before: of a few bytes somebody on the path may have
+                                            made the begin of a long record */
         raw->parsed += (uint32_t)used;
         rx->filled += (uint32_t)size;
         lane->rx_bytes += size;
@@ -400,6 +402,7 @@ static enum reason received_kernel(struct lane *lane, uint32_t size)
 {
     uint8_t type = crypt_recv_type(&lane->rx_msg);
 
+    lane->heard = lane->worker->now;
     if (type == CRYPT_TYPE_DATA) {
         lane->rx_bytes += size;
         return lane_rx_parse(lane);

@@ -425,6 +425,7 @@ static enum reason received(struct lane *lane, const struct ring_cqe *cqe)
     }
     if (lane->tls)
         return lane_crypt_received(lane, (uint32_t)cqe->res);
+    lane->heard = lane->worker->now;
     lane->rx_bytes += (uint32_t)cqe->res;
     return lane_rx_parse(lane);
 }
@@ -503,7 +504,6 @@ void lane_recv_done(struct worker *w, const struct ring_cqe *cqe)
             ended(lane, cqe->res);
         return;
     }
-    lane->heard = w->now;
     worker_count(w, STAT_LANE_RECVS, 1);
     worker_count(w, STAT_LANE_RECV_BYTES, (uint32_t)cqe->res);
     enum reason reason = received(lane, cqe);
