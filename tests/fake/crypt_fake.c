@@ -1,11 +1,19 @@
 /*
  * crypt_fake: core/crypt.h for the simulation: the shape of TLS 1.3 without its secrets.
  *
- * Three handshake messages of random lengths (the client's hello, the server's long answer, the client's end), each with the
- * header of a record; behind the third one the client may send data at once, which the server finds as leftover. Records have
- * the five bytes of header and, inside, the type at the end and a tag that binds the bytes to their number and to the key: a
- * record lost, repeated, cut or opened twice is seen. Keys change after some random records (key updates); close_notify and
- * alerts exist. The engine of the kernel does not: crypt_offload says that there is none.
+ * Three handshake messages of random lengths (the client's hello, the server's long answer, the
+ * client's end), each with the header of a record. A message ends in a sum over all that was said
+ * so far as its sender knows it, so that no byte can be changed unnoticed: as in TLS, a changed
+ * hello may show at once (a field that the server looks at) or at the client, to whom the server
+ * answers what was not asked. Who finds it says an alert, in the clear as long as it has no keys.
+ *
+ * Behind its answer the server may have a record ready (TLS 1.3 lets it: tickets), and behind its
+ * end the client has its first data: the other side finds them as leftover. Records have the five
+ * bytes of header and, inside, the type at the end and a tag that binds the bytes to their number
+ * and to the key, which follows from the handshake: a record changed, lost, repeated, cut, opened
+ * twice or of another connection is seen. Keys change after some random records (key updates), may
+ * be used up, and then nothing can be sealed any more; close_notify and alerts exist. The engine of
+ * the kernel does not: crypt_offload says that there is none.
  */
 #include "core/crypt.h"
 
@@ -20,14 +28,18 @@
 
 #define HEADER       5u
 #define TAG          8u
+#define SUM          8u /* behind a handshake message */
+#define ALERT        21u
 #define HANDSHAKE    22u
 #define PROTECTED    23u
 #define HELLO_MAX    600u
 #define ANSWER_MAX   6000u
+#define RECORD_MOST  (CRYPT_PAYLOAD + 256u)
+#define DESCRIBES    51u /* decrypt_error, RFC 8446, 6.2 */
 #define UPDATE_AFTER 200u
 #define UPDATE_SLACK 200u
 
-enum inner { INNER_DATA = 1, INNER_UPDATE, INNER_CLOSE, INNER_ALERT };
+enum inner { INNER_DATA = 1, INNER_UPDATE, INNER_CLOSE, INNER_ALERT, INNER_TICKET };
 
 struct bytes {
     uint8_t *data;
@@ -39,9 +51,12 @@ struct half {
 };
 
 struct crypt {
-    bool server, began, ready, ended, closed;
+    bool server, began, keyed, ready, ended, closed;
+    bool used_up;      /* nothing is sealed any more */
+    bool was_told;     /* the peer's alert came: there is nothing to answer */
     unsigned messages; /* of the handshake, received */
-    uint64_t exporter; /* of what the first two messages say */
+    uint64_t said;     /* sum over the handshake so far */
+    uint64_t exporter; /* the same, when the keys were made */
     struct bytes in, out;
     struct half tx, rx;
     int until_update; /* records; a few more may go before the update does */
@@ -133,8 +148,6 @@ struct crypt *crypt_open(struct crypt_ctx *ctx, const char *name, const char *kn
 
     CHECK(c != NULL && (name == NULL) == ctx->server && (known_as == NULL || !ctx->server));
     c->server = ctx->server;
-    c->tx.key = ctx->server ? 1 : 2;
-    c->rx.key = ctx->server ? 2 : 1;
     c->until_update = (int)fake_random_between(fake_random(), 1, UPDATE_AFTER);
     c->why = "";
     return c;
@@ -164,28 +177,48 @@ static size_t header_size(const uint8_t *src)
     return (size_t)src[3] << 8 | src[4];
 }
 
-/* A message begins with a number that both ends know afterwards. */
-static void export_number(struct crypt *c, const uint8_t *message)
+static uint64_t sum_of(uint64_t sum, const uint8_t *data, size_t size)
 {
-    uint64_t number;
-
-    memcpy(&number, message + HEADER, sizeof(number));
-    c->exporter = fake_mix(c->exporter) ^ number;
+    for (size_t i = 0; i < size; i++)
+        sum = (sum ^ data[i]) * UINT64_C(0x100000001b3); /* FNV-1a's prime */
+    return fake_mix(sum ^ size);
 }
 
-static void say(struct crypt *c, size_t most, bool exported)
+static void say(struct crypt *c, size_t most)
 {
-    uint64_t number = fake_random_next(fake_random());
-    size_t size = fake_random_between(fake_random(), sizeof(number), most);
-    uint8_t *message = calloc(1, HEADER + size);
+    const struct fake_options *o = fake_options();
+    size_t size = fake_random_between(
+        fake_random(), 1, o->handshake_max > 0 ? min_size(o->handshake_max, most) : most);
+    uint8_t *message = calloc(1, HEADER + size + SUM);
 
     CHECK(message != NULL);
-    put_header(message, HANDSHAKE, size);
-    memcpy(message + HEADER, &number, sizeof(number));
-    if (exported)
-        export_number(c, message);
-    append(&c->out, message, HEADER + size);
+    put_header(message, HANDSHAKE, size + SUM);
+    for (size_t i = 0; i < size; i++)
+        message[HEADER + i] = (uint8_t)fake_random_next(fake_random());
+    c->said = sum_of(c->said, message, HEADER + size);
+    memcpy(message + HEADER + size, &c->said, SUM);
+    append(&c->out, message, HEADER + size + SUM);
     free(message);
+}
+
+/* Both know the answer. */
+static void make_keys(struct crypt *c)
+{
+    uint64_t server = fake_mix(c->said + 1), client = fake_mix(c->said + 2);
+
+    c->tx.key = c->server ? server : client;
+    c->rx.key = c->server ? client : server;
+    c->exporter = fake_mix(c->said + 3);
+    c->keyed = true;
+}
+
+static size_t finish(struct crypt *c, uint8_t *dst, size_t size, enum inner inner);
+
+static void put_record(struct crypt *c, enum inner inner)
+{
+    uint8_t record[CRYPT_CONTROL];
+
+    append(&c->out, record, finish(c, record, 0, inner));
 }
 
 static enum crypt_step failed(struct crypt *c, const char *why)
@@ -194,16 +227,49 @@ static enum crypt_step failed(struct crypt *c, const char *why)
     return CRYPT_FAILED;
 }
 
+/* The peer is told. */
+static enum crypt_step spoiled(struct crypt *c, const char *why)
+{
+    const uint8_t alert[] = { ALERT, 3, 3, 0, 2, 2, DESCRIBES };
+
+    if (c->keyed)
+        put_record(c, INNER_ALERT);
+    else
+        append(&c->out, alert, sizeof(alert));
+    c->ended = true;
+    return failed(c, why);
+}
+
 /* One message of the peer was received. */
 static void heard(struct crypt *c)
 {
-    if (c->messages++ == 0)
-        export_number(c, c->in.data);
-    if (c->server && c->messages == 1)
-        say(c, ANSWER_MAX, true);
-    if (!c->server)
-        say(c, HELLO_MAX, false);
+    c->messages++;
+    if (c->server && c->messages == 1) {
+        say(c, ANSWER_MAX);
+        make_keys(c);
+        if (fake_random_chance(fake_random(), fake_options()->tickets))
+            put_record(c, INNER_TICKET);
+    }
+    if (!c->server) {
+        make_keys(c);
+        say(c, HELLO_MAX);
+    }
     c->ready = c->messages == (c->server ? 2 : 1);
+}
+
+/* False: a byte of it, or of what it answers to, is not what was said. The server goes on with half
+ * of the wrong hellos. */
+static bool is_right(struct crypt *c, const uint8_t *message, size_t whole)
+{
+    uint64_t sum;
+
+    c->said = sum_of(c->said, message, whole - SUM);
+    memcpy(&sum, message + whole - SUM, SUM);
+    if (sum == c->said)
+        return true;
+    bool unseen = c->server && c->messages == 0 && message[HEADER] % 2 == 0;
+    c->said = sum_of(c->said, (const uint8_t *)&sum, SUM);
+    return unseen;
 }
 
 enum crypt_step crypt_handshake(struct crypt *c, const uint8_t *in, size_t size)
@@ -211,19 +277,23 @@ enum crypt_step crypt_handshake(struct crypt *c, const uint8_t *in, size_t size)
     CHECK(!c->ready);
     append(&c->in, in, size);
     if (!c->server && !c->began)
-        say(c, HELLO_MAX, true);
+        say(c, HELLO_MAX);
     c->began = true;
     while (!c->ready) {
         if (c->in.size < HEADER)
             return CRYPT_WANT;
-        if (c->in.data[0] != HANDSHAKE || c->in.data[1] != 3 ||
-            header_size(c->in.data) < sizeof(c->exporter))
-            return failed(c, "not a handshake message");
+        if (c->in.data[0] == ALERT)
+            return failed(c, "the peer sent an alert");
         size_t whole = HEADER + header_size(c->in.data);
+        if (c->in.data[0] != HANDSHAKE || c->in.data[1] != 3 || c->in.data[2] != 3 ||
+            whole <= HEADER + SUM || whole > HEADER + RECORD_MOST)
+            return spoiled(c, "not a handshake message");
         if (c->in.size < whole)
             return CRYPT_WANT;
-        heard(c);
+        if (!is_right(c, c->in.data, whole))
+            return spoiled(c, "the handshake was changed on its way");
         drop(&c->in, whole);
+        heard(c);
     }
     return CRYPT_READY;
 }
@@ -328,11 +398,7 @@ const char *crypt_why(const struct crypt *c)
 
 static uint64_t tag_of(const struct half *half, const uint8_t *data, size_t size)
 {
-    uint64_t tag = fake_mix(half->key ^ half->number << 8);
-
-    for (size_t i = 0; i < size; i++)
-        tag = (tag ^ data[i]) * UINT64_C(0x100000001b3);
-    return tag;
+    return sum_of(fake_mix(half->key ^ half->number << 8), data, size);
 }
 
 /* Hides and shows: without the right key and number nothing reads as what it was. */
@@ -347,7 +413,7 @@ static void mask(const struct half *half, uint8_t *data, size_t size)
 /* Makes a record of the `size` bytes that stand behind its header already. */
 static size_t finish(struct crypt *c, uint8_t *dst, size_t size, enum inner inner)
 {
-    CHECK(c->ready);
+    CHECK(c->keyed && !c->ended);
     dst[HEADER + size++] = (uint8_t)inner;
     uint64_t tag = tag_of(&c->tx, dst + HEADER, size);
     mask(&c->tx, dst + HEADER, size);
@@ -361,7 +427,10 @@ size_t crypt_seal(struct crypt *c, const struct iovec *slices, unsigned count, u
 {
     size_t size = 0;
 
-    CHECK(!c->ended && c->until_update > -(int)UPDATE_SLACK);
+    CHECK(c->ready && !c->ended && c->until_update > -(int)UPDATE_SLACK);
+    c->used_up = c->used_up || fake_random_chance(fake_random(), fake_options()->seal_refused);
+    if (c->used_up)
+        return 0;
     for (unsigned i = 0; i < count; i++) {
         CHECK(size + slices[i].iov_len <= CRYPT_PAYLOAD);
         memcpy(dst + HEADER + size, slices[i].iov_base, slices[i].iov_len);
@@ -392,12 +461,15 @@ static size_t put_update(struct crypt *c, uint8_t *dst)
 size_t crypt_put(struct crypt *c, enum crypt_control what, uint8_t *dst, uint8_t *type)
 {
     *type = PROTECTED;
+    if (c->ended || c->used_up)
+        return 0;
     if (what == CRYPT_PUT_UPDATE)
         return put_update(c, dst);
-    if (c->ended)
+    if (what == CRYPT_PUT_ALERT && c->was_told)
         return 0;
+    size_t size = finish(c, dst, 0, what == CRYPT_PUT_CLOSE ? INNER_CLOSE : INNER_ALERT);
     c->ended = true;
-    return finish(c, dst, 0, what == CRYPT_PUT_CLOSE ? INNER_CLOSE : INNER_ALERT);
+    return size;
 }
 
 static bool whole(const uint8_t *src, const uint8_t *end)
@@ -408,7 +480,7 @@ static bool whole(const uint8_t *src, const uint8_t *end)
 static bool sane(const uint8_t *src)
 {
     return src[0] == PROTECTED && src[1] == 3 && header_size(src) > TAG &&
-           header_size(src) <= CRYPT_PAYLOAD + 1 + TAG;
+           header_size(src) <= CRYPT_PAYLOAD + 1 + TAG && src[2] == 3;
 }
 
 size_t crypt_record_room(const uint8_t *src, const uint8_t *end)
@@ -447,6 +519,8 @@ enum crypt_opened crypt_open_record(struct crypt *c, uint8_t *src, uint8_t *end,
     case INNER_DATA:
         memmove(dst, src + HEADER, *size);
         return CRYPT_DATA;
+    case INNER_TICKET:
+        return CRYPT_SKIP;
     case INNER_UPDATE:
         c->rx = (struct half){ .key = fake_mix(c->rx.key) };
         return CRYPT_SKIP;
@@ -454,6 +528,7 @@ enum crypt_opened crypt_open_record(struct crypt *c, uint8_t *src, uint8_t *end,
         c->closed = true;
         return CRYPT_CLOSED;
     default:
+        c->was_told = true;
         return broken(c, "the peer sent an alert");
     }
 }
@@ -461,7 +536,7 @@ enum crypt_opened crypt_open_record(struct crypt *c, uint8_t *src, uint8_t *end,
 bool crypt_eof(struct crypt *c)
 {
     c->why = "cut short: no close_notify";
-    return c->closed;
+    return c->closed || !c->ready; /* the end of a handshake cuts no data */
 }
 
 /* ---- the kernel's engine, which is never chosen ---- */

@@ -65,7 +65,10 @@ struct fake_options {
         doom_chance;   /* a connection to `doom_port` is lost (fake_lose, the way is drawn) ... */
     size_t doom_bytes; /* ... when up to so many bytes have arrived through it */
     uint16_t doom_port;
-    unsigned stuck_lies; /* sock_is_stuck takes a path for dead that is only quiet */
+    size_t handshake_max;  /* crypt_fake.c: bytes of a message, 0: as in real handshakes */
+    unsigned tickets;      /* crypt_fake.c: the server has a record ready behind its answer */
+    unsigned seal_refused; /* crypt_fake.c: a key is used up, and cannot be changed */
+    unsigned stuck_lies;   /* sock_is_stuck takes a path for dead that is only quiet */
     unsigned message_fails;
     unsigned register_fails; /* -ENOMEM from ring_register_* */
     unsigned descriptors;    /* of the program, 0: any number; beyond: -EMFILE */
@@ -177,6 +180,37 @@ void fake_lose(int fd, enum fake_loss how);
 
 /* The connection is lost when `bytes` more have arrived through it, at either end: in the middle of whatever they are. */
 void fake_doom(int fd, uint64_t bytes, enum fake_loss how);
+
+/* What befalls the bytes of one direction of a connection, once, when byte `at` is there. */
+enum fake_trouble_kind {
+    FAKE_SPOIL, /* it arrives changed, and the connection goes on */
+    FAKE_LOSE,  /* the connection is lost in front of it */
+    FAKE_DELAY, /* it and what follows wait */
+};
+struct fake_trouble {
+    enum fake_trouble_kind kind;
+    int from;    /* whose bytes: 0 of the end that dialled, 1 of the other */
+    uint64_t at; /* 0: the next byte that arrives ... */
+    unsigned
+        records;  /* ... or, on a tapped port, from the begin of the record so many records on */
+    uint8_t flip; /* SPOIL: bits, not 0 */
+    enum fake_loss how;
+    uint64_t delay; /* ns */
+};
+/* As a fault of the direction's reader: fake_fault_hooks. Another one takes its place. */
+void fake_trouble(int fd, const struct fake_trouble *trouble);
+
+/* fn(fd) is called for every connection to this port as it comes about, with the dialler's end. */
+void fake_on_connection(uint16_t port, void (*fn)(int fd));
+
+/* Bytes that passed a connection so far, read or not; 0 when this end of it is closed. */
+uint64_t fake_passed(int fd, int from);
+
+/* From now on every connection that is made to this port carries TLS records only (crypt_fake.c),
+ * which is checked, with none of the secrets in them, and a secret is what getrandom(2) gives or a
+ * test names. */
+void fake_tap(uint16_t port);
+void fake_secret(const void *data, size_t size);
 
 /* An id common to both ends of a connection, unique in a run; 0 if there is no connection yet. */
 uint64_t fake_connection(int fd);

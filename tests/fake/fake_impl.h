@@ -10,6 +10,18 @@
 #define FAKE_FD_BASE          1000
 #define FAKE_CONNECT_GIVES_UP (130 * NSEC_PER_SEC) /* as Linux with tcp_syn_retries 6 */
 
+#define FAKE_SECRET_LEAST 8u
+#define FAKE_SECRET_MOST  64u
+
+/* What fake_tap.c knows of a direction. */
+struct fake_tapped {
+    bool on;
+    unsigned have; /* bytes of the header; all: `left` are left of the record's body */
+    size_t left;
+    uint8_t tail[FAKE_SECRET_MOST]; /* the last bytes written */
+    size_t tail_size;
+};
+
 /* One direction of a connection. taken <= arrived <= written: read by the receiver, in its buffer, on the way. */
 struct fake_pipe {
     uint8_t *data; /* ring of send_room + recv_room bytes */
@@ -20,6 +32,10 @@ struct fake_pipe {
     struct fake_event deliver;
     struct fake_conn *conn;
     int from; /* the side that writes */
+    struct fake_tapped tapped;
+    bool troubled; /* `trouble` is still to come, `at` counted from the first byte ... */
+    struct fake_trouble trouble;
+    struct fake_event release; /* FAKE_DELAY: set while the pipe is held */
 };
 
 struct fake_conn {
@@ -120,6 +136,14 @@ void fake_socket_shut(struct fake_socket *s);
 void fake_conn_break(struct fake_conn *conn);
 void fake_conn_lose(struct fake_conn *conn, enum fake_loss how);
 void fake_addr_set(union sock_addr *addr, uint16_t port);
+/* A record begins at this byte of the pipe. */
+void fake_record_begins(struct fake_pipe *p, uint64_t at);
+
+/* ---- fake_tap.c ---- */
+bool fake_is_tapped(uint16_t port);
+/* About to be written. */
+void fake_tap_bytes(struct fake_pipe *p, const uint8_t *data, size_t size);
+void fake_tap_reset(void);
 
 /* ---- ring_fake.c ---- */
 void fake_rings_reset(void);

@@ -16,6 +16,10 @@
  * A connection that is cut carries nothing more, resets included; one that is severed (somebody between has closed it) gave both
  * ends a FIN that neither of them sent, and answers what they send by RST.
  *
+ * Trouble strikes one byte of one direction (fake_trouble): it arrives changed, or the connection
+ * is lost or held in front of it. A test that takes every byte in turn sees what each does. A port
+ * may be tapped (fake_tap.c).
+ *
  * Closed sockets stay in the table as markers until the world is closed.
  */
 #include "fake/fake_impl.h"
@@ -36,6 +40,8 @@ static struct {
     bool conns_ready;
     uint64_t conn_ids;
     uint16_t next_port;
+    uint16_t hooked_port;
+    void (*on_connection)(int fd);
     uint8_t blackhole[PORTS / 8], refuse[PORTS / 8];
 } net;
 
@@ -180,6 +186,7 @@ static uint16_t ephemeral_port(void)
 /* ---- pipes ---- */
 
 static void pipe_deliver(void *arg);
+static void pipe_release(void *arg);
 
 static void pipe_init(struct fake_pipe *p, struct fake_conn *conn, int from)
 {
@@ -194,11 +201,12 @@ static void pipe_init(struct fake_pipe *p, struct fake_conn *conn, int from)
     p->data = malloc(p->capacity);
     CHECK(p->data != NULL);
     fake_event_init(&p->deliver, pipe_deliver, p);
+    fake_event_init(&p->release, pipe_release, p);
 }
 
 static bool pipe_can_deliver(const struct fake_pipe *p)
 {
-    if (p->conn->cut || p->conn->dead[0] || p->conn->dead[1])
+    if (p->conn->cut || p->conn->dead[0] || p->conn->dead[1] || p->release.place != 0)
         return false;
     if (p->conn->severed)
         return p->written > p->arrived;
@@ -284,6 +292,76 @@ static void doom_strikes(struct fake_conn *conn)
     fake_conn_lose(conn, conn->doom);
 }
 
+/* ---- trouble ---- */
+
+static void pipe_release(void *arg)
+{
+    pipe_arm(arg);
+}
+
+void fake_record_begins(struct fake_pipe *p, uint64_t at)
+{
+    if (!p->troubled || p->trouble.records == 0 || --p->trouble.records > 0)
+        return;
+    p->trouble.at += at;
+}
+
+/* What may arrive before the trouble strikes. A byte that is spoiled arrives with those around it.
+ * */
+static size_t trouble_limit(const struct fake_pipe *p, size_t n)
+{
+    if (!p->troubled || p->trouble.records > 0 || p->trouble.kind == FAKE_SPOIL)
+        return n;
+    return min_size(n, p->trouble.at - p->arrived);
+}
+
+static bool trouble_due(const struct fake_pipe *p)
+{
+    uint64_t from = p->trouble.at + (p->trouble.kind == FAKE_SPOIL);
+
+    return p->troubled && p->trouble.records == 0 && p->arrived >= from;
+}
+
+/* True if it struck. */
+static bool trouble_strikes(struct fake_pipe *p)
+{
+    static const char *const names[] = { "spoiled", "lost", "held" };
+    static const int errors[] = { EBADMSG, ECONNRESET, ETIME };
+    const struct fake_socket *to = p->conn->end[1 - p->from];
+    const struct fake_trouble *t = &p->trouble;
+
+    if (!trouble_due(p))
+        return false;
+    p->troubled = false;
+    if (to == NULL || !fake_may_fail(to->fd))
+        return false;
+    fake_trace("connection %llu: %s at byte %llu of side %d", (unsigned long long)p->conn->id,
+               names[t->kind], (unsigned long long)t->at, p->from);
+    fake_fault(to->fd, errors[t->kind]);
+    if (t->kind == FAKE_SPOIL)
+        p->data[t->at % p->capacity] ^= t->flip;
+    else if (t->kind == FAKE_DELAY)
+        fake_event_in(&p->release, t->delay);
+    else
+        fake_conn_lose(p->conn, t->how);
+    p->conn->doomed = p->conn->doomed && t->kind != FAKE_LOSE;
+    return true;
+}
+
+void fake_trouble(int fd, const struct fake_trouble *trouble)
+{
+    struct fake_socket *s = fake_socket(fd);
+
+    if (s->conn == NULL)
+        return;
+    struct fake_pipe *p = &s->conn->pipe[trouble->from];
+    CHECK(trouble->kind != FAKE_SPOIL || trouble->flip != 0);
+    CHECK(trouble->records == 0 || p->tapped.on);
+    p->trouble = *trouble;
+    p->trouble.at += trouble->records == 0 ? p->arrived : 0;
+    p->troubled = true;
+}
+
 static void pipe_deliver(void *arg)
 {
     struct fake_pipe *p = arg;
@@ -303,10 +381,14 @@ static void pipe_deliver(void *arg)
         n = min_size(n, fake_between(1, fake_options()->segment_max));
     if (conn->doomed)
         n = min_size(n, conn->doom_left);
+    n = trouble_limit(p, n);
+    if (n == 0 && p->arrived < p->written && trouble_strikes(p)) /* in front of the very first */
+        return;
     p->arrived += n;
     conn->doom_left -= conn->doomed ? n : 0;
     if (p->arrived == p->written && p->fin_sent)
         p->fin_arrived = true;
+    trouble_strikes(p);
     if (p->arrived < p->written || p->fin_sent)
         pipe_arm(p);
     socket_changed(to);
@@ -364,6 +446,7 @@ static struct fake_conn *conn_new(struct fake_socket *dialler, struct fake_socke
     for (int side = 0; side < 2; side++) {
         struct fake_socket *s = side == 0 ? dialler : accepted;
         pipe_init(&conn->pipe[side], conn, side);
+        conn->pipe[side].tapped.on = fake_is_tapped(port_of(&accepted->local));
         fake_event_init(&conn->rst[side], rst_arrives, &conn->pipe[1 - side]);
         conn->end[side] = s;
         s->conn = conn;
@@ -376,6 +459,7 @@ static void conn_free(struct fake_conn *conn)
 {
     for (int side = 0; side < 2; side++) {
         fake_event_stop(&conn->pipe[side].deliver);
+        fake_event_stop(&conn->pipe[side].release);
         fake_event_stop(&conn->rst[side]);
         free(conn->pipe[side].data);
     }
@@ -638,6 +722,8 @@ static void connect_try(void *arg)
             fake_chance(fake_options()->doom_chance))
             conn_doom(conn, fake_random_size(fake_random(), 1, fake_options()->doom_bytes),
                       (enum fake_loss)fake_between(0, FAKE_LOSS_COUNT - 1));
+        if (net.hooked_port == port)
+            net.on_connection(s->fd);
         connect_next(s, connect_established, latency);
         list_append(&listener->accept_queue, &accepted->queue_node);
         listener->queued++;
@@ -740,6 +826,7 @@ ssize_t fake_socket_write(struct fake_socket *s, const void *data, size_t size)
         return -EPIPE;
     struct fake_pipe *out = &s->conn->pipe[s->side];
     size_t n = min_size(size, out->send_room - (out->written - out->arrived));
+    fake_tap_bytes(out, data, n);
     pipe_copy_in(out, data, n);
     pipe_arm(out);
     timeout_arm(s);
@@ -856,8 +943,22 @@ size_t fake_unread(int fd)
     return s->conn->pipe[s->side].written - s->conn->pipe[s->side].taken;
 }
 
+void fake_on_connection(uint16_t port, void (*fn)(int fd))
+{
+    net.hooked_port = port;
+    net.on_connection = fn;
+}
+
+uint64_t fake_passed(int fd, int from)
+{
+    const struct fake_socket *s = socket_find(fd);
+
+    return s->conn == NULL ? 0 : s->conn->pipe[from].arrived;
+}
+
 void fake_net_reset(void)
 {
+    fake_tap_reset();
     while (net.conns_ready && !list_empty(&net.conns))
         conn_free(container_of(net.conns.next, struct fake_conn, node));
     for (unsigned i = 0; i < net.count; i++)

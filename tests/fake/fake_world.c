@@ -67,6 +67,7 @@ void fake_options_random(struct fake_options *options, uint64_t seed)
         .no_send_zc = fake_random_chance(&r, 200),
         .no_zc_report = fake_random_chance(&r, 300),
         .rst_drops_received = fake_random_chance(&r, 500),
+        .tickets = 300,
     };
     options->latency_max = options->latency_min +
                            (fake_random_chance(&r, 500) ? fake_random_size(&r, 1000, 50000000) : 0);

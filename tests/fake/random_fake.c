@@ -1,4 +1,5 @@
-/* random_fake: getrandom(2) from the seed of the simulation, so that secrets and jitter replay. The linker takes this one. */
+/* random_fake: getrandom(2) from the seed of the simulation, so that secrets and jitter replay.
+ * What it gives is noted: a tap looks for it (fake_tap.c). The linker takes this one. */
 #include "core/base.h"
 #include "fake/fake.h"
 
@@ -11,5 +12,7 @@ ssize_t getrandom(void *buffer, size_t size, unsigned flags)
     (void)flags;
     for (size_t i = 0; i < size; i++)
         p[i] = (uint8_t)fake_random_next(fake_random());
+    if (size >= 16) /* less is no secret, but a seed of jitter */
+        fake_secret(buffer, size);
     return (ssize_t)size;
 }
