@@ -5,6 +5,10 @@
  * flight, a dial, a handshake, a JOIN that is half said. A strike takes one connection of a lane (a probe's as well; the client's end or the server's) or all of them, in one of
  * the ways of fake_lose, now or after so many more bytes; or it closes the server's port for a while, by refusal or silence, so that lanes stay frozen while visitors
  * come; or it cuts a cable that is plugged in again later. Beside this, every new connection may be doomed from its beginning (fake_options.doom_chance).
+ *
+ * Where lanes are TLS a byte may also be spoiled, and what follows it may be held up: on
+ * connections that stand, and on new ones from their beginning. Half of these strike among the
+ * first few hundred bytes, the handshake and JOIN; a third at the begin of a record.
  */
 #include "sim/path.h"
 
@@ -19,15 +23,18 @@
 #include <stdio.h>
 
 #define CONNECTIONS_MAX 256u
-#define BURST           300u /* of a thousand strikes come right behind another */
-#define QUIET_BYTES     256u /* PING and PONG of an idle lane */
+#define TROUBLE_LONGEST \
+    (60 * NSEC_PER_SEC)  /* how long bytes are held up: beyond everybody's patience */
+#define BURST       300u /* of a thousand strikes come right behind another */
+#define QUIET_BYTES 256u /* PING and PONG of an idle lane */
 
 static struct {
     struct path_world world;
     uint64_t longest;
     unsigned left; /* strikes */
     struct fake_event strike, open_port, mend;
-    uint64_t cut; /* the connection that will be mended */
+    uint64_t cut;      /* the connection that will be mended */
+    unsigned troubled; /* of a thousand new connections */
 } path;
 
 static uint64_t between(uint64_t low, uint64_t high)
@@ -116,10 +123,52 @@ static void unplug(int fd)
     fake_event_set(&path.mend, fake_now() + size_between(1000000, path.longest));
 }
 
+static void place_draw(struct fake_trouble *t)
+{
+    if (maybe(500)) {
+        t->at = between(0, 400);
+    } else if (maybe(600)) {
+        t->records = (unsigned)size_between(1, 100);
+        t->at = between(0, 6); /* in its header, or right behind */
+    } else {
+        t->at = size_between(1, 100000);
+    }
+}
+
+void path_trouble(int fd)
+{
+    struct fake_trouble t = { .kind = maybe(700)   ? FAKE_SPOIL
+                                      : maybe(500) ? FAKE_LOSE
+                                                   : FAKE_DELAY,
+                              .from = (int)between(0, 1),
+                              .flip = (uint8_t)(1u << between(0, 7)),
+                              .how = draw_loss(),
+                              .delay = size_between(1000000, TROUBLE_LONGEST) };
+
+    place_draw(&t);
+    fake_trouble(fd, &t);
+}
+
+static void new_connection(int fd)
+{
+    if (maybe(path.troubled))
+        path_trouble(fd);
+}
+
+void path_troubles(uint16_t port, unsigned permille)
+{
+    path.troubled = permille;
+    fake_on_connection(port, new_connection);
+}
+
 static void strike(const struct connections *c)
 {
     int fd = c->fds[between(0, c->count - 1)];
 
+    if (path.troubled > 0 && maybe(300)) { /* told when it strikes */
+        path_trouble(fd);
+        return;
+    }
     sim_totals.faults++;
     switch (between(0, 9)) {
     case 0:
@@ -162,10 +211,18 @@ static void strike_comes(void *arg)
                                                   : size_between(1000000, 20 * NSEC_PER_SEC)));
 }
 
-void path_begin(const struct path_world *world, uint64_t longest)
+void path_watch(const struct path_world *world)
 {
     memset(&path, 0, sizeof(path));
     path.world = *world;
+}
+
+void path_begin(const struct path_world *world, uint64_t longest)
+{
+    unsigned troubled = path.troubled;
+
+    path_watch(world);
+    path.troubled = troubled;
     path.longest = longest;
     path.left = (unsigned)size_between(1, 40);
     path.strike.fn = strike_comes;
@@ -180,6 +237,7 @@ void path_end(void)
     fake_event_stop(&path.strike);
     fake_event_stop(&path.open_port);
     fake_event_stop(&path.mend);
+    path.troubled = fake_options()->seal_refused = 0;
     port_opens(NULL);
 }
 

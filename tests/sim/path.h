@@ -16,8 +16,16 @@ struct path_world {
     void (*told)(void);
 };
 
+/* Only for the questions below. */
+void path_watch(const struct path_world *world);
+
 /* Draws a plan from the seed and begins with it. `longest`: of an outage, ns. */
 void path_begin(const struct path_world *world, uint64_t longest);
+
+/* A byte of this connection will be spoiled, or lost with what follows, or held up. The same for so
+ * many of a thousand connections to a (tapped) port from their beginning, until path_end. */
+void path_trouble(int fd);
+void path_troubles(uint16_t port, unsigned permille);
 
 /* Nothing more happens, and connects succeed again. What was lost stays lost. */
 void path_end(void);

@@ -50,6 +50,7 @@ struct mood {
     bool bad_origins;   /* some tunnel's origin refuses, or does not answer */
     bool stream_faults; /* operations on streams' sockets fail */
     bool lane_faults;   /* lanes break, or fall silent */
+    bool spoils;        /* TLS: bytes of lanes are changed on their way, or held up */
     bool limits;        /* few stream slots, few descriptors */
     bool bulk;          /* few streams, megabytes each, through large socket buffers */
     bool short_grace;   /* resume: outages may outlast it */
@@ -98,14 +99,14 @@ static bool maybe(unsigned permille)
 
 static void dump_workers(void)
 {
-    fprintf(stderr, "%s%s%s, tunnels %u, moods:%s%s%s%s%s%s%s%s%s%s\n", run.v1 ? "v1" : "v2",
+    fprintf(stderr, "%s%s%s, tunnels %u, moods:%s%s%s%s%s%s%s%s%s%s%s\n", run.v1 ? "v1" : "v2",
             run.tls ? " over TLS" : "", run.resume ? ", resume" : "", run.tunnels,
             run.mood.short_grace ? " short-grace" : "", run.mood.stormy ? " stormy" : "",
             run.mood.hasty ? " hasty" : "", run.mood.resets ? " resets" : "",
             run.mood.bad_origins ? " bad-origins" : "",
             run.mood.stream_faults ? " stream-faults" : "", run.mood.limits ? " limits" : "",
             run.mood.bulk ? " bulk" : "", run.mood.lane_faults ? " lane-faults" : "",
-            run.lane_lost ? " (lane lost)" : "");
+            run.mood.spoils ? " spoils" : "", run.lane_lost ? " (lane lost)" : "");
     fake_print_sockets();
     if (run.resume)
         path_print();
@@ -175,14 +176,15 @@ static void config_draw(void)
     s->start_port = PUBLIC_PORT;
     config_common(c, CONFIG_CLIENT);
     /* AUTO would take a lane that breaks in the handshake for a v1 server. */
-    c->wire = run.v1                                             ? CONFIG_WIRE_V1
-              : maybe(500) || run.mood.lane_faults || run.resume ? CONFIG_WIRE_V2
-                                                                 : CONFIG_WIRE_AUTO;
+    c->wire = run.v1 ? CONFIG_WIRE_V1
+              : maybe(500) || run.mood.lane_faults || run.mood.spoils || run.resume
+                  ? CONFIG_WIRE_V2
+                  : CONFIG_WIRE_AUTO;
     endpoint_text(&c->servers[0], LANE_PORT);
     c->server_count = 1;
     c->lanes = run.v1 ? 0 : (unsigned)between(0, 3);
     c->reconnect = true;
-    c->reconnect_attempts = run.mood.lane_faults ? 1000 : 10;
+    c->reconnect_attempts = run.mood.lane_faults || run.mood.spoils ? 1000 : 10;
     c->reconnect_first = NSEC_PER_SEC;
     c->reconnect_max = 30 * NSEC_PER_SEC;
     run.tunnels = run.v1 ? 1 : (unsigned)between(1, TUNNELS_MAX);
@@ -220,7 +222,9 @@ static bool may_fail(int fd)
 {
     if (run.calm)
         return false;
-    return is_lane(fd) ? run.mood.lane_faults || run.lane_faults > 0 : run.mood.stream_faults;
+    if (!is_lane(fd))
+        return run.mood.stream_faults;
+    return run.mood.lane_faults || run.lane_faults > 0 || (run.mood.spoils && !run.resume);
 }
 
 static void lose_lane(void)
@@ -274,6 +278,10 @@ static void break_lane(void *arg)
         return;
     if (fd < 0) {
         fake_event_set(&run.lane_fault, fake_now() + NSEC_PER_SEC);
+        return;
+    }
+    if (run.mood.spoils) { /* told when it strikes */
+        path_trouble(fd);
         return;
     }
     lose_lane();
@@ -698,7 +706,18 @@ static void options_draw(uint64_t seed)
         options.fail_memory = options.fail_intr = options.fail_reset = 3;
     if (run.resume)
         options_for_resume(&options, &r);
+    run.mood.spoils = run.tls && fake_random_chance(&r, 600);
     fake_open(seed, &options);
+}
+
+/* Every byte of a TLS lane is looked at, on all connections. */
+static void tap_lanes(void)
+{
+    if (run.tls) {
+        fake_tap(LANE_PORT);
+        fake_secret(run.config[CLIENT].token, run.config[CLIENT].token_size);
+    }
+    path_troubles(LANE_PORT, run.mood.spoils ? (unsigned)between(50, 400) : 0);
 }
 
 static bool a_while_passed(void)
@@ -710,6 +729,8 @@ static bool a_while_passed(void)
 static void probe_again(void)
 {
     run.calm = true;
+    if (run.tls)
+        path_end();
     if (run.resume) { /* a cut that nothing asked for shows when the heartbeat stays away */
         path_end();
         fake_options()->stuck_lies = 0;
@@ -743,11 +764,11 @@ static void run_visitors(void)
     run.visitors_due = (unsigned)between(1, run.mood.bulk ? 4 : VISITORS_MAX);
     fake_event_set(&run.next_visitor, fake_now() + between(0, NSEC_PER_SEC));
     run.limited = run.mood.limits;
-    if (run.mood.limits && !run.mood.lane_faults &&
+    if (run.mood.limits && !run.mood.lane_faults && !run.mood.spoils &&
         maybe(500)) /* a bind that finds no descriptor is refused for good */
         fake_options()->descriptors = fake_program_sockets() + (unsigned)between(8, 24);
     run.lane_fault.fn = break_lane;
-    if (run.mood.lane_faults)
+    if (run.mood.lane_faults || run.mood.spoils)
         fake_event_set(&run.lane_fault,
                        fake_now() + fake_random_size(chance(), 1, 10 * NSEC_PER_SEC));
     if (run.mood.hasty) {
@@ -778,6 +799,12 @@ static bool session_kept(void)
     return false;
 }
 
+/* Both sides know: a client whose first log-in is spoiled gives up. */
+static bool session_known(void)
+{
+    return tunnels_ready() && session_kept();
+}
+
 static void check_session(struct worker *w)
 {
     for (const struct list *n = w->all_sessions.next; n != &w->all_sessions; n = n->next)
@@ -794,6 +821,8 @@ static void begin_path(void)
     };
 
     path_begin(&world, OUTAGE_MAX);
+    if (run.tls && !run.mood.short_grace && maybe(300))
+        fake_options()->seal_refused = (unsigned)between(1, 5);
     run.lane_faults = (unsigned)fake_random_size(chance(), 1, 200);
 }
 
@@ -845,6 +874,7 @@ static void sim_tunnel(uint64_t seed, bool v1, bool tls, bool resume)
     fake_fault_hooks(may_fail, on_fault);
     run.visitor_ends_first = maybe(500);
     config_draw();
+    tap_lanes();
     sim_set_dump(dump_workers);
     open_origins();
     CHECK(server_prepare(&run.config[SERVER]) == 0 && client_prepare(&run.config[CLIENT]) == 0);
@@ -852,7 +882,10 @@ static void sim_tunnel(uint64_t seed, bool v1, bool tls, bool resume)
     open_workers(CLIENT);
     run.calm =
         run.tls || run.resume || maybe(800); /* the first session mostly comes without faults */
-    run_until(run.resume ? session_kept : tunnels_ready, (run.calm ? 100 : 2000) * NSEC_PER_SEC);
+    run_until(run.resume        ? session_kept
+              : run.mood.spoils ? session_known
+                                : tunnels_ready,
+              (run.calm ? 100 : 2000) * NSEC_PER_SEC);
     run.calm = false;
     if (run.resume)
         begin_path();
