@@ -206,10 +206,10 @@ void fake_on_connection(uint16_t port, void (*fn)(int fd));
 /* Bytes that passed a connection so far, read or not; 0 when this end of it is closed. */
 uint64_t fake_passed(int fd, int from);
 
-/* From now on every connection that is made to this port carries TLS records only (crypt_fake.c),
- * which is checked, with none of the secrets in them, and a secret is what getrandom(2) gives or a
- * test names. */
-void fake_tap(uint16_t port);
+/* From now on nothing that is said on a connection to this port, made later, has a secret in it, and
+ * if it is `sealed` it is TLS records only (crypt_fake.c): this is checked. A secret is what a test
+ * or the simulated cryptography names, and on sealed connections what getrandom(2) gives, too. */
+void fake_tap(uint16_t port, bool sealed);
 void fake_secret(const void *data, size_t size);
 
 /* An id common to both ends of a connection, unique in a run; 0 if there is no connection yet. */

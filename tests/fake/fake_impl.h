@@ -142,6 +142,8 @@ void fake_record_begins(struct fake_pipe *p, uint64_t at);
 /* ---- fake_tap.c ---- */
 bool fake_is_tapped(uint16_t port);
 /* About to be written. */
+/* A secret on sealed connections only. */
+void fake_random_secret(const void *data, size_t size);
 void fake_tap_bytes(struct fake_pipe *p, const uint8_t *data, size_t size);
 void fake_tap_reset(void);
 

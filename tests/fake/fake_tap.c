@@ -1,11 +1,13 @@
 /*
- * fake_tap: who reads the network of a TLS run.
+ * fake_tap: who reads the network.
  *
  * Every byte that either end writes to a connection of the tapped port is looked at, at the moment
- * it is written and before anything befalls it on the way. All of them must be records, one behind
- * the other (crypt_fake.c; the last one may be cut), and no known secret may stand among them, at
- * whatever place, nor across two writes. Secrets are what getrandom(2) gave (random_fake.c) and
- * what a test names; in a run without a tap they are noted and not looked for.
+ * it is written and before anything befalls it on the way. In a TLS run all of them must be records,
+ * one behind the other (crypt_fake.c; the last one may be cut). No known secret may stand among
+ * them, at whatever place, nor across two writes. Secrets are what a test names, keys of tokens and
+ * secrets of sessions as they are made (crypt_fake.c), and under TLS what getrandom(2) gave
+ * (random_fake.c), of which a plain v2 run says the nonces aloud. In a run without a tap they are
+ * noted and not looked for.
  *
  * The search costs one look into a table of the secrets' first two bytes for each byte.
  */
@@ -19,18 +21,21 @@
 struct secret {
     uint8_t bytes[FAKE_SECRET_MOST];
     size_t size;
+    bool sealed_only;
 };
 
 static struct {
     uint16_t port;
+    bool sealed;
     struct secret *secrets;
     size_t count, room;
     bool begins[65536]; /* by the first two bytes */
 } tap;
 
-void fake_tap(uint16_t port)
+void fake_tap(uint16_t port, bool sealed)
 {
     tap.port = port;
+    tap.sealed = sealed;
 }
 
 bool fake_is_tapped(uint16_t port)
@@ -48,7 +53,7 @@ void fake_tap_reset(void)
     tap.port = 0;
 }
 
-void fake_secret(const void *data, size_t size)
+static void note(const void *data, size_t size, bool sealed_only)
 {
     CHECK(size >= FAKE_SECRET_LEAST && size <= FAKE_SECRET_MOST);
     if (tap.count == tap.room) {
@@ -58,8 +63,19 @@ void fake_secret(const void *data, size_t size)
     }
     struct secret *s = &tap.secrets[tap.count++];
     s->size = size;
+    s->sealed_only = sealed_only;
     memcpy(s->bytes, data, size);
     tap.begins[s->bytes[0] << 8 | s->bytes[1]] = true;
+}
+
+void fake_secret(const void *data, size_t size)
+{
+    note(data, size, false);
+}
+
+void fake_random_secret(const void *data, size_t size)
+{
+    note(data, size, true);
 }
 
 /* ---- secrets ---- */
@@ -67,7 +83,7 @@ void fake_secret(const void *data, size_t size)
 static void check_none_here(const uint8_t *data, size_t size)
 {
     for (size_t i = 0; i < tap.count; i++)
-        CHECK(tap.secrets[i].size > size ||
+        CHECK(tap.secrets[i].size > size || (tap.secrets[i].sealed_only && !tap.sealed) ||
               memcmp(tap.secrets[i].bytes, data, tap.secrets[i].size) != 0); /* in the clear */
 }
 
@@ -133,5 +149,6 @@ void fake_tap_bytes(struct fake_pipe *p, const uint8_t *data, size_t size)
         return;
     search(data, size);
     search_seam(&p->tapped, data, size);
-    parse(p, data, size);
+    if (tap.sealed)
+        parse(p, data, size);
 }

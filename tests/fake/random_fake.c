@@ -1,7 +1,6 @@
 /* random_fake: getrandom(2) from the seed of the simulation, so that secrets and jitter replay.
  * What it gives is noted: a tap looks for it (fake_tap.c). The linker takes this one. */
-#include "core/base.h"
-#include "fake/fake.h"
+#include "fake/fake_impl.h"
 
 #include <sys/random.h>
 
@@ -13,6 +12,6 @@ ssize_t getrandom(void *buffer, size_t size, unsigned flags)
     for (size_t i = 0; i < size; i++)
         p[i] = (uint8_t)fake_random_next(fake_random());
     if (size >= 16) /* less is no secret, but a seed of jitter */
-        fake_secret(buffer, size);
+        fake_random_secret(buffer, min_size(size, FAKE_SECRET_MOST));
     return (ssize_t)size;
 }

@@ -427,7 +427,7 @@ static void begin(void)
     options_make(&options);
     fake_open(every.strike.world, &options);
     fake_fault_hooks(NULL, on_fault);
-    fake_tap(LANE_PORT);
+    fake_tap(LANE_PORT, true);
     fake_on_connection(LANE_PORT, on_connection);
     config_make(SERVER);
     config_make(CLIENT);

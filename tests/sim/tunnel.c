@@ -710,11 +710,11 @@ static void options_draw(uint64_t seed)
     fake_open(seed, &options);
 }
 
-/* Every byte of a TLS lane is looked at, on all connections. */
+/* Every byte of a lane is looked at, on all connections; but v1 shows its token. */
 static void tap_lanes(void)
 {
-    if (run.tls) {
-        fake_tap(LANE_PORT);
+    if (run.tls || !run.v1) {
+        fake_tap(LANE_PORT, run.tls);
         fake_secret(run.config[CLIENT].token, run.config[CLIENT].token_size);
     }
     path_troubles(LANE_PORT, run.mood.spoils ? (unsigned)between(50, 400) : 0);
