@@ -138,18 +138,6 @@ static bool load_own_pems(struct tls_ctx *ctx, const struct tls_config *config,
     return true;
 }
 
-static bool own_pin(struct tls_ctx *ctx)
-{
-    unsigned char der[16384];
-    int len = (int)sizeof(der);
-    WOLFSSL_X509 *cert = wolfSSL_CTX_get0_certificate(ctx->wolf);
-    const unsigned char *got = cert != NULL ? wolfSSL_X509_get_der(cert, &len) : NULL;
-
-    if (got == NULL || len <= 0 || (size_t)len > sizeof(der))
-        return false;
-    return tls_pin_of_der(got, (size_t)len, ctx->own_pin);
-}
-
 static bool load_own(struct tls_ctx *ctx, const struct tls_config *config, struct why *why)
 {
     struct pem cert;
@@ -166,9 +154,9 @@ static bool load_own(struct tls_ctx *ctx, const struct tls_config *config, struc
                "a TLS server needs a certificate: give --tls-cert and --tls-key, or make them with "
                "'culvert gen-cert'");
     else if (ok && cert.text != NULL)
-        ok =
-            load_own_pems(ctx, config, &cert, &key, why) &&
-            (own_pin(ctx) || no(why, "the certificate %s cannot be read", from(config->cert_file)));
+        ok = load_own_pems(ctx, config, &cert, &key, why) &&
+             (tls_pin_of_pem(cert.text, cert.len, ctx->own_pin) ||
+              no(why, "the certificate %s cannot be read", from(config->cert_file)));
     pem_drop(&cert);
     pem_drop(&key);
     return ok;

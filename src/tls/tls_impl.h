@@ -148,7 +148,7 @@ enum tls_known {
 };
 enum tls_known tls_known_look(const char *path, const char *known_as, const char *pin);
 bool tls_known_append(const char *path, const char *known_as, const char *pin);
-bool tls_pin_of_der(const uint8_t *der, size_t len, char pin[TLS_PIN_SIZE]);
+bool tls_pin_of_pem(const char *text, size_t len, char pin[TLS_PIN_SIZE]); /* its first one */
 bool tls_pin_of_cert(const struct x509_st *cert, char pin[TLS_PIN_SIZE]);
 
 /* tls_why.c */

@@ -51,12 +51,14 @@ bool tls_pin_of_cert(const X509 *cert, char pin[TLS_PIN_SIZE])
     return true;
 }
 
-bool tls_pin_of_der(const uint8_t *der, size_t len, char pin[TLS_PIN_SIZE])
+bool tls_pin_of_pem(const char *text, size_t len, char pin[TLS_PIN_SIZE])
 {
-    X509 *cert = d2i_X509(NULL, &der, (long)len);
+    BIO *bio = BIO_new_mem_buf(text, (int)len);
+    X509 *cert = bio != NULL ? PEM_read_bio_X509(bio, NULL, NULL, NULL) : NULL;
     bool ok = cert != NULL && tls_pin_of_cert(cert, pin);
 
     X509_free(cert);
+    BIO_free(bio);
     ERR_clear_error();
     return ok;
 }
@@ -71,15 +73,10 @@ bool tls_pin_of_file(const char *cert_file, char pin[TLS_PIN_SIZE], char *why, s
         snprintf(why, why_size, "cannot read the certificate %s: %s", cert_file, strerror(-result));
         return false;
     }
-    BIO *bio = BIO_new_mem_buf(text, (int)len);
-    X509 *cert = bio != NULL ? PEM_read_bio_X509(bio, NULL, NULL, NULL) : NULL;
-    bool ok = cert != NULL && tls_pin_of_cert(cert, pin);
+    bool ok = tls_pin_of_pem(text, len, pin);
     if (!ok)
         snprintf(why, why_size, "%s has no certificate in PEM form", cert_file);
-    X509_free(cert);
-    BIO_free(bio);
     file_drop(text, len);
-    ERR_clear_error();
     return ok;
 }
 

@@ -300,6 +300,37 @@ START_TEST(rsa_server)
 }
 END_TEST
 
+START_TEST(ed25519_at_both_ends)
+{
+    struct made keys[2] = { { .key = EVP_PKEY_Q_keygen(NULL, NULL, "ED25519") },
+                            { .key = EVP_PKEY_Q_keygen(NULL, NULL, "ED25519") } };
+    struct made ca = { 0 };
+    struct made box = { 0 };
+    struct made user = { 0 };
+    make(&ca, &(struct spec){ "CA", NULL, -HOUR, YEAR, NULL, NULL, true, false, NULL });
+    make(&box, &(struct spec){ "box", "DNS:localhost", -HOUR, YEAR, &ca, "serverAuth", false, false,
+                               &keys[0] });
+    make(&user, &(struct spec){ "user", "DNS:user", -HOUR, YEAR, &ca, "clientAuth", false, false,
+                                &keys[1] });
+    const struct tls_config server = { .role = TLS_SERVER,
+                                       .cert = pem_of(box.cert_pem),
+                                       .key = pem_of(box.key_pem),
+                                       .ca = pem_of(ca.cert_pem) };
+    const struct tls_config client = { .role = TLS_CLIENT,
+                                       .cert = pem_of(user.cert_pem),
+                                       .key = pem_of(user.key_pem),
+                                       .ca = pem_of(ca.cert_pem) };
+    struct outcome o = meet_once(ctx_make(&client), ctx_make(&server), "localhost");
+
+    assert_done(&o);
+    made_drop(&user);
+    made_drop(&box);
+    made_drop(&ca);
+    made_drop(&keys[1]);
+    made_drop(&keys[0]);
+}
+END_TEST
+
 START_TEST(chain_of_three)
 {
     struct made root = { 0 };
@@ -992,6 +1023,7 @@ int main(void)
     tcase_add_test(good, pin_trust);
     tcase_add_loop_test(good, self_signed_as_ca, 0, 2);
     tcase_add_test(good, rsa_server);
+    tcase_add_test(good, ed25519_at_both_ends);
     tcase_add_test(good, chain_of_three);
     tcase_add_test(good, mutual);
     tcase_add_test(good, many_at_once);
