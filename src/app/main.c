@@ -16,9 +16,9 @@
 #include "app/help.h"
 #include "core/exit_code.h"
 #include "core/log.h"
-#include "core/mem.h"
 #include "core/options.h"
 #include "core/ring.h"
+#include "core/secret.h"
 #include "culvert_version.h"
 #include "tls/tls.h"
 
@@ -48,6 +48,7 @@ static int run_engine(struct options *options)
         return error.code;
     }
     raise_descriptor_limit();
+    secret_warn();
     status = engine_run(&options->config);
     log_flush(true);
     return status;
@@ -82,16 +83,7 @@ static int (*const commands[OPTIONS_COMMAND_COUNT])(struct options *options) = {
     [OPTIONS_GEN_CERT] = run_gen_cert, [OPTIONS_VERSION] = run_version, [OPTIONS_HELP] = run_help,
 };
 
-/* The configuration has the token: no core dump contains it, nor the variable it may have come from. */
-static struct options *hidden_options(void)
-{
-    struct options *options = mem_map(sizeof(*options));
-
-    if (options != NULL)
-        mem_no_dump(options, sizeof(*options));
-    return options;
-}
-
+/* The variable is what getenv points to: the strings at the top of this thread's stack. */
 static void wipe_environment(void)
 {
     char *token = getenv("CULVERT_TOKEN");
@@ -103,7 +95,7 @@ static void wipe_environment(void)
 int main(int argc, char **argv)
 {
     (void)tls_mem_start(); /* first; false: only our own secrets are kept out of core dumps */
-    struct options *options = hidden_options();
+    struct options *options = secret_alloc(sizeof(*options)); /* it has the token */
     struct options_error error;
 
     if (options == NULL) {

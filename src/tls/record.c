@@ -25,6 +25,7 @@
 #include <string.h>
 
 #include "core/check.h"
+#include "core/secret.h"
 
 #if defined(__aarch64__)
 #include <asm/hwcap.h>
@@ -205,7 +206,7 @@ struct record *record_new(const struct record_keys *keys)
     CHECK(keys->version == RECORD_TLS12 || keys->version == RECORD_TLS13);
     CHECK(keys->secret_len == 0 || keys->secret_len == record_cipher_hash_len(keys->cipher));
 
-    struct record *record = tls_mem_zalloc(sizeof(*record));
+    struct record *record = secret_alloc(sizeof(*record));
     if (record == NULL)
         return NULL;
     bool ok = record_make(record, keys);
@@ -222,8 +223,7 @@ void record_free(struct record *record)
         return;
     record_user_stop(&record->tx);
     record_user_stop(&record->rx);
-    OPENSSL_cleanse(record, sizeof(*record));
-    tls_mem_free(record);
+    secret_free(record);
 }
 
 void record_set_limits(struct record *record, uint64_t soft, uint64_t hard)

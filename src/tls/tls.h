@@ -134,9 +134,9 @@ struct tls_ctx;
 struct tls_handshake;
 
 /*
- * Once, first thing in main, before any other thread and any use of TLS: from then on the memory of both TLS libraries, keys and
- * secrets included, is left out of core dumps (MADV_DONTDUMP) and wiped when freed. False when libcrypto already has memory; then only
- * the memory of this library's own objects is.
+ * Once, first thing in main, before any other thread and any use of TLS: from then on the memory of
+ * both TLS libraries, keys and secrets included, is secret memory (core/secret.h). False when
+ * libcrypto already has memory; then only the memory of this library's own objects is.
  */
 bool tls_mem_start(void);
 

@@ -26,6 +26,7 @@
 #include "tls/tls_impl.h"
 
 #include "core/file.h"
+#include "core/secret.h"
 
 #define CIPHERS13_AES \
     "TLS13-AES128-GCM-SHA256:TLS13-CHACHA20-POLY1305-SHA256:TLS13-AES256-GCM-SHA384"
@@ -59,7 +60,7 @@ static void wolf_start(void)
 
 bool tls_mem_start_wolf(void)
 {
-    return wolfSSL_SetAllocators(tls_mem_alloc, tls_mem_free, tls_mem_realloc) == 0;
+    return wolfSSL_SetAllocators(secret_alloc, secret_free, secret_realloc) == 0;
 }
 
 void tls_ctx_warn(const struct tls_ctx *ctx, const char *text)

@@ -24,6 +24,7 @@
 #include <string.h>
 
 #include "core/check.h"
+#include "core/secret.h"
 #include "tls/tls_impl.h"
 
 /*
@@ -174,7 +175,7 @@ struct tls_handshake *tls_handshake_new(struct tls_ctx *ctx, const char *name, c
     CHECK((name != NULL) == (ctx->role == TLS_CLIENT));
     CHECK(known_as != NULL || ctx->trust != TLS_TRUST_KNOWN);
 
-    struct tls_handshake *handshake = tls_mem_zalloc(sizeof(*handshake));
+    struct tls_handshake *handshake = secret_alloc(sizeof(*handshake));
     if (handshake == NULL)
         return NULL;
     handshake->ctx = tls_ctx_ref(ctx);
@@ -203,8 +204,7 @@ void tls_handshake_free(struct tls_handshake *handshake)
     free(handshake->name);
     free(handshake->known_as);
     free(handshake->out);
-    explicit_bzero(handshake, sizeof(*handshake));
-    tls_mem_free(handshake);
+    secret_free(handshake);
 }
 
 /* --- ends ---------------------------------------------------------------------------------------------------- */

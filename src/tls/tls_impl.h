@@ -97,11 +97,7 @@ extern _Thread_local struct tls_handshake *tls_stepping;
 
 void tls_ctx_warn(const struct tls_ctx *ctx, const char *text);
 
-/* tls_mem.c: memory that no core dump contains, wiped by free; NULL when there is none. */
-void *tls_mem_alloc(size_t size);
-void *tls_mem_zalloc(size_t size);
-void *tls_mem_realloc(void *memory, size_t size);
-void tls_mem_free(void *memory);
+/* tls_mem.c */
 __attribute__((noinline)) void tls_mem_wipe_stack(void); /* what lies below the caller's frame */
 bool tls_mem_start_wolf(void);                           /* tls_ctx.c: wolfSSL allocates there */
 

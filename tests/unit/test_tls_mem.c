@@ -120,52 +120,6 @@ START_TEST(no_key_in_a_dump)
 }
 END_TEST
 
-START_TEST(blocks)
-{
-    static const size_t sizes[] = { 0,  1,    15,   16,    17,     31,     48,
-                                    49, 1000, 4096, 65536, 131056, 131057, 1000000 };
-    enum { SIZES = sizeof(sizes) / sizeof(sizes[0]) };
-    uint8_t *block[SIZES];
-
-    for (int round = 0; round < 3; round++) {
-        for (size_t i = 0; i < SIZES; i++) {
-            block[i] = tls_mem_zalloc(sizes[i]);
-            ck_assert_ptr_nonnull(block[i]);
-            ck_assert_uint_eq((uintptr_t)block[i] % 16, 0);
-            for (size_t k = 0; k < sizes[i]; k++)
-                ck_assert_uint_eq(block[i][k], 0);
-            memset(block[i], (int)i + 1, sizes[i]);
-        }
-        for (size_t i = 0; i < SIZES; i++) {
-            for (size_t k = 0; k < sizes[i]; k++)
-                ck_assert_uint_eq(block[i][k], i + 1);
-            tls_mem_free(block[i]);
-        }
-    }
-    tls_mem_free(NULL);
-    ck_assert_ptr_null(tls_mem_alloc(SIZE_MAX));
-    ck_assert_ptr_null(tls_mem_alloc(SIZE_MAX / 2));
-}
-END_TEST
-
-START_TEST(growing)
-{
-    uint8_t *block = tls_mem_realloc(NULL, 1);
-
-    ck_assert_ptr_nonnull(block);
-    block[0] = 7;
-    for (size_t size = 2; size < 400000; size = size * 3 / 2 + 1) {
-        block = tls_mem_realloc(block, size);
-        ck_assert_ptr_nonnull(block);
-        ck_assert_uint_eq(block[0], 7);
-        ck_assert_uint_eq(block[size / 2 - (size / 2 > 0)], size / 2 > 1 ? block[size / 2 - 1] : 7);
-        block[size - 1] = 9;
-        block[0] = 7;
-    }
-    ck_assert_ptr_null(tls_mem_realloc(block, 0));
-}
-END_TEST
-
 int main(void)
 {
     if (sanitized) {
@@ -188,8 +142,6 @@ int main(void)
     Suite *suite = suite_create("tls_mem");
     TCase *tc = tcase_create("memory");
     tcase_set_timeout(tc, 100);
-    tcase_add_test(tc, blocks);
-    tcase_add_test(tc, growing);
     tcase_add_test(tc, no_key_in_a_dump);
     suite_add_tcase(suite, tc);
     SRunner *runner = srunner_create(suite);

@@ -1,0 +1,310 @@
+/*
+ * secret: see secret.h.
+ *
+ * Blocks have sizes of powers of two, with a 16-byte header in front that remembers the size; freed
+ * ones are wiped and kept in a list per size. So a block that is not in use is zeros but for its
+ * header, which is why secret_alloc() clears nothing, and touches no page that its caller does not
+ * touch. Chunks are mapped as they are needed and never given back. What is larger than BLOCK_MAX
+ * is mapped alone. One lock: a handshake's hundred allocations are nothing beside its arithmetic.
+ *
+ * A chunk is locked whole but page by page as it is touched (MLOCK_ONFAULT), so that locking costs
+ * no memory; against RLIMIT_MEMLOCK it counts whole. An ordinary user has 8 MiB of it for each
+ * process: enough for two thousand lanes of 3 KiB, or for fifty handshakes at the same moment, of
+ * 126 KiB each (the rings of io_uring are counted elsewhere, per user). Where that is not enough
+ * the program goes on with pages that are not locked, and says so once; blocks that are locked are
+ * taken first, so that what is not locked after a storm of handshakes is the next storm, not the
+ * lanes that came of it.
+ *
+ * A header is checked when its block comes back: a pointer that is not from here, or that comes
+ * back twice, is a bug. In a child of fork all is zeros, headers too: a child may allocate, but not
+ * free what it inherited.
+ *
+ * Rejected: memfd_secret(2), which hides pages from the kernel's own map and from debuggers as
+ * well, but forbids the whole machine to hibernate and needs Linux 5.14 with a boot parameter, or
+ * 6.5; libcrypto's CRYPTO_secure_malloc alone, which holds only some secrets of one library;
+ * prctl(PR_SET_DUMPABLE), which leaves no core dump at all, where the tables of a crashed worker
+ * are wanted; and giving chunks back, for which a storm of handshakes would have to leave whole
+ * chunks free.
+ *
+ * Sanitized builds want to see each block: with CULVERT_SANITIZED everything here is malloc, but
+ * wiped.
+ */
+#include "core/secret.h"
+
+#include <errno.h>
+#include <malloc.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
+
+#include "core/base.h"
+#include "core/check.h"
+#include "core/log.h"
+
+#define CHUNK      (1u << 20)
+#define BLOCK_MIN  5u  /* log2: 32 bytes */
+#define BLOCK_MAX  17u /* 128 KiB */
+#define SIZE_COUNT (BLOCK_MAX - BLOCK_MIN + 1)
+
+/* --- what could not be locked ----------------------------------------------------------------- */
+
+static atomic_int lock_error; /* errno of the first refusal */
+static atomic_bool warns, warned;
+
+static void warn_once(void)
+{
+    int error = atomic_load(&lock_error);
+    struct rlimit limit = { 0 };
+
+    if (error == 0 || !atomic_load(&warns) || atomic_exchange(&warned, true))
+        return;
+    (void)getrlimit(RLIMIT_MEMLOCK, &limit);
+    log_line(LOG_WARN, "culvert",
+             "cannot lock more memory for secrets (%s; limit %llu KiB): they may be written to "
+             "swap. Raise "
+             "the limit (LimitMEMLOCK= of the service, or ulimit -l), or encrypt the swap",
+             strerror(error), (unsigned long long)limit.rlim_cur / 1024);
+}
+
+void secret_warn(void)
+{
+    atomic_store(&warns, true);
+    warn_once();
+}
+
+void secret_copy(void *dst, const void *src, size_t size)
+{
+    volatile uint8_t *to = dst;
+    const volatile uint8_t *from = src;
+
+    for (size_t i = 0; i < size; i++)
+        to[i] = from[i];
+}
+
+#ifdef CULVERT_SANITIZED
+
+void *secret_alloc(size_t size)
+{
+    return size <= SIZE_MAX / 2 ? calloc(1, size) : NULL;
+}
+
+void secret_free(void *memory)
+{
+    if (memory != NULL)
+        explicit_bzero(memory, malloc_usable_size(memory));
+    free(memory);
+}
+
+void *secret_realloc(void *memory, size_t size)
+{
+    void *other = size > 0 ? secret_alloc(size) : NULL;
+
+    if (other != NULL && memory != NULL)
+        memcpy(other, memory, min_size(malloc_usable_size(memory), size));
+    if (other != NULL || size == 0)
+        secret_free(memory);
+    return other;
+}
+
+#else
+
+/* --- pages ------------------------------------------------------------------------------------ */
+
+/* What the administrator allows, beyond what was preset. */
+static bool raise_limit(void)
+{
+    struct rlimit limit;
+
+    if (getrlimit(RLIMIT_MEMLOCK, &limit) != 0 || limit.rlim_cur == limit.rlim_max)
+        return false;
+    limit.rlim_cur = limit.rlim_max;
+    return setrlimit(RLIMIT_MEMLOCK, &limit) == 0;
+}
+
+static bool lock_pages(void *pages, size_t size)
+{
+    int none = 0;
+
+    if (mlock2(pages, size, MLOCK_ONFAULT) == 0 ||
+        (raise_limit() && mlock2(pages, size, MLOCK_ONFAULT) == 0))
+        return true;
+    atomic_compare_exchange_strong(&lock_error, &none, errno);
+    return false;
+}
+
+static void *map(size_t size, bool *locked)
+{
+    /* A huge page would be resident whole for one block in it. */
+    static const int advice[] = { MADV_DONTDUMP, MADV_WIPEONFORK, MADV_NOHUGEPAGE };
+    void *pages = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+    if (pages == MAP_FAILED)
+        return NULL;
+    /* The first two cannot fail on such a mapping; the third says EINVAL where there are no huge
+     * pages. */
+    for (size_t i = 0; i < ARRAY_SIZE(advice); i++)
+        (void)madvise(pages, size, advice[i]);
+    *locked = lock_pages(pages, size);
+    return pages;
+}
+
+/* --- blocks ----------------------------------------------------------------------------------- */
+
+struct block {
+    size_t size;        /* header included */
+    struct block *next; /* in the list of its size; of a block in use: one of `in_use` */
+};
+
+CHECK_STATIC(sizeof(struct block) == 16, "what follows a header is aligned for any type");
+
+/* [1]: whose pages are locked */
+static struct block in_use[2];
+static struct block *free_blocks[2][SIZE_COUNT];
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static uint8_t *chunk_at;
+static uint8_t *chunk_end;
+static bool chunk_locked;
+
+static unsigned class_of(size_t size)
+{
+    unsigned class = BLOCK_MIN;
+
+    while (((size_t)1 << class) < size)
+        class ++;
+    return class;
+}
+
+static struct block *carve(size_t size)
+{
+    if ((size_t)(chunk_end - chunk_at) < size) {
+        uint8_t *chunk = map(CHUNK, &chunk_locked);
+        if (chunk == NULL)
+            return NULL;
+        chunk_at = chunk; /* the rest of the old chunk is lost: less than one block */
+        chunk_end = chunk + CHUNK;
+    }
+    struct block *block = (struct block *)(void *)chunk_at;
+    chunk_at += size;
+    return block;
+}
+
+#ifdef CULVERT_DEBUG
+/* Nobody wrote to a block that was given back. In a child of fork all is zeros, the size too. */
+static bool is_clean(const struct block *block)
+{
+    const uint8_t *bytes = (const uint8_t *)block;
+
+    for (size_t i = sizeof(*block); i < block->size; i++)
+        if (bytes[i] != 0)
+            return false;
+    return true;
+}
+#endif
+
+static struct block *pop(struct block **list)
+{
+    struct block *block = *list;
+
+    if (block != NULL)
+        *list = block->next;
+    return block;
+}
+
+static struct block *take(unsigned class, bool *locked)
+{
+    pthread_mutex_lock(&lock);
+    *locked = free_blocks[1][class - BLOCK_MIN] != NULL;
+    struct block *block = pop(&free_blocks[*locked][class - BLOCK_MIN]);
+#ifdef CULVERT_DEBUG
+    CHECK(block == NULL || is_clean(block));
+#endif
+    if (block == NULL) {
+        block = carve((size_t)1 << class);
+        *locked = chunk_locked;
+    }
+    pthread_mutex_unlock(&lock);
+    return block;
+}
+
+static void give(struct block *block, bool locked)
+{
+    struct block **list = &free_blocks[locked][class_of(block->size) - BLOCK_MIN];
+
+    pthread_mutex_lock(&lock);
+    block->next = *list;
+    *list = block;
+    pthread_mutex_unlock(&lock);
+}
+
+static size_t payload(const struct block *block)
+{
+    return block->size - sizeof(*block);
+}
+
+static struct block *block_of(void *memory)
+{
+    struct block *block = (struct block *)memory - 1;
+
+    CHECK(block->next == &in_use[0] || block->next == &in_use[1]);
+    return block;
+}
+
+void *secret_alloc(size_t size)
+{
+    struct block *block;
+    bool locked = false;
+
+    if (size > SIZE_MAX / 2)
+        return NULL;
+    size += sizeof(*block);
+    if (size > (size_t)1 << BLOCK_MAX) {
+        block = map(size, &locked);
+    } else {
+        unsigned class = class_of(size);
+        block = take(class, &locked);
+        size = (size_t)1 << class;
+    }
+    warn_once();
+    if (block == NULL)
+        return NULL;
+    *block = (struct block){ .size = size, .next = &in_use[locked] };
+    return block + 1;
+}
+
+void secret_free(void *memory)
+{
+    if (memory == NULL)
+        return;
+    struct block *block = block_of(memory);
+    explicit_bzero(memory, payload(block));
+    if (block->size <= (size_t)1 << BLOCK_MAX)
+        give(block, block->next == &in_use[1]);
+    else
+        CHECK(munmap(block, block->size) == 0);
+}
+
+void *secret_realloc(void *memory, size_t size)
+{
+    if (memory == NULL)
+        return secret_alloc(size);
+    if (size == 0) {
+        secret_free(memory);
+        return NULL;
+    }
+    size_t old = payload(block_of(memory));
+    if (size <= old)
+        return memory;
+    void *larger = secret_alloc(size);
+    if (larger == NULL)
+        return NULL;
+    memcpy(larger, memory, old);
+    secret_free(memory);
+    return larger;
+}
+
+#endif
