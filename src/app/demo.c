@@ -36,6 +36,7 @@
 #include "core/addr.h"
 #include "core/base.h"
 #include "core/check.h"
+#include "core/secret.h"
 
 #define START_PORT      "10000"
 #define START_SECONDS   20 /* for the server to accept, and for the client to be ready */
@@ -43,7 +44,7 @@
 #define DRAIN           "3s"
 #define SERVER_ATTEMPTS 3    /* the free port that was found may be taken in the meantime */
 #define CAUSE_MS        1000 /* for the death of a child to be seen after a failed check */
-#define TOKEN_BYTES     16
+#define TOKEN_SIZE      32
 #define STATE_DIR       "/tmp/culvert-demo-XXXXXX"
 
 struct demo {
@@ -55,8 +56,8 @@ struct demo {
     struct signalfd_siginfo last_signal;
     bool checked;
     uint16_t server_port, origin_port;
-    char ready[256]; /* "tcp://HOST:PORT" once the client is ready */
-    char token[2 * TOKEN_BYTES + 1];
+    char ready[256];                   /* "tcp://HOST:PORT" once the client is ready */
+    char *token;                       /* secret memory */
     char state_dir[sizeof(STATE_DIR)]; /* of the server with --tls; empty without */
     char pin[80];                      /* "sha256:..." once that server has printed it */
 };
@@ -194,14 +195,14 @@ static bool port_accepts(uint16_t port)
     return ok;
 }
 
-static bool make_token(char token[2 * TOKEN_BYTES + 1])
+/* Letters for random bits: 16 for each, so that none is likelier than another. */
+static bool make_token(struct demo *demo)
 {
-    uint8_t bytes[TOKEN_BYTES];
-
-    if (getrandom(bytes, sizeof(bytes), 0) != (ssize_t)sizeof(bytes))
+    demo->token = secret_alloc(TOKEN_SIZE + 1);
+    if (demo->token == NULL || getrandom(demo->token, TOKEN_SIZE, 0) != (ssize_t)TOKEN_SIZE)
         return false;
-    for (size_t i = 0; i < sizeof(bytes); i++)
-        snprintf(token + 2 * i, 3, "%02x", bytes[i]);
+    for (size_t i = 0; i < TOKEN_SIZE; i++)
+        demo->token[i] = (char)('a' + (demo->token[i] & 15));
     return true;
 }
 
@@ -496,7 +497,7 @@ static int run(struct demo *demo)
     int code;
 
     demo_pattern_init(UINT64_C(0x63756c76657274));
-    if (!open_signals(demo) || !make_token(demo->token) ||
+    if (!open_signals(demo) || !make_token(demo) ||
         (demo->options->config.tls && !make_state_dir(demo)) ||
         !demo_origin_start(&demo->origin_port))
         return fail(demo, EXIT_CODE_CANNOT_START, "cannot start: %s", strerror(errno));
@@ -523,6 +524,7 @@ int demo_run(const struct options *options)
                           .client = { .out.fd = -1, .err.fd = -1 } };
     code = run(&demo);
     remove_state_dir(&demo); /* if it came to no start */
+    secret_free(demo.token);
     if (code == EXIT_CODE_OK && options->demo.once)
         printf("\nEvery byte was right.\n");
     return code;

@@ -13,6 +13,9 @@
 
 #include "core/base.h"
 #include "core/check.h"
+#include "core/secret.h"
+
+#define VARIABLE "CULVERT_TOKEN="
 
 /* What the child needs, made before fork: after it only async-signal-safe calls
  * are allowed, because the demo has threads. */
@@ -35,7 +38,7 @@ static char **make_env(char *token)
     if (env == NULL)
         return NULL;
     for (size_t i = 0; i < count; i++)
-        if (strncmp(environ[i], "CULVERT_TOKEN=", 14) != 0)
+        if (strncmp(environ[i], VARIABLE, strlen(VARIABLE)) != 0)
             env[used++] = environ[i];
     env[used++] = token;
     env[used] = NULL;
@@ -100,17 +103,19 @@ static pid_t start(struct demo_child *child, struct launch *launch)
 bool demo_child_start(struct demo_child *child, const char *name, const char *const argv[],
                       const char *token, bool verbose)
 {
-    char variable[128];
+    char variable[128] = VARIABLE; /* on the stack: secret memory is zeros in the child */
     struct launch launch = { .argv = argv, .parent = getpid() };
     pid_t pid;
     int error;
 
     CHECK(child->pid == 0);
     *child = (struct demo_child){ .name = name, .verbose = verbose, .out.fd = -1, .err.fd = -1 };
-    snprintf(variable, sizeof(variable), "CULVERT_TOKEN=%s", token);
+    CHECK(strlen(token) < sizeof(variable) - strlen(VARIABLE));
+    secret_copy(variable + strlen(VARIABLE), token, strlen(token) + 1);
     launch.env = make_env(variable);
     pid = launch.env != NULL ? start(child, &launch) : -1;
     error = errno;
+    explicit_bzero(variable, sizeof(variable));
     free(launch.env);
     if (pid > 0) {
         child->pid = pid;

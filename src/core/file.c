@@ -9,6 +9,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "core/secret.h"
+
 #define FILE_MAX (1024u * 1024u)
 
 static int read_all(int fd, char *text, size_t size, size_t *len)
@@ -38,13 +40,13 @@ static int read_fd(int fd, char **text, size_t *len)
     if (st.st_size > FILE_MAX)
         return -EFBIG;
     size_t size = st.st_size > 0 ? (size_t)st.st_size : FILE_MAX; /* a pipe has no size */
-    *text = malloc(size + 1);
+    *text = secret_alloc(size + 1);
     if (*text == NULL)
         return -ENOMEM;
     int result = read_all(fd, *text, size, len);
     (*text)[*len] = '\0';
     if (result != 0) {
-        file_drop(*text, *len);
+        file_drop(*text);
         *text = NULL;
     }
     return result;
@@ -62,12 +64,9 @@ int file_read(const char *path, char **text, size_t *len)
     return result;
 }
 
-void file_drop(char *text, size_t len)
+void file_drop(char *text)
 {
-    if (text == NULL)
-        return;
-    explicit_bzero(text, len);
-    free(text);
+    secret_free(text);
 }
 
 static int write_all(int fd, const char *text, size_t len)

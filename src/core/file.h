@@ -1,8 +1,9 @@
 /*
  * file: whole small files in and out: certificates, keys.
  *
- * Reading is bounded; what was read is wiped when dropped, because it may be a key. Writing goes to a new file beside the target,
- * mode 0600, synced and renamed over it: a reader sees the old file or the new one, never half of it.
+ * Reading is bounded; what was read is secret memory (secret.h), because it may be a key. Writing
+ * goes to a new file beside the target, mode 0600, synced and renamed over it: a reader sees the old
+ * file or the new one, never half of it.
  */
 #ifndef CULVERT_CORE_FILE_H
 #define CULVERT_CORE_FILE_H
@@ -16,6 +17,6 @@ int file_read(const char *path, char **text, size_t *len);
 int file_write(const char *path, const char *text, size_t len);
 
 /* Wipes and frees; NULL is allowed. */
-void file_drop(char *text, size_t len);
+void file_drop(char *text);
 
 #endif

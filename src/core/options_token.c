@@ -3,7 +3,7 @@
  *
  * Fails closed: a token that is named but not there (no file, an empty file, an empty variable) is an error
  * and never falls through to the next source, because an empty secret is what one looks like that failed to
- * arrive. Copies on the stack are wiped.
+ * arrive. It passes through secret memory only (secret.h), to which struct config belongs.
  */
 #include "core/options_token.h"
 
@@ -16,6 +16,7 @@
 
 #include "core/check.h"
 #include "core/frame.h"
+#include "core/secret.h"
 
 CHECK_STATIC(CONFIG_TOKEN_MAX == FRAME_TOKEN_MAX, "a token that is accepted here fits into AUTH");
 
@@ -34,7 +35,7 @@ bool options_token_take(const char *source, const char *token, size_t size, stru
                  CONFIG_TOKEN_MAX);
         return false;
     }
-    memcpy(config->token, token, size);
+    secret_copy(config->token, token, size);
     config->token[size] = '\0';
     config->token_size = size;
     return true;
@@ -81,22 +82,24 @@ static void warn_if_public(int fd, const char *file, struct options *options)
 
 static bool read_file(const char *file, struct options *options, struct options_error *error)
 {
-    char bytes[CONFIG_TOKEN_MAX + 2]; /* the newline, and one more to see that it is too long */
+    size_t room = CONFIG_TOKEN_MAX + 2; /* the newline, and one more to see that it is too long */
     int fd = open(file, O_RDONLY | O_CLOEXEC | O_NOCTTY);
+    char *bytes;
     ssize_t size;
     bool ok;
 
     if (fd < 0)
         return fail_file(file, errno, error);
-    size = read_all(fd, bytes, sizeof(bytes));
+    bytes = secret_alloc(room);
+    size = bytes != NULL ? read_all(fd, bytes, room) : -ENOMEM;
     warn_if_public(fd, file, options);
     close(fd);
-    if (size < 0)
-        return fail_file(file, (int)-size, error);
     if (size > 0 && bytes[size - 1] == '\n')
         size--;
-    ok = options_token_take("--token-file", bytes, (size_t)size, &options->config, error);
-    explicit_bzero(bytes, sizeof(bytes));
+    ok = size < 0
+             ? fail_file(file, (int)-size, error)
+             : options_token_take("--token-file", bytes, (size_t)size, &options->config, error);
+    secret_free(bytes);
     return ok;
 }
 

@@ -8,6 +8,7 @@
 #include "core/file.h"
 #include "core/log.h"
 #include "core/scram.h"
+#include "core/secret.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -18,19 +19,28 @@
 #define TICKET_SIZE    (TICKET_HEAD + CRYPT_MAC_SIZE)
 CHECK_STATIC(TICKET_SIZE <= FRAME_TICKET_MAX, "a ticket fits its field");
 
-static uint8_t key[CRYPT_MAC_SIZE];
+#define KEY_SIZE CRYPT_MAC_SIZE
 
-/* False: there is none, or a file that is cut short. */
-static bool read_key(const char *path)
+static uint8_t *key; /* secret memory */
+
+/* NULL: there is no file, or one that is cut short. */
+static uint8_t *read_key(const char *path)
 {
     char *text;
     size_t size;
-    bool good = file_read(path, &text, &size) == 0 && size == sizeof(key);
 
-    if (good)
-        memcpy(key, text, sizeof(key));
-    file_drop(text, size);
-    return good;
+    if (file_read(path, &text, &size) == 0 && size == KEY_SIZE)
+        return (uint8_t *)text;
+    file_drop(text);
+    return NULL;
+}
+
+static uint8_t *make_key(void)
+{
+    uint8_t *fresh = secret_alloc(KEY_SIZE);
+
+    CHECK(fresh != NULL && getrandom(fresh, KEY_SIZE, 0) == (ssize_t)KEY_SIZE);
+    return fresh;
 }
 
 void ticket_open(const struct config *config)
@@ -38,14 +48,15 @@ void ticket_open(const struct config *config)
     char path[sizeof(config->state_dir) + 16];
 
     snprintf(path, sizeof(path), "%s/ticket.key", config->state_dir);
-    if (config->state_dir[0] != '\0' && read_key(path))
+    key = config->state_dir[0] != '\0' ? read_key(path) : NULL;
+    if (key != NULL)
         return;
-    CHECK(getrandom(key, sizeof(key), 0) == (ssize_t)sizeof(key));
+    key = make_key();
     if (config->state_dir[0] == '\0')
         return;
     int error = dirs_make(config->state_dir);
     if (error == 0)
-        error = file_write(path, (const char *)key, sizeof(key));
+        error = file_write(path, (const char *)key, KEY_SIZE);
     if (error != 0)
         log_line(LOG_WARN, "server",
                  "cannot write %s: %s; after a restart clients may get other ports", path,
@@ -54,7 +65,8 @@ void ticket_open(const struct config *config)
 
 void ticket_close(void)
 {
-    explicit_bzero(key, sizeof(key));
+    secret_free(key);
+    key = NULL;
 }
 
 static void sign(const uint8_t *head, const uint8_t *client, size_t client_size, uint8_t *mac)

@@ -120,7 +120,7 @@ static BIO *read_bio(const struct job *job, const char *file, bool *ok)
         return NULL;
     if (result == 0 && (bio = BIO_new(BIO_s_mem())) != NULL)
         BIO_write(bio, text, (int)len);
-    file_drop(text, len);
+    file_drop(text);
     *ok = bio != NULL || no(job, "cannot read %s: %s", path, strerror(-result));
     return bio;
 }
@@ -353,7 +353,7 @@ bool tls_cert_describe(const char *cert_file, char *text, size_t text_size)
     }
     X509_free(cert);
     BIO_free(bio);
-    file_drop(pem, len);
+    file_drop(pem);
     ERR_clear_error();
     return cert != NULL;
 }
@@ -372,7 +372,7 @@ static X509 *load_cert(const char *cert_file)
     BIO *bio = BIO_new_mem_buf(pem, (int)len);
     X509 *cert = bio != NULL ? PEM_read_bio_X509(bio, NULL, NULL, NULL) : NULL;
     BIO_free(bio);
-    file_drop(pem, len);
+    file_drop(pem);
     ERR_clear_error();
     return cert;
 }

@@ -94,9 +94,12 @@ static bool pem_get(const char *what, const char *file, struct tls_pem memory, s
 {
     *pem = (struct pem){ 0 };
     if (memory.data != NULL) {
-        pem->text = strndup(memory.data, memory.len);
-        pem->len = pem->text != NULL ? strlen(pem->text) : 0;
-        return pem->text != NULL || no(why, "out of memory");
+        pem->text = secret_alloc(memory.len + 1);
+        if (pem->text == NULL)
+            return no(why, "out of memory");
+        memcpy(pem->text, memory.data, memory.len);
+        pem->len = strlen(pem->text);
+        return true;
     }
     if (file == NULL)
         return true;
@@ -106,7 +109,7 @@ static bool pem_get(const char *what, const char *file, struct tls_pem memory, s
 
 static void pem_drop(struct pem *pem)
 {
-    file_drop(pem->text, pem->len);
+    file_drop(pem->text);
     *pem = (struct pem){ 0 };
 }
 

@@ -76,7 +76,7 @@ bool tls_pin_of_file(const char *cert_file, char pin[TLS_PIN_SIZE], char *why, s
     bool ok = tls_pin_of_pem(text, len, pin);
     if (!ok)
         snprintf(why, why_size, "%s has no certificate in PEM form", cert_file);
-    file_drop(text, len);
+    file_drop(text);
     return ok;
 }
 
@@ -164,7 +164,7 @@ enum tls_known tls_known_look(const char *path, const char *known_as, const char
         if (one == TLS_KNOWN_SAME)
             break;
     }
-    file_drop(text, len);
+    file_drop(text);
     return verdict;
 }
 
