@@ -27,6 +27,7 @@
 #include "core/exit_code.h"
 #include "core/lane.h"
 #include "core/log.h"
+#include "core/secret.h"
 #include "core/session.h"
 #include "core/stream.h"
 #include "core/summary.h"
@@ -97,6 +98,8 @@ static int client_start(struct worker *w)
 
     CHECK(client != NULL);
     client->worker = w;
+    client->secret = secret_alloc(SCRAM_KEY_SIZE);
+    CHECK(client->secret != NULL);
     client->wire = w->config->wire == CONFIG_WIRE_V1 ? FRAME_V1 : FRAME_V2;
     timer_init(&client->retry, retry_fire);
     w->role_state = client;
@@ -499,7 +502,6 @@ static void dial_lanes(struct client *client, struct lane *lane)
                                   .server_index = client->server_index,
                                   .resumes = lane->logs };
 
-    memcpy(ticket.secret, client->secret, sizeof(ticket.secret));
     if (lane->logs)
         dialer_keep(client, lane, &ticket);
     for (uint16_t i = 1; i < lane->offered; i++) {
@@ -512,11 +514,12 @@ static void dial_lanes(struct client *client, struct lane *lane)
         }
         struct message *message = message_new(MESSAGE_DIAL);
         message->pointer = malloc(sizeof(ticket));
-        CHECK(message->pointer != NULL);
+        message->secret = secret_alloc(SCRAM_KEY_SIZE);
+        CHECK(message->pointer != NULL && message->secret != NULL);
         memcpy(message->pointer, &ticket, sizeof(ticket));
+        secret_copy(message->secret, client->secret, SCRAM_KEY_SIZE);
         worker_post(w, target, message);
     }
-    explicit_bzero(ticket.secret, sizeof(ticket.secret));
 }
 
 /* Every bind has its answer. */
@@ -753,9 +756,10 @@ static void client_message(struct worker *w, struct message *message)
 
     switch (message->kind) {
     case MESSAGE_DIAL:
-        if (w->phase == WORKER_RUNNING)
-            dialer_start(client, message->pointer);
-        explicit_bzero(message->pointer, sizeof(struct join_ticket));
+        if (w->phase != WORKER_RUNNING)
+            break;
+        secret_copy(client->secret, message->secret, SCRAM_KEY_SIZE);
+        dialer_start(client, message->pointer);
         break;
     case MESSAGE_SESSION_END:
         dialer_stop(client);
@@ -815,7 +819,7 @@ static void client_stop(struct worker *w)
     timer_stop(&client->retry);
     dialer_stop(client);
     netwatch_close(client);
-    explicit_bzero(client->secret, sizeof(client->secret));
+    secret_free(client->secret);
     free(client);
     w->role_state = NULL;
 }

@@ -26,10 +26,10 @@ struct origin {
     uint64_t resolved; /* ns */
 };
 
-/* What a lane needs to join; worker 0 sends a copy with MESSAGE_DIAL. */
+/* What a lane needs to join, beside the session's secret; worker 0 sends a copy of both with
+ * MESSAGE_DIAL. */
 struct join_ticket {
     uint64_t session;
-    uint8_t secret[SCRAM_KEY_SIZE];
     uint16_t lane;
     uint32_t peer_window, peer_max_data;
     union sock_addr server;
@@ -54,6 +54,7 @@ struct client_lane {
 
 struct client {
     struct worker *worker;
+    uint8_t *secret; /* the session's, SCRAM_KEY_SIZE bytes of secret memory */
     struct origin origins[CONFIG_TUNNELS_MAX];
     struct client_lane lanes[SESSION_LANES_MAX];
 
@@ -79,11 +80,10 @@ struct client {
     struct client_ticket {
         size_t size;
         uint8_t data[FRAME_TICKET_MAX];
-    } tickets[CONFIG_TUNNELS_MAX];  /* of the ports that we had last */
-    uint64_t ready_at;              /* ns: when the last session was ready */
-    uint64_t lost_at;               /* ns: when it was lost; 0: never */
-    uint8_t secret[SCRAM_KEY_SIZE]; /* of the session */
-    uint64_t random;                /* jitter */
+    } tickets[CONFIG_TUNNELS_MAX]; /* of the ports that we had last */
+    uint64_t ready_at;             /* ns: when the last session was ready */
+    uint64_t lost_at;              /* ns: when it was lost; 0: never */
+    uint64_t random;               /* jitter */
 };
 
 static inline struct client *client_of(struct worker *worker)

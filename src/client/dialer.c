@@ -18,6 +18,7 @@
 #include "core/crypt.h"
 #include "core/lane.h"
 #include "core/log.h"
+#include "core/secret.h"
 #include "core/sock.h"
 
 #include <string.h>
@@ -204,8 +205,8 @@ static void say_join(struct client_lane *entry)
     }
     lane_channel(probe, &channel);
     join.bound = channel.bound;
-    scram_join(entry->ticket.secret, &channel, &join, join.proof);
-    scram_join_ok(entry->ticket.secret, &channel, &join, entry->answer);
+    scram_join(client_of(entry->worker)->secret, &channel, &join, join.proof);
+    scram_join_ok(client_of(entry->worker)->secret, &channel, &join, entry->answer);
     probe->said = entry->worker->now;
     lane_say_join(probe, &join);
 }
@@ -410,6 +411,6 @@ void dialer_stop(struct client *client)
 
         entry->wanted = false;
         drop_probe(entry, REASON_SESSION_LOST);
-        explicit_bzero(entry->ticket.secret, sizeof(entry->ticket.secret));
     }
+    explicit_bzero(client->secret, SCRAM_KEY_SIZE);
 }

@@ -20,6 +20,7 @@
 #include "core/base.h"
 #include "core/check.h"
 #include "core/reason.h"
+#include "core/secret.h"
 
 #define TYPE_LIMIT       32 /* every type number is below this */
 #define V1_ROLE_CLIENT   1

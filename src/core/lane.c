@@ -259,6 +259,7 @@ bool lane_join(struct lane *lane)
     list_remove(&lane->node);
     if (w->role->lane_freed != NULL)
         w->role->lane_freed(lane);
+    explicit_bzero(lane->preface, sizeof(lane->preface)); /* a JOIN that never left */
     lane->state = LANE_FREE;
     slab_give(&w->lanes, lane->slot);
     return true;

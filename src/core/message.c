@@ -7,6 +7,7 @@
 #include "core/check.h"
 #include "core/crypt.h"
 #include "core/list.h"
+#include "core/secret.h"
 #include "core/sock.h"
 
 #include <pthread.h>
@@ -34,6 +35,7 @@ void message_free(struct message *message)
     list_remove(&message->node);
     pthread_mutex_unlock(&mutex);
     free(message->pointer);
+    secret_free(message->secret);
     free(message);
 }
 

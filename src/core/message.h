@@ -38,6 +38,7 @@ struct message {
     uint64_t count;
     int fd;
     void *pointer;                    /* from malloc, or NULL; goes with the message */
+    void *secret;                     /* from secret_alloc, or NULL; goes with the message */
     struct crypt *crypt;              /* MESSAGE_LANE: of the lane, NULL if it is plain */
     uint8_t answer[FRAME_PROOF_SIZE]; /* MESSAGE_LANE, MESSAGE_RESUME: the proof of JOIN_OK */
 };

@@ -4,6 +4,8 @@
 #include "core/base.h"
 #include "core/check.h"
 #include "core/listener.h"
+#include "core/secret.h"
+
 #include <errno.h>
 #include <pthread.h>
 #include <stdlib.h>
@@ -23,6 +25,7 @@ static struct {
     struct memory memories[MEMORIES];
     unsigned next_memory;
     struct registry_session *sessions;
+    uint8_t (*secrets)[SCRAM_KEY_SIZE]; /* secret memory; [i] is the secret of sessions[i] */
     uint32_t max_sessions;
     uint16_t start_port;
     uint64_t last_id;
@@ -33,6 +36,14 @@ static struct {
         taken[65536]; /* the session that took the port from another one, and may wait for it */
 } registry = { .mutex = PTHREAD_MUTEX_INITIALIZER };
 
+static void free_tables(void)
+{
+    free(registry.sessions);
+    secret_free(registry.secrets);
+    registry.sessions = NULL;
+    registry.secrets = NULL;
+}
+
 bool registry_open(const struct config *config)
 {
     registry.max_sessions = config->max_sessions;
@@ -41,7 +52,11 @@ bool registry_open(const struct config *config)
     memset(registry.port_refs, 0, sizeof(registry.port_refs));
     memset(registry.memories, 0, sizeof(registry.memories));
     registry.sessions = calloc(config->max_sessions, sizeof(registry.sessions[0]));
-    return registry.sessions != NULL;
+    registry.secrets = secret_alloc(config->max_sessions * sizeof(registry.secrets[0]));
+    if (registry.sessions != NULL && registry.secrets != NULL)
+        return true;
+    free_tables();
+    return false;
 }
 
 void registry_close(void)
@@ -52,9 +67,19 @@ void registry_close(void)
          port++) /* most of their pages were never touched, and stay so */
         if (registry.awaited[port] != 0 || registry.taken[port] != 0)
             registry.awaited[port] = registry.taken[port] = 0;
-    explicit_bzero(registry.sessions, registry.max_sessions * sizeof(registry.sessions[0]));
-    free(registry.sessions);
-    registry.sessions = NULL;
+    free_tables();
+}
+
+static uint8_t *secret_of(const struct registry_session *entry)
+{
+    return registry.secrets[entry - registry.sessions];
+}
+
+/* The entry is free again. */
+static void clear(struct registry_session *entry)
+{
+    explicit_bzero(secret_of(entry), SCRAM_KEY_SIZE);
+    *entry = (struct registry_session){ .id = 0 };
 }
 
 /* id 0 finds a free entry. */
@@ -126,13 +151,13 @@ enum reason registry_add(const struct registry_session *session,
     if (entry != NULL) {
         *replaced = entry->id;
         remember(entry);
-        explicit_bzero(entry, sizeof(*entry));
+        clear(entry);
     } else {
         entry = find(0);
     }
     if (entry != NULL) {
         *entry = *session;
-        memcpy(entry->secret, secret, sizeof(entry->secret));
+        secret_copy(secret_of(entry), secret, SCRAM_KEY_SIZE);
     }
     pthread_mutex_unlock(&registry.mutex);
     return entry != NULL ? REASON_DONE : REASON_LIMIT_SESSIONS;
@@ -149,11 +174,10 @@ enum reason registry_join(const struct frame_join *join, const struct scram_chan
     pthread_mutex_lock(&registry.mutex);
     const struct registry_session *entry = find(join->session);
     if (entry != NULL) {
-        scram_join(entry->secret, channel, join, proof);
+        scram_join(secret_of(entry), channel, join, proof);
         if (scram_equal(proof, join->proof, sizeof(proof))) {
-            scram_join_ok(entry->secret, channel, join, answer);
+            scram_join_ok(secret_of(entry), channel, join, answer);
             *out = *entry;
-            explicit_bzero(out->secret, sizeof(out->secret));
             reason = REASON_DONE;
         }
     }
@@ -195,7 +219,7 @@ bool registry_remove(uint64_t id)
     struct registry_session *entry = find(id);
     if (entry != NULL) {
         remember(entry);
-        explicit_bzero(entry, sizeof(*entry));
+        clear(entry);
     }
     pthread_mutex_unlock(&registry.mutex);
     return entry != NULL;
@@ -240,7 +264,7 @@ static uint64_t evict(const struct registry_session *session, uint16_t port)
             remember(other);
             for (uint32_t t = 0; t < other->tunnel_count; t++)
                 registry.taken[other->tunnels[t].port] = session->id;
-            explicit_bzero(other, sizeof(*other));
+            clear(other);
             return id;
         }
     }

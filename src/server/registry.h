@@ -28,10 +28,10 @@ struct registry_tunnel {
     char origin[272];
 };
 
-/* A copy of a session's shared facts. */
+/* A copy of a session's shared facts. Its secret is not one of them, so that they may be copied and
+ * dumped: it is in secret memory (core/secret.h), and leaves the registry by registry_add only. */
 struct registry_session {
     uint64_t id;
-    uint8_t secret[SCRAM_KEY_SIZE];
     unsigned home; /* worker of lane 0 */
     uint16_t lanes;
     uint8_t version;

@@ -18,6 +18,7 @@
 #include "core/listener.h"
 #include "core/log.h"
 #include "core/resolve.h"
+#include "core/secret.h"
 #include "core/session.h"
 #include "core/stream.h"
 #include "core/summary.h"
@@ -352,14 +353,16 @@ static enum reason log_in(struct lane *lane, const struct auth_login *login)
 
 static enum reason rx_auth(struct lane *lane, const uint8_t *src, const uint8_t *end)
 {
-    struct auth_login login = { .token = 0 };
-    enum reason reason = check_auth(lane, src, end, &login);
+    struct auth_login *login = secret_alloc(sizeof(*login));
 
+    if (login == NULL)
+        return refuse_session(lane, REASON_LIMIT_SESSIONS);
+    enum reason reason = check_auth(lane, src, end, login);
     if (reason == REASON_DONE)
-        reason = log_in(lane, &login);
+        reason = log_in(lane, login);
     else if (reason != REASON_BAD_FRAME)
         reason = refuse_auth(lane, reason);
-    explicit_bzero(&login, sizeof(login));
+    secret_free(login);
     return reason;
 }
 

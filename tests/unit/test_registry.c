@@ -287,7 +287,6 @@ START_TEST(sessions_are_found_by_id_and_proof)
     ck_assert_int_eq(registry_add(&session, secret, &replaced), REASON_DONE);
     ck_assert_int_eq(try_join(session.id, secret, &channel, &channel, &out), REASON_DONE);
     ck_assert_uint_eq(out.lanes, 4);
-    ck_assert_mem_eq(out.secret, no_secret, sizeof(no_secret)); /* it stays where it is */
     ck_assert_int_eq(try_join(session.id, secret, &channel, &other, &out), REASON_UNKNOWN_SESSION);
     secret[SCRAM_KEY_SIZE - 1] ^= 1;
     ck_assert_int_eq(try_join(session.id, secret, &channel, &channel, &out),
@@ -297,6 +296,34 @@ START_TEST(sessions_are_found_by_id_and_proof)
     ck_assert(!registry_remove(session.id));
     ck_assert(!registry_get(session.id, &out));
     ck_assert(!registry_port_ref(session.id, 0, 1));
+}
+END_TEST
+
+/* Secrets stand beside the sessions, by place: one that ends leaves nothing to the next there. */
+START_TEST(a_secret_ends_with_its_session)
+{
+    static const struct scram_channel channel = { .transcript = "here" };
+    struct registry_session session = { .token = 1, .client = "a", .client_size = 1 }, out;
+    uint8_t secret[4][SCRAM_KEY_SIZE];
+    uint64_t id[4], replaced;
+
+    for (int i = 0; i < 4; i++) { /* the same client: each takes the place of the one before */
+        session.id = id[i] = registry_next_id();
+        memset(secret[i], 'a' + i, sizeof(secret[i]));
+        ck_assert_int_eq(registry_add(&session, secret[i], &replaced), REASON_DONE);
+        ck_assert_uint_eq(replaced, i > 0 ? id[i - 1] : 0);
+        for (int k = 0; k <= i; k++) {
+            ck_assert_int_eq(try_join(id[k], secret[k], &channel, &channel, &out) == REASON_DONE,
+                             k == i);
+            ck_assert_int_eq(try_join(id[i], secret[k], &channel, &channel, &out) == REASON_DONE,
+                             k == i);
+        }
+        ck_assert_int_eq(try_join(id[i], no_secret, &channel, &channel, &out),
+                         REASON_UNKNOWN_SESSION);
+    }
+    ck_assert(registry_remove(id[3]));
+    ck_assert_int_eq(try_join(id[3], secret[3], &channel, &channel, &out), REASON_UNKNOWN_SESSION);
+    ck_assert_int_eq(try_join(id[3], no_secret, &channel, &channel, &out), REASON_UNKNOWN_SESSION);
 }
 END_TEST
 
@@ -318,6 +345,7 @@ int main(void)
     TCase *tcase = tcase_create("registry");
 
     tcase_add_checked_fixture(tcase, setup, teardown);
+    tcase_add_test(tcase, a_secret_ends_with_its_session);
     tcase_add_test(tcase, each_tunnel_has_a_port_of_its_own);
     tcase_add_test(tcase, a_port_in_use_is_refused_and_a_closed_one_is_not);
     tcase_add_test(tcase, a_port_of_another_program_is_refused);
