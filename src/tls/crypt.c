@@ -6,7 +6,7 @@
 
 #include "core/check.h"
 #include "core/crypt_ctx.h"
-#include "tls/tls.h"
+#include "tls/tls_impl.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -501,8 +501,8 @@ bool crypt_eof(struct crypt *crypt)
     return crypt->record == NULL || record_eof(crypt->record);
 }
 
-void crypt_mac(const uint8_t key[CRYPT_MAC_SIZE], const void *data, size_t size,
-               uint8_t mac[CRYPT_MAC_SIZE])
+static __attribute__((noinline)) void make_mac(const uint8_t key[CRYPT_MAC_SIZE], const void *data,
+                                               size_t size, uint8_t mac[CRYPT_MAC_SIZE])
 {
     unsigned length = 0;
 
@@ -510,10 +510,24 @@ void crypt_mac(const uint8_t key[CRYPT_MAC_SIZE], const void *data, size_t size,
           length == CRYPT_MAC_SIZE);
 }
 
-void crypt_hash(const void *data, size_t size, uint8_t hash[CRYPT_MAC_SIZE])
+void crypt_mac(const uint8_t key[CRYPT_MAC_SIZE], const void *data, size_t size,
+               uint8_t mac[CRYPT_MAC_SIZE])
+{
+    make_mac(key, data, size, mac);
+    tls_mem_wipe_stack();
+}
+
+static __attribute__((noinline)) void make_hash(const void *data, size_t size,
+                                                uint8_t hash[CRYPT_MAC_SIZE])
 {
     unsigned length = 0;
 
     CHECK(EVP_Digest(data, size, hash, &length, EVP_sha256(), NULL) == 1 &&
           length == CRYPT_MAC_SIZE);
+}
+
+void crypt_hash(const void *data, size_t size, uint8_t hash[CRYPT_MAC_SIZE])
+{
+    make_hash(data, size, hash);
+    tls_mem_wipe_stack();
 }

@@ -320,16 +320,25 @@ static bool make_leaf(const struct job *job, const struct pair *ca)
     return ok;
 }
 
+/* With frames of its own, in which libcrypto leaves keys: the caller wipes them. */
+static __attribute__((noinline)) bool make_all(const struct job *job)
+{
+    struct pair ca = { 0 };
+
+    bool ok = get_ca(job, &ca) && make_leaf(job, &ca);
+    pair_drop(&ca);
+    ERR_clear_error();
+    return ok;
+}
+
 bool tls_gen_cert(const struct tls_gen *gen, char *why, size_t why_size)
 {
     struct job job = { gen, why, why_size };
-    struct pair ca = { 0 };
 
     if (mkdir(gen->dir, 0700) != 0 && errno != EEXIST)
         return no(&job, "cannot make the directory %s: %s", gen->dir, strerror(errno));
-    bool ok = get_ca(&job, &ca) && make_leaf(&job, &ca);
-    pair_drop(&ca);
-    ERR_clear_error();
+    bool ok = make_all(&job);
+    tls_mem_wipe_stack();
     return ok;
 }
 

@@ -334,7 +334,9 @@ static bool set_keylog(struct tls_ctx *ctx, const struct tls_config *config, str
     return true;
 }
 
-static bool ctx_start(struct tls_ctx *ctx, const struct tls_config *config, struct why *why)
+/* With frames of its own, in which both libraries leave the private key: the caller wipes them. */
+static __attribute__((noinline)) bool ctx_start(struct tls_ctx *ctx,
+                                                const struct tls_config *config, struct why *why)
 {
     pthread_once(&wolf_once, wolf_start);
     if (!wolf_started)
@@ -365,6 +367,7 @@ struct tls_ctx *tls_ctx_new(const struct tls_config *config, char *why, size_t w
     ctx->warn_arg = config->warn_arg;
     bool ok = ctx_start(ctx, config, &reason);
     wolfSSL_ERR_clear_error();
+    tls_mem_wipe_stack();
     if (ok)
         return ctx;
     tls_ctx_unref(ctx);
