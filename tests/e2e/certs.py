@@ -19,6 +19,8 @@ copy_extensions = copy
 commonName = supplied
 """
 EC = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
+RSA = ["-newkey", "rsa:2048", "-nodes"]
+ED25519 = ["-newkey", "ed25519", "-nodes"]
 
 
 class Cert:
@@ -51,6 +53,12 @@ def server_cert(directory):
     return Cert(directory / "server.pem", directory / "server.key")
 
 
+def client_cert(t, directory, name):
+    """culvert gen-cert --client by the CA in `directory`."""
+    subprocess.run([t.culvert, "gen-cert", "--dir", directory, "--client", name], check=True, capture_output=True)
+    return Cert(directory / "client.pem", directory / "client.key")
+
+
 def self_signed(t, name, *names):
     directory = t.dir / name
     directory.mkdir()
@@ -60,14 +68,14 @@ def self_signed(t, name, *names):
     return cert
 
 
-def signed(t, name, ca, start="20200101000000Z", end="20400101000000Z", names="DNS:localhost,IP:127.0.0.1"):
-    """A server certificate of the CA in directory `ca`, with these dates and names."""
+def signed(t, name, ca, start="20200101000000Z", end="20400101000000Z", names="DNS:localhost,IP:127.0.0.1", new=EC):
+    """A server certificate of the CA in directory `ca`, with these dates and names, and a new key (EC, RSA, ED25519)."""
     directory = t.dir / name
     directory.mkdir()
     cert = Cert(directory / "own.pem", directory / "own.key")
     (directory / "index.txt").touch()
     (directory / "ca.conf").write_text(CONFIG.format(dir=directory))
-    openssl("req", "-new", *EC, "-keyout", cert.key, "-out", directory / "own.csr", "-subj", "/CN=e2e",
+    openssl("req", "-new", *new, "-keyout", cert.key, "-out", directory / "own.csr", "-subj", "/CN=e2e",
             "-addext", "subjectAltName=" + names)
     openssl("ca", "-batch", "-notext", "-config", directory / "ca.conf", "-cert", ca / "ca.pem", "-keyfile", ca / "ca.key",
             "-startdate", start, "-enddate", end, "-in", directory / "own.csr", "-out", cert.cert)

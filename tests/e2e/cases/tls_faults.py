@@ -5,7 +5,6 @@ import re
 import signal
 import socket
 import ssl
-import subprocess
 import sys
 import time
 
@@ -363,33 +362,6 @@ def tls_reload(t):
 
 
 # Secrets
-
-@case(not_in=NOT_IN, needs=["gcore", "prlimit"])
-def tls_core_dump(t):
-    """What gcore takes of a running pair: neither token nor private key nor traffic secrets, nor what a visitor said."""
-    if t.factor > 1:
-        raise Skip("sanitizers have memory of their own")
-    ca = certs.gen_cert(t, "ca")
-    own = certs.server_cert(ca)
-    env = {name: dict(os.environ, SSLKEYLOGFILE=str(t.dir / f"{name}.keys"), CULVERT_TOKEN=t.token) for name in ("server", "client")}
-    server = tls_server(t, *own.flags, env=env["server"], token=None)
-    client = tls_client(t, server, t.origin(net.echo), "--tls-ca", ca / "ca.pem", env=env["client"], token=None)
-    said = b"what a visitor said to an origin, 1234567890"
-    sock = net.connect(client.addr)
-    sock.sendall(said)
-    check_equal(net.recv_exact(sock, len(said)), said, "echo")
-    lines = [line.split() for name in env for line in (t.dir / f"{name}.keys").read_text().splitlines() if not line.startswith("#")]
-    der = subprocess.run(["openssl", "pkey", "-in", own.key, "-outform", "DER"], check=True, capture_output=True).stdout
-    hidden = {"token": t.token.encode(), "private key": der[36:68], "what was said": said}
-    hidden |= {f"{label} of {name}": bytes.fromhex(secret) for (label, _, secret), name in zip(lines, ["server", "client"] * len(lines))
-               if "TRAFFIC_SECRET_0" in label}
-    for proc in (server, client):
-        t.run("gcore", ["prlimit", f"--fsize={1 << 30}", "gcore", "-o", t.dir / f"core-{proc.name}", proc.pid], want=None)
-        core = next(t.dir.glob(f"core-{proc.name}*")).read_bytes()
-        check(b"culvert" in core, "the dump is empty")
-        for what, secret in hidden.items():
-            check(secret not in core, f"{what} is in the dump of the {proc.name}")
-
 
 @case(not_in=NOT_IN)
 def tls_key_log(t):
