@@ -19,11 +19,11 @@ class Keys:
     """What follows from a token."""
 
     def __init__(self, token):
-        key = mac(b"culvert v2 token", token)
-        self.id = mac(key, b"Token Id")[:16]
-        self.client = mac(key, b"Client Key")
+        self.token_key = mac(b"culvert v2 token", token)
+        self.id = mac(self.token_key, b"Token Id")[:16]
+        self.client = mac(self.token_key, b"Client Key")
         self.stored = sha256(self.client)
-        self.server = mac(key, b"Server Key")
+        self.server = mac(self.token_key, b"Server Key")
 
 
 class Channel:

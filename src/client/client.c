@@ -47,8 +47,8 @@
 
 static void retry_fire(struct timer *timer);
 
-/* Of the token. Made by client_prepare, read-only while workers run. */
-static struct scram_keys keys;
+/* Of the token, in secret memory. Made by client_prepare, read-only while workers run. */
+static struct scram_keys *keys;
 
 static bool leads(const struct worker *w)
 {
@@ -328,9 +328,9 @@ static bool say_auth(struct client *client, struct lane *lane)
     if (p == NULL)
         return false;
     lane_channel(lane, &channel);
-    scram_client_proof(&keys, &channel, proof);
-    scram_client_session(&keys, &channel, client->secret);
-    struct frame_auth auth = { .id = keys.verifier.id, .proof = proof, .bound = channel.bound };
+    scram_client_proof(keys, &channel, proof);
+    scram_client_session(keys, &channel, client->secret);
+    struct frame_auth auth = { .id = keys->verifier.id, .proof = proof, .bound = channel.bound };
     lane_control_end(lane, frame_put_auth(p, &auth));
     return true;
 }
@@ -440,7 +440,7 @@ static enum reason rx_auth_ok_v2(struct lane *lane, const uint8_t *src, const ui
     if (!frame_get_auth_ok(src, end, &ok))
         return REASON_BAD_FRAME;
     lane_channel(lane, &channel);
-    if (!scram_server_proved(&keys, &channel, ok.proof))
+    if (!scram_server_proved(keys, &channel, ok.proof))
         return REASON_SERVER_UNPROVEN;
     if (ok.window > INT32_MAX || ok.max_data < FRAME_DATA_MIN)
         return REASON_BAD_FRAME;
@@ -827,13 +827,19 @@ static void client_stop(struct worker *w)
 int client_prepare(const struct config *config)
 {
     identity_open(config);
-    scram_keys(&keys, config->token, config->token_size);
+    keys = secret_alloc(sizeof(*keys));
+    if (keys == NULL) {
+        log_line(LOG_ERROR, "client", "out of memory");
+        return EXIT_CODE_CANNOT_START;
+    }
+    scram_keys(keys, config->token, config->token_size);
     return !config->tls || trust_open(config) ? EXIT_CODE_OK : EXIT_CODE_CANNOT_START;
 }
 
 void client_finish(void)
 {
-    explicit_bzero(&keys, sizeof(keys));
+    secret_free(keys);
+    keys = NULL;
     identity_close();
     trust_close();
 }

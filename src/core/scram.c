@@ -96,10 +96,14 @@ void scram_go_on(uint8_t transcript[SCRAM_KEY_SIZE], const uint8_t *src, const u
     crypt_hash(both, sizeof(both), transcript);
 }
 
+/* As secret_copy: nothing stays in vector registers. */
 static void mix(uint8_t *dst, const uint8_t *other)
 {
+    volatile uint8_t *to = dst;
+    const volatile uint8_t *from = other;
+
     for (size_t i = 0; i < SCRAM_KEY_SIZE; i++)
-        dst[i] ^= other[i];
+        to[i] ^= from[i];
 }
 
 void scram_client_proof(const struct scram_keys *keys, const struct scram_channel *channel,
@@ -147,8 +151,10 @@ bool scram_client_proved(const struct scram_verifier *verifier, const struct scr
     crypt_hash(client, sizeof(client), stored);
     session_of(client, channel, verifier->id, secret);
     server_proof_of(verifier, channel, server_proof);
+    bool proved = scram_equal(stored, verifier->stored, sizeof(stored));
     explicit_bzero(client, sizeof(client));
-    return scram_equal(stored, verifier->stored, sizeof(stored));
+    explicit_bzero(stored, sizeof(stored));
+    return proved;
 }
 
 bool scram_shown(const struct scram_verifier *verifier, const struct scram_keys *keys)

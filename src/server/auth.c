@@ -6,6 +6,7 @@
 
 #include "core/base.h"
 #include "core/check.h"
+#include "core/secret.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -18,7 +19,7 @@ struct entry {
 };
 
 static struct {
-    struct entry *entries;
+    struct entry *entries; /* secret memory */
     uint32_t mask;
     bool loopback_only;           /* the well-known token */
     struct scram_verifier nobody; /* stands for ids that are not known */
@@ -42,8 +43,11 @@ static void add(const char *token, size_t size, unsigned number)
 
     scram_keys(&keys, token, size);
     struct entry *entry = place_of(keys.verifier.id);
-    if (!entry->used)
-        *entry = (struct entry){ .used = true, .token = number, .verifier = keys.verifier };
+    if (!entry->used) {
+        entry->used = true;
+        entry->token = number;
+        secret_copy(&entry->verifier, &keys.verifier, sizeof(entry->verifier));
+    }
     explicit_bzero(&keys, sizeof(keys));
 }
 
@@ -76,7 +80,7 @@ bool auth_open(struct config *config)
 
     while (places < wanted)
         places *= 2;
-    auth.entries = calloc(places, sizeof(auth.entries[0]));
+    auth.entries = secret_alloc(places * sizeof(auth.entries[0]));
     if (auth.entries == NULL)
         return false;
     auth.mask = places - 1;
@@ -90,10 +94,7 @@ bool auth_open(struct config *config)
 
 void auth_close(void)
 {
-    if (auth.entries == NULL)
-        return;
-    explicit_bzero(auth.entries, (auth.mask + 1UL) * sizeof(auth.entries[0]));
-    free(auth.entries);
+    secret_free(auth.entries);
     auth.entries = NULL;
 }
 

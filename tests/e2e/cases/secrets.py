@@ -15,6 +15,7 @@ import dump
 import net
 import v2wire
 from harness import Skip, case, check, check_equal
+from proofs import Keys
 from proxy import Proxy
 
 GRACE = ["--grace", "60s"]
@@ -39,7 +40,7 @@ class World:
         t.token, self.marker = secrets.token_hex(16), secrets.token_hex(16)
         self.tokens = [t.token, *(secrets.token_hex(16) for _ in range(3))]
         self.origin = t.origin(net.until_cut(net.echo))
-        self.know_all("token", self.tokens)
+        self.know_tokens()
         self.keys = self.make_keys() if self.tls else [None]
         self.server = self.start_server()
         self.know(dump.Secret("ticket.key", dump.mac_key((t.dir / "state/ticket.key").read_bytes())))
@@ -49,9 +50,14 @@ class World:
     def know(self, *found):
         self.secrets += found
 
-    def know_all(self, name, texts):
-        for i, text in enumerate(texts):
-            self.know(dump.Secret(f"{name} {i + 1}", dump.mac_key(text.encode())))
+    def know_tokens(self):
+        """They and all that follows from them but their public ids."""
+        for i, text in enumerate(self.tokens):
+            token = text.encode()
+            keys = Keys(token)
+            for name, secret in (("", token), (", TokenKey", keys.token_key), (", ClientKey", keys.client),
+                                 (", StoredKey", keys.stored), (", ServerKey", keys.server)):
+                self.know(dump.Secret(f"token {i + 1}{name}", dump.mac_key(secret)))
 
     def make_keys(self):
         """[(kind, server's certificate, client's)]: one pair by gen-cert, and two by openssl."""
@@ -170,12 +176,12 @@ class World:
 
     def script_server(self):
         """So does a server of its own."""
-        v2wire.SECRET = os.urandom(32)
-        peer = self.t.keep(v2wire.Server())
+        peer = self.t.keep(v2wire.Server(self.tokens[0].encode()))
         client = self.watch(self.start_client("client-of-the-test", peer, env_token=self.tokens[0], wait=False), "client-of-the-test")
-        self.wires.append(peer.accept())
+        wire = peer.accept()
+        self.wires.append(wire)
         client.expect("^ready:")
-        self.know(dump.Secret("session of the client", dump.mac_key(v2wire.SECRET)))
+        self.know(dump.Secret("session of the client", dump.mac_key(wire.secret)))
 
 
 def check_mappings(proc):
@@ -194,7 +200,9 @@ def check_places(world, proc):
     token = world.tokens[0].encode()
     belongs = dump.live(proc.pid, lambda mapping: "wf" in mapping.flags)
     if proc in world.procs[:2]:
-        check(belongs.find(token), f"the token of the {proc.name} is not in its secret memory")
+        server = proc == world.server
+        check(belongs.find(Keys(token).stored), f"the StoredKey of the {proc.name} is not in its secret memory")
+        check(bool(belongs.find(token)) != server, f"the token of the {proc.name} {'is' if server else 'is not'} in its secret memory")
     for name in ("environ", "cmdline"):
         shown = pathlib.Path(f"/proc/{proc.pid}/{name}").read_bytes()
         for secret in world.tokens:
@@ -212,7 +220,7 @@ def check_whole(proc, before, core):
             check(inside, f"core of {proc.name}: {mapping} is not in it")
 
 
-@case(not_in=NOT_IN, deadline=300)
+@case(not_in=NOT_IN, needs=["openssl"], deadline=300)
 def secrets_in_memory(t):
     """Secrets of a server and its clients lie in memory that is locked, and no core dump has
     one: neither tokens, keys nor what follows from them."""
