@@ -250,9 +250,6 @@ static int verify(int chain_ok, WOLFSSL_X509_STORE_CTX *store)
     default:
         break;
     }
-    if (getenv("TRC"))
-        fprintf(stderr, "verify ok=%d depth=%d total=%d err=%d\n", chain_ok, depth,
-                store->totalCerts, store->error);
     const WOLFSSL_BUFFER_INFO *cert = &store->certs[depth];
     return tls_peer_judge(handshake, depth, cert->buffer, cert->length, chain_ok == 1,
                           issuer_unknown);
