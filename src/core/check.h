@@ -3,7 +3,8 @@
  *
  * A failed CHECK is a bug in Culvert, never a peer's or the kernel's doing: those close a stream, a lane or a
  * session with a reason. The failing thread first runs the dump hook of its worker (tables and counters), then
- * aborts, so that a report from the field carries what the next reader needs.
+ * aborts, so that a report from the field carries what the next reader needs. It aborts within seconds,
+ * whether somebody reads standard error or not.
  */
 #ifndef CULVERT_CORE_CHECK_H
 #define CULVERT_CORE_CHECK_H
@@ -18,7 +19,8 @@
 /* Prints the failed condition, calls the thread's dump hook once, aborts. */
 _Noreturn void check_failed(const char *cond, const char *file, int line);
 
-/* Sets this thread's dump hook (NULL removes it). The hook writes to stderr and must not allocate. */
+/* Sets this thread's dump hook (NULL removes it). The hook prints with sink_put() and must not
+ * allocate. */
 void check_set_dump(void (*dump)(void *arg), void *arg);
 
 #endif

@@ -106,6 +106,18 @@ CHECK_STATIC(LANE_PREFACE >= FRAME_V2_HEADER + 21u + FRAME_PROOF_SIZE, "JOIN");
 /* DATA to a v1 peer: it queues 16 frames of a stream, whatever their size, and says at most 4096 itself. */
 #define V1_DATA_MAX (64u * 1024u)
 
+/* What waits for the reader of standard output or standard error (sink.h): some 2,000 lines, and a flood
+ * adds five of each kind every ten seconds. A text: the summary is the longest, 64 rows of some 450 bytes. */
+#define SINK_QUEUE    (256u * 1024u)
+#define SINK_TEXT_MAX (64u * 1024u)
+CHECK_STATIC(2 * SINK_TEXT_MAX <= SINK_QUEUE,
+             "the longest text fits, with a notice in front of it");
+/* How often a descriptor that gave an error is tried again. */
+#define SINK_RETRY_NS NSEC_PER_SEC
+/* At the end of the program: how long a reader may take nothing, and how long all may take. */
+#define SINK_END_QUIET_NS NSEC_PER_SEC
+#define SINK_END_NS       (5 * NSEC_PER_SEC)
+
 /* Completions handled in one turn. */
 #define WORKER_BATCH      512u
 #define WORKER_SQ_ENTRIES 2048u

@@ -1,17 +1,19 @@
 /*
  * log: see log.h.
  *
- * A line is composed on the stack and leaves in one write(2), so lines of several threads never mix
- * and nothing is buffered when the process dies. Texts can hold bytes that a peer chose (an agent, an
- * error text), so control characters are replaced: a peer can neither start a line of its own nor move
- * the operator's cursor.
+ * A line is composed on the stack and put as one text (sink.h), so lines of several threads never
+ * mix. Texts can hold bytes that a peer chose (an agent, an error text), so control characters are
+ * replaced: a peer can neither start a line of its own nor move the operator's cursor.
  *
- * Bursts. log_site_pass() counts with atomics only, because a flood is exactly when it must be cheap.
- * What was left out is told in one of two ways: the next line that the site prints carries the number,
- * or, when no further line comes, log_flush() prints the last line again with the number. For that the
- * last line of each burst is kept in a small table under a mutex, once per site and second. When the
- * table is full, the number waits for the site's next line. Rejected: a list of all sites linked
- * through struct log_site, which would make every call site bigger for the sake of the rare one.
+ * Bursts. log_site_pass() counts with atomics only, because a flood is exactly when it must be
+ * cheap. What was left out is told in one of two ways: the next line that the site prints carries
+ * the number, or, when no further line comes, log_flush() prints the last line again with the
+ * number. For that the last line of each burst is kept in a small table under a mutex, once per
+ * site and window. When the table is full, the number waits for the site's next line. Rejected: a
+ * list of all sites linked through struct log_site, which would make every call site bigger for the
+ * sake of the rare one; a second call without a limit for what happens once in a process's life,
+ * because nothing tells such a place from one that a stranger reaches, and the limit costs it
+ * nothing.
  */
 #include "core/log.h"
 
@@ -28,11 +30,11 @@
 
 #include "core/base.h"
 #include "core/check.h"
+#include "core/sink.h"
 
 #define LINE_MAX_BYTES 1024u
 #define KEPT_MAX       32u
 #define KEPT_TEXT      256u
-#define WINDOW_MS      1000u
 
 enum style { STYLE_PLAIN, STYLE_TERMINAL, STYLE_JOURNAL };
 
@@ -41,11 +43,12 @@ static const struct {
     const char *label;  /* in a line */
     const char *colour; /* on a terminal */
     char priority;      /* for journald: man 3 sd-daemon */
+    uint32_t burst;     /* lines of a site in a window */
 } levels[LOG_LEVEL_COUNT] = {
-    [LOG_ERROR] = { "error", "ERROR", "\033[31m", '3' },
-    [LOG_WARN] = { "warn", "WARN", "\033[33m", '4' },
-    [LOG_INFO] = { "info", "INFO", "\033[32m", '6' },
-    [LOG_DEBUG] = { "debug", "DEBUG", "\033[36m", '7' },
+    [LOG_ERROR] = { "error", "ERROR", "\033[31m", '3', LOG_BURST },
+    [LOG_WARN] = { "warn", "WARN", "\033[33m", '4', LOG_BURST },
+    [LOG_INFO] = { "info", "INFO", "\033[32m", '6', LOG_BURST },
+    [LOG_DEBUG] = { "debug", "DEBUG", "\033[36m", '7', LOG_BURST_DEBUG },
 };
 
 /* The last line that a site printed before its burst was cut. */
@@ -191,15 +194,40 @@ static void line_put_head(struct line *line, enum log_level level)
         line_put(line, "%-5s ", levels[level].label);
 }
 
-static void line_write(struct line *line)
+static void line_end(struct line *line, enum sink_id id)
 {
-    ssize_t n;
-
     line->bytes[line->size++] = '\n';
-    do
-        n = write(STDERR_FILENO, line->bytes, line->size);
-    while (n < 0 && errno == EINTR);
-    /* A log that cannot be written (full disk, closed pipe) must not stop the traffic. */
+    sink_put(id, line->bytes, line->size);
+}
+
+static size_t lost_notice(enum sink_id id, uint64_t lines, char *dst)
+{
+    struct line line = { .size = 0 };
+
+    if (id == SINK_ERR)
+        line_put_head(&line, LOG_WARN);
+    line_put(&line, "culvert: standard %s was not read fast enough: %llu lines were left out\n",
+             id == SINK_ERR ? "error" : "output", (unsigned long long)lines);
+    CHECK(line.size <= SINK_NOTICE);
+    memcpy(dst, line.bytes, line.size);
+    return line.size;
+}
+
+bool log_start(void)
+{
+    return sink_start(lost_notice);
+}
+
+void log_out(const char *format, ...)
+{
+    struct line line = { .size = 0 };
+    va_list args;
+
+    va_start(args, format);
+    line_vput(&line, format, args);
+    va_end(args);
+    line_clean(&line, 0);
+    line_end(&line, SINK_OUT);
 }
 
 /* Remembers the line for log_flush(); a full table leaves the number to the site's next line. */
@@ -249,7 +277,7 @@ void log_line(enum log_level level, const char *subject, const char *format, ...
     if (left_out > 0)
         line_put(&line, " (and %u more before this)", left_out);
     left_out = 0;
-    line_write(&line);
+    line_end(&line, SINK_ERR);
     errno = saved_errno;
 }
 
@@ -262,41 +290,59 @@ static uint64_t now_ms(void)
 }
 
 /* Signed, because another thread may have opened a window after `now` was read. */
-static bool window_is_over(uint64_t start, uint64_t now)
+static bool window_is_over(uint64_t start, uint64_t now, uint32_t window)
 {
-    return start == 0 || (int64_t)(now - start) >= (int64_t)WINDOW_MS;
+    return start == 0 || (int64_t)(now - start) >= (int64_t)window;
 }
 
-/* True for the one thread that opened a new window. */
-static bool site_roll(struct log_site *site, uint64_t now)
+static uint32_t site_window(const struct log_site *site)
+{
+    uint32_t window = __atomic_load_n(&site->window, __ATOMIC_RELAXED);
+
+    return window != 0 ? window : LOG_WINDOW_MS;
+}
+
+/* A flood that went on until now is told half as often from here on. */
+static uint32_t next_window(uint32_t window, uint64_t age, uint32_t suppressed)
+{
+    if (suppressed == 0 || age >= 2ULL * window)
+        return LOG_WINDOW_MS;
+    return min_u32(2 * window, LOG_WINDOW_MAX_MS);
+}
+
+/* Opens a new window if the last one is over; returns the number left out before it to the one
+ * thread that opened it. */
+static uint32_t site_roll(struct log_site *site, uint64_t now)
 {
     uint64_t start = __atomic_load_n(&site->window_start, __ATOMIC_RELAXED);
+    uint32_t window = site_window(site);
 
-    if (!window_is_over(start, now))
-        return false;
+    if (!window_is_over(start, now, window))
+        return 0;
     if (!__atomic_compare_exchange_n(&site->window_start, &start, now, false, __ATOMIC_RELAXED,
                                      __ATOMIC_RELAXED))
-        return false;
+        return 0;
+    uint32_t suppressed = __atomic_exchange_n(&site->suppressed, 0, __ATOMIC_RELAXED);
+    __atomic_store_n(&site->window, next_window(window, now - start, suppressed), __ATOMIC_RELAXED);
     __atomic_store_n(&site->printed, 0, __ATOMIC_RELAXED);
-    return true;
+    return suppressed;
 }
 
-bool log_site_pass(struct log_site *site)
+bool log_site_pass(struct log_site *site, enum log_level level)
 {
-    uint32_t printed;
+    uint32_t burst = levels[level].burst;
 
-    left_out = 0;
     burst_site = NULL;
-    if (site_roll(site, now_ms()))
-        left_out = __atomic_exchange_n(&site->suppressed, 0, __ATOMIC_RELAXED);
-    printed = __atomic_load_n(&site->printed, __ATOMIC_RELAXED);
-    if (printed < LOG_BURST)
+    left_out = site_roll(site, now_ms());
+    uint32_t printed = __atomic_load_n(&site->printed, __ATOMIC_RELAXED);
+    if (printed < burst)
         printed = __atomic_fetch_add(&site->printed, 1, __ATOMIC_RELAXED);
-    if (printed >= LOG_BURST) {
-        __atomic_fetch_add(&site->suppressed, 1, __ATOMIC_RELAXED);
+    if (printed >= burst) {
+        __atomic_fetch_add(&site->suppressed, left_out + 1, __ATOMIC_RELAXED);
+        left_out = 0;
         return false;
     }
-    if (printed == LOG_BURST - 1)
+    if (printed == burst - 1)
         burst_site = site;
     return true;
 }
@@ -311,7 +357,7 @@ static void flush_line(struct kept_line *entry)
         return;
     line_put_head(&line, entry->level);
     line_put(&line, "%s (%u more like this)", entry->text, count);
-    line_write(&line);
+    line_end(&line, SINK_ERR);
 }
 
 void log_flush(bool all)
@@ -324,8 +370,34 @@ void log_flush(bool all)
 
         if (site == NULL)
             continue;
-        if (all || window_is_over(__atomic_load_n(&site->window_start, __ATOMIC_RELAXED), now))
+        if (all || window_is_over(__atomic_load_n(&site->window_start, __ATOMIC_RELAXED), now,
+                                  site_window(site)))
             flush_line(&kept[i]);
     }
     pthread_mutex_unlock(&kept_lock);
+}
+
+uint32_t log_lasting_shows(struct log_lasting *state, uint64_t now)
+{
+    uint32_t times = ++state->times;
+
+    if (!state->on) {
+        state->on = true;
+        state->told = false;
+        state->since = now;
+    }
+    if (state->said != 0 && now - state->said < LOG_LASTING_NS)
+        return 0;
+    state->told = true;
+    state->said = max_u64(now, 1);
+    state->times = 0;
+    return times;
+}
+
+bool log_lasting_over(struct log_lasting *state)
+{
+    bool told = state->on && state->told;
+
+    state->on = state->told = false;
+    return told;
 }

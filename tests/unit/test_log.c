@@ -11,10 +11,12 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "core/base.h"
 #include "core/log.h"
+#include "core/sink.h"
 
 /* Start times of windows: one that does not end in this test, and one that ended long ago. */
 #define NEVER_OVER (UINT64_MAX / 2)
@@ -174,11 +176,11 @@ START_TEST(a_burst_is_cut_and_the_next_line_tells_how_many)
 
     capture_start();
     for (unsigned i = 0; i < 100; i++)
-        passed += log_site_pass(&site);
+        passed += log_site_pass(&site, LOG_WARN);
     ck_assert_uint_eq(passed, LOG_BURST);
     ck_assert_uint_eq(site.suppressed, 95);
     site.window_start = LONG_OVER;
-    ck_assert(log_site_pass(&site));
+    ck_assert(log_site_pass(&site, LOG_WARN));
     log_line(LOG_WARN, "server", "too many streams");
     log_line(LOG_WARN, "server", "another matter");
     capture_end();
@@ -195,7 +197,7 @@ START_TEST(a_burst_without_a_next_line_is_told_by_flush)
     capture_start();
     flushed_site.window_start = NEVER_OVER;
     for (unsigned i = 0; i < 12; i++)
-        if (log_site_pass(&flushed_site))
+        if (log_site_pass(&flushed_site, LOG_WARN))
             log_line(LOG_WARN, "server", "refused visitor %u", i);
     log_flush(false);
     flushed_site.window_start = LONG_OVER;
@@ -214,7 +216,7 @@ START_TEST(flush_all_does_not_wait_for_the_window)
     capture_start();
     exit_site.window_start = NEVER_OVER;
     for (unsigned i = 0; i < LOG_BURST + 2; i++)
-        if (log_site_pass(&exit_site))
+        if (log_site_pass(&exit_site, LOG_INFO))
             log_line(LOG_INFO, "x", "y");
     log_flush(true);
     ck_assert_ptr_nonnull(strstr(capture_end(), "x: y (2 more like this)\n"));
@@ -235,6 +237,142 @@ START_TEST(the_macro_counts_per_call_site)
 }
 END_TEST
 
+/* Events of one window: `count`, which began `age` ms ago. Returns how many were printed. */
+static unsigned window_of(struct log_site *site, uint64_t age, unsigned count)
+{
+    struct timespec now;
+    unsigned passed = 0;
+
+    clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
+    site->window_start = (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000 - age;
+    for (unsigned i = 0; i < count; i++)
+        passed += log_site_pass(site, LOG_INFO);
+    return passed;
+}
+
+START_TEST(a_flood_that_goes_on_is_told_less_and_less_often)
+{
+    struct log_site site = { .window_start = NEVER_OVER };
+    const unsigned windows[] = { 1000, 2000, 4000, 8000, 10000, 10000 };
+
+    ck_assert_uint_eq(window_of(&site, LOG_WINDOW_MS, 1000), LOG_BURST);
+    for (unsigned i = 1; i < ARRAY_SIZE(windows); i++) {
+        ck_assert_uint_eq(window_of(&site, windows[i - 1] - 500, 1000), 0);
+        ck_assert_uint_eq(window_of(&site, windows[i - 1], 1000), LOG_BURST);
+        ck_assert_uint_eq(site.window, windows[i]);
+    }
+    ck_assert_uint_eq(window_of(&site, 3 * LOG_WINDOW_MAX_MS, 1), 1); /* a pause ends it */
+    ck_assert_uint_eq(site.window, LOG_WINDOW_MS);
+    ck_assert_uint_eq(window_of(&site, LOG_WINDOW_MS, LOG_BURST), LOG_BURST);
+    ck_assert_uint_eq(window_of(&site, LOG_WINDOW_MS, LOG_BURST), LOG_BURST);
+    ck_assert_uint_eq(site.window, LOG_WINDOW_MS);
+}
+END_TEST
+
+START_TEST(debug_lines_are_cut_later)
+{
+    struct log_site site = { .window_start = NEVER_OVER };
+    unsigned passed = 0;
+
+    for (unsigned i = 0; i < 1000; i++)
+        passed += log_site_pass(&site, LOG_DEBUG);
+    ck_assert_uint_eq(passed, LOG_BURST_DEBUG);
+    ck_assert_uint_eq(site.suppressed, 1000 - LOG_BURST_DEBUG);
+}
+END_TEST
+
+START_TEST(a_state_that_lasts_is_told_when_it_begins_and_when_it_is_over)
+{
+    struct log_lasting state = { .on = false };
+    uint64_t now = 1000;
+
+    ck_assert(!log_lasting_over(&state));
+    ck_assert_uint_eq(log_lasting_shows(&state, now), 1);
+    for (unsigned i = 1; i < 250; i++) { /* five times a second for 50 s */
+        uint32_t times = log_lasting_shows(&state, now += LOG_LASTING_NS / 50);
+
+        ck_assert_uint_eq(times, (i % 50 == 0 ? 50 : 0));
+    }
+    ck_assert(log_lasting_over(&state));
+    ck_assert_uint_eq(state.since, 1000);
+    ck_assert(!log_lasting_over(&state));
+}
+END_TEST
+
+/* Neither begin nor end, so soon after the last one; but all that was not told is counted. */
+START_TEST(a_state_that_comes_and_goes_is_not_told_each_time)
+{
+    struct log_lasting state = { .on = false };
+    uint64_t now = 1000;
+    unsigned told = 0;
+
+    for (unsigned i = 0; i < 100; i++, now += LOG_LASTING_NS / 10) {
+        uint32_t times = log_lasting_shows(&state, now);
+
+        ck_assert_uint_eq(times, (i == 0 ? 1 : i % 10 == 0 ? 10 : 0));
+        told += times > 0;
+        ck_assert(log_lasting_over(&state) == (times > 0));
+    }
+    ck_assert_uint_eq(told, 10);
+}
+END_TEST
+
+START_TEST(a_line_for_programs_is_the_text_alone)
+{
+    int ends[2];
+    ssize_t n;
+
+    ck_assert_int_eq(pipe2(ends, O_CLOEXEC), 0);
+    ck_assert_int_eq(dup2(ends[1], STDOUT_FILENO), STDOUT_FILENO);
+    log_out("ready: tcp://%s -> %s", "a:1", "b\n2");
+    n = read(ends[0], captured, sizeof(captured) - 1);
+    captured[n > 0 ? n : 0] = '\0';
+    ck_assert_str_eq(captured, "ready: tcp://a:1 -> b?2\n");
+}
+END_TEST
+
+/* Reads on, behind `size` bytes, until `end` is the end of `text`. */
+static void capture_to(char *text, size_t size, const char *end)
+{
+    while (size < strlen(end) || strcmp(text + size - strlen(end), end) != 0) {
+        ssize_t n = read(read_end, text + size, MIB - size - 1);
+
+        ck_assert_int_gt(n, 0);
+        size += (size_t)n;
+        text[size] = '\0';
+    }
+}
+
+START_TEST(what_nobody_read_is_counted)
+{
+    unsigned long long lost = 0;
+    unsigned there = 0;
+    char *text = malloc(MIB), *notice;
+
+    capture_start();
+    fcntl(STDERR_FILENO, F_SETFL, 0);
+    ck_assert(log_start());
+    for (unsigned i = 0; i < 10000; i++)
+        log_line(LOG_WARN, "session 7", "a line that nobody reads, number %u", i);
+    fcntl(read_end, F_SETFL, 0);
+    ssize_t n = read(read_end, text, MIB - 1);
+    sink_set_patience(UINT64_MAX);
+    log_line(LOG_INFO, "session 8", "somebody reads again");
+    capture_to(text, (size_t)n, "somebody reads again\n");
+    notice = strstr(text, "WARN  culvert: standard error was not read fast enough: ");
+    ck_assert_ptr_nonnull(notice);
+    ck_assert_int_eq(sscanf(strstr(notice, "enough: "), "enough: %llu lines", &lost), 1);
+    for (char *at = text; (at = strstr(at, "a line that nobody reads")) != NULL; at++)
+        there++;
+    ck_assert_uint_eq(there + lost, 10000);
+    ck_assert_uint_gt(lost, 0);
+    free(text);
+    sink_stop();
+    fcntl(read_end, F_SETFL, O_NONBLOCK);
+    capture_end();
+}
+END_TEST
+
 #define THREADS 4
 #define EVENTS  20000
 
@@ -245,7 +383,7 @@ static void *hammer(void *arg)
     unsigned *passed = arg;
 
     for (unsigned i = 0; i < EVENTS; i++)
-        if (log_site_pass(&shared_site)) {
+        if (log_site_pass(&shared_site, LOG_INFO)) {
             (*passed)++;
             log_line(LOG_INFO, "thread", "event");
         }
@@ -291,6 +429,12 @@ int main(void)
     tcase_add_test(tcase, a_burst_without_a_next_line_is_told_by_flush);
     tcase_add_test(tcase, flush_all_does_not_wait_for_the_window);
     tcase_add_test(tcase, the_macro_counts_per_call_site);
+    tcase_add_test(tcase, a_flood_that_goes_on_is_told_less_and_less_often);
+    tcase_add_test(tcase, debug_lines_are_cut_later);
+    tcase_add_test(tcase, a_state_that_lasts_is_told_when_it_begins_and_when_it_is_over);
+    tcase_add_test(tcase, a_state_that_comes_and_goes_is_not_told_each_time);
+    tcase_add_test(tcase, a_line_for_programs_is_the_text_alone);
+    tcase_add_test(tcase, what_nobody_read_is_counted);
     tcase_add_test(tcase, threads_share_a_site);
     suite_add_tcase(suite, tcase);
     srunner_run_all(runner, CK_NORMAL);
