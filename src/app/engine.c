@@ -3,6 +3,8 @@
  *
  * The main thread makes the workers, then only waits: for signals (signalfd) and for workers that ended (an eventfd that they write). It talks to workers
  * by messages like everybody else, and reads their counters after they have ended, or from the copies that they make on request.
+ * Like them it never waits for who reads what the program says (sink.h), or a reader that has
+ * stopped would take the signals' effect away.
  */
 #include "app/engine.h"
 
@@ -10,6 +12,7 @@
 #include "core/check.h"
 #include "core/exit_code.h"
 #include "core/log.h"
+#include "core/sink.h"
 #include "core/summary.h"
 #include "core/worker.h"
 #include "server/server.h"
@@ -54,7 +57,7 @@ static void pin(int cpu)
     CPU_ZERO(&set);
     CPU_SET(cpu, &set);
     if (sched_setaffinity(0, sizeof(set), &set) != 0)
-        log_line(LOG_WARN, "worker", "cannot run on CPU %d: %s", cpu, strerror(errno));
+        log_at(LOG_WARN, "worker", "cannot run on CPU %d: %s", cpu, strerror(errno));
 }
 
 static void seat_over(struct seat *seat)
@@ -101,7 +104,7 @@ static bool open_workers(struct engine *engine)
     for (unsigned i = 0; peers != NULL && i < engine->count; i++) {
         engine->seats[i].worker = peers[i] = worker_open(engine->config, role, i, &error);
         if (peers[i] == NULL) {
-            log_line(LOG_ERROR, role->name, "%s", error);
+            log_at(LOG_ERROR, role->name, "%s", error);
             free(peers);
             return false;
         }
@@ -137,8 +140,8 @@ static void start_threads(struct engine *engine)
         seat->cpu = config->cpu_count > 0 ? config->cpus[i % config->cpu_count] : -1;
         int error = pthread_create(&seat->thread, NULL, seat_main, seat);
         if (error != 0) {
-            log_line(LOG_ERROR, "worker", "cannot make a thread: %s (lower --workers)",
-                     strerror(error));
+            log_at(LOG_ERROR, "worker", "cannot make a thread: %s (lower --workers)",
+                   strerror(error));
             exit(EXIT_CODE_CANNOT_START);
         }
     }
@@ -191,10 +194,10 @@ static void stop(struct engine *engine)
 {
     engine->stops++;
     if (engine->stops == 1) {
-        log_line(LOG_INFO, "culvert",
-                 "stopping: streams may end within %.0f s; once more to stop at once",
-                 (double)engine->config->drain_timeout / 1e9);
         tell_all(engine, MESSAGE_STOP, WORKER_STOP_DRAIN);
+        log_at(LOG_INFO, "culvert",
+               "stopping: streams may end within %.0f s; once more to stop at once",
+               (double)engine->config->drain_timeout / 1e9);
     } else if (engine->stops == 2) {
         tell_all(engine, MESSAGE_STOP, WORKER_STOP_NOW);
     } else {
@@ -259,6 +262,20 @@ static int join_threads(struct engine *engine, struct stats *sum)
     return code;
 }
 
+static void print_summary(const struct stats *sum, uint64_t uptime)
+{
+    char *text = NULL;
+    size_t size = 0;
+    FILE *out = open_memstream(&text, &size);
+
+    if (out == NULL)
+        return;
+    summary_print(out, sum, uptime);
+    if (fclose(out) == 0)
+        sink_put(SINK_OUT, text, size);
+    free(text);
+}
+
 static int run_workers(struct engine *engine)
 {
     struct stats sum = { .value = { 0 } };
@@ -270,7 +287,7 @@ static int run_workers(struct engine *engine)
         wait_for_end(engine);
         code = join_threads(engine, &sum);
         if (code != EXIT_CODE_CANNOT_START)
-            summary_print(stdout, &sum, now_ns() - started);
+            print_summary(&sum, now_ns() - started);
     }
     if (!worker_helpers_out()) { /* otherwise the end of the process does it */
         message_free_all();
@@ -289,7 +306,7 @@ int engine_run(struct config *config)
     int code = EXIT_CODE_OK;
 
     if (!ring_features()->usable) {
-        log_line(LOG_ERROR, "culvert", "%s", ring_unusable_text());
+        log_at(LOG_ERROR, "culvert", "%s", ring_unusable_text());
         return EXIT_CODE_CANNOT_START;
     }
     if (config->role == CONFIG_SERVER)

@@ -9,18 +9,23 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <unistd.h>
 
 #include "app/demo.h"
 #include "app/engine.h"
 #include "app/gen_cert.h"
 #include "app/help.h"
+#include "core/base.h"
 #include "core/exit_code.h"
 #include "core/log.h"
 #include "core/options.h"
 #include "core/ring.h"
 #include "core/secret.h"
+#include "core/sink.h"
 #include "culvert_version.h"
 #include "tls/tls.h"
+
+#define SAY_AT_ONCE (200 * NSEC_PER_MSEC)
 
 /* One descriptor for each visitor and each origin: the soft limit (1024 by
  * custom, for the sake of select) is far below what the tables hold, and the
@@ -33,7 +38,34 @@ static void raise_descriptor_limit(void)
         return;
     limit.rlim_cur = limit.rlim_max;
     if (setrlimit(RLIMIT_NOFILE, &limit) != 0)
-        log_line(LOG_WARN, "culvert", "cannot raise the limit of open files: %s", strerror(errno));
+        log_at(LOG_WARN, "culvert", "cannot raise the limit of open files: %s", strerror(errno));
+}
+
+static volatile sig_atomic_t end_status;
+
+static void end_now(int number)
+{
+    (void)number;
+    _exit(end_status);
+}
+
+/* What was said may still wait for its readers. As a rule they take it at once; otherwise exit() gives
+ * them some time (sink.h), unless one more signal says that there is none. */
+static void finish_saying(int status)
+{
+    struct sigaction action = { .sa_handler = end_now };
+    sigset_t set;
+
+    log_flush(true);
+    sink_set_patience(SAY_AT_ONCE);
+    sink_drain();
+    end_status = status;
+    sigemptyset(&set);
+    sigaddset(&set, SIGINT);
+    sigaddset(&set, SIGTERM);
+    sigaction(SIGINT, &action, NULL);
+    sigaction(SIGTERM, &action, NULL);
+    pthread_sigmask(SIG_UNBLOCK, &set, NULL);
 }
 
 static int run_engine(struct options *options)
@@ -41,16 +73,20 @@ static int run_engine(struct options *options)
     struct options_error error;
     int status;
 
-    if (options->warning[0] != '\0')
-        log_line(LOG_WARN, "culvert", "%s", options->warning);
     if (!options_check_machine(&options->config, &error)) {
         fprintf(stderr, "culvert: %s\n", error.text);
         return error.code;
     }
+    if (!log_start()) {
+        fprintf(stderr, "culvert: cannot make a thread: %s\n", strerror(errno));
+        return EXIT_CODE_CANNOT_START;
+    }
+    if (options->warning[0] != '\0')
+        log_at(LOG_WARN, "culvert", "%s", options->warning);
     raise_descriptor_limit();
     secret_warn();
     status = engine_run(&options->config);
-    log_flush(true);
+    finish_saying(status);
     return status;
 }
 

@@ -176,14 +176,14 @@ static void attempt_failed(struct client *client)
         return;
     }
     if (client->attempt >= config->reconnect_attempts) {
-        log_line(LOG_ERROR, "client", "gave up after %u attempts", client->attempt);
+        log_at(LOG_ERROR, "client", "gave up after %u attempts", client->attempt);
         client_exit(w, EXIT_CODE_GAVE_UP);
         return;
     }
     client->attempt++;
     uint64_t wait = backoff(client);
-    log_line(LOG_INFO, "client", "attempt %u of %u in %.1f s", client->attempt,
-             config->reconnect_attempts, (double)wait / 1e9);
+    log_at(LOG_INFO, "client", "attempt %u of %u in %.1f s", client->attempt,
+           config->reconnect_attempts, (double)wait / 1e9);
     timer_set(&w->timers, &client->retry, w->now + wait);
 }
 
@@ -536,8 +536,8 @@ static void binds_answered(struct client *client, struct lane *lane)
     client->was_ready = true;
     client->ready_at = w->now;
     if (lane->version == FRAME_V1 && w->config->tunnel_count > 1)
-        log_line(LOG_WARN, "client",
-                 "a v1 server has one tunnel per client: only the first --local is public");
+        log_at(LOG_WARN, "client",
+               "a v1 server has one tunnel per client: only the first --local is public");
     dial_lanes(client, lane);
 }
 
@@ -571,8 +571,7 @@ static void tunnel_ready(struct client *client, struct lane *lane, const struct 
         public_end.host[ok->host.size] = '\0';
     }
     addr_format_endpoint(&public_end, public_text, sizeof(public_text));
-    printf("ready: tcp://%s -> %s\n", public_text, tunnel->origin);
-    fflush(stdout);
+    log_out("ready: tcp://%s -> %s", public_text, tunnel->origin);
     client->bound++;
 }
 
@@ -606,8 +605,8 @@ static enum reason rx_bind_err(struct client *client, struct lane *lane, const u
 
     if (!frame_get_bind_err(src, end, &error) || error.tunnel >= config->tunnel_count)
         return REASON_BAD_FRAME;
-    log_line(LOG_ERROR, "client", "tunnel %u, port %u: %.*s", error.tunnel,
-             config->tunnels[error.tunnel].port, (int)error.text.size, error.text.data);
+    log_at(LOG_ERROR, "client", "tunnel %u, port %u: %.*s", error.tunnel,
+           config->tunnels[error.tunnel].port, (int)error.text.size, error.text.data);
     if (++client->answered == config->tunnel_count)
         binds_answered(client, lane);
     return REASON_DONE;
@@ -693,9 +692,9 @@ static bool try_other_wire(struct client *client, const struct lane *lane, enum 
     }
     client->wire = was_v2 ? FRAME_V1 : FRAME_V2;
     if (was_v2)
-        log_line(LOG_WARN, "client",
-                 "the server hung up on v2: it seems to speak v1 only, falling back to v1 (no "
-                 "half-close, no flow control, one tunnel)");
+        log_at(LOG_WARN, "client",
+               "the server hung up on v2: it seems to speak v1 only, falling back to v1 (no "
+               "half-close, no flow control, one tunnel)");
     return was_v2;
 }
 

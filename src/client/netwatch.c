@@ -46,11 +46,10 @@ void netwatch_open(struct client *client)
     if (client->netlink >= 0)
         listen_on(client);
     else if (client->worker->index == 0)
-        log_line(
-            LOG_WARN, "client",
-            "cannot listen for network changes (%s): a new address is noticed later; a sandbox "
-            "has to allow AF_NETLINK",
-            strerror(-client->netlink));
+        log_at(LOG_WARN, "client",
+               "cannot listen for network changes (%s): a new address is noticed later; a sandbox "
+               "has to allow AF_NETLINK",
+               strerror(-client->netlink));
 }
 
 void netwatch_close(struct client *client)

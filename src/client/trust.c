@@ -7,6 +7,7 @@
 #include "core/crypt_ctx.h"
 #include "core/dirs.h"
 #include "core/log.h"
+#include "core/sink.h"
 #include "core/worker.h"
 
 #include <pthread.h>
@@ -20,7 +21,7 @@ static struct crypt_ctx *current; /* read-only while workers run */
 static void warn(void *arg, const char *text)
 {
     (void)arg;
-    log_line(LOG_WARN, "tls", "%s", text);
+    log_at(LOG_WARN, "tls", "%s", text);
 }
 
 bool trust_open(const struct config *config)
@@ -44,7 +45,7 @@ bool trust_open(const struct config *config)
                                   .warn = warn };
     current = crypt_ctx_open(&crypt, why, sizeof(why));
     if (current == NULL)
-        log_line(LOG_ERROR, "tls", "%s", why);
+        log_at(LOG_ERROR, "tls", "%s", why);
     return current != NULL;
 }
 
@@ -82,16 +83,26 @@ static void answer(struct worker *worker, bool accept)
     (void)worker_post_from_thread(worker, message);
 }
 
+/* One text among the lines of the log. This thread may wait until the terminal takes it. */
+static void print_question(void)
+{
+    char text[ADDR_ENDPOINT_TEXT_MAX + sizeof(question.pin) + 256];
+
+    int size = snprintf(text, sizeof(text),
+                        "The server %s is not known yet. Its key is\n  %s\n"
+                        "Compare it with what the server printed at start. Trust it? [y/N] ",
+                        question.server, question.pin);
+    CHECK(size > 0 && (size_t)size < sizeof(text));
+    sink_set_patience(UINT64_MAX);
+    sink_put(SINK_ERR, text, (size_t)size);
+}
+
 static void *ask(void *arg)
 {
     char line[16] = "";
 
     (void)arg;
-    fprintf(stderr,
-            "The server %s is not known yet. Its key is\n  %s\n"
-            "Compare it with what the server printed at start. Trust it? [y/N] ",
-            question.server, question.pin);
-    fflush(stderr);
+    print_question();
     if (fgets(line, sizeof(line), stdin) == NULL)
         line[0] = 'n';
     pthread_mutex_lock(&question.mutex);

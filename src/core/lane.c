@@ -284,9 +284,8 @@ void lane_set_fsm(struct lane *lane, enum session_state state)
     if (from == state)
         return;
     CHECK(session_fsm_may(from, state));
-    if (log_enabled(LOG_DEBUG))
-        log_line(LOG_DEBUG, lane_subject(lane), "%s -> %s", session_state_name(from),
-                 session_state_name(state));
+    log_at(LOG_DEBUG, lane_subject(lane), "%s -> %s", session_state_name(from),
+           session_state_name(state));
     lane->fsm = (uint8_t)state;
 }
 

@@ -379,10 +379,8 @@ void stream_close(struct stream *s, enum reason reason, bool tell)
     CHECK(s->state == STREAM_CONNECTING || s->state == STREAM_OPEN || s->state == STREAM_CLOSING);
     if (s->state == STREAM_CLOSING)
         return;
-    if (log_enabled(LOG_DEBUG))
-        log_line(LOG_DEBUG, stream_subject(s), "ends: %s, %llu bytes up, %llu down",
-                 reason_text(reason), (unsigned long long)s->bytes_up,
-                 (unsigned long long)s->bytes_down);
+    log_at(LOG_DEBUG, stream_subject(s), "ends: %s, %llu bytes up, %llu down", reason_text(reason),
+           (unsigned long long)s->bytes_up, (unsigned long long)s->bytes_down);
     s->state = STREAM_CLOSING;
     s->reason = (uint8_t)reason;
     count_end(w, reason);

@@ -10,8 +10,10 @@
 #include "core/op.h"
 #include "core/relay.h"
 #include "core/session.h"
+#include "core/sink.h"
 #include "core/stream.h"
 
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -25,24 +27,45 @@ static void drain_timer_fire(struct timer *timer);
 static void sweep_timer_fire(struct timer *timer);
 static void starve_timer_fire(struct timer *timer);
 
-/* For SIGUSR1, and before a failed CHECK aborts. */
+/* Two lines, and one for each counter: a number and a text of stats.h. What would not fit is left
+ * out. */
+struct dump {
+    char text[512 + STAT_COUNT * 128];
+    size_t size;
+};
+
+__attribute__((format(printf, 2, 3))) static void dump_put(struct dump *d, const char *format, ...)
+{
+    size_t room = sizeof(d->text) - d->size;
+    va_list args;
+
+    va_start(args, format);
+    int size = vsnprintf(d->text + d->size, room, format, args);
+    va_end(args);
+    if (size > 0 && (size_t)size < room)
+        d->size += (size_t)size;
+}
+
+/* For SIGUSR1, and before a failed CHECK aborts. One text, so that it stays together. */
 static void dump(void *arg)
 {
     const struct worker *w = arg;
     const struct ring_stats *ring = ring_stats(w->ring);
+    struct dump d = { .size = 0 };
 
-    fprintf(stderr,
-            "worker %u: phase %d, streams %u, lanes %u, sessions %u, small buffers %u, big buffers "
-            "%u, slices %u\n",
-            w->index, w->phase, w->streams.used, w->lanes.used, w->sessions.used,
-            w->bufs.small.used, w->bufs.big.used, w->slices.used);
-    fprintf(stderr, "  ring: %llu waits, %llu submissions, %llu completions, %llu overflows\n",
-            (unsigned long long)ring->waits, (unsigned long long)ring->submissions,
-            (unsigned long long)ring->completions, (unsigned long long)ring->overflows);
+    dump_put(&d,
+             "worker %u: phase %d, streams %u, lanes %u, sessions %u, small buffers %u, big "
+             "buffers %u, slices %u\n",
+             w->index, w->phase, w->streams.used, w->lanes.used, w->sessions.used,
+             w->bufs.small.used, w->bufs.big.used, w->slices.used);
+    dump_put(&d, "  ring: %llu waits, %llu submissions, %llu completions, %llu overflows\n",
+             (unsigned long long)ring->waits, (unsigned long long)ring->submissions,
+             (unsigned long long)ring->completions, (unsigned long long)ring->overflows);
     for (unsigned i = 0; i < STAT_COUNT; i++)
         if (w->stats.value[i] != 0)
-            fprintf(stderr, "  %llu %s\n", (unsigned long long)w->stats.value[i],
-                    stat_text((enum stats_item)i));
+            dump_put(&d, "  %llu %s\n", (unsigned long long)w->stats.value[i],
+                     stat_text((enum stats_item)i));
+    sink_put(SINK_ERR, d.text, d.size);
 }
 
 /* Set-up */
@@ -133,7 +156,7 @@ int worker_prepare(struct worker *w)
     if (result == 0)
         result = ring_buffers_open(w->ring, BUF_PROVIDED);
     if (result < 0) {
-        log_line(LOG_ERROR, "worker", "cannot start its ring: %s", strerror(-result));
+        log_at(LOG_ERROR, "worker", "cannot start its ring: %s", strerror(-result));
         return EXIT_CODE_CANNOT_START;
     }
     check_set_dump(dump, w);
@@ -277,7 +300,7 @@ static void drain_timer_fire(struct timer *timer)
     char subject[32];
 
     snprintf(subject, sizeof(subject), "worker %u", w->index);
-    log_line(LOG_WARN, subject, "drain time-out: %u streams are cut", w->streams.used);
+    log_at(LOG_WARN, subject, "drain time-out: %u streams are cut", w->streams.used);
     close_everything(w);
 }
 

@@ -19,7 +19,7 @@ static struct crypt_ctx *current;
 static void warn(void *arg, const char *text)
 {
     (void)arg;
-    log_line(LOG_WARN, "tls", "%s", text);
+    log_at(LOG_WARN, "tls", "%s", text);
 }
 
 /* Days before the end from which on a certificate is renewed, if we made it, or warned about. */
@@ -34,14 +34,13 @@ static void look_at_expiry(const char *cert, const char *own)
     if (!crypt_certificate_days(cert, &days) || days >= EXPIRY_NEAR)
         return;
     if (own != NULL && crypt_renew_certificate(own, why, sizeof(why))) {
-        log_line(LOG_INFO, "tls", "renewed the certificate %s: same names, same key", cert);
+        log_at(LOG_INFO, "tls", "renewed the certificate %s: same names, same key", cert);
         return;
     }
-    log_line(
-        LOG_WARN, "tls",
-        "the certificate %s %s %ld days%s: make a new one (culvert gen-cert), then send SIGHUP",
-        cert, days < 0 ? "has expired since" : "expires in", days < 0 ? -days : days,
-        days < 0 ? ", clients refuse it" : "");
+    log_at(LOG_WARN, "tls",
+           "the certificate %s %s %ld days%s: make a new one (culvert gen-cert), then send SIGHUP",
+           cert, days < 0 ? "has expired since" : "expires in", days < 0 ? -days : days,
+           days < 0 ? ", clients refuse it" : "");
 }
 
 static bool own_files(const struct config *config, char *cert, char *key, size_t size)
@@ -62,18 +61,18 @@ static bool own_files(const struct config *config, char *cert, char *key, size_t
     }
     int error = dirs_make(config->state_dir);
     if (error != 0) {
-        log_line(LOG_ERROR, "tls",
-                 "cannot make the directory %s for the certificate: %s; name another one with "
-                 "--state-dir, or give --tls-cert and --tls-key",
-                 config->state_dir, strerror(-error));
+        log_at(LOG_ERROR, "tls",
+               "cannot make the directory %s for the certificate: %s; name another one with "
+               "--state-dir, or give --tls-cert and --tls-key",
+               config->state_dir, strerror(-error));
         return false;
     }
     const char *name = config->listen.host[0] != '\0' ? config->listen.host : NULL;
     if (!crypt_make_certificate(config->state_dir, name, why, sizeof(why))) {
-        log_line(LOG_ERROR, "tls", "cannot make a certificate: %s", why);
+        log_at(LOG_ERROR, "tls", "cannot make a certificate: %s", why);
         return false;
     }
-    log_line(LOG_INFO, "tls", "made a certificate: %s", cert);
+    log_at(LOG_INFO, "tls", "made a certificate: %s", cert);
     return true;
 }
 
@@ -94,7 +93,7 @@ static struct crypt_ctx *open_ctx(const struct config *config)
         return NULL;
     struct crypt_ctx *ctx = crypt_ctx_open(&crypt, why, sizeof(why));
     if (ctx == NULL)
-        log_line(LOG_ERROR, "tls", "%s", why);
+        log_at(LOG_ERROR, "tls", "%s", why);
     return ctx;
 }
 
@@ -108,9 +107,8 @@ static void print_command(const struct config *config, const union sock_addr *li
         addr_format_host(&listen->sa, host, sizeof(host));
     snprintf(at.host, sizeof(at.host), "%s", host);
     addr_format_endpoint(&at, text, sizeof(text));
-    printf("tls: culvert client --server %s --local HOST:PORT --tls --tls-pin %s\n", text,
-           crypt_ctx_pin(current));
-    fflush(stdout);
+    log_out("tls: culvert client --server %s --local HOST:PORT --tls --tls-pin %s", text,
+            crypt_ctx_pin(current));
 }
 
 bool certificate_open(const struct config *config, const union sock_addr *listen)
@@ -126,14 +124,14 @@ void certificate_reload(const struct config *config)
     struct crypt_ctx *fresh = open_ctx(config);
 
     if (fresh == NULL) {
-        log_line(LOG_WARN, "tls", "the certificate in use stays");
+        log_at(LOG_WARN, "tls", "the certificate in use stays");
         return;
     }
     pthread_mutex_lock(&mutex);
     struct crypt_ctx *old = current;
     current = fresh;
     pthread_mutex_unlock(&mutex);
-    log_line(LOG_INFO, "tls", "certificate read again: %s", crypt_ctx_pin(fresh));
+    log_at(LOG_INFO, "tls", "certificate read again: %s", crypt_ctx_pin(fresh));
     crypt_ctx_unref(old);
 }
 

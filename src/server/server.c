@@ -77,9 +77,9 @@ static bool pick_address(const char *host, uint16_t port, const char *flag, unio
     snprintf(endpoint.host, sizeof(endpoint.host), "%s", host);
     addr_format_endpoint(&endpoint, text, sizeof(text));
     if (!resolve_numeric(host, port, &result)) {
-        log_line(LOG_ERROR, "server",
-                 "%s %s: give a numeric address of this machine, or leave the host empty", flag,
-                 text);
+        log_at(LOG_ERROR, "server",
+               "%s %s: give a numeric address of this machine, or leave the host empty", flag,
+               text);
         return false;
     }
     int error = 0;
@@ -94,8 +94,8 @@ static bool pick_address(const char *host, uint16_t port, const char *flag, unio
         }
         error = -fd;
     }
-    log_line(LOG_ERROR, "server", "cannot listen on %s (%s): %s%s", text, flag, strerror(error),
-             error == EADDRINUSE ? "; another program has this port, choose another one" : "");
+    log_at(LOG_ERROR, "server", "cannot listen on %s (%s): %s%s", text, flag, strerror(error),
+           error == EADDRINUSE ? "; another program has this port, choose another one" : "");
     return false;
 }
 
@@ -111,14 +111,14 @@ int server_prepare(struct config *config)
     if (config->tls && !certificate_open(config, &listen_addr))
         return EXIT_CODE_CANNOT_START;
     if (!registry_open(config) || !auth_open(config)) {
-        log_line(LOG_ERROR, "server", "out of memory for --max-sessions %u", config->max_sessions);
+        log_at(LOG_ERROR, "server", "out of memory for --max-sessions %u", config->max_sessions);
         return EXIT_CODE_CANNOT_START;
     }
     ticket_open(config);
     if (config->token_is_default)
-        log_line(LOG_WARN, "server",
-                 "no token is set: the default token is accepted from loopback peers only (set "
-                 "--token-file or CULVERT_TOKEN)");
+        log_at(LOG_WARN, "server",
+               "no token is set: the default token is accepted from loopback peers only (set "
+               "--token-file or CULVERT_TOKEN)");
     return EXIT_CODE_OK;
 }
 
@@ -145,14 +145,12 @@ static int server_start(struct worker *w)
     CHECK(w->role_state != NULL);
     addr_format(&listen_addr.sa, text, sizeof(text));
     if (fd < 0) {
-        log_line(LOG_ERROR, "server", "cannot listen on %s: %s", text, strerror(-fd));
+        log_at(LOG_ERROR, "server", "cannot listen on %s: %s", text, strerror(-fd));
         return EXIT_CODE_CANNOT_START;
     }
     CHECK(listener_open(w, fd, NULL, 0, 0) != NULL);
-    if (w->index == 0) {
-        printf("listening: %s\n", text);
-        fflush(stdout);
-    }
+    if (w->index == 0)
+        log_out("listening: %s", text);
     return EXIT_CODE_OK;
 }
 
@@ -169,7 +167,7 @@ static void end_session(struct session *session, enum reason reason)
         char subject[48];
 
         snprintf(subject, sizeof(subject), "session %llu", (unsigned long long)session->id);
-        log_line(LOG_INFO, subject, "ends: %s", reason_text(reason));
+        log_at(LOG_INFO, subject, "ends: %s", reason_text(reason));
         worker_post_others(w, MESSAGE_SESSION_END, session->id, (uint32_t)reason);
     }
     session_close(session, reason);
@@ -422,8 +420,7 @@ static void adopt_lane(struct lane *lane, const struct registry_session *shared,
         lane_log_open(lane);
     lane_set_fsm(lane, SESSION_FORWARDING);
     lane_start_heartbeat(lane);
-    if (log_enabled(LOG_DEBUG))
-        log_line(LOG_DEBUG, lane_subject(lane), "joined on worker %u", w->index);
+    log_at(LOG_DEBUG, lane_subject(lane), "joined on worker %u", w->index);
 }
 
 /* The client of this lane may never have got JOIN_OK, and then knows nothing of it and joins anew, while visitors may be on it already: it goes on from its
@@ -687,8 +684,8 @@ static void server_drain(struct worker *w)
 {
     struct list *node;
 
-    log_line(LOG_INFO, "server", "worker %u stops accepting, %u streams may end", w->index,
-             w->streams.used);
+    log_at(LOG_INFO, "server", "worker %u stops accepting, %u streams may end", w->index,
+           w->streams.used);
     while ((node = w->all_listeners.next) != &w->all_listeners) {
         struct listener *listener = container_of(node, struct listener, node);
         if (listener->session != NULL)

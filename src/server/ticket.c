@@ -58,9 +58,9 @@ void ticket_open(const struct config *config)
     if (error == 0)
         error = file_write(path, (const char *)key, KEY_SIZE);
     if (error != 0)
-        log_line(LOG_WARN, "server",
-                 "cannot write %s: %s; after a restart clients may get other ports", path,
-                 strerror(-error));
+        log_at(LOG_WARN, "server",
+               "cannot write %s: %s; after a restart clients may get other ports", path,
+               strerror(-error));
 }
 
 void ticket_close(void)

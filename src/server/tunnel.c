@@ -110,7 +110,7 @@ void tunnel_replace_session(struct worker *w, uint64_t id, const char *why)
     char subject[48];
 
     snprintf(subject, sizeof(subject), "session %llu", (unsigned long long)id);
-    log_line(LOG_INFO, subject, "ends: %s", why);
+    log_at(LOG_INFO, subject, "ends: %s", why);
     worker_post_others(w, MESSAGE_SESSION_END, id, REASON_REPLACED);
     if (session != NULL)
         session_close(session, REASON_REPLACED);
