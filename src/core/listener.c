@@ -58,21 +58,62 @@ static void cancel(struct listener *listener)
     ring_cancel(w->ring, op_pack(OP_LISTENER_ACCEPT, listener->slot, 0, 0));
 }
 
+/* Short of descriptors or memory: from the first listener that pauses to the last that stands. */
+
+static void short_begins(struct listener *listener, int error)
+{
+    struct worker *w = listener->worker;
+    uint32_t times = log_lasting_shows(&w->pauses, w->now);
+    char subject[32], more[48] = "";
+
+    w->short_listeners += !listener->short_of;
+    listener->short_of = true;
+    listener->short_at = w->now;
+    if (times == 0)
+        return;
+    if (times > 1)
+        snprintf(more, sizeof(more), "; %u pauses since this was last said", times);
+    snprintf(subject, sizeof(subject), "worker %u", w->index);
+    log_at(LOG_WARN, subject, "accepting pauses: %s%s%s", strerror(error),
+           error == EMFILE ? " (raise the hard limit of open files, ulimit -Hn)" : "", more);
+}
+
+static void short_ends(struct listener *listener)
+{
+    struct worker *w = listener->worker;
+    char subject[32];
+
+    if (!listener->short_of)
+        return;
+    CHECK(w->short_listeners > 0);
+    listener->short_of = false;
+    if (--w->short_listeners > 0 || !log_lasting_over(&w->pauses) || w->phase != WORKER_RUNNING)
+        return;
+    snprintf(subject, sizeof(subject), "worker %u", w->index);
+    log_at(LOG_WARN, subject, "accepting goes on, after %.1f s",
+           (double)(w->now - w->pauses.since) / 1e9);
+}
+
 static void timer_fire(struct timer *timer)
 {
     struct listener *listener = container_of(timer, struct listener, timer);
+    struct worker *w = listener->worker;
 
     if (listener->closing) {
         cancel(listener);
         return;
     }
-    bool enough = spares_fill(listener->worker);
+    bool enough = spares_fill(w);
 
-    if (!enough)
-        pause_for(listener);
     listener->paused = !enough && !for_lanes(listener);
     if (!listener->flight && !listener->paused)
         arm(listener);
+    if (!enough)
+        pause_for(listener);
+    else if (w->now - listener->short_at >= LISTENER_WELL)
+        short_ends(listener);
+    else if (listener->short_of)
+        timer_set(&w->timers, timer, listener->short_at + LISTENER_WELL);
 }
 
 struct listener *listener_open(struct worker *w, int fd, struct session *session, uint16_t tunnel,
@@ -103,6 +144,7 @@ void listener_close(struct listener *listener)
     if (listener->closing)
         return;
     listener->closing = true;
+    short_ends(listener);
     if (for_lanes(listener)) {
         w->keeps_spares = false;
         spares_drop(w, LISTENER_SPARES);
@@ -132,13 +174,8 @@ bool listener_join(struct listener *listener)
 
 static void pause_accepting(struct listener *listener, int error)
 {
-    struct worker *w = listener->worker;
-    char subject[32];
-
-    worker_count(w, STAT_ACCEPT_PAUSES, 1);
-    snprintf(subject, sizeof(subject), "worker %u", w->index);
-    log_at(LOG_WARN, subject, "accepting pauses: %s%s", strerror(error),
-           error == EMFILE ? " (raise the hard limit of open files, ulimit -Hn)" : "");
+    worker_count(listener->worker, STAT_ACCEPT_PAUSES, 1);
+    short_begins(listener, error);
     listener->paused = true;
     pause_for(listener);
 }

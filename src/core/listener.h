@@ -4,6 +4,8 @@
  * A listener that closes cancels its accept, again and again if a cancel is lost, and is freed when that is over.
  *
  * Out of descriptors or memory, accepting pauses for LISTENER_PAUSE and is counted; the backlog of the kernel holds the visitors meanwhile.
+ * That is one state of the worker, however many pauses it takes: it begins with the first, and is over when the accepts of all its listeners have
+ * stood for LISTENER_WELL (one that finds no descriptor fails at once, whether somebody waits or not).
  *
  * Lanes come first. When visitors have all descriptors and a lane is cut, one of those who wait takes its descriptor, and the lane cannot come back; but its
  * visitors cannot leave before it is back. So a worker that accepts lanes keeps LISTENER_SPARES descriptors that stand for nothing: when a lane cannot be
@@ -23,6 +25,7 @@ struct session;
 struct worker;
 
 #define LISTENER_PAUSE   (100 * NSEC_PER_MSEC)
+#define LISTENER_WELL    NSEC_PER_SEC
 #define LISTENER_BACKLOG 4096
 #define LISTENER_SPARES  8
 
@@ -30,14 +33,16 @@ struct listener {
     struct worker *worker;
     struct session *session; /* NULL: the tunnel address, for lanes */
     struct list node;        /* in worker->all_listeners; closing: worker->closing_listeners */
-    struct timer timer;      /* pause; closing: the next cancel */
+    struct timer timer;      /* pause, and the look after it; closing: the next cancel */
     uint32_t slot;
     int fd;
     uint16_t tunnel; /* index */
     uint16_t port;   /* of a tunnel; 0 for the tunnel address */
     bool flight;
-    bool paused; /* the timer arms it again */
+    bool paused;   /* the timer arms it again */
+    bool short_of; /* counted in worker->short_listeners: it has not stood since its last pause */
     bool closing;
+    uint64_t short_at; /* of the last pause */
 };
 
 /* Starts accepting on fd, which the listener owns from here on. NULL when the table is full (the caller keeps fd). */

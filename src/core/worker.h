@@ -22,6 +22,7 @@
 #include "core/config.h"
 #include "core/list.h"
 #include "core/listener.h"
+#include "core/log.h"
 #include "core/message.h"
 #include "core/reason.h"
 #include "core/ring.h"
@@ -137,6 +138,8 @@ struct worker {
     unsigned spares; /* of spare_fds: descriptors kept for lanes, see listener.h */
     bool keeps_spares;
     int spare_fds[LISTENER_SPARES];
+    uint32_t short_listeners; /* that had to pause, see listener.h */
+    struct log_lasting pauses;
     struct list closing_sessions;
     struct list crypt_lanes;     /* TLS handshakes with work to do */
     struct list starved_streams; /* reads that found no small buffer */
