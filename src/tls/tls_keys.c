@@ -172,9 +172,10 @@ bool tls_keys_export(struct tls_handshake *handshake)
 
 /* --- SSLKEYLOGFILE ------------------------------------------------------------------------------------------- */
 
+/* Workers write to it: a pipe that nobody reads must not stop them. */
 int tls_keylog_open(const char *path)
 {
-    return open(path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+    return open(path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, 0600);
 }
 
 static size_t put_hex(char *dst, const uint8_t *src, size_t len)
