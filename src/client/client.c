@@ -473,9 +473,9 @@ static void log_refusal(const struct frame_error *error)
 {
     bool between = reason_from_code(error->code) == REASON_TLS_ENDS_BETWEEN;
 
-    log_line(LOG_ERROR, "client", "the server refused %s: %.*s%s",
-             between ? "the log-in" : "the token", (int)error->text.size, error->text.data,
-             between ? "" : " (set --token-file or CULVERT_TOKEN)");
+    log_at(LOG_ERROR, "client", "the server refused %s: %.*s%s",
+           between ? "the log-in" : "the token", (int)error->text.size, error->text.data,
+           between ? "" : " (set --token-file or CULVERT_TOKEN)");
 }
 
 static enum reason rx_auth_err(struct client *client, struct lane *lane, const uint8_t *src,
@@ -828,7 +828,7 @@ int client_prepare(const struct config *config)
     identity_open(config);
     keys = secret_alloc(sizeof(*keys));
     if (keys == NULL) {
-        log_line(LOG_ERROR, "client", "out of memory");
+        log_at(LOG_ERROR, "client", "out of memory");
         return EXIT_CODE_CANNOT_START;
     }
     scram_keys(keys, config->token, config->token_size);

@@ -64,11 +64,11 @@ static void warn_once(void)
     if (error == 0 || !atomic_load(&warns) || atomic_exchange(&warned, true))
         return;
     (void)getrlimit(RLIMIT_MEMLOCK, &limit);
-    log_line(LOG_WARN, "culvert",
-             "cannot lock more memory for secrets (%s; limit %llu KiB): they may be written to "
-             "swap. Raise "
-             "the limit (LimitMEMLOCK= of the service, or ulimit -l), or encrypt the swap",
-             strerror(error), (unsigned long long)limit.rlim_cur / 1024);
+    log_at(LOG_WARN, "culvert",
+           "cannot lock more memory for secrets (%s; limit %llu KiB): they may be written to "
+           "swap. Raise "
+           "the limit (LimitMEMLOCK= of the service, or ulimit -l), or encrypt the swap",
+           strerror(error), (unsigned long long)limit.rlim_cur / 1024);
 }
 
 void secret_warn(void)
