@@ -4,6 +4,7 @@
  * engine's (app/engine.h) or the demo's (app/demo.h).
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -26,6 +27,20 @@
 #include "tls/tls.h"
 
 #define SAY_AT_ONCE (200 * NSEC_PER_MSEC)
+
+/* What stands in for a standard descriptor that was closed: otherwise the next socket has its
+ * number, and a peer gets the log. Not closed on exec, since it is the standard descriptor from now
+ * on. */
+static bool open_standard_descriptors(void)
+{
+    for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++) {
+        if (fcntl(fd, F_GETFD) >= 0)
+            continue;
+        if (open("/dev/null", fd == STDIN_FILENO ? O_RDONLY : O_WRONLY) != fd)
+            return false;
+    }
+    return true;
+}
 
 /* One descriptor for each visitor and each origin: the soft limit (1024 by
  * custom, for the sake of select) is far below what the tables hold, and the
@@ -130,7 +145,11 @@ static void wipe_environment(void)
 
 int main(int argc, char **argv)
 {
-    (void)tls_mem_start(); /* first; false: only our own secrets are kept out of core dumps */
+    if (!open_standard_descriptors()) { /* first: all else may open a descriptor */
+        fprintf(stderr, "culvert: cannot open /dev/null: %s\n", strerror(errno));
+        return EXIT_CODE_CANNOT_START;
+    }
+    (void)tls_mem_start(); /* false: only our own secrets are kept out of core dumps */
     struct options *options = secret_alloc(sizeof(*options)); /* it has the token */
     struct options_error error;
 

@@ -1,4 +1,6 @@
 """limits: each is refused explicitly, logged, and harmless to what is within it; and the command line says what is wrong with it."""
+import itertools
+import os
 import re
 
 import net
@@ -178,6 +180,50 @@ def cannot_start(t):
     client.want = (3,)
     check_equal(client.wait(), 3, "exit status with a missing token file")
     check("missing" in client.err, client.last_words())
+
+
+def closing(numbers):
+    """A program that runs another one without these of its standard descriptors."""
+    return ["sh", "-c", 'exec "$@" ' + " ".join(f"{n}{'<>'[n > 0]}&-" for n in numbers), "sh"]
+
+
+def visit(addr, data):
+    """True when everything comes back, and nothing else is among it."""
+    try:
+        with net.connect(addr, timeout=5) as sock:
+            sock.sendall(data)
+            return net.recv_exact(sock, len(data)) == data
+    except (OSError, net.NetError):
+        return False
+
+
+def complain(addr):
+    """Makes the server log a line; what it answers to a stranger is a frame at most, and no text of its own."""
+    with net.connect(addr, timeout=5) as sock:
+        sock.sendall(b"\x07 no such version")
+        try:
+            answer = b"".join(iter(lambda: sock.recv(65536), b""))
+        except ConnectionResetError:
+            answer = b""
+    check(b"WARN" not in answer and b"DEBUG" not in answer, f"the log went to a peer: {answer[:80]!r}")
+
+
+@case()
+def closed_descriptors(t):
+    """Started without standard input, output or error, in all combinations: their numbers lead nowhere, and no peer gets what was meant for them."""
+    origin = t.origin(net.echo)
+    for numbers in itertools.chain.from_iterable(itertools.combinations((0, 1, 2), count) for count in range(4)):
+        server = t.server(wait=False, under=closing(numbers))
+        client = t.client(server, origin, "--port", str(server.start_port), wait=False, under=closing(numbers))
+        data = b"to and fro " * 5000
+        t.until(lambda: visit((server.host, server.start_port), data), f"a visitor, without {numbers}")  # noqa: B023
+        for _ in range(8):
+            complain(server.addr)
+        for proc, n in itertools.product((server, client), numbers):
+            check_equal(os.readlink(f"/proc/{proc.pid}/fd/{n}"), "/dev/null", f"descriptor {n} of the {proc.name}")
+        check(visit((server.host, server.start_port), data), f"no visitor any more, without {numbers}")
+        check_equal(client.stop(), 0, f"the client's end, without {numbers}")
+        check_equal(server.stop(), 0, f"the server's end, without {numbers}")
 
 
 @case(not_in={"v1": "the wire does not matter"})
