@@ -19,8 +19,9 @@ int dirs_make(const char *path)
             continue;
         memcpy(part, path, i);
         part[i] = '\0';
-        if (mkdir(part, 0700) != 0 && errno != EEXIST && stat(part, &st) != 0)
-            return -errno;
+        int error = mkdir(part, 0700) == 0 ? 0 : errno;
+        if (error != 0 && error != EEXIST && stat(part, &st) != 0)
+            return -error;
     }
     if (stat(path, &st) != 0)
         return -errno;

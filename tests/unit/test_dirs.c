@@ -1,10 +1,12 @@
 /* dirs: what is missing is made for the owner alone, what is there stays as it is. */
 #include <check.h>
 #include <errno.h>
+#include <grp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "core/dirs.h"
@@ -65,6 +67,25 @@ START_TEST(says_why_not)
 }
 END_TEST
 
+/* What the first missing one was refused for, not that it is missing. */
+START_TEST(says_what_forbids)
+{
+    int status;
+
+    ck_assert_int_eq(chmod(base, 0755), 0);
+    ck_assert_int_eq(mkdir("a", 0555), 0);
+    pid_t child = fork();
+    if (child == 0) {
+        if (geteuid() == 0 && (setgroups(0, NULL) != 0 || setresuid(100000, 100000, 100000) != 0))
+            _exit(0);
+        _exit(-dirs_make("a/b/c"));
+    }
+    ck_assert_int_eq(waitpid(child, &status, 0), child);
+    ck_assert(WIFEXITED(status));
+    ck_assert_int_eq(WEXITSTATUS(status), EACCES);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("dirs");
@@ -74,6 +95,7 @@ int main(void)
     tcase_add_checked_fixture(tcase, setup, teardown);
     tcase_add_test(tcase, makes_what_is_missing);
     tcase_add_test(tcase, says_why_not);
+    tcase_add_test(tcase, says_what_forbids);
     suite_add_tcase(suite, tcase);
     srunner_run_all(runner, CK_NORMAL);
     int failed = srunner_ntests_failed(runner);
