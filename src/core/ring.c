@@ -1,20 +1,30 @@
 /*
- * ring: see ring.h. A thin layer: the liburing calls, the translation of completion flags, and the probe.
+ * ring: see ring.h. A thin layer: the liburing calls, the translation of completion flags, and the
+ * probe.
  *
- * Rejected: SQPOLL (a second thread on the same core as the worker costs more than the system call it saves; on a pinned core of its own it is a
- * core that does nothing else), registered ring descriptors beyond the one for io_uring_enter, and multishot receives (backpressure is "do
- * not arm the next read", which a multishot turns into a cancel with a race).
+ * Memory. On some kernels (6.18; not 6.1 to 6.12) a ring counts against RLIMIT_MEMLOCK, in one
+ * account of the user with all her processes, root excepted. Whether it does is tried out, since
+ * neither a version nor a capability tells: CAP_IPC_LOCK counts in the first user namespace only.
+ * The share of a ring that was closed, and of a process that was killed, comes back some 14 to 29
+ * ms late: what is refused with ENOMEM is tried again for a while.
+ *
+ * Rejected: SQPOLL (a second thread on the same core as the worker costs more than the system call
+ * it saves; on a pinned core of its own it is a core that does nothing else), registered ring
+ * descriptors beyond the one for io_uring_enter, and multishot receives (backpressure is "do not
+ * arm the next read", which a multishot turns into a cancel with a race).
  */
 #include "core/ring.h"
 
 #include "core/base.h"
 #include "core/check.h"
+#include "core/pinned.h"
 
 #include <errno.h>
 #include <liburing.h>
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/utsname.h>
 #include <time.h>
 #include <unistd.h>
@@ -29,6 +39,17 @@
 #define FEATURE_RECVSEND_BUNDLE (1U << 14) /* IORING_FEAT_RECVSEND_BUNDLE, 6.10 */
 
 #define BUFFER_GROUP 0
+
+/* How long memory that was refused is asked for again, and how often. */
+#define MEMORY_PATIENCE (200 * NSEC_PER_MSEC)
+#define MEMORY_PAUSE    (5 * NSEC_PER_MSEC)
+
+/* What the kernel keeps in front of the completions: heads, tails and flags of both queues. 256
+ * bytes on 6.18. */
+#define QUEUE_HEAD 512u
+
+/* Of the ring of threads that have none. */
+#define MESSENGER_ENTRIES 2u
 
 /* What a wait may take is said to the kernel once, by an operation that is over at that time, and not with each wait: most waits end long before, and to set and take back a timer each time
  * is work for nothing (docs/BENCHMARKS.md, "What we tried"). */
@@ -48,6 +69,7 @@ struct ring {
     unsigned pieces_used, headers_used;
     struct io_uring_buf_ring *buffers;
     unsigned buffer_count;
+    uint64_t pinned; /* counted in pinned.h */
     uint64_t now;
     uint64_t
         alarm; /* ns: when the time-out operation in flight is due; UINT64_MAX: there is none */
@@ -61,6 +83,35 @@ static pthread_once_t features_once = PTHREAD_ONCE_INIT;
 static const unsigned SETUP_FLAGS =
     IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN | IORING_SETUP_SUBMIT_ALL;
 
+/* Rings of this process count against RLIMIT_MEMLOCK. Set by the probe, read-only afterwards. */
+static bool rings_count;
+
+static uint64_t clock_now(void)
+{
+    struct timespec ts;
+
+    clock_gettime(CLOCK_MONOTONIC, &ts);
+    return (uint64_t)ts.tv_sec * NSEC_PER_SEC + (uint64_t)ts.tv_nsec;
+}
+
+/* True after a pause if a call with this result is to be made again. *until: 0 before the first
+ * call. */
+static bool wait_for_memory(int result, uint64_t *until)
+{
+    const struct timespec pause = { .tv_nsec = (long)MEMORY_PAUSE };
+
+    if (result != -ENOMEM)
+        return false;
+    if (*until == 0)
+        *until = clock_now() + MEMORY_PATIENCE;
+    if (clock_now() >= *until)
+        return false;
+    (void)nanosleep(&pause, NULL);
+    return true;
+}
+
+/* The probe */
+
 static bool kernel_at_least(int major, int minor)
 {
     struct utsname name;
@@ -71,23 +122,95 @@ static bool kernel_at_least(int major, int minor)
     return have_major > major || (have_major == major && have_minor >= minor);
 }
 
+static int probe_open(struct io_uring *uring)
+{
+    return io_uring_queue_init(8, uring, SETUP_FLAGS);
+}
+
+static bool buffer_is_refused(struct io_uring *uring)
+{
+    static char byte;
+    struct iovec iov = { .iov_base = &byte, .iov_len = 1 };
+
+    return io_uring_register_buffers(uring, &iov, 1) == -ENOMEM;
+}
+
+/* Under a limit of nothing, what counts is refused. */
+static void probe_limit(void)
+{
+    struct rlimit limit, nothing;
+    struct io_uring uring;
+
+    if (getrlimit(RLIMIT_MEMLOCK, &limit) != 0 || limit.rlim_cur == RLIM_INFINITY)
+        return;
+    nothing = limit;
+    nothing.rlim_cur = 0;
+    if (setrlimit(RLIMIT_MEMLOCK, &nothing) != 0)
+        return;
+    int result = probe_open(&uring);
+    rings_count = result == -ENOMEM;
+    if (rings_count || (result == 0 && buffer_is_refused(&uring)))
+        pinned_set_limit(limit.rlim_cur);
+    if (result == 0)
+        io_uring_queue_exit(&uring);
+    (void)setrlimit(RLIMIT_MEMLOCK, &limit);
+}
+
+/* A filter may let the set-up through and nothing else. */
+static int probe_enter(struct io_uring *uring)
+{
+    struct io_uring_sqe *sqe = io_uring_get_sqe(uring);
+
+    CHECK(sqe != NULL);
+    io_uring_prep_nop(sqe);
+    int result = io_uring_submit(uring);
+    return result < 0 && result != -EAGAIN ? result : 0;
+}
+
+/* Nobody can do without registration: it starts a ring. Without memory to ask for operations, none
+ * of them is taken for granted. */
+static int probe_register(struct io_uring *uring)
+{
+    const unsigned most = 256;
+    struct io_uring_probe *probe =
+        calloc(1, sizeof(*probe) + most * sizeof(struct io_uring_probe_op));
+    int result = 0;
+
+    if (probe != NULL)
+        result = io_uring_register_probe(uring, probe, most);
+    if (probe != NULL && result >= 0)
+        features.send_zc = io_uring_opcode_supported(probe, IORING_OP_SEND_ZC) != 0 &&
+                           io_uring_opcode_supported(probe, IORING_OP_SENDMSG_ZC) != 0;
+    free(probe);
+    return result < 0 && result != -ENOMEM ? result : 0;
+}
+
+static const char *probe_calls(struct io_uring *uring, int *error)
+{
+    *error = -probe_enter(uring);
+    if (*error != 0)
+        return "io_uring_enter";
+    *error = -probe_register(uring);
+    return *error != 0 ? "io_uring_register" : NULL;
+}
+
 static void features_probe(void)
 {
     struct io_uring uring;
-    int error = io_uring_queue_init(8, &uring, SETUP_FLAGS);
+    uint64_t until = 0;
+    int result;
 
-    if (error < 0) {
-        features.error = -error;
+    probe_limit();
+    do
+        result = probe_open(&uring);
+    while (wait_for_memory(result, &until));
+    if (result < 0) {
+        features.error = -result;
         return;
     }
-    features.usable = true;
-    features.defer_taskrun = true;
-    struct io_uring_probe *probe = io_uring_get_probe_ring(&uring);
-    if (probe != NULL) {
-        features.send_zc = io_uring_opcode_supported(probe, IORING_OP_SEND_ZC) != 0 &&
-                           io_uring_opcode_supported(probe, IORING_OP_SENDMSG_ZC) != 0;
-        io_uring_free_probe(probe);
-    }
+    features.refused = probe_calls(&uring, &features.error);
+    features.usable = features.refused == NULL;
+    features.defer_taskrun = features.usable;
     features.zc_report = features.send_zc && kernel_at_least(6, 2);
     features.recv_bundle = (uring.features & FEATURE_RECVSEND_BUNDLE) != 0;
     features.buf_inc = kernel_at_least(6, 12);
@@ -100,28 +223,46 @@ const struct ring_features *ring_features(void)
     return &features;
 }
 
+static const struct {
+    int error;
+    const char *text;
+} error_texts[] = {
+    { EPERM, "io_uring is switched off here: set sysctl kernel.io_uring_disabled=0, or in a "
+             "container allow the io_uring_setup, io_uring_enter and io_uring_register calls in "
+             "its seccomp profile" },
+    { EACCES, "a security module (SELinux, for example) does not let this program use io_uring: "
+              "allow it in its policy" },
+    { ENOSYS, "this kernel or container has no io_uring: Culvert needs Linux 6.1 or newer with "
+              "CONFIG_IO_URING, and a seccomp profile that allows io_uring_setup" },
+    { EINVAL, "this kernel's io_uring is too old: Culvert needs Linux 6.1 or newer" },
+    { ENOMEM, "the kernel refused memory for io_uring: raise the limit of locked memory (ulimit "
+              "-l, with systemd LimitMEMLOCK=), which all processes of this user share, lower "
+              "--workers, or free some memory" },
+    { EMFILE, "no file descriptors left for io_uring: raise ulimit -n (with systemd "
+              "LimitNOFILE=), or lower --workers" },
+    { ENFILE, "this machine has no file descriptors left for io_uring: raise sysctl fs.file-max" },
+};
+
+const char *ring_error_text(int error)
+{
+    for (unsigned i = 0; i < ARRAY_SIZE(error_texts); i++)
+        if (error_texts[i].error == error)
+            return error_texts[i].text;
+    return "io_uring cannot be set up here";
+}
+
 const char *ring_unusable_text(void)
 {
-    switch (ring_features()->error) {
-    case EPERM:
-        return "io_uring is switched off here: set sysctl kernel.io_uring_disabled=0, or in a "
-               "container allow the "
-               "io_uring_setup, io_uring_enter and io_uring_register calls in its seccomp profile";
-    case ENOSYS:
-        return "this kernel or container has no io_uring: Culvert needs Linux 6.1 or newer with "
-               "CONFIG_IO_URING, and a "
-               "seccomp profile that allows io_uring_setup";
-    case EINVAL:
-        return "this kernel's io_uring is too old: Culvert needs Linux 6.1 or newer";
-    case ENOMEM:
-        return "the kernel refused memory for io_uring: raise the limit of locked memory (ulimit "
-               "-l) or free some memory";
-    case EMFILE:
-    case ENFILE:
-        return "no file descriptors left for io_uring: raise ulimit -n";
-    default:
-        return "io_uring cannot be set up here";
-    }
+    const struct ring_features *f = ring_features();
+    static char text[256];
+
+    if (f->refused == NULL)
+        return ring_error_text(f->error);
+    snprintf(text, sizeof(text),
+             "%s is refused here (%s), though io_uring_setup is not: allow both, and "
+             "io_uring_register and io_uring_enter, in the seccomp profile",
+             f->refused, strerror(f->error));
+    return text;
 }
 
 void ring_features_print(FILE *out)
@@ -139,13 +280,54 @@ void ring_features_print(FILE *out)
     fprintf(out, "incremental buffer rings (6.12): %s\n", f->buf_inc ? "yes" : "no");
 }
 
-static uint64_t clock_now(void)
-{
-    struct timespec ts;
+/* Memory */
 
-    clock_gettime(CLOCK_MONOTONIC, &ts);
-    return (uint64_t)ts.tv_sec * NSEC_PER_SEC + (uint64_t)ts.tv_nsec;
+static uint64_t whole_pages(uint64_t bytes)
+{
+    uint64_t page = (uint64_t)sysconf(_SC_PAGESIZE);
+
+    return (bytes + page - 1) / page * page;
 }
+
+static uint64_t buffers_memory(unsigned buffers)
+{
+    return whole_pages(buffers * sizeof(struct io_uring_buf));
+}
+
+static uint64_t queues_memory(unsigned entries)
+{
+    uint64_t completions = QUEUE_HEAD + UINT64_C(4) * entries * sizeof(struct io_uring_cqe) +
+                           entries * sizeof(uint32_t);
+
+    return whole_pages(entries * sizeof(struct io_uring_sqe)) + whole_pages(completions);
+}
+
+uint64_t ring_memory(unsigned entries, unsigned buffers)
+{
+    return queues_memory(entries) + buffers_memory(buffers);
+}
+
+/* The kernel has granted it. */
+static void count_memory(struct ring *ring, uint64_t bytes)
+{
+    if (!rings_count)
+        return;
+    pinned_add(bytes);
+    ring->pinned += bytes;
+}
+
+unsigned ring_entries(unsigned rings, unsigned buffers, unsigned wish, unsigned least)
+{
+    uint64_t others = queues_memory(MESSENGER_ENTRIES) + pinned_leave();
+
+    CHECK(least > 0 && wish >= least);
+    while (rings_count && wish / 2 >= least &&
+           rings * ring_memory(wish, buffers) + others > pinned_limit())
+        wish /= 2;
+    return wish;
+}
+
+/* Set-up */
 
 /* The ring of all threads without one, opened with the first worker's ring and kept: when descriptors have run out is no time to open one, and the message
  * may be the one that stops the program. */
@@ -155,39 +337,53 @@ static struct {
     bool open;
 } messenger = { .mutex = PTHREAD_MUTEX_INITIALIZER };
 
-/* Under the mutex. 0 or -errno. */
+/* 0 or -errno. */
 static int messenger_open(void)
 {
-    if (messenger.open)
-        return 0;
-    int result = io_uring_queue_init(2, &messenger.uring, 0);
-    messenger.open = result == 0;
+    uint64_t until = 0;
+    int result = 0;
+
+    pthread_mutex_lock(&messenger.mutex);
+    if (!messenger.open) {
+        do
+            result = io_uring_queue_init(MESSENGER_ENTRIES, &messenger.uring, 0);
+        while (wait_for_memory(result, &until));
+        messenger.open = result == 0;
+    }
+    pthread_mutex_unlock(&messenger.mutex);
+    return result;
+}
+
+static int open_queues(struct ring *ring, unsigned entries)
+{
+    uint64_t until = 0;
+    int result;
+
+    do {
+        struct io_uring_params params = {
+            .flags = SETUP_FLAGS | IORING_SETUP_R_DISABLED | IORING_SETUP_CQSIZE,
+            .cq_entries = entries * 4,
+        };
+        result = io_uring_queue_init_params(entries, &ring->uring, &params);
+    } while (wait_for_memory(result, &until));
     return result;
 }
 
 struct ring *ring_open(unsigned entries, int *error)
 {
     struct ring *ring = calloc(1, sizeof(*ring));
-    struct io_uring_params params = {
-        .flags = SETUP_FLAGS | IORING_SETUP_R_DISABLED | IORING_SETUP_CQSIZE,
-        .cq_entries = entries * 4,
-    };
+    int result = ring != NULL ? messenger_open() : -ENOMEM;
 
-    if (ring == NULL) {
-        *error = ENOMEM;
-        return NULL;
-    }
-    int result = io_uring_queue_init_params(entries, &ring->uring, &params);
+    if (result == 0)
+        result = open_queues(ring, entries);
     if (result < 0) {
         *error = -result;
         free(ring);
         return NULL;
     }
+    count_memory(ring, queues_memory(entries));
     ring->now = clock_now();
     ring->alarm = UINT64_MAX;
-    pthread_mutex_lock(&messenger.mutex);
-    (void)messenger_open(); /* tried again when it is needed */
-    pthread_mutex_unlock(&messenger.mutex);
     return ring;
 }
 
@@ -196,8 +392,8 @@ void ring_close(struct ring *ring)
     if (ring == NULL)
         return;
     io_uring_queue_exit(&ring->uring);
-    if (ring->buffers != NULL)
-        free(ring->buffers);
+    pinned_drop(ring->pinned);
+    free(ring->buffers);
     free(ring);
 }
 
@@ -224,24 +420,29 @@ uint64_t ring_now(const struct ring *ring)
     return ring->now;
 }
 
-int ring_buffers_open(struct ring *ring, unsigned count)
+int ring_buffers_open(struct ring *ring, unsigned buffers)
 {
-    struct io_uring_buf_reg reg = { .ring_entries = count, .bgid = BUFFER_GROUP };
+    struct io_uring_buf_reg reg = { .ring_entries = buffers, .bgid = BUFFER_GROUP };
+    uint64_t until = 0;
     void *memory;
+    int result;
 
-    CHECK(count > 0 && (count & (count - 1)) == 0 && ring->buffers == NULL);
+    CHECK(buffers > 0 && (buffers & (buffers - 1)) == 0 && ring->buffers == NULL);
     if (posix_memalign(&memory, (size_t)sysconf(_SC_PAGESIZE),
-                       count * sizeof(struct io_uring_buf)) != 0)
+                       buffers * sizeof(struct io_uring_buf)) != 0)
         return -ENOMEM;
-    memset(memory, 0, count * sizeof(struct io_uring_buf));
+    memset(memory, 0, buffers * sizeof(struct io_uring_buf));
     reg.ring_addr = (uint64_t)(uintptr_t)memory;
-    int result = io_uring_register_buf_ring(&ring->uring, &reg, 0);
+    do
+        result = io_uring_register_buf_ring(&ring->uring, &reg, 0);
+    while (wait_for_memory(result, &until));
     if (result < 0) {
         free(memory);
         return result;
     }
+    count_memory(ring, buffers_memory(buffers));
     ring->buffers = memory;
-    ring->buffer_count = count;
+    ring->buffer_count = buffers;
     io_uring_buf_ring_init(ring->buffers);
     return 0;
 }
@@ -449,10 +650,12 @@ static int messenger_send(int target_fd, uint64_t user_data, int32_t res)
 
     CHECK(sqe != NULL);
     io_uring_prep_msg_ring(sqe, target_fd, (unsigned)res, user_data, 0);
-    do {
+    do /* -EAGAIN: not submitted, the kernel was out of memory for a moment */
         result = io_uring_submit_and_wait(&messenger.uring, 1);
-    } while (result == -EINTR);
-    while (io_uring_wait_cqe(&messenger.uring, &cqe) == -EINTR) {}
+    while (result == -EINTR || result == -EAGAIN);
+    do
+        result = io_uring_wait_cqe(&messenger.uring, &cqe);
+    while (result < 0);
     result = cqe->res < 0 ? cqe->res : 0;
     io_uring_cqe_seen(&messenger.uring, cqe);
     return result;
@@ -461,9 +664,8 @@ static int messenger_send(int target_fd, uint64_t user_data, int32_t res)
 int ring_message_from_thread(int target_fd, uint64_t user_data, int32_t res)
 {
     pthread_mutex_lock(&messenger.mutex);
-    int result = messenger_open();
-    if (result == 0)
-        result = messenger_send(target_fd, user_data, res);
+    CHECK(messenger.open); /* with the ring that the message is for */
+    int result = messenger_send(target_fd, user_data, res);
     pthread_mutex_unlock(&messenger.mutex);
     return result;
 }
@@ -544,6 +746,11 @@ unsigned ring_wait(struct ring *ring, uint64_t timeout, struct ring_cqe *out, un
     io_uring_cq_advance(&ring->uring, seen);
     ring->stats.completions += count;
     return count;
+}
+
+bool ring_has_more(const struct ring *ring)
+{
+    return io_uring_cq_ready(&ring->uring) > 0 || io_uring_cq_has_overflow(&ring->uring);
 }
 
 const struct ring_stats *ring_stats(const struct ring *ring)

@@ -1,14 +1,18 @@
 /*
  * ring: one worker's io_uring, and the only file that knows liburing.
  *
- * The interface is small on purpose: prepare an operation (it goes out with the next wait), wait, read completions. Nothing here
- * allocates after ring_open, and no submission fails: when the submission queue is full it is handed to the kernel on the spot.
- * tests/fake/ring_fake.c implements the same interface over simulated sockets and a simulated clock.
+ * The interface is small on purpose: prepare an operation (it goes out with the next wait), wait,
+ * read completions. Nothing here allocates after ring_open, and no submission fails: when the
+ * submission queue is full it is handed to the kernel on the spot. tests/fake/ring_fake.c
+ * implements the same interface over simulated sockets and a simulated clock.
  *
  * Completion flags are this file's own (RING_CQE_*), so that no other file needs a kernel header.
  *
- * Setup: SINGLE_ISSUER, DEFER_TASKRUN (6.1), COOP_TASKRUN implied, SUBMIT_ALL, CQSIZE. The ring is created disabled by ring_open in the
- * starting thread and enabled by ring_start in its worker's thread, because SINGLE_ISSUER binds it to the first task that uses it.
+ * Setup: SINGLE_ISSUER, DEFER_TASKRUN (6.1), COOP_TASKRUN implied, SUBMIT_ALL, CQSIZE. The ring is
+ * created disabled by ring_open in the starting thread and enabled by ring_start in its worker's
+ * thread, because SINGLE_ISSUER binds it to the first task that uses it. All that counts against
+ * the user's locked memory (pinned.h) is taken before ring_start, so that one place can do with
+ * less.
  */
 #ifndef CULVERT_CORE_RING_H
 #define CULVERT_CORE_RING_H
@@ -51,27 +55,41 @@ struct ring_cqe {
 struct ring_features {
     bool usable; /* false: io_uring cannot be used, see ring_unusable_text */
     bool defer_taskrun;
-    bool send_zc;     /* 6.0; sendmsg 6.1 */
-    bool zc_report;   /* 6.2: IORING_SEND_ZC_REPORT_USAGE */
-    bool recv_bundle; /* 6.10 */
-    bool buf_inc;     /* 6.12 */
-    int error;        /* errno of the failed setup */
+    bool send_zc;        /* 6.0; sendmsg 6.1 */
+    bool zc_report;      /* 6.2: IORING_SEND_ZC_REPORT_USAGE */
+    bool recv_bundle;    /* 6.10 */
+    bool buf_inc;        /* 6.12 */
+    int error;           /* errno of what failed; 0: nothing */
+    const char *refused; /* the call that failed where io_uring_setup did not; or NULL */
 };
 
 const struct ring_features *ring_features(void);
 
-/* One sentence for the operator: what forbids io_uring here and which knob to turn. */
+/* One sentence for the operator: what forbids io_uring here, or why a call below gave this errno,
+ * and which knob to turn. */
 const char *ring_unusable_text(void);
+const char *ring_error_text(int error);
 
 /* Prints what this kernel gives, for `culvert version --features`. */
 void ring_features_print(FILE *out);
 
-/* `entries`: submission queue size; the completion queue is 4 times as large. NULL and *error = errno if the kernel refuses. */
+/* `entries`: submission queue size, a power of two; the completion queue is 4 times as large. NULL
+ * and *error = errno if the kernel refuses. ENOMEM is told after 200 ms: a ring that was closed, or
+ * whose process was killed, gives its share of the user's locked memory back some 14 to 29 ms
+ * late. */
 struct ring *ring_open(unsigned entries, int *error);
 void ring_close(struct ring *ring);
 
 /* Binds the ring to the calling thread; call once, before any other operation below. 0 or -errno. */
 int ring_start(struct ring *ring);
+
+/* Bytes of locked memory of a ring with so many entries and provided buffers. */
+uint64_t ring_memory(unsigned entries, unsigned buffers);
+
+/* How many entries each of so many rings may have, halved from `wish` down to `least`, for all of
+ * them to fit the user's locked memory beside pinned_leave(). The rest of the user's processes is
+ * not known: it may still be too many. */
+unsigned ring_entries(unsigned rings, unsigned buffers, unsigned wish, unsigned least);
 
 /* For ring_message from other rings. */
 int ring_fd(const struct ring *ring);
@@ -79,9 +97,10 @@ int ring_fd(const struct ring *ring);
 /* Monotonic clock, nanoseconds; read once per ring_wait and cached. */
 uint64_t ring_now(const struct ring *ring);
 
-/* Provided buffers: group 0, `count` (power of two) buffers. ring_buffers_open registers the ring of descriptors; ring_buffer_give hands
- * buffer `id` to the kernel (visible to it at once). 0 or -errno. */
-int ring_buffers_open(struct ring *ring, unsigned count);
+/* Provided buffers: group 0, so many (power of two) buffers. ring_buffers_open registers the ring
+ * of descriptors, before ring_start from any thread; ring_buffer_give hands buffer `id` to the
+ * kernel (visible to it at once). 0 or -errno. */
+int ring_buffers_open(struct ring *ring, unsigned buffers);
 void ring_buffer_give(struct ring *ring, void *base, uint32_t size, uint32_t id);
 
 /* A sparse table of `count` fixed buffers, and one entry of it: RING_ZC sends from a registered buffer need no page lookup. 0 or -errno
@@ -126,13 +145,16 @@ void ring_close_fd(struct ring *ring, int fd);
 void ring_message(struct ring *ring, int target_fd, uint64_t user_data, int32_t res,
                   uint64_t sent_user_data);
 
-/* The same from a thread that has no ring of its own. 0 or -errno. */
+/* The same from a thread that has no ring of its own, to a ring of this process. 0 or -errno. */
 int ring_message_from_thread(int target_fd, uint64_t user_data, int32_t res);
 
 /* Submits what is prepared, waits until at least one completion is there or `timeout` ns have passed (UINT64_MAX: no limit; 0: no wait),
  * and copies up to `max` completions to `out`. Returns how many. A wait may end early
  * without any, when the time-out of an earlier one is due. */
 unsigned ring_wait(struct ring *ring, uint64_t timeout, struct ring_cqe *out, unsigned max);
+
+/* True if completions are there that the last ring_wait had no room for. */
+bool ring_has_more(const struct ring *ring);
 
 /* Counters, for the statistics: never reset. */
 struct ring_stats {

@@ -52,6 +52,24 @@ const char *ring_unusable_text(void)
     return "the simulated kernel always has io_uring";
 }
 
+const char *ring_error_text(int error)
+{
+    return strerror(error);
+}
+
+uint64_t ring_memory(unsigned entries, unsigned buffers)
+{
+    (void)entries, (void)buffers;
+    return 0; /* nobody has a limit here */
+}
+
+unsigned ring_entries(unsigned count, unsigned buffers, unsigned wish, unsigned least)
+{
+    (void)count, (void)buffers;
+    CHECK(least > 0 && wish >= least);
+    return wish;
+}
+
 void ring_features_print(FILE *out)
 {
     fprintf(out, "io_uring: simulated\n");
@@ -174,6 +192,11 @@ uint64_t ring_now(const struct ring *ring)
     return ring->now;
 }
 
+bool ring_has_more(const struct ring *ring)
+{
+    return ring->cq_head != ring->cq_tail;
+}
+
 const struct ring_stats *ring_stats(const struct ring *ring)
 {
     return &ring->stats;
@@ -212,14 +235,15 @@ unsigned fake_ring_in_flight(const struct ring *ring)
 
 /* ---- provided and registered buffers ---- */
 
-int ring_buffers_open(struct ring *ring, unsigned count)
+int ring_buffers_open(struct ring *ring, unsigned buffers)
 {
-    CHECK(count > 0 && (count & (count - 1)) == 0 && count <= 32768 && ring->provided == NULL);
+    CHECK(buffers > 0 && (buffers & (buffers - 1)) == 0 && buffers <= 32768 &&
+          ring->provided == NULL);
     ring->provided =
         calloc(PROVIDED_IDS, sizeof(ring->provided[0])); /* pages that are not used do not exist */
-    ring->order = calloc(count, sizeof(ring->order[0]));
+    ring->order = calloc(buffers, sizeof(ring->order[0]));
     CHECK(ring->provided != NULL && ring->order != NULL);
-    ring->provided_count = count;
+    ring->provided_count = buffers;
     return 0;
 }
 

@@ -5,12 +5,16 @@
 #include <check.h>
 #include <arpa/inet.h>
 #include <errno.h>
+#include <grp.h>
 #include <netinet/in.h>
 #include <poll.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "core/base.h"
@@ -527,10 +531,156 @@ START_TEST(zero_copy_in_its_three_forms)
 }
 END_TEST
 
+/* Locked memory: a process of a user of its own, since root is exempt and others' processes
+ * count. */
+
+static void set_limit(uint64_t limit)
+{
+    struct rlimit memlock;
+
+    ck_assert_int_eq(getrlimit(RLIMIT_MEMLOCK, &memlock), 0);
+    memlock.rlim_cur = min_u64(limit, memlock.rlim_max);
+    ck_assert_int_eq(setrlimit(RLIMIT_MEMLOCK, &memlock), 0);
+}
+
+/* The first ring brings the one of threads without a ring, which stays. False: this kernel does not
+ * count rings. */
+static bool become_user(void)
+{
+    uid_t user = 100000 + (uid_t)getpid();
+    int error = 0;
+
+    if (geteuid() == 0)
+        ck_assert(setgroups(0, NULL) == 0 && setresgid(user, user, user) == 0 &&
+                  setresuid(user, user, user) == 0);
+    ring_close(ring_open(ENTRIES, &error));
+    set_limit(0);
+    struct ring *uncounted = ring_open(ENTRIES, &error);
+    if (uncounted != NULL)
+        printf("this kernel does not count rings\n");
+    ring_close(uncounted);
+    return uncounted == NULL && error == ENOMEM;
+}
+
+static void set_limit_for(unsigned entries, unsigned buffers)
+{
+    set_limit(ring_memory(2, 0) + ring_memory(entries, buffers));
+}
+
+/* ring_memory() is what the kernel counts, to the page. */
+START_TEST(a_ring_is_as_large_as_it_says)
+{
+    const uint64_t page = (uint64_t)sysconf(_SC_PAGESIZE);
+    int error = 0;
+
+    if (!become_user())
+        return;
+    for (unsigned entries = 64; entries <= 4096; entries *= 2) {
+        set_limit(ring_memory(2, 0) + ring_memory(entries, 0) - page);
+        ck_assert_ptr_null(ring_open(entries, &error));
+        ck_assert_int_eq(error, ENOMEM);
+        set_limit_for(entries, 0);
+        struct ring *exact = ring_open(entries, &error);
+        ck_assert_msg(exact != NULL, "%u entries: %s", entries, strerror(error));
+        ck_assert_int_eq(ring_buffers_open(exact, 512), -ENOMEM);
+        set_limit_for(entries, 512);
+        ck_assert_int_eq(ring_buffers_open(exact, 512), 0);
+        ring_close(exact);
+    }
+}
+END_TEST
+
+/* Closed rings, and those of a process that was killed, give their share back late: the next one
+ * waits for it, and not for ever. */
+START_TEST(a_ring_waits_for_what_comes_back)
+{
+    int error = 0, ready[2];
+    char byte;
+
+    if (!become_user())
+        return;
+    set_limit_for(1024, 0);
+    for (unsigned i = 0; i < 20; i++) {
+        struct ring *all = ring_open(1024, &error);
+        ck_assert_msg(all != NULL, "ring %u: %s", i, strerror(error));
+        ring_close(all);
+    }
+    ck_assert_int_eq(pipe(ready), 0);
+    pid_t child = fork();
+    if (child == 0) {
+        struct ring *all = ring_open(1024, &error);
+        (void)!write(ready[1], all != NULL ? "y" : "n", 1);
+        for (;;)
+            pause();
+    }
+    ck_assert_int_eq(read(ready[0], &byte, 1), 1);
+    ck_assert_int_eq(byte, 'y');
+    kill(child, SIGKILL);
+    ck_assert_int_eq(waitpid(child, NULL, 0), child);
+    struct ring *next_one = ring_open(1024, &error);
+    ck_assert_msg(next_one != NULL, "after a kill: %s", strerror(error));
+    ck_assert_ptr_null(ring_open(1024, &error)); /* this time it does not come back */
+    ck_assert_int_eq(error, ENOMEM);
+    ring_close(next_one);
+}
+END_TEST
+
+START_TEST(errors_have_a_cure)
+{
+    ck_assert_ptr_nonnull(strstr(ring_error_text(ENOMEM), "ulimit -l"));
+    ck_assert_ptr_nonnull(strstr(ring_error_text(ENOMEM), "LimitMEMLOCK="));
+    ck_assert_ptr_nonnull(strstr(ring_error_text(EMFILE), "ulimit -n"));
+    ck_assert_ptr_nonnull(strstr(ring_error_text(ENFILE), "fs.file-max"));
+    ck_assert_ptr_nonnull(strstr(ring_error_text(EPERM), "seccomp"));
+    ck_assert_ptr_nonnull(strstr(ring_error_text(ENOSYS), "6.1"));
+    ck_assert_ptr_nonnull(ring_error_text(EIO));
+}
+END_TEST
+
+/* What one wait has no room for is told, and comes with the next. */
+START_TEST(what_is_left_behind_is_known)
+{
+    struct ring_cqe cqe[ENTRIES * 8];
+    char byte[1];
+
+    ck_assert(!ring_has_more(ring));
+    for (unsigned i = 0; i < 5; i++)
+        ring_recv(ring, 1 + i, pair[0], byte, 1, RING_DONTWAIT); /* nothing there: at once */
+    unsigned got = ring_wait(ring, NSEC_PER_SEC, cqe, 2);
+    ck_assert_uint_eq(got, 2);
+    ck_assert(ring_has_more(ring));
+    while (got < 5)
+        got += ring_wait(ring, NSEC_PER_SEC, cqe, 2);
+    ck_assert(!ring_has_more(ring));
+}
+END_TEST
+
+/* More than the completion queue holds: the kernel keeps the rest, and nothing is "all" before it
+ * was read. */
+START_TEST(what_the_queue_could_not_hold_is_known)
+{
+    struct ring_cqe cqe[ENTRIES];
+    const unsigned many = ENTRIES * 4 + 100; /* the queue holds ENTRIES * 4 */
+    unsigned got = 0;
+    char byte[1];
+
+    for (unsigned i = 0; i < many; i++)
+        ring_recv(ring, 1 + i, pair[0], byte, 1, RING_DONTWAIT);
+    while (got < many) {
+        unsigned n = ring_wait(ring, NSEC_PER_SEC, cqe, ENTRIES);
+        for (unsigned i = 0; i < n; i++)
+            ck_assert_uint_eq(cqe[i].user_data, 1 + got + i);
+        got += n;
+        ck_assert(ring_has_more(ring) == (got < many));
+    }
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("ring");
     TCase *tcase = tcase_create("ring");
+    TCase *memory = tcase_create("memory");
     SRunner *runner = srunner_create(suite);
 
     if (!ring_features()->usable) {
@@ -556,9 +706,16 @@ int main(void)
     tcase_add_test(tcase, waiting_ends_in_time_and_the_clock_moves);
     tcase_add_test(tcase, messages_reach_another_threads_ring);
     tcase_add_test(tcase, a_message_to_no_ring_fails_aloud);
+    tcase_add_test(tcase, errors_have_a_cure);
+    tcase_add_test(tcase, what_is_left_behind_is_known);
+    tcase_add_test(tcase, what_the_queue_could_not_hold_is_known);
     if (ring_features()->send_zc)
         tcase_add_test(tcase, zero_copy_in_its_three_forms);
     suite_add_tcase(suite, tcase);
+    tcase_set_timeout(memory, 60);
+    tcase_add_test(memory, a_ring_is_as_large_as_it_says);
+    tcase_add_test(memory, a_ring_waits_for_what_comes_back);
+    suite_add_tcase(suite, memory);
     srunner_run_all(runner, CK_NORMAL);
     int failed = srunner_ntests_failed(runner);
     srunner_free(runner);
