@@ -2,7 +2,11 @@
 #include "core/buf.h"
 
 #include "core/mem.h"
+#include "core/pinned.h"
 #include "core/ring.h"
+
+/* A huge page counts whole, once, with the first registered buffer that has a part of it. */
+#define HUGE_PAGE (2 * MIB)
 
 enum { FIXED_UNKNOWN, FIXED_YES, FIXED_REFUSED };
 
@@ -27,6 +31,8 @@ bool buf_pool_open(struct buf_pool *pool, uint32_t small_count, uint32_t big_cou
 
 void buf_pool_close(struct buf_pool *pool)
 {
+    pinned_drop(pool->pinned);
+    pool->pinned = 0;
     mem_unmap(pool->small_refs, sizeof(uint32_t) * pool->small.count);
     mem_unmap(pool->big_refs, sizeof(uint32_t) * pool->big.count);
     mem_unmap(pool->big_fixed, pool->big.count);
@@ -113,6 +119,47 @@ void buf_provided_taken(struct buf_pool *pool, uint32_t id)
     pool->provided--;
 }
 
+static bool is_fixed(const struct buf_pool *pool, uint32_t index)
+{
+    return index < pool->big.count && pool->big_fixed[index] == FIXED_YES;
+}
+
+static uintptr_t first_huge(const struct buf_pool *pool, uint32_t index)
+{
+    return (uintptr_t)slab_at(&pool->big, index) / HUGE_PAGE;
+}
+
+static uintptr_t last_huge(const struct buf_pool *pool, uint32_t index)
+{
+    return ((uintptr_t)slab_at(&pool->big, index) + BUF_BIG_SIZE - 1) / HUGE_PAGE;
+}
+
+/* The most that the kernel may count for it: whether there are huge pages is not known. */
+static uint64_t cost_of(const struct buf_pool *pool, uint32_t index)
+{
+    uintptr_t first = first_huge(pool, index), last = last_huge(pool, index);
+    bool before = index > 0 && is_fixed(pool, index - 1) && last_huge(pool, index - 1) == first;
+    bool behind = is_fixed(pool, index + 1) && first_huge(pool, index + 1) == last;
+
+    if (first == last)
+        return before || behind ? 0 : HUGE_PAGE;
+    return (2U - before - behind) * HUGE_PAGE;
+}
+
+static bool fix(struct buf_pool *pool, struct ring *ring, uint32_t index)
+{
+    uint64_t cost = cost_of(pool, index);
+
+    if (!pinned_try(cost))
+        return false;
+    if (ring_register_buffer(ring, index, slab_at(&pool->big, index), BUF_BIG_SIZE) != 0) {
+        pinned_drop(cost);
+        return false;
+    }
+    pool->pinned += cost;
+    return true;
+}
+
 int buf_fixed_index(struct buf_pool *pool, struct ring *ring, uint32_t id)
 {
     uint32_t index = id & ~BUF_BIG_BIT;
@@ -121,9 +168,6 @@ int buf_fixed_index(struct buf_pool *pool, struct ring *ring, uint32_t id)
     if (!pool->registered)
         return -1;
     if (pool->big_fixed[index] == FIXED_UNKNOWN)
-        pool->big_fixed[index] =
-            ring_register_buffer(ring, index, buf_data(pool, id), BUF_BIG_SIZE) == 0
-                ? FIXED_YES
-                : FIXED_REFUSED;
+        pool->big_fixed[index] = fix(pool, ring, index) ? FIXED_YES : FIXED_REFUSED;
     return pool->big_fixed[index] == FIXED_YES ? (int)index : -1;
 }

@@ -30,6 +30,7 @@ struct buf_pool {
     uint32_t big_reserve;
     bool registered;    /* the ring has a table of fixed buffers, index = big buffer */
     uint8_t *big_fixed; /* per big buffer: 1 registered, 2 refused */
+    uint64_t pinned;    /* what these count in pinned.h */
 };
 
 /* False when memory cannot be mapped. big_count >= 8. */
@@ -73,7 +74,9 @@ void buf_provide(struct buf_pool *pool, struct ring *ring);
 /* The kernel used provided buffer `id`: it is the caller's now. */
 void buf_provided_taken(struct buf_pool *pool, uint32_t id);
 
-/* Index of the fixed buffer for zero-copy sends from big buffer `id`, registering it on first use; -1 if it cannot be registered. */
+/* Index of the fixed buffer for zero-copy sends from big buffer `id`, registering it on first use;
+ * -1 if it cannot be registered, or would take of the user's locked memory what is left to others
+ * (pinned.h). */
 int buf_fixed_index(struct buf_pool *pool, struct ring *ring, uint32_t id);
 
 #endif

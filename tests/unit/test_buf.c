@@ -3,11 +3,17 @@
  * be used).
  */
 #include <check.h>
+#include <grp.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
+#include <unistd.h>
 
+#include "core/base.h"
 #include "core/buf.h"
+#include "core/pinned.h"
 #include "core/ring.h"
 
 #define SMALL (2u * BUF_PROVIDED)
@@ -187,6 +193,68 @@ START_TEST(big_buffers_register_once_or_say_no)
 }
 END_TEST
 
+/* How many of the big buffers it registers. */
+static unsigned register_all(struct ring *ring)
+{
+    unsigned registered = 0;
+
+    pool.registered = ring_register_table(ring, BIG) == 0;
+    ck_assert(pool.registered);
+    for (uint32_t id; (id = buf_take_big(&pool)) != BUF_NONE;) {
+        int index = buf_fixed_index(&pool, ring, id);
+        ck_assert_int_eq(buf_fixed_index(&pool, ring, id), index); /* once and for all */
+        registered += index >= 0;
+    }
+    return registered;
+}
+
+START_TEST(registration_ends_before_the_limit)
+{
+    struct ring *ring = start_ring();
+
+    pinned_set_limit(8 * MIB);
+    unsigned registered = register_all(ring);
+    ck_assert_uint_ge(registered, 3); /* 4 MiB at least, in whole huge pages, aligned or not */
+    ck_assert_uint_le(registered, 6);
+    ck_assert_uint_le(pool.pinned, 6 * MIB);
+    ck_assert(!pinned_try(3 * MIB));
+    ring_close(ring);
+    close_pool();
+    ck_assert(pinned_try(6 * MIB)); /* all is back */
+    open_pool();
+}
+END_TEST
+
+/* An ordinary user of the usual 8 MiB: what is registered leaves 2 MiB of it for the rings of
+ * another process. In huge pages and without. */
+START_TEST(registration_leaves_room_to_others)
+{
+    uid_t user = 100000 + (uid_t)getpid();
+    struct rlimit limit;
+    int error = 0;
+
+    ck_assert_int_eq(getrlimit(RLIMIT_MEMLOCK, &limit), 0);
+    limit.rlim_cur = 8 * MIB;
+    ck_assert_int_eq(setrlimit(RLIMIT_MEMLOCK, &limit), 0);
+    if (geteuid() == 0)
+        ck_assert(setgroups(0, NULL) == 0 && setresgid(user, user, user) == 0 &&
+                  setresuid(user, user, user) == 0);
+    pinned_set_limit(8 * MIB);
+    (void)madvise(pool.big.items, (size_t)BUF_BIG_SIZE * BIG,
+                  _i == 0 ? MADV_NOHUGEPAGE : MADV_HUGEPAGE);
+    struct ring *ring = start_ring();
+    ck_assert_uint_ge(register_all(ring), 3);
+    struct ring *others[(2 * MIB - 64 * KIB) / (136 * KIB)];
+    for (unsigned i = 0; i < ARRAY_SIZE(others); i++) {
+        others[i] = ring_open(1024, &error);
+        ck_assert_msg(others[i] != NULL, "ring %u: %s", i, strerror(error));
+    }
+    for (unsigned i = 0; i < ARRAY_SIZE(others); i++)
+        ring_close(others[i]);
+    ring_close(ring);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("buf");
@@ -206,6 +274,8 @@ int main(void)
     if (ring_features()->usable) {
         tcase_add_test(tcase, lends_what_there_is_and_tops_up);
         tcase_add_test(tcase, big_buffers_register_once_or_say_no);
+        tcase_add_test(tcase, registration_ends_before_the_limit);
+        tcase_add_loop_test(tcase, registration_leaves_room_to_others, 0, 2);
     }
     suite_add_tcase(suite, tcase);
     srunner_run_all(runner, CK_NORMAL);
