@@ -36,6 +36,7 @@
 #include "core/addr.h"
 #include "core/base.h"
 #include "core/check.h"
+#include "core/cure.h"
 #include "core/secret.h"
 
 #define START_PORT      "10000"
@@ -329,8 +330,8 @@ static int bring_up_server(struct demo *demo)
         int code;
 
         if (!start_server(demo))
-            return fail(demo, EXIT_CODE_CANNOT_START, "cannot start the server: %s",
-                        strerror(errno));
+            return fail(demo, EXIT_CODE_CANNOT_START, "cannot start the server: %s%s",
+                        strerror(errno), cure_text(errno));
         code = wait_server(demo);
         if (code == EXIT_CODE_OK)
             remove_state_dir(demo);
@@ -346,7 +347,8 @@ static int bring_up_client(struct demo *demo)
     uint64_t deadline = now_ms() + START_SECONDS * 1000;
 
     if (!start_client(demo))
-        return fail(demo, EXIT_CODE_CANNOT_START, "cannot start the client: %s", strerror(errno));
+        return fail(demo, EXIT_CODE_CANNOT_START, "cannot start the client: %s%s", strerror(errno),
+                    cure_text(errno));
     while (demo->ready[0] == '\0') {
         if (demo->interrupted > 0)
             return fail_interrupted(demo);
@@ -406,7 +408,8 @@ static int run_check(struct demo *demo)
         printf("server and client speak TLS; the client trusts the server's key\n  %s\n",
                demo->pin);
     if (!demo_check_start(&demo->check))
-        return fail(demo, EXIT_CODE_CANNOT_START, "cannot start the check: %s", strerror(errno));
+        return fail(demo, EXIT_CODE_CANNOT_START, "cannot start the check: %s%s", strerror(errno),
+                    cure_text(errno));
     while (!demo->checked) {
         demo_pump(demo, -1);
         if (demo->interrupted > 0)
@@ -500,7 +503,8 @@ static int run(struct demo *demo)
     if (!open_signals(demo) || !make_token(demo) ||
         (demo->options->config.tls && !make_state_dir(demo)) ||
         !demo_origin_start(&demo->origin_port))
-        return fail(demo, EXIT_CODE_CANNOT_START, "cannot start: %s", strerror(errno));
+        return fail(demo, EXIT_CODE_CANNOT_START, "cannot start: %s%s", strerror(errno),
+                    cure_text(errno));
     code = bring_up_server(demo);
     if (code == EXIT_CODE_OK)
         code = bring_up_client(demo);

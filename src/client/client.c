@@ -57,35 +57,49 @@ static bool leads(const struct worker *w)
 
 /* Look-ups */
 
+/* The answer is made with the question: its thread needs no memory. */
 struct lookup {
     struct worker *worker;
-    uint32_t number;
+    struct message *message;
 };
 
 static void lookup_done(void *arg, struct resolve_result *result)
 {
     struct lookup *lookup = arg;
-    struct message *message = message_new(MESSAGE_RESOLVED);
 
-    message->number = lookup->number;
-    message->pointer = result;
+    lookup->message->pointer = result;
     (void)worker_post_from_thread(lookup->worker,
-                                  message); /* a worker that has ended needs no answer */
+                                  lookup->message); /* a worker that has ended needs no answer */
     free(lookup);
     worker_helper_end();
 }
 
-bool client_resolve(struct worker *w, const struct config_endpoint *endpoint, uint32_t number)
+static struct lookup *lookup_new(struct worker *w, uint32_t number)
 {
     struct lookup *lookup = malloc(sizeof(*lookup));
 
     if (lookup == NULL)
+        return NULL;
+    *lookup = (struct lookup){ .worker = w, .message = message_try(MESSAGE_RESOLVED) };
+    if (lookup->message != NULL) {
+        lookup->message->number = number;
+        return lookup;
+    }
+    free(lookup);
+    return NULL;
+}
+
+bool client_resolve(struct worker *w, const struct config_endpoint *endpoint, uint32_t number)
+{
+    struct lookup *lookup = lookup_new(w, number);
+
+    if (lookup == NULL)
         return false;
-    *lookup = (struct lookup){ .worker = w, .number = number };
     worker_helper_begin();
     if (resolve_start(endpoint->host, endpoint->port, lookup_done, lookup))
         return true;
     worker_helper_end();
+    message_free(lookup->message);
     free(lookup);
     return false;
 }
@@ -96,10 +110,14 @@ static int client_start(struct worker *w)
 {
     struct client *client = calloc(1, sizeof(*client));
 
-    CHECK(client != NULL);
+    if (client != NULL)
+        client->secret = secret_alloc(SCRAM_KEY_SIZE);
+    if (client == NULL || client->secret == NULL) {
+        log_at(LOG_ERROR, "client", "out of memory");
+        free(client);
+        return EXIT_CODE_CANNOT_START;
+    }
     client->worker = w;
-    client->secret = secret_alloc(SCRAM_KEY_SIZE);
-    CHECK(client->secret != NULL);
     client->wire = w->config->wire == CONFIG_WIRE_V1 ? FRAME_V1 : FRAME_V2;
     timer_init(&client->retry, retry_fire);
     w->role_state = client;
@@ -247,9 +265,12 @@ void client_dial(struct client *client)
     CHECK(client->primary == NULL);
     if (client->servers.count == 0 &&
         !resolve_numeric(endpoint->host, endpoint->port, &client->servers)) {
-        if (!client_resolve(w, endpoint, RESOLVED_SERVER))
-            next_address(client);
-        return; /* MESSAGE_RESOLVED goes on */
+        if (client_resolve(w, endpoint, RESOLVED_SERVER))
+            return; /* MESSAGE_RESOLVED goes on */
+        log_at(LOG_WARN, "client", "cannot look up %s: no memory or no thread for it",
+               endpoint->host);
+        next_address(client);
+        return;
     }
     client->heard = false;
     client->answered = client->bound = 0;
@@ -363,12 +384,13 @@ static void primary_connected(struct client *client, struct lane *lane, int res)
         return;
     }
     lane->version = client->wire;
-    bool good = lane_map_open(lane, map);
-    if (good && lane->version == FRAME_V2)
+    if (!lane_map_open(lane, map)) {
+        lane_close(lane, REASON_LIMIT_BUFFERS, "no address space for the table of its streams");
+        return;
+    }
+    if (lane->version == FRAME_V2)
         client_hello(lane);
-    else if (good)
-        good = say_handshake_v1(lane);
-    if (!good)
+    else if (!say_handshake_v1(lane))
         lane_close(lane, REASON_LIMIT_BUFFERS, NULL);
 }
 

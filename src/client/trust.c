@@ -2,9 +2,9 @@
 #include "client/trust.h"
 
 #include "core/addr.h"
-#include "core/check.h"
 #include "core/crypt.h"
 #include "core/crypt_ctx.h"
+#include "core/cure.h"
 #include "core/dirs.h"
 #include "core/log.h"
 #include "core/sink.h"
@@ -30,8 +30,13 @@ bool trust_open(const struct config *config)
     bool by_key = config->tls_ca[0] == '\0' && config->tls_pin[0] == '\0';
 
     if (by_key) {
-        (void)dirs_make(config->state_dir); /* an error shows when the file is written */
         snprintf(known, sizeof(known), "%s/known_servers", config->state_dir);
+        int error = dirs_make(config->state_dir);
+        if (error != 0)
+            log_at(LOG_WARN, "tls",
+                     "cannot make the directory %s for known_servers: %s; no server's key is "
+                     "remembered: name another one with --state-dir, or give --tls-pin or --tls-ca",
+                     config->state_dir, strerror(-error));
     }
     struct crypt_config crypt = { .allow_12 = config->wire != CONFIG_WIRE_V2,
                                   .cert = config->tls_cert,
@@ -115,18 +120,26 @@ static void *ask(void *arg)
     return NULL;
 }
 
+/* Nobody is asked where there is no thread to wait for the answer: that is a no, and the next try
+ * asks again. */
 static void open_question(const char *server, const char *pin)
 {
     pthread_t thread;
 
     snprintf(question.server, sizeof(question.server), "%s", server);
     snprintf(question.pin, sizeof(question.pin), "%s", pin);
-    question.open = true;
     question.answered = false;
     worker_helper_begin();
     int error = pthread_create(&thread, NULL, ask, NULL);
-    CHECK(error == 0);
-    pthread_detach(thread);
+    question.open = error == 0;
+    if (question.open) {
+        pthread_detach(thread);
+        return;
+    }
+    worker_helper_end();
+    log_at(LOG_ERROR, "tls", "cannot ask whether to trust the server, no thread: %s%s",
+             strerror(error), cure_text(error));
+    answer(question.worker, false);
 }
 
 void trust_ask(struct worker *worker, const struct config_endpoint *server, const char *pin)

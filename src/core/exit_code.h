@@ -13,7 +13,8 @@
     X(OK, 0, "done; also after Ctrl+C or SIGTERM once the drain is over")                          \
     X(FAILED, 1, "failed while running; the last log lines say why")                               \
     X(USAGE, 2, "wrong flag or value; the message names it and the cure")                          \
-    X(CANNOT_START, 3, "the machine refused: io_uring forbidden, address in use, file unreadable") \
+    X(CANNOT_START, 3,                                                                             \
+      "the machine refused: io_uring forbidden, a limit too low, address in use, file unreadable") \
     X(GAVE_UP, 4, "client: the server could not be reached in all reconnect attempts")             \
     X(AUTH_REFUSED, 5, "client: the server refused the token; trying again would not help")
 

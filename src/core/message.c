@@ -16,16 +16,25 @@
 static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
 static struct list under_way = { &under_way, &under_way };
 
-struct message *message_new(enum message_kind kind)
+struct message *message_try(enum message_kind kind)
 {
     struct message *message = calloc(1, sizeof(*message));
 
-    CHECK(message != NULL);
+    if (message == NULL)
+        return NULL;
     message->kind = kind;
     message->fd = -1;
     pthread_mutex_lock(&mutex);
     list_append(&under_way, &message->node);
     pthread_mutex_unlock(&mutex);
+    return message;
+}
+
+struct message *message_new(enum message_kind kind)
+{
+    struct message *message = message_try(kind);
+
+    CHECK(message != NULL);
     return message;
 }
 

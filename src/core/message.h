@@ -47,6 +47,9 @@ struct message {
 struct message *message_new(enum message_kind kind);
 void message_free(struct message *message);
 
+/* The same where its maker can do without: NULL when out of memory. */
+struct message *message_try(enum message_kind kind);
+
 /* When all workers have ended: frees what none of them took, and closes its descriptors. */
 void message_free_all(void);
 

@@ -81,11 +81,11 @@ bool auth_open(struct config *config)
     while (places < wanted)
         places *= 2;
     auth.entries = secret_alloc(places * sizeof(auth.entries[0]));
-    if (auth.entries == NULL)
+    if (auth.entries == NULL ||
+        getrandom(&auth.nobody, sizeof(auth.nobody), 0) != (ssize_t)sizeof(auth.nobody))
         return false;
     auth.mask = places - 1;
     auth.loopback_only = config->token_is_default;
-    CHECK(getrandom(&auth.nobody, sizeof(auth.nobody), 0) == (ssize_t)sizeof(auth.nobody));
     add_lines(config);
     explicit_bzero(config->token, sizeof(config->token));
     config->token_size = 0;

@@ -13,6 +13,7 @@
 
 #include "core/addr.h"
 #include "core/crypt.h"
+#include "core/cure.h"
 #include "core/exit_code.h"
 #include "core/lane.h"
 #include "core/listener.h"
@@ -95,7 +96,7 @@ static bool pick_address(const char *host, uint16_t port, const char *flag, unio
         error = -fd;
     }
     log_at(LOG_ERROR, "server", "cannot listen on %s (%s): %s%s", text, flag, strerror(error),
-           error == EADDRINUSE ? "; another program has this port, choose another one" : "");
+           cure_text(error));
     return false;
 }
 
@@ -110,11 +111,18 @@ int server_prepare(struct config *config)
     tunnel_open(&public_addr, config->public_addr[0] != '\0');
     if (config->tls && !certificate_open(config, &listen_addr))
         return EXIT_CODE_CANNOT_START;
-    if (!registry_open(config) || !auth_open(config)) {
-        log_at(LOG_ERROR, "server", "out of memory for --max-sessions %u", config->max_sessions);
+    if (!registry_open(config)) {
+        log_at(LOG_ERROR, "server",
+               "out of memory for --max-sessions %u: lower it, or raise ulimit -v",
+               config->max_sessions);
         return EXIT_CODE_CANNOT_START;
     }
-    ticket_open(config);
+    if (!auth_open(config)) {
+        log_at(LOG_ERROR, "server", "cannot keep the tokens: %s", strerror(errno));
+        return EXIT_CODE_CANNOT_START;
+    }
+    if (!ticket_open(config))
+        return EXIT_CODE_CANNOT_START;
     if (config->token_is_default)
         log_at(LOG_WARN, "server",
                "no token is set: the default token is accepted from loopback peers only (set "
@@ -139,16 +147,18 @@ void server_reload(const struct config *config)
 static int server_start(struct worker *w)
 {
     char text[ADDR_TEXT_MAX];
-    int fd = sock_listen(&listen_addr, true, LISTENER_BACKLOG);
+    struct server *server = calloc(1, sizeof(*server));
+    int fd = server != NULL ? sock_listen(&listen_addr, true, LISTENER_BACKLOG) : -ENOMEM;
 
-    w->role_state = calloc(1, sizeof(struct server));
-    CHECK(w->role_state != NULL);
     addr_format(&listen_addr.sa, text, sizeof(text));
     if (fd < 0) {
-        log_at(LOG_ERROR, "server", "cannot listen on %s: %s", text, strerror(-fd));
+        log_at(LOG_ERROR, "server", "cannot listen on %s: %s%s", text, strerror(-fd),
+               cure_text(-fd));
+        free(server);
         return EXIT_CODE_CANNOT_START;
     }
-    CHECK(listener_open(w, fd, NULL, 0, 0) != NULL);
+    w->role_state = server;
+    CHECK(listener_open(w, fd, NULL, 0, 0) != NULL); /* the first of its slab */
     if (w->index == 0)
         log_out("listening: %s", text);
     return EXIT_CODE_OK;

@@ -10,6 +10,7 @@
 #include "core/scram.h"
 #include "core/secret.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/random.h>
@@ -35,25 +36,9 @@ static uint8_t *read_key(const char *path)
     return NULL;
 }
 
-static uint8_t *make_key(void)
+/* The key outlives the process, if the state directory can be written. */
+static void keep_key(const struct config *config, const char *path)
 {
-    uint8_t *fresh = secret_alloc(KEY_SIZE);
-
-    CHECK(fresh != NULL && getrandom(fresh, KEY_SIZE, 0) == (ssize_t)KEY_SIZE);
-    return fresh;
-}
-
-void ticket_open(const struct config *config)
-{
-    char path[sizeof(config->state_dir) + 16];
-
-    snprintf(path, sizeof(path), "%s/ticket.key", config->state_dir);
-    key = config->state_dir[0] != '\0' ? read_key(path) : NULL;
-    if (key != NULL)
-        return;
-    key = make_key();
-    if (config->state_dir[0] == '\0')
-        return;
     int error = dirs_make(config->state_dir);
     if (error == 0)
         error = file_write(path, (const char *)key, KEY_SIZE);
@@ -61,6 +46,29 @@ void ticket_open(const struct config *config)
         log_at(LOG_WARN, "server",
                "cannot write %s: %s; after a restart clients may get other ports", path,
                strerror(-error));
+}
+
+bool ticket_open(const struct config *config)
+{
+    char path[sizeof(config->state_dir) + 16];
+
+    snprintf(path, sizeof(path), "%s/ticket.key", config->state_dir);
+    key = config->state_dir[0] != '\0' ? read_key(path) : NULL;
+    if (key != NULL)
+        return true;
+    key = secret_alloc(KEY_SIZE);
+    if (key == NULL) {
+        log_at(LOG_ERROR, "server", "out of memory");
+        return false;
+    }
+    if (getrandom(key, KEY_SIZE, 0) != (ssize_t)KEY_SIZE) {
+        log_at(LOG_ERROR, "server", "the kernel gives no random bytes (getrandom): %s",
+               strerror(errno));
+        return false;
+    }
+    if (config->state_dir[0] != '\0')
+        keep_key(config, path);
+    return true;
 }
 
 void ticket_close(void)

@@ -15,8 +15,9 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* Once, before the workers start: reads the key, or makes one. A directory that cannot be written is warned about. */
-void ticket_open(const struct config *config);
+/* Once, before the workers start: reads the key, or makes one. A directory that cannot be written
+ * is warned about. False, after saying why, without a key. */
+bool ticket_open(const struct config *config);
 void ticket_close(void);
 
 /* Writes the ticket for a port to dst (FRAME_TICKET_MAX bytes); its size. */
