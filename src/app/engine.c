@@ -5,11 +5,17 @@
  * by messages like everybody else, and reads their counters after they have ended, or from the copies that they make on request.
  * Like them it never waits for who reads what the program says (sink.h), or a reader that has
  * stopped would take the signals' effect away.
+ *
+ * The start is all or nothing, and ends in order whatever fails in it: every worker has its memory
+ * and its ring before there is a second thread; the threads wait for each other at two gates, and
+ * what stops one of them stops all there. Between the gates all workers but the first start their
+ * role.
  */
 #include "app/engine.h"
 
 #include "client/client.h"
 #include "core/check.h"
+#include "core/cure.h"
 #include "core/exit_code.h"
 #include "core/log.h"
 #include "core/sink.h"
@@ -31,10 +37,20 @@
 /* This thread has nothing else to do: it says what bursts of log lines left out, rarely enough not to wake an idle program. */
 #define LOG_FLUSH_MS 10000
 
+/* All threads pass together, or none does. */
+struct gate {
+    pthread_mutex_t mutex;
+    pthread_cond_t changed;
+    unsigned expected, arrived;
+    int code; /* why none passes */
+};
+
+enum { GATE_PREPARED, GATE_STARTED, GATE_COUNT };
+
 struct seat { /* one worker's thread */
     struct worker *worker;
     pthread_t thread;
-    pthread_barrier_t *prepared;
+    struct gate *gates;
     int done_fd; /* written when the thread is over */
     bool over;
     int code;
@@ -44,8 +60,10 @@ struct seat { /* one worker's thread */
 struct engine {
     const struct config *config;
     unsigned count;
+    unsigned threads; /* made, of so many */
     struct seat *seats;
-    pthread_barrier_t prepared;
+    struct worker **peers; /* what every worker sees of the others */
+    struct gate gates[GATE_COUNT];
     int done_fd, signal_fd;
     unsigned stops;
 };
@@ -68,17 +86,62 @@ static void seat_over(struct seat *seat)
     CHECK(write(seat->done_fd, &one, sizeof(one)) == sizeof(one));
 }
 
+static void gate_init(struct gate *gate, unsigned expected)
+{
+    *gate = (struct gate){ .mutex = PTHREAD_MUTEX_INITIALIZER,
+                           .changed = PTHREAD_COND_INITIALIZER,
+                           .expected = expected,
+                           .code = EXIT_CODE_OK };
+}
+
+/* With a thread's code; waits for the others, and returns the worst of all. */
+static int gate_pass(struct gate *gate, int code)
+{
+    pthread_mutex_lock(&gate->mutex);
+    gate->arrived++;
+    if (code != EXIT_CODE_OK)
+        gate->code = code;
+    pthread_cond_broadcast(&gate->changed);
+    while (gate->arrived < gate->expected)
+        pthread_cond_wait(&gate->changed, &gate->mutex);
+    code = gate->code;
+    pthread_mutex_unlock(&gate->mutex);
+    return code;
+}
+
+/* There are only so many threads, and so none passes. */
+static void gate_shut(struct gate *gate, unsigned threads, int code)
+{
+    pthread_mutex_lock(&gate->mutex);
+    gate->expected = threads;
+    gate->code = code;
+    pthread_cond_broadcast(&gate->changed);
+    pthread_mutex_unlock(&gate->mutex);
+}
+
+/* A message to a ring that is not enabled yet would be lost: nothing starts before all are. */
+static int seat_start(struct seat *seat)
+{
+    bool last = seat->worker->index == 0;
+    int code = gate_pass(&seat->gates[GATE_PREPARED], worker_prepare(seat->worker));
+
+    if (code != EXIT_CODE_OK)
+        return code;
+    if (!last)
+        code = worker_start(seat->worker);
+    int all = gate_pass(&seat->gates[GATE_STARTED], code);
+    if (last && all == EXIT_CODE_OK)
+        return worker_start(seat->worker);
+    return last ? all : code; /* one that has started ends by a message, in its loop */
+}
+
 static void *seat_main(void *arg)
 {
     struct seat *seat = arg;
 
     if (seat->cpu >= 0)
         pin(seat->cpu);
-    seat->code = worker_prepare(seat->worker);
-    pthread_barrier_wait(
-        seat->prepared); /* a message to a ring that is not enabled yet would be lost */
-    if (seat->code == EXIT_CODE_OK)
-        seat->code = worker_start(seat->worker);
+    seat->code = seat_start(seat);
     if (seat->code == EXIT_CODE_OK)
         seat->code = worker_run(seat->worker);
     seat_over(seat);
@@ -95,62 +158,88 @@ static uint64_t now_ns(void)
 
 /* Workers */
 
-static bool open_workers(struct engine *engine)
-{
-    const struct role *role = engine->config->role == CONFIG_SERVER ? &server_role : &client_role;
-    struct worker **peers = calloc(engine->count, sizeof(struct worker *));
-    const char *error = "out of memory";
-
-    for (unsigned i = 0; peers != NULL && i < engine->count; i++) {
-        engine->seats[i].worker = peers[i] = worker_open(engine->config, role, i, &error);
-        if (peers[i] == NULL) {
-            log_at(LOG_ERROR, role->name, "%s", error);
-            free(peers);
-            return false;
-        }
-        peers[i]->peers = peers;
-    }
-    return peers != NULL;
-}
-
 static void close_workers(struct engine *engine)
 {
-    struct worker **peers = NULL;
-
     for (unsigned i = 0; i < engine->count; i++) {
-        if (engine->seats[i].worker == NULL)
-            continue;
-        peers = engine->seats[i].worker->peers;
-        worker_close(engine->seats[i].worker);
+        if (engine->seats[i].worker != NULL)
+            worker_close(engine->seats[i].worker);
+        engine->seats[i].worker = engine->peers[i] = NULL;
     }
-    free(peers);
 }
 
-/* The barrier needs all of them: a thread that cannot be made ends the program. */
-static void start_threads(struct engine *engine)
+/* All or none. */
+static bool open_all(struct engine *engine, unsigned entries, struct worker_error *error)
+{
+    const struct role *role = engine->config->role == CONFIG_SERVER ? &server_role : &client_role;
+
+    for (unsigned i = 0; i < engine->count; i++) {
+        struct worker *worker = worker_open(engine->config, role, i, entries, error);
+        if (worker == NULL) {
+            close_workers(engine);
+            return false;
+        }
+        worker->peers = engine->peers;
+        engine->seats[i].worker = engine->peers[i] = worker;
+    }
+    return true;
+}
+
+/* Where the user's locked memory is short, with smaller rings: first as small as this process makes
+ * necessary, then as the user's other processes do. */
+static bool open_workers(struct engine *engine)
+{
+    unsigned entries =
+        ring_entries(engine->count, BUF_PROVIDED, WORKER_SQ_ENTRIES, WORKER_SQ_LEAST);
+    struct worker_error error = { .text = NULL };
+    bool open = open_all(engine, entries, &error);
+
+    while (!open && error.smaller_ring && entries / 2 >= WORKER_SQ_LEAST) {
+        entries /= 2;
+        open = open_all(engine, entries, &error);
+    }
+    if (!open)
+        log_at(LOG_ERROR, "culvert", "%s", error.text);
+    else if (entries < WORKER_SQ_ENTRIES)
+        log_at(LOG_INFO, "culvert",
+               "rings have %u entries instead of %u: locked memory is short for --workers %u "
+               "(ulimit -l, shared by all processes of this user)",
+               entries, WORKER_SQ_ENTRIES, engine->count);
+    return open;
+}
+
+static int make_thread(struct engine *engine, unsigned index)
 {
     const struct config *config = engine->config;
+    struct seat *seat = &engine->seats[index];
 
-    pthread_barrier_init(&engine->prepared, NULL, engine->count);
-    for (unsigned i = 0; i < engine->count; i++) {
-        struct seat *seat = &engine->seats[i];
+    seat->done_fd = engine->done_fd;
+    seat->gates = engine->gates;
+    seat->cpu = config->cpu_count > 0 ? config->cpus[index % config->cpu_count] : -1;
+    return pthread_create(&seat->thread, NULL, seat_main, seat);
+}
 
-        seat->done_fd = engine->done_fd;
-        seat->prepared = &engine->prepared;
-        seat->cpu = config->cpu_count > 0 ? config->cpus[i % config->cpu_count] : -1;
-        int error = pthread_create(&seat->thread, NULL, seat_main, seat);
-        if (error != 0) {
-            log_at(LOG_ERROR, "worker", "cannot make a thread: %s (lower --workers)",
-                   strerror(error));
-            exit(EXIT_CODE_CANNOT_START);
-        }
+/* The gates need all of them: if one cannot be made, the others find them shut. */
+static void start_threads(struct engine *engine)
+{
+    int error = 0;
+
+    for (unsigned i = 0; i < GATE_COUNT; i++)
+        gate_init(&engine->gates[i], engine->count);
+    while (engine->threads < engine->count && error == 0) {
+        error = make_thread(engine, engine->threads);
+        engine->threads += error == 0;
     }
+    if (error == 0)
+        return;
+    log_at(LOG_ERROR, "culvert", "cannot make a thread for each of %u workers: %s%s", engine->count,
+           strerror(error), cure_text(error));
+    gate_shut(&engine->gates[GATE_PREPARED], engine->threads, EXIT_CODE_CANNOT_START);
 }
 
 /* A ring must be running to take messages: a worker that is still starting is tried again. */
 static void tell_all(struct engine *engine, enum message_kind kind, uint32_t number)
 {
-    for (unsigned i = 0; i < engine->count; i++) {
+    for (unsigned i = 0; i < engine->threads; i++) {
         struct seat *seat = &engine->seats[i];
 
         for (bool sent = false; !sent && !__atomic_load_n(&seat->over, __ATOMIC_ACQUIRE);) {
@@ -167,7 +256,7 @@ static unsigned count_over(const struct engine *engine)
 {
     unsigned over = 0;
 
-    for (unsigned i = 0; i < engine->count; i++)
+    for (unsigned i = 0; i < engine->threads; i++)
         over += __atomic_load_n(&engine->seats[i].over, __ATOMIC_ACQUIRE);
     return over;
 }
@@ -186,8 +275,13 @@ static bool open_signals(struct engine *engine)
     signal(SIGPIPE, SIG_IGN);
     pthread_sigmask(SIG_BLOCK, &set, NULL); /* inherited by the workers */
     engine->signal_fd = signalfd(-1, &set, SFD_CLOEXEC);
-    engine->done_fd = eventfd(0, EFD_CLOEXEC);
-    return engine->signal_fd >= 0 && engine->done_fd >= 0;
+    if (engine->signal_fd >= 0)
+        engine->done_fd = eventfd(0, EFD_CLOEXEC);
+    if (engine->done_fd >= 0)
+        return true;
+    log_at(LOG_ERROR, "culvert", "cannot wait for signals: %s%s", strerror(errno),
+           cure_text(errno));
+    return false;
 }
 
 static void stop(struct engine *engine)
@@ -226,12 +320,21 @@ static void on_signal(struct engine *engine)
     }
 }
 
+/* One that cannot go on ends the others. */
+static void end_with_the_failed(struct engine *engine)
+{
+    for (unsigned i = 0; i < engine->threads; i++)
+        if (__atomic_load_n(&engine->seats[i].over, __ATOMIC_ACQUIRE) &&
+            engine->seats[i].code != EXIT_CODE_OK)
+            tell_all(engine, MESSAGE_STOP, WORKER_STOP_NOW);
+}
+
 static void wait_for_end(struct engine *engine)
 {
     struct pollfd fds[] = { { .fd = engine->signal_fd, .events = POLLIN },
                             { .fd = engine->done_fd, .events = POLLIN } };
 
-    while (count_over(engine) < engine->count) {
+    while (count_over(engine) < engine->threads) {
         if (poll(fds, ARRAY_SIZE(fds), LOG_FLUSH_MS) < 0)
             continue;
         log_flush(false);
@@ -240,10 +343,7 @@ static void wait_for_end(struct engine *engine)
         if ((fds[1].revents & POLLIN) != 0) {
             uint64_t count;
             CHECK(read(engine->done_fd, &count, sizeof(count)) == sizeof(count));
-            for (unsigned i = 0; i < engine->count; i++) /* one that cannot go on ends the others */
-                if (__atomic_load_n(&engine->seats[i].over, __ATOMIC_ACQUIRE) &&
-                    engine->seats[i].code != EXIT_CODE_OK)
-                    tell_all(engine, MESSAGE_STOP, WORKER_STOP_NOW);
+            end_with_the_failed(engine);
         }
     }
 }
@@ -251,9 +351,9 @@ static void wait_for_end(struct engine *engine)
 /* The worst of the workers' codes: any that is not 0. */
 static int join_threads(struct engine *engine, struct stats *sum)
 {
-    int code = EXIT_CODE_OK;
+    int code = engine->threads == engine->count ? EXIT_CODE_OK : EXIT_CODE_CANNOT_START;
 
-    for (unsigned i = 0; i < engine->count; i++) {
+    for (unsigned i = 0; i < engine->threads; i++) {
         pthread_join(engine->seats[i].thread, NULL);
         if (engine->seats[i].code != EXIT_CODE_OK)
             code = engine->seats[i].code;
@@ -293,9 +393,16 @@ static int run_workers(struct engine *engine)
         message_free_all();
         close_workers(engine);
     }
-    close(engine->signal_fd);
-    close(engine->done_fd);
+    if (engine->signal_fd >= 0)
+        close(engine->signal_fd);
+    if (engine->done_fd >= 0)
+        close(engine->done_fd);
     return code;
+}
+
+static int prepare(struct config *config)
+{
+    return config->role == CONFIG_SERVER ? server_prepare(config) : client_prepare(config);
 }
 
 int engine_run(struct config *config)
@@ -309,12 +416,14 @@ int engine_run(struct config *config)
         log_at(LOG_ERROR, "culvert", "%s", ring_unusable_text());
         return EXIT_CODE_CANNOT_START;
     }
-    if (config->role == CONFIG_SERVER)
-        code = server_prepare(config);
-    else
-        code = client_prepare(config);
     engine.seats = calloc(engine.count, sizeof(struct seat));
-    CHECK(engine.seats != NULL);
+    engine.peers = calloc(engine.count, sizeof(struct worker *));
+    if (engine.seats != NULL && engine.peers != NULL) {
+        code = prepare(config);
+    } else {
+        log_at(LOG_ERROR, "culvert", "out of memory for --workers %u", engine.count);
+        code = EXIT_CODE_CANNOT_START;
+    }
     if (code == EXIT_CODE_OK)
         code = run_workers(&engine);
     if (config->role == CONFIG_SERVER)
@@ -322,5 +431,6 @@ int engine_run(struct config *config)
     else
         client_finish();
     free(engine.seats);
+    free(engine.peers);
     return code;
 }

@@ -119,9 +119,18 @@ CHECK_STATIC(2 * SINK_TEXT_MAX <= SINK_QUEUE,
 #define SINK_END_NS       (5 * NSEC_PER_SEC)
 
 /* Completions handled in one turn. */
-#define WORKER_BATCH      512u
+#define WORKER_BATCH 512u
+/* Submission queue of a worker's ring: as wished, and what it may come down to by halves where the
+ * user's locked memory is short (ring_entries; 276 KiB and 44 KiB of it). What is too many for it
+ * is submitted in the middle of a turn. */
 #define WORKER_SQ_ENTRIES 2048u
-/* Full batches that a completion queue (ring.h: four times the submission queue) holds. */
+#define WORKER_SQ_LEAST   256u
+CHECK_STATIC((WORKER_SQ_ENTRIES & (WORKER_SQ_ENTRIES - 1)) == 0, "can be halved");
+CHECK_STATIC((WORKER_SQ_LEAST & (WORKER_SQ_LEAST - 1)) == 0, "is reached by halves");
+CHECK_STATIC(WORKER_SQ_LEAST <= WORKER_SQ_ENTRIES, "the least is no more than the wish");
+CHECK_STATIC(4u * WORKER_SQ_LEAST >= WORKER_BATCH, "a completion queue fills a batch");
+/* Full batches that the largest completion queue (ring.h: four times the submission queue) holds;
+ * for a smaller one they have some room for what overflowed. */
 #define WORKER_CQ_BATCHES (4u * WORKER_SQ_ENTRIES / WORKER_BATCH)
 
 #endif

@@ -13,6 +13,7 @@
 #include "core/sink.h"
 #include "core/stream.h"
 
+#include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -100,17 +101,9 @@ static void init_lists(struct worker *w)
         list_init(lists[i]);
 }
 
-struct worker *worker_open(const struct config *config, const struct role *role, unsigned index,
-                           const char **error)
+static void init(struct worker *w, const struct config *config, const struct role *role,
+                 unsigned index)
 {
-    struct worker *w = calloc(1, sizeof(*w));
-    int code = 0;
-
-    CHECK(config->max_streams <= STREAM_SLOTS_MAX);
-    if (w == NULL) {
-        *error = "out of memory";
-        return NULL;
-    }
     w->index = index;
     w->config = config;
     w->role = role;
@@ -118,14 +111,45 @@ struct worker *worker_open(const struct config *config, const struct role *role,
     w->crypt_spare = BUF_NONE;
     w->window_budget = (uint64_t)config->bulk_buffers * BUF_BIG_SIZE;
     init_lists(w);
-    if (!open_slabs(w)) {
-        *error = "the kernel refused address space: lower --max-streams, or raise ulimit -v";
-        worker_close(w);
+}
+
+static bool open_ring(struct worker *w, unsigned entries, struct worker_error *error)
+{
+    int code = 0;
+
+    w->ring = ring_open(entries, &code);
+    if (w->ring != NULL)
+        code = -ring_buffers_open(w->ring, BUF_PROVIDED);
+    if (code != 0)
+        *error =
+            (struct worker_error){ .text = ring_error_text(code), .smaller_ring = code == ENOMEM };
+    return code == 0;
+}
+
+static bool open_parts(struct worker *w, unsigned entries, struct worker_error *error)
+{
+    if (open_slabs(w))
+        return open_ring(w, entries, error);
+    *error = (struct worker_error){
+        .text = "the kernel refused address space: lower --max-streams, --bulk-buffers or "
+                "--workers, or raise ulimit -v"
+    };
+    return false;
+}
+
+struct worker *worker_open(const struct config *config, const struct role *role, unsigned index,
+                           unsigned entries, struct worker_error *error)
+{
+    struct worker *w = calloc(1, sizeof(*w));
+
+    CHECK(config->max_streams <= STREAM_SLOTS_MAX);
+    CHECK(entries >= WORKER_SQ_LEAST && entries <= WORKER_SQ_ENTRIES);
+    if (w == NULL) {
+        *error = (struct worker_error){ .text = "out of memory" };
         return NULL;
     }
-    w->ring = ring_open(WORKER_SQ_ENTRIES, &code);
-    if (w->ring == NULL) {
-        *error = ring_unusable_text();
+    init(w, config, role, index);
+    if (!open_parts(w, entries, error)) {
         worker_close(w);
         return NULL;
     }
@@ -153,8 +177,6 @@ int worker_prepare(struct worker *w)
 {
     int result = ring_start(w->ring);
 
-    if (result == 0)
-        result = ring_buffers_open(w->ring, BUF_PROVIDED);
     if (result < 0) {
         log_at(LOG_ERROR, "worker", "cannot start its ring: %s", strerror(-result));
         return EXIT_CODE_CANNOT_START;
@@ -514,9 +536,9 @@ static bool all_gone(const struct worker *w)
 
 /* What a timer waits for may be among the completions that are still to be read: timers run when all are, or when so many full batches have been that
  * everything which lay there before them was seen. */
-static void run_timers(struct worker *w, unsigned count)
+static void run_timers(struct worker *w)
 {
-    w->full_batches = count < WORKER_BATCH ? 0 : w->full_batches + 1;
+    w->full_batches = ring_has_more(w->ring) ? w->full_batches + 1 : 0;
     if (w->full_batches % WORKER_CQ_BATCHES == 0)
         timer_run(&w->timers, w->now);
 }
@@ -534,7 +556,7 @@ bool worker_turn(struct worker *w, uint64_t max_wait)
     w->now = ring_now(w->ring);
     worker_count(w, STAT_TURNS, 1);
     dispatch(w, count);
-    run_timers(w, count);
+    run_timers(w);
     shake_hands(w);
     pump(w);
     flush(w, count);

@@ -46,7 +46,9 @@ struct role {
     bool opens_streams; /* the server: ids are made here, from slots */
     /* A TLS handshake (client) needs a human's word: lane_answer. */
     void (*lane_asks)(struct lane *lane, const char *pin);
-    /* The worker is in its thread and its ring runs. 0, or an exit code after saying why. */
+    /* The worker is in its thread and its ring runs. 0, or an exit code after saying why, with
+     * nothing left behind. Worker 0 comes last, when all others have started: what it says on
+     * standard output is true of all. */
     int (*start)(struct worker *worker);
     /* A connection came in on a listener; the callee owns fd. */
     void (*accepted)(struct listener *listener, int fd);
@@ -115,7 +117,7 @@ struct worker {
 
     uint32_t bulk_streams; /* streams whose reads go into big buffers */
 
-    unsigned full_batches; /* turns without a pause that found WORKER_BATCH completions or more */
+    unsigned full_batches; /* turns without a pause that left completions for the next */
 
     struct timer_wheel timers;
     struct timer drain_timer;
@@ -154,13 +156,19 @@ struct worker {
     struct ring_cqe batch[WORKER_BATCH];
 };
 
-/* Maps all memory and makes the ring; callable from any thread. NULL and *error = a sentence for the operator. `peers` may be filled in later, before
- * worker_start. */
+struct worker_error {
+    const char *text;  /* a sentence for the operator */
+    bool smaller_ring; /* with fewer entries it may do */
+};
+
+/* Maps all memory and makes the ring, of WORKER_SQ_LEAST to WORKER_SQ_ENTRIES entries; callable
+ * from any thread. NULL and *error. `peers` may be filled in later, before worker_start. */
 struct worker *worker_open(const struct config *config, const struct role *role, unsigned index,
-                           const char **error);
+                           unsigned entries, struct worker_error *error);
 void worker_close(struct worker *worker);
 
-/* In the worker's own thread: binds the ring, lends buffers; from then on it can take messages. 0 or an exit code. */
+/* In the worker's own thread: binds the ring, lends buffers; from then on it can take messages. 0,
+ * or an exit code after saying why. */
 int worker_prepare(struct worker *worker);
 
 /* When all workers of the instance are prepared: starts the role. 0 or an exit code. */

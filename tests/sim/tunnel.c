@@ -196,11 +196,11 @@ static void config_draw(void)
 static void open_workers(enum side side)
 {
     const struct config *config = &run.config[side];
-    const char *error = NULL;
+    struct worker_error error;
 
     for (unsigned i = 0; i < config->workers; i++) {
-        run.workers[side][i] =
-            worker_open(config, side == SERVER ? &server_role : &client_role, i, &error);
+        run.workers[side][i] = worker_open(config, side == SERVER ? &server_role : &client_role, i,
+                                           WORKER_SQ_ENTRIES, &error);
         CHECK(run.workers[side][i] != NULL);
     }
     for (unsigned i = 0; i < config->workers; i++) {

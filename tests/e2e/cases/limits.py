@@ -2,9 +2,11 @@
 import itertools
 import os
 import re
+import shutil
+import threading
 
 import net
-from harness import case, check, check_equal
+from harness import Skip, case, check, check_equal
 
 MIB = 1 << 20
 
@@ -180,6 +182,33 @@ def cannot_start(t):
     client.want = (3,)
     check_equal(client.wait(), 3, "exit status with a missing token file")
     check("missing" in client.err, client.last_words())
+
+
+@case(needs=["setpriv", "prlimit"], not_in={"tls": "its keys are not an ordinary user's"}, deadline=300)
+def smallest_rings(t):
+    """Locked memory for no more than the smallest rings, at both ends: more happens at once than they hold, and nothing is lost."""
+    if os.geteuid() != 0:
+        raise Skip("needs users with accounts of their own")
+    t.culvert = shutil.copy(t.culvert, t.dir / "culvert")
+    limit = (44 * t.mode.workers + 12) * 1024
+    under = [["prlimit", f"--memlock={limit}:{limit}", "setpriv", f"--reuid={uid}", f"--regid={uid}", "--clear-groups"]
+             for uid in (200000 + os.getpid(), 300000 + os.getpid())]
+    server = t.server(under=under[0])
+    client = t.client(server, t.origin(net.echo), under=under[1])
+    counted = "rings have 256 entries instead of 2048"
+    check((counted in server.err) == (counted in client.err), "one of the two has other rings")
+    t.note = "" if counted in server.err else "this kernel does not count rings"
+    socks = [net.connect(client.addr) for _ in range(t.size(1500, 300))]
+    for turn in range(4):
+        net.exchange(socks, lambda i: b"%d in turn %d " % (i, turn) * 20)  # noqa: B023
+    for sock in socks:
+        net.rst(sock)
+    with net.connect(client.addr) as sock:
+        pattern = net.Pattern("rings").block(0)
+        sender = threading.Thread(target=sock.sendall, args=(pattern,))
+        sender.start()
+        check(net.recv_exact(sock, len(pattern)) == pattern, "a mebibyte came back changed")
+        sender.join()
 
 
 def closing(numbers):
