@@ -22,6 +22,7 @@
 #include "core/summary.h"
 #include "core/worker.h"
 #include "server/server.h"
+#include "tls/tls.h"
 
 #include <errno.h>
 #include <poll.h>
@@ -424,6 +425,7 @@ int engine_run(struct config *config)
         log_at(LOG_ERROR, "culvert", "out of memory for --workers %u", engine.count);
         code = EXIT_CODE_CANNOT_START;
     }
+    tls_mem_started();
     if (code == EXIT_CODE_OK)
         code = run_workers(&engine);
     if (config->role == CONFIG_SERVER)

@@ -735,7 +735,8 @@ static void primary_lost(struct client *client, struct lane *lane, struct sessio
         return;
     if (reason == REASON_TLS_FAILED &&
         !client->was_ready) { /* the log said why: whom to trust does not change by itself */
-        stop_all(w, EXIT_CODE_FAILED,
+        bool is_short = lane->crypt != NULL && crypt_short(lane->crypt);
+        stop_all(w, is_short ? EXIT_CODE_CANNOT_START : EXIT_CODE_FAILED,
                  WORKER_STOP_DRAINED); /* the server is still to get the alert */
         return;
     }

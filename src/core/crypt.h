@@ -84,8 +84,11 @@ bool crypt_is_12(const struct crypt *crypt);
 /* "TLS 1.3, AES-128-GCM, user/user" */
 const char *crypt_summary(struct crypt *crypt);
 
-/* One sentence after FAILED or BROKEN. */
+/* One sentence after FAILED or BROKEN. crypt_short: FAILED because this machine had too little
+ * memory, or descriptors; it says nothing of the peer, and the libraries may not recover from
+ * it. */
 const char *crypt_why(const struct crypt *crypt);
+bool crypt_short(const struct crypt *crypt);
 
 /* User engine, sending: one record of the slices' bytes (at most CRYPT_PAYLOAD) to dst, which has CRYPT_OVERHEAD more room. 0: refused. */
 size_t crypt_seal(struct crypt *crypt, const struct iovec *slices, unsigned count, uint8_t *dst);

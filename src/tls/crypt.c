@@ -26,6 +26,7 @@ struct crypt {
     uint8_t *leftover;               /* of the handshake, until taken */
     size_t leftover_size;
     bool plain_peer; /* plain_alert is to be sent */
+    bool is_short;   /* crypt_short */
     bool
         rx_due; /* the kernel sends already; it is to receive when user space has opened what it holds */
     uint8_t exporter[CRYPT_MAC_SIZE];
@@ -132,8 +133,6 @@ static bool begin(struct crypt *crypt)
 {
     crypt->handshake = tls_handshake_new(tls_of(crypt->ctx), crypt->name, crypt->known_as);
     drop_parts(crypt);
-    if (crypt->handshake == NULL)
-        snprintf(crypt->why, sizeof(crypt->why), "out of memory");
     return crypt->handshake != NULL;
 }
 
@@ -146,6 +145,21 @@ void crypt_close(struct crypt *crypt)
     record_free(crypt->record);
     free(crypt->leftover);
     free(crypt);
+}
+
+/* `why`: what was short, or NULL. */
+static enum crypt_step failed(struct crypt *crypt, const char *why)
+{
+    const char *text = why != NULL ? why : tls_handshake_why(crypt->handshake);
+
+    snprintf(crypt->why, sizeof(crypt->why), "%s", text);
+    crypt->is_short = why != NULL;
+    return CRYPT_FAILED;
+}
+
+static const char *what_is_short(void)
+{
+    return tls_short_text() != NULL ? tls_short_text() : "out of memory";
 }
 
 static enum crypt_step keys_out(struct crypt *crypt)
@@ -168,8 +182,7 @@ static enum crypt_step keys_out(struct crypt *crypt)
     record_keys_wipe(&keys);
     if (crypt->record != NULL && (size == 0 || crypt->leftover != NULL))
         return CRYPT_READY;
-    snprintf(crypt->why, sizeof(crypt->why), "out of memory");
-    return CRYPT_FAILED;
+    return failed(crypt, what_is_short());
 }
 
 static enum crypt_step step_of(struct crypt *crypt, enum tls_state state)
@@ -182,9 +195,10 @@ static enum crypt_step step_of(struct crypt *crypt, enum tls_state state)
     case TLS_DONE:
         return keys_out(crypt);
     default:
-        snprintf(crypt->why, sizeof(crypt->why), "%s", tls_handshake_why(crypt->handshake));
         crypt->plain_peer = tls_handshake_fail(crypt->handshake) == TLS_FAIL_PLAINTEXT;
-        return CRYPT_FAILED;
+        if (tls_handshake_fail(crypt->handshake) == TLS_FAIL_NO_MEMORY)
+            return failed(crypt, what_is_short());
+        return failed(crypt, tls_short_text());
     }
 }
 
@@ -193,8 +207,9 @@ enum crypt_step crypt_handshake(struct crypt *crypt, const uint8_t *in, size_t s
     enum tls_state state = TLS_WANT_READ;
 
     CHECK(crypt->record == NULL);
+    tls_short_watch();
     if (crypt->handshake == NULL && !begin(crypt))
-        return CRYPT_FAILED;
+        return failed(crypt, what_is_short());
     do {
         size_t taken = size > 0 ? tls_handshake_feed(crypt->handshake, in, size) : 0;
 
@@ -218,6 +233,7 @@ enum crypt_step crypt_handshake(struct crypt *crypt, const uint8_t *in, size_t s
 
 enum crypt_step crypt_answer(struct crypt *crypt, bool accept)
 {
+    tls_short_watch();
     return step_of(crypt, tls_handshake_answer(crypt->handshake, accept));
 }
 
@@ -329,6 +345,11 @@ const char *crypt_summary(struct crypt *crypt)
     if (strstr(crypt->summary, ", records") == NULL)
         snprintf(crypt->summary + used, sizeof(crypt->summary) - used, "%s", engines);
     return crypt->summary;
+}
+
+bool crypt_short(const struct crypt *crypt)
+{
+    return crypt->is_short;
 }
 
 const char *crypt_why(const struct crypt *crypt)

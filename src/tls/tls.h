@@ -140,6 +140,13 @@ struct tls_handshake;
  */
 bool tls_mem_start(void);
 
+/*
+ * When all contexts and certificates are made, and there are no other threads yet. Until then a
+ * library that is refused memory ends the program, with a sentence and EXIT_CODE_CANNOT_START; from
+ * then on it is told, and a handshake fails.
+ */
+void tls_mem_started(void);
+
 /* NULL on failure, with one sentence in `why` that names the file or value and the cure. */
 struct tls_ctx *tls_ctx_new(const struct tls_config *config, char *why, size_t why_size);
 

@@ -58,9 +58,10 @@ static void wolf_start(void)
     wolf_started = wolfSSL_Init() == WOLFSSL_SUCCESS;
 }
 
-bool tls_mem_start_wolf(void)
+bool tls_mem_start_wolf(void *(*take)(size_t size), void (*give)(void *memory),
+                        void *(*change)(void *memory, size_t size))
 {
-    return wolfSSL_SetAllocators(secret_alloc, secret_free, secret_realloc) == 0;
+    return wolfSSL_SetAllocators(take, give, change) == 0;
 }
 
 void tls_ctx_warn(const struct tls_ctx *ctx, const char *text)
@@ -362,7 +363,10 @@ struct tls_ctx *tls_ctx_new(const struct tls_config *config, char *why, size_t w
     ctx->keylog = -1;
     ctx->warn = config->warn;
     ctx->warn_arg = config->warn_arg;
+    tls_short_watch();
     bool ok = ctx_start(ctx, config, &reason);
+    if (!ok && tls_short_text() != NULL)
+        no(&reason, "%s", tls_short_text());
     wolfSSL_ERR_clear_error();
     tls_mem_wipe_stack();
     if (ok)

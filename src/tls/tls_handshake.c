@@ -80,7 +80,7 @@ static bool out_reserve(struct tls_handshake *handshake, size_t more)
         size *= 2;
     if (size == handshake->out_size)
         return true;
-    uint8_t *out = realloc(handshake->out, size);
+    uint8_t *out = tls_short_pass(realloc(handshake->out, size), size);
     if (out == NULL)
         return false;
     handshake->out = out;

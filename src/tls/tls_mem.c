@@ -29,13 +29,23 @@ bool tls_mem_start(void)
 static void *crypto_alloc(size_t size, const char *file, int line)
 {
     (void)file, (void)line;
-    return secret_alloc(size);
+    return tls_short_pass(secret_alloc(size), size);
 }
 
 static void *crypto_realloc(void *memory, size_t size, const char *file, int line)
 {
     (void)file, (void)line;
-    return secret_realloc(memory, size);
+    return tls_short_pass(secret_realloc(memory, size), size);
+}
+
+static void *wolf_alloc(size_t size)
+{
+    return tls_short_pass(secret_alloc(size), size);
+}
+
+static void *wolf_realloc(void *memory, size_t size)
+{
+    return tls_short_pass(secret_realloc(memory, size), size);
 }
 
 static void crypto_free(void *memory, const char *file, int line)
@@ -47,7 +57,7 @@ static void crypto_free(void *memory, const char *file, int line)
 bool tls_mem_start(void)
 {
     return CRYPTO_set_mem_functions(crypto_alloc, crypto_realloc, crypto_free) == 1 &&
-           tls_mem_start_wolf();
+           tls_mem_start_wolf(wolf_alloc, secret_free, wolf_realloc);
 }
 
 #endif
