@@ -146,11 +146,12 @@ static void config_make(enum side side)
 
 static void open_workers(enum side side)
 {
-    const char *error = NULL;
+    const struct role *role = side == SERVER ? &server_role : &client_role;
+    struct worker_error error;
 
     for (unsigned i = 0; i < every.count; i++) {
-        every.workers[side][i] = worker_open(
-            &every.config[side], side == SERVER ? &server_role : &client_role, i, &error);
+        every.workers[side][i] =
+            worker_open(&every.config[side], role, i, WORKER_SQ_ENTRIES, &error);
         CHECK(every.workers[side][i] != NULL);
     }
     for (unsigned i = 0; i < every.count; i++) {

@@ -200,20 +200,6 @@ def log_disk_full(t):
     ends_soon(t, client, server)
 
 
-@case()
-def descriptors_that_were_closed(t):
-    """Started without standard input, output and error: no socket takes their numbers, and what is
-    said goes nowhere."""
-    under = ["sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh"]
-    server, client = silent_pair(t, [under, under])
-    for proc in (server, client):
-        seen = {os.readlink(f"/proc/{proc.pid}/fd/{number}") for number in range(3)}
-        check_equal(seen, {"/dev/null"}, f"descriptors of the {proc.name}")
-        signal_taken(t, proc, signal.SIGUSR1)
-    stream(client.addr, "closed")
-    ends_soon(t, client, server)
-
-
 # How much is said
 
 def kinds_of(text):
