@@ -33,6 +33,16 @@ struct spec {
     const struct made *key_of; /* NULL: a new key */
 };
 
+/* What make_as() can do besides; zero: as make() does. "" leaves the extension out. */
+struct spec_odd {
+    const char *basic;     /* basicConstraints */
+    const char *key_usage; /* keyUsage */
+    const char *limits;    /* nameConstraints */
+    const char *digest;    /* "SHA256" */
+    EVP_PKEY *key;         /* is taken over */
+    bool key_id;           /* authorityKeyIdentifier */
+};
+
 static inline void made_extension(X509 *cert, X509 *issuer, int nid, const char *value)
 {
     X509V3_CTX ctx;
@@ -59,17 +69,47 @@ static inline void made_pem(struct made *made)
     BIO_free(bio);
 }
 
-static inline void make(struct made *made, const struct spec *spec)
+static inline EVP_PKEY *made_key(const struct spec *spec, const struct spec_odd *odd)
+{
+    if (odd->key != NULL)
+        return odd->key;
+    if (spec->key_of == NULL)
+        return spec->rsa ? EVP_RSA_gen(2048) : EVP_EC_gen("P-256");
+    EVP_PKEY_up_ref(spec->key_of->key);
+    return spec->key_of->key;
+}
+
+static inline void made_extensions(X509 *cert, X509 *issuer, const struct spec *spec,
+                                   const struct spec_odd *odd)
+{
+    const struct {
+        int nid;
+        const char *value;
+    } all[] = {
+        { NID_basic_constraints, odd->basic != NULL ? odd->basic
+                                 : spec->ca         ? "critical,CA:TRUE"
+                                                    : "critical,CA:FALSE" },
+        { NID_subject_key_identifier, "hash" },
+        { NID_authority_key_identifier, odd->key_id ? "keyid" : NULL },
+        { NID_key_usage, odd->key_usage != NULL ? odd->key_usage
+                         : spec->ca             ? "critical,keyCertSign"
+                                                : NULL },
+        { NID_subject_alt_name, spec->names },
+        { NID_ext_key_usage, spec->usage },
+        { NID_name_constraints, odd->limits },
+    };
+
+    for (size_t i = 0; i < sizeof(all) / sizeof(all[0]); i++)
+        if (all[i].value != NULL && all[i].value[0] != '\0')
+            made_extension(cert, issuer, all[i].nid, all[i].value);
+}
+
+static inline void make_as(struct made *made, const struct spec *spec, const struct spec_odd *odd)
 {
     const struct made *issuer = spec->issuer != NULL ? spec->issuer : made;
     static long serial = 1000;
 
-    if (spec->key_of != NULL) {
-        made->key = spec->key_of->key;
-        EVP_PKEY_up_ref(made->key);
-    } else {
-        made->key = spec->rsa ? EVP_RSA_gen(2048) : EVP_EC_gen("P-256");
-    }
+    made->key = made_key(spec, odd);
     made->cert = X509_new();
     X509_set_version(made->cert, X509_VERSION_3);
     ASN1_INTEGER_set(X509_get_serialNumber(made->cert), serial++);
@@ -79,17 +119,15 @@ static inline void make(struct made *made, const struct spec *spec)
                                (const unsigned char *)spec->cn, -1, -1, 0);
     X509_set_issuer_name(made->cert, X509_get_subject_name(issuer->cert));
     X509_set_pubkey(made->cert, made->key);
-    made_extension(made->cert, issuer->cert, NID_basic_constraints,
-                   spec->ca ? "critical,CA:TRUE" : "critical,CA:FALSE");
-    made_extension(made->cert, issuer->cert, NID_subject_key_identifier, "hash");
-    if (spec->ca)
-        made_extension(made->cert, issuer->cert, NID_key_usage, "critical,keyCertSign");
-    if (spec->names != NULL)
-        made_extension(made->cert, issuer->cert, NID_subject_alt_name, spec->names);
-    if (spec->usage != NULL)
-        made_extension(made->cert, issuer->cert, NID_ext_key_usage, spec->usage);
-    ck_assert_int_gt(X509_sign(made->cert, issuer->key, EVP_sha256()), 0);
+    made_extensions(made->cert, issuer->cert, spec, odd);
+    const EVP_MD *digest = odd->digest != NULL ? EVP_get_digestbyname(odd->digest) : EVP_sha256();
+    ck_assert_int_gt(X509_sign(made->cert, issuer->key, digest), 0);
     made_pem(made);
+}
+
+static inline void make(struct made *made, const struct spec *spec)
+{
+    make_as(made, spec, &(struct spec_odd){ 0 });
 }
 
 static inline void made_drop(struct made *made)
