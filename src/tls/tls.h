@@ -18,7 +18,8 @@
  * another thread; a handshake belongs to one thread at a time, a tls_ctx may be shared by all.
  *
  * Who is trusted (client). Exactly one of:
- *   ca             the chain ends at a CA of the file, the dates are valid, and the certificate has the server's name
+ *   ca             the chain ends at a CA of the file, all dates (the CA's too) are valid at that moment, and the certificate has
+ *                  the server's name
  *   pin            the server's key has this SHA-256 (of the SubjectPublicKeyInfo), and the dates are valid. The key is the
  *                  identity, so neither chain nor name is looked at
  *   known_servers  as pin, with the pin kept in a file in the manner of ssh, one line "host:port sha256:..." per server
@@ -63,6 +64,20 @@ enum tls_new_key {
     X(EXPIRED, "the certificate has expired",                                                    \
       "make a new one (culvert gen-cert), or check this machine's clock")                        \
     X(NOT_YET_VALID, "the certificate is not valid yet", "check the clocks of both machines")    \
+    X(CA_EXPIRED, "the CA that signed the certificate has expired",                              \
+      "put its renewed certificate into the CA file (--tls-ca) of this side, or check this "     \
+      "machine's clock")                                                                         \
+    X(CA_NOT_YET_VALID, "the CA that signed the certificate is not valid yet",                   \
+      "check this machine's clock")                                                              \
+    X(CHAIN_EXPIRED, "an intermediate certificate of the chain has expired",                     \
+      "put the renewed one into the file of --tls-cert at the side that shows it, or check "     \
+      "this machine's clock")                                                                    \
+    X(CHAIN_NOT_YET_VALID, "an intermediate certificate of the chain is not valid yet",          \
+      "check the clocks of both machines")                                                       \
+    X(BAD_CHAIN, "the certificate's chain cannot be used",                                       \
+      "the CA above it has to issue the named certificate anew")                                 \
+    X(BAD_CA, "the CA that signed the certificate cannot vouch for it",                          \
+      "give another certificate of that CA (--tls-ca), or have it make one")                     \
     X(PIN_MISMATCH, "the server's key does not match --tls-pin",                                 \
       "if its key was replaced, give the new pin; if not, somebody may be listening in")         \
     X(KEY_CHANGED, "THE SERVER'S KEY HAS CHANGED since it was first seen",                       \
@@ -80,7 +95,8 @@ enum tls_new_key {
     X(NO_CIPHER, "the two sides have no cipher or curve in common",                              \
       "the peer needs AES-GCM or ChaCha20-Poly1305, with X25519 or P-256, in records of 16 KiB") \
     X(PEER_DISTRUSTS, "the peer does not trust this side's certificate",                         \
-      "give the peer the CA (--tls-ca) or the pin (--tls-pin) that this side printed at start")  \
+      "see its log; it needs the CA (--tls-ca), or the pin (--tls-pin) that this side printed "  \
+      "at start")                                                                                \
     X(PEER_ALERT, "the peer refused the handshake", "see the peer's log")                        \
     X(CLOSED, "the peer closed the connection during the handshake",                             \
       "see the peer's log: it may not speak TLS on this port")                                   \

@@ -367,6 +367,29 @@ bool tls_cert_describe(const char *cert_file, char *text, size_t text_size)
     return cert != NULL;
 }
 
+/* --- dates ----------------------------------------------------------------------------------------------------- */
+
+enum tls_when tls_cert_when(const X509 *cert, time_t now)
+{
+    if (X509_cmp_time(X509_get0_notBefore(cert), &now) >= 0)
+        return TLS_WHEN_EARLY;
+    return X509_cmp_time(X509_get0_notAfter(cert), &now) <= 0 ? TLS_WHEN_LATE : TLS_WHEN_GOOD;
+}
+
+void tls_cert_when_text(const X509 *cert, enum tls_when when, char *text, size_t size)
+{
+    const ASN1_TIME *time =
+        when == TLS_WHEN_EARLY ? X509_get0_notBefore(cert) : X509_get0_notAfter(cert);
+    const char *word = when == TLS_WHEN_EARLY ? "valid from" : "valid until";
+    char date[40];
+    struct tm tm;
+
+    if (ASN1_TIME_to_tm(time, &tm) != 1 ||
+        strftime(date, sizeof(date), "%Y-%m-%d %H:%M UTC", &tm) == 0)
+        snprintf(date, sizeof(date), "an unreadable date");
+    snprintf(text, size, "%s %s", word, date);
+}
+
 /* --- renewal ---------------------------------------------------------------------------------------------------- */
 
 #define RENEW_NAMES 64u

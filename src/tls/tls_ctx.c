@@ -9,7 +9,8 @@
  *              order, so that the weaker CPU of the two decides; one without insists on its own
  *   groups     X25519, then P-256 and P-384
  *   no tickets and no session cache: the keys leave wolfSSL after the handshake, and lanes live long
- *   verify     always on. OPENSSL_COMPATIBLE_DEFAULTS in Debian's build would switch it off for clients
+ *   verify     always on. OPENSSL_COMPATIBLE_DEFAULTS in Debian's build would switch it off for clients.
+ *              The CA file is libcrypto's alone (tls_ca.c); wolfSSL's callback asks tls_peer.c
  */
 #include <wolfssl/options.h>
 #include <wolfssl/ssl.h>
@@ -68,6 +69,11 @@ void tls_ctx_warn(const struct tls_ctx *ctx, const char *text)
 {
     if (ctx->warn != NULL)
         ctx->warn(ctx->warn_arg, text);
+}
+
+time_t tls_ctx_time(const struct tls_ctx *ctx)
+{
+    return time(NULL) + ctx->later;
 }
 
 static bool no(struct why *why, const char *format, ...) __attribute__((format(printf, 2, 3)));
@@ -175,17 +181,9 @@ static bool load_ca(struct tls_ctx *ctx, const struct tls_config *config, struct
 
     if (!pem_get("CA file", config->ca_file, config->ca, &ca, why))
         return false;
-    int result = wolfSSL_CTX_load_verify_buffer(ctx->wolf, (const unsigned char *)ca.text,
-                                                (long)ca.len, WOLFSSL_FILETYPE_PEM);
+    ctx->ca = tls_ca_load(ctx, from(config->ca_file), ca.text, ca.len, why->text, why->size);
     pem_drop(&ca);
-    if (result == WOLFSSL_SUCCESS)
-        return true;
-    if (result == ASN_AFTER_DATE_E)
-        return no(why, "the CA certificate in %s has expired", from(config->ca_file));
-    if (result == ASN_BEFORE_DATE_E)
-        return no(why, "the CA certificate in %s is not valid yet: check this machine's clock",
-                  from(config->ca_file));
-    return no(why, "%s has no usable CA certificate in PEM form", from(config->ca_file));
+    return ctx->ca != NULL;
 }
 
 static bool client_trust(struct tls_ctx *ctx, const struct tls_config *config, struct why *why)
@@ -227,33 +225,44 @@ static bool server_trust(struct tls_ctx *ctx, const struct tls_config *config, s
     return load_ca(ctx, config, why);
 }
 
-/*
- * Called by wolfSSL for each certificate of the peer's chain, its own last. store->error is X509_V_ERR_... or wolfSSL's number,
- * depending on OPENSSL_COMPATIBLE_DEFAULTS of its build.
- */
-static int verify(int chain_ok, WOLFSSL_X509_STORE_CTX *store)
+/* `error` is X509_V_ERR_... or wolfSSL's number, by OPENSSL_COMPATIBLE_DEFAULTS of its build. */
+static struct tls_opinion opinion_of(int error, bool content)
 {
-    struct tls_handshake *handshake = store->userCtx;
-    int depth = store->error_depth;
+    struct tls_opinion opinion = { .content = content };
 
-    if (handshake == NULL || depth < 0 || depth >= store->totalCerts)
-        return 0;
-    bool issuer_unknown = false;
-    switch (store->error) {
+    switch (error) {
     case ASN_NO_SIGNER_E:
     case ASN_SELF_SIGNED_E:
     case V_SELF_SIGNED_LEAF:
     case V_SELF_SIGNED_IN_CHAIN:
     case V_NO_ISSUER_LOCALLY:
     case V_NO_LEAF_SIGNER:
-        issuer_unknown = true;
+        opinion.issuer_unknown = true;
         break;
     default:
         break;
     }
-    const WOLFSSL_BUFFER_INFO *cert = &store->certs[depth];
-    return tls_peer_judge(handshake, depth, cert->buffer, cert->length, chain_ok == 1,
-                          issuer_unknown);
+    opinion.text = error > 0 ? wolfSSL_X509_verify_cert_error_string(error)
+                             : wolfSSL_ERR_reason_error_string((unsigned long)error);
+    return opinion;
+}
+
+/* Called by wolfSSL for each certificate of the peer's chain, its own last. */
+static int verify(int chain_ok, WOLFSSL_X509_STORE_CTX *store)
+{
+    struct tls_handshake *handshake = store->userCtx;
+    struct tls_chain chain = { .count = 0 };
+    int depth = store->error_depth;
+
+    if (handshake == NULL || depth < 0 || depth >= store->totalCerts)
+        return 0;
+    for (; chain.count < TLS_CHAIN_MAX && chain.count < (unsigned)store->totalCerts;
+         chain.count++) {
+        chain.cert[chain.count].der = store->certs[chain.count].buffer;
+        chain.cert[chain.count].len = store->certs[chain.count].length;
+    }
+    struct tls_opinion opinion = opinion_of(store->error, chain_ok == 1);
+    return tls_peer_judge(handshake, depth, &chain, &opinion);
 }
 
 /* --- the context --------------------------------------------------------------------------------------------- */
@@ -386,6 +395,7 @@ void tls_ctx_unref(struct tls_ctx *ctx)
     if (ctx == NULL || atomic_fetch_sub(&ctx->refs, 1) != 1)
         return;
     wolfSSL_CTX_free(ctx->wolf);
+    tls_ca_free(ctx->ca);
     tls_pk_free(ctx->sign_key);
     if (ctx->keylog >= 0)
         close(ctx->keylog);

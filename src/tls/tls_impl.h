@@ -1,25 +1,31 @@
 /*
  * tls_impl: the inside of struct tls_ctx and struct tls_handshake, for the files of src/tls.
  *
- * wolfSSL's headers define names that libcrypto's also define when both are included in one file. So wolfSSL types are forward
- * declared here, and each source includes one of the two libraries: tls_ctx.c, tls_handshake.c and tls_keys.c wolfSSL; tls_cert.c,
- * tls_peer.c, tls_pin.c and tls_pk.c libcrypto.
+ * wolfSSL's headers define names that libcrypto's also define when both are included in one file. So
+ * wolfSSL types are forward declared here, and each source includes one of the two libraries:
+ * tls_ctx.c, tls_handshake.c and tls_keys.c wolfSSL; tls_ca.c, tls_cert.c, tls_path.c, tls_peer.c,
+ * tls_pem.c, tls_pin.c and tls_pk.c libcrypto.
  */
 #ifndef CULVERT_TLS_TLS_IMPL_H
 #define CULVERT_TLS_TLS_IMPL_H
 
 #include <stdatomic.h>
+#include <time.h>
 
 #include "tls/tls.h"
 
 struct WOLFSSL;
 struct WOLFSSL_CTX;
 struct evp_pkey_st;
+struct tls_ca;
 struct x509_st;
+struct x509_store_ctx_st;
+struct x509_store_st;
 
 #define TLS_IN_SIZE   8192u          /* wolfSSL keeps a partial record itself, so any size works */
 #define TLS_OUT_MAX   (256u * 1024u) /* a flight with the longest certificate chain */
 #define TLS_TEXT_SIZE 320u
+#define TLS_CHAIN_MAX 9u /* certificates of a peer; wolfSSL (MAX_CHAIN_DEPTH) refuses more */
 
 enum tls_trust {
     TLS_TRUST_NOBODY, /* server without client CA */
@@ -41,7 +47,9 @@ struct tls_ctx {
     char pin[TLS_PIN_SIZE]; /* trust PIN: expected */
     char own_pin[TLS_PIN_SIZE];
     char *known_servers;
-    int keylog; /* descriptor or -1 */
+    struct tls_ca *ca; /* trust CA */
+    long later;        /* seconds that tls_ctx_time() is ahead of the clock: only tests move it */
+    int keylog;        /* descriptor or -1 */
     void (*warn)(void *arg, const char *text);
     void *warn_arg;
 };
@@ -71,6 +79,8 @@ struct tls_handshake {
     char *name;
     char *known_as;
     bool sniffed;
+    bool judged;                /* the verify callback was called: `accepted` is the verdict */
+    bool accepted;              /* the peer is trusted, unless wolfSSL objects */
     bool peer_ok;               /* the verify callback has accepted the peer's own certificate */
     bool key_is_new;            /* known_servers: not listed; accepted or asked for */
     enum tls_fail cert_fail;    /* what the verify callback found */
@@ -95,7 +105,22 @@ struct tls_handshake {
 /* The handshake whose step runs on this thread: the HKDF callback of wolfSSL has no argument of its own. */
 extern _Thread_local struct tls_handshake *tls_stepping;
 
+/* The peer's certificates as they came, its own first. */
+struct tls_chain {
+    unsigned count;
+    struct {
+        const uint8_t *der;
+        size_t len;
+    } cert[TLS_CHAIN_MAX];
+};
+
 void tls_ctx_warn(const struct tls_ctx *ctx, const char *text);
+
+/*
+ * The time by which dates of certificates are judged. A test that wants to see one expire adds to
+ * ctx->later instead of waiting.
+ */
+time_t tls_ctx_time(const struct tls_ctx *ctx);
 
 /* tls_mem.c */
 __attribute__((noinline)) void tls_mem_wipe_stack(void); /* what lies below the caller's frame */
@@ -134,15 +159,64 @@ struct evp_pkey_st *tls_pk_load(const char *key_pem, size_t len, const char *cer
 bool tls_pk_is_ecc(const struct evp_pkey_st *key);
 void tls_pk_free(struct evp_pkey_st *key);
 
+/* What wolfSSL says of the certificate at hand. */
+struct tls_opinion {
+    bool content;
+    bool issuer_unknown; /* its only complaint; it always has it, because it is given no CA */
+    const char *text;    /* its complaint */
+};
+
 /*
- * tls_peer.c: decides on a peer's certificate. `depth` 0 is its own, `der` the certificate at that depth, chain_ok what wolfSSL
- * says of it, issuer_unknown that its only complaint is the chain. Sets peer_pin; cert_fail and detail when it refuses.
+ * tls_peer.c: decides on a peer, whose certificates are `chain`, at the first call of a handshake; the
+ * later ones repeat the verdict. At depth 0, the peer's own certificate, wolfSSL's opinion counts too.
+ * Sets peer_pin; cert_fail and detail when it refuses.
  */
-bool tls_peer_judge(struct tls_handshake *handshake, int depth, const uint8_t *der, size_t len,
-                    bool chain_ok, bool issuer_unknown);
+bool tls_peer_judge(struct tls_handshake *handshake, int depth, const struct tls_chain *chain,
+                    const struct tls_opinion *opinion);
+
+/* Notes why the peer is refused; false. The format's text is made printable. */
+bool tls_peer_refuse(struct tls_handshake *handshake, enum tls_fail fail, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
 
 /* "a, b, c": the names a certificate is for, as many as fit; "nobody" without any. */
 void tls_peer_names(const struct x509_st *cert, char *text, size_t size);
+
+/*
+ * tls_ca.c: the CA file. `name` is the file's for messages. NULL with a sentence in `why`; what does
+ * not hinder the start is told by tls_ctx_warn().
+ */
+struct tls_ca *tls_ca_load(struct tls_ctx *ctx, const char *name, const char *text, size_t len,
+                           char *why, size_t why_size);
+void tls_ca_free(struct tls_ca *ca);
+struct x509_store_st *tls_ca_store(const struct tls_ca *ca);
+
+/* An intermediate from its bytes, remembered or read; NULL: it cannot be read. The caller frees it. */
+struct x509_st *tls_ca_read(struct tls_ca *ca, const uint8_t *der, size_t len);
+
+/* Remembers one of a peer that was accepted. */
+void tls_ca_remember(struct tls_ca *ca, const uint8_t *der, size_t len);
+
+/*
+ * tls_path.c: true if a path of certificates leads from the peer's own, `leaf`, to a CA of ctx->ca, and
+ * each of them may be where it is at this moment. Otherwise false, refused with the reason.
+ */
+bool tls_path_leads(struct tls_handshake *handshake, struct x509_st *leaf,
+                    const struct tls_chain *chain);
+
+/* libcrypto asks a store: which CA has signed this? 1 and *issuer, or 0. */
+int tls_path_issuer(struct x509_st **issuer, struct x509_store_ctx_st *path, struct x509_st *cert);
+
+/* NULL, or why this key is no protection. */
+const char *tls_path_weak_key(const struct x509_st *cert);
+
+/* tls_cert.c: dates. "valid from 2026-01-02 03:04 UTC" when EARLY, "valid until ..." otherwise. */
+enum tls_when {
+    TLS_WHEN_EARLY,
+    TLS_WHEN_GOOD,
+    TLS_WHEN_LATE,
+};
+enum tls_when tls_cert_when(const struct x509_st *cert, time_t now);
+void tls_cert_when_text(const struct x509_st *cert, enum tls_when when, char *text, size_t size);
 
 /* tls_pin.c */
 enum tls_known {

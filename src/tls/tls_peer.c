@@ -1,14 +1,21 @@
 /*
  * tls_peer: is this certificate the peer we want?
  *
- * wolfSSL builds and checks the chain (signatures, CA flags, key usage, dates) and calls tls_peer_judge() for each certificate, the
- * peer's own last. With a CA nothing that wolfSSL refused is ever accepted here; the peer's own certificate must further have the
- * server's name, which is compared by libcrypto (it knows IP addresses and wildcards, and never falls back to the common name when
- * there are alternative names). With a pin or known_servers the key is the identity: there, and only there, "nobody here knows the
- * issuer" is no objection, and the dates are checked here because the chain check may have ended before them. That the peer holds the
- * key's private half is proved by its CertificateVerify signature, which wolfSSL checks in every mode.
+ * wolfSSL hands over the peer's certificates through its verify callback, once for each, the peer's
+ * own last, and tls_peer_judge() decides at the first of these calls. With a CA: tls_path.c must
+ * find a path to it, and the server's name must be in the peer's own certificate; it is compared by
+ * libcrypto, which knows IP addresses and wildcards and never falls back to the common name when
+ * there are alternative names. With a pin or known_servers the key is the identity, and neither
+ * chain nor name is looked at. In every mode the peer's own certificate must be in date and its key
+ * must not be a toy.
  *
- * When something is refused, this file also finds the words: text from a certificate is the peer's, so it is made printable.
+ * wolfSSL knows no CA (tls_ca.c says why), so "the issuer is unknown" is its opinion of every peer
+ * and counts for nothing. Anything else that it has to object to (form, key usage) is a refusal.
+ * That the peer holds the key's private half is proved by its CertificateVerify signature, which
+ * wolfSSL checks in every mode.
+ *
+ * The alert that tells the peer is wolfSSL's choice and mostly unknown_ca, whatever the reason: the
+ * words are in this side's log. Text from a certificate is the peer's, so it is made printable.
  */
 #include "tls/tls_impl.h"
 
@@ -22,10 +29,9 @@
 #include <strings.h>
 #include <arpa/inet.h>
 
-static bool refuse(struct tls_handshake *handshake, enum tls_fail fail, const char *format, ...)
-    __attribute__((format(printf, 3, 4)));
+#include "core/check.h"
 
-static bool refuse(struct tls_handshake *handshake, enum tls_fail fail, const char *format, ...)
+bool tls_peer_refuse(struct tls_handshake *handshake, enum tls_fail fail, const char *format, ...)
 {
     va_list args;
 
@@ -39,27 +45,16 @@ static bool refuse(struct tls_handshake *handshake, enum tls_fail fail, const ch
     return false;
 }
 
-static void put_time(const ASN1_TIME *time, char *text, size_t size)
+static bool peer_in_date(struct tls_handshake *handshake, const X509 *cert)
 {
-    struct tm tm;
+    char text[64];
+    enum tls_when when = tls_cert_when(cert, tls_ctx_time(handshake->ctx));
 
-    if (ASN1_TIME_to_tm(time, &tm) != 1 || strftime(text, size, "%Y-%m-%d %H:%M UTC", &tm) == 0)
-        snprintf(text, size, "an unreadable date");
-}
-
-static bool dates_ok(struct tls_handshake *handshake, const X509 *cert)
-{
-    char text[40];
-
-    if (X509_cmp_current_time(X509_get0_notBefore(cert)) >= 0) {
-        put_time(X509_get0_notBefore(cert), text, sizeof(text));
-        return refuse(handshake, TLS_FAIL_NOT_YET_VALID, "valid from %s", text);
-    }
-    if (X509_cmp_current_time(X509_get0_notAfter(cert)) <= 0) {
-        put_time(X509_get0_notAfter(cert), text, sizeof(text));
-        return refuse(handshake, TLS_FAIL_EXPIRED, "valid until %s", text);
-    }
-    return true;
+    if (when == TLS_WHEN_GOOD)
+        return true;
+    tls_cert_when_text(cert, when, text, sizeof(text));
+    return tls_peer_refuse(
+        handshake, when == TLS_WHEN_EARLY ? TLS_FAIL_NOT_YET_VALID : TLS_FAIL_EXPIRED, "%s", text);
 }
 
 static void put_name(const GENERAL_NAME *name, char *text, size_t size)
@@ -116,38 +111,8 @@ static bool name_ok(struct tls_handshake *handshake, X509 *cert)
     if (match == 1)
         return true;
     tls_peer_names(cert, names, sizeof(names));
-    return refuse(handshake, TLS_FAIL_WRONG_NAME, "it is for %s, not for %.50s", names, name);
-}
-
-static bool is_self_signed(X509 *cert)
-{
-    return X509_NAME_cmp(X509_get_issuer_name(cert), X509_get_subject_name(cert)) == 0;
-}
-
-static bool refuse_chain(struct tls_handshake *handshake, int depth, X509 *cert,
-                         bool issuer_unknown)
-{
-    char issuer[TLS_TEXT_SIZE / 2];
-
-    if (!dates_ok(handshake, cert))
-        return false;
-    X509_NAME_oneline(X509_get_issuer_name(cert), issuer, sizeof(issuer));
-    if (depth == 0 && is_self_signed(cert))
-        return refuse(handshake, TLS_FAIL_SELF_SIGNED, "made by %s", issuer);
-    if (issuer_unknown)
-        return refuse(handshake, TLS_FAIL_WRONG_CA, "signed by %s", issuer);
-    return refuse(handshake, TLS_FAIL_BAD_CERTIFICATE,
-                  "signed by %s, whose signature or purpose is wrong", issuer);
-}
-
-static bool judge_ca(struct tls_handshake *handshake, X509 *cert, bool chain_ok,
-                     bool issuer_unknown)
-{
-    if (!chain_ok)
-        return refuse_chain(handshake, 0, cert, issuer_unknown);
-    if (!dates_ok(handshake, cert))
-        return false;
-    return handshake->ctx->role == TLS_SERVER || name_ok(handshake, cert);
+    return tls_peer_refuse(handshake, TLS_FAIL_WRONG_NAME, "it is for %s, not for %.50s", names,
+                           name);
 }
 
 static bool judge_pin(struct tls_handshake *handshake)
@@ -156,7 +121,7 @@ static bool judge_pin(struct tls_handshake *handshake)
 
     if (strcmp(pin, handshake->ctx->pin) == 0)
         return true;
-    return refuse(handshake, TLS_FAIL_PIN_MISMATCH, "its key is %s", pin);
+    return tls_peer_refuse(handshake, TLS_FAIL_PIN_MISMATCH, "its key is %s", pin);
 }
 
 static bool judge_known(struct tls_handshake *handshake)
@@ -168,52 +133,68 @@ static bool judge_known(struct tls_handshake *handshake)
     case TLS_KNOWN_SAME:
         return true;
     case TLS_KNOWN_CHANGED:
-        return refuse(handshake, TLS_FAIL_KEY_CHANGED, "now %s, not what %s has", pin,
-                      ctx->known_servers);
+        return tls_peer_refuse(handshake, TLS_FAIL_KEY_CHANGED, "now %s, not what %s has", pin,
+                               ctx->known_servers);
     case TLS_KNOWN_UNREADABLE:
-        return refuse(handshake, TLS_FAIL_UNKNOWN_KEY, "the known_servers file cannot be read");
+        return tls_peer_refuse(handshake, TLS_FAIL_UNKNOWN_KEY,
+                               "the known_servers file cannot be read");
     case TLS_KNOWN_NEW:
         break;
     }
     if (ctx->new_key == TLS_NEW_REFUSE)
-        return refuse(handshake, TLS_FAIL_UNKNOWN_KEY, "it is %s", pin);
+        return tls_peer_refuse(handshake, TLS_FAIL_UNKNOWN_KEY, "it is %s", pin);
     handshake->key_is_new = true;
     return true;
 }
 
-static bool judge_key(struct tls_handshake *handshake, X509 *cert, bool chain_ok,
-                      bool issuer_unknown)
+static bool judge_leaf(struct tls_handshake *handshake, X509 *leaf, const struct tls_chain *chain)
 {
-    if (!dates_ok(handshake, cert))
+    const char *weak = tls_path_weak_key(leaf);
+
+    if (!tls_pin_of_cert(leaf, handshake->peer_pin))
+        return tls_peer_refuse(handshake, TLS_FAIL_BAD_CERTIFICATE, "its key cannot be read");
+    if (!peer_in_date(handshake, leaf))
         return false;
-    if (!chain_ok && !issuer_unknown)
-        return refuse(handshake, TLS_FAIL_BAD_CERTIFICATE,
-                      "its form, signature or purpose is wrong");
-    return handshake->ctx->trust == TLS_TRUST_PIN ? judge_pin(handshake) : judge_known(handshake);
+    if (weak != NULL)
+        return tls_peer_refuse(handshake, TLS_FAIL_BAD_CERTIFICATE, "it %s", weak);
+    switch (handshake->ctx->trust) {
+    case TLS_TRUST_PIN:
+        return judge_pin(handshake);
+    case TLS_TRUST_KNOWN:
+        return judge_known(handshake);
+    case TLS_TRUST_CA:
+        return tls_path_leads(handshake, leaf, chain) &&
+               (handshake->ctx->role == TLS_SERVER || name_ok(handshake, leaf));
+    case TLS_TRUST_NOBODY:
+        break;
+    }
+    return tls_peer_refuse(handshake, TLS_FAIL_INTERNAL, "nobody asked for a certificate");
 }
 
-bool tls_peer_judge(struct tls_handshake *handshake, int depth, const uint8_t *der, size_t len,
-                    bool chain_ok, bool issuer_unknown)
+static bool judge(struct tls_handshake *handshake, const struct tls_chain *chain)
 {
-    bool by_key = handshake->ctx->trust != TLS_TRUST_CA;
-    bool good;
+    const uint8_t *der = chain->cert[0].der;
+    X509 *leaf = d2i_X509(NULL, &der, (long)chain->cert[0].len);
+    bool good = leaf != NULL
+                    ? judge_leaf(handshake, leaf, chain)
+                    : tls_peer_refuse(handshake, TLS_FAIL_BAD_CERTIFICATE, "it cannot be read");
 
-    if (depth > 0 && (chain_ok || by_key))
-        return true; /* the certificate at depth 0 decides */
-    X509 *cert = d2i_X509(NULL, &der, (long)len);
-    if (cert == NULL)
-        good = refuse(handshake, TLS_FAIL_BAD_CERTIFICATE, "it cannot be read");
-    else if (depth == 0 && !tls_pin_of_cert(cert, handshake->peer_pin))
-        good = refuse(handshake, TLS_FAIL_BAD_CERTIFICATE, "its key cannot be read");
-    else if (depth > 0)
-        good = refuse_chain(handshake, depth, cert, issuer_unknown);
-    else if (by_key)
-        good = judge_key(handshake, cert, chain_ok, issuer_unknown);
-    else
-        good = judge_ca(handshake, cert, chain_ok, issuer_unknown);
-    X509_free(cert);
+    X509_free(leaf);
     ERR_clear_error();
-    if (depth == 0)
-        handshake->peer_ok = good;
     return good;
+}
+
+bool tls_peer_judge(struct tls_handshake *handshake, int depth, const struct tls_chain *chain,
+                    const struct tls_opinion *opinion)
+{
+    CHECK(chain->count > 0);
+    if (!handshake->judged)
+        handshake->accepted = judge(handshake, chain);
+    handshake->judged = true;
+    if (depth > 0 || !handshake->accepted)
+        return handshake->accepted;
+    handshake->peer_ok =
+        opinion->content || opinion->issuer_unknown ||
+        tls_peer_refuse(handshake, TLS_FAIL_BAD_CERTIFICATE, "wolfSSL objects: %s", opinion->text);
+    return handshake->peer_ok;
 }

@@ -17,6 +17,10 @@ policy = any
 copy_extensions = copy
 [any]
 commonName = supplied
+[authority]
+basicConstraints = critical,CA:TRUE
+keyUsage = critical,keyCertSign
+subjectKeyIdentifier = hash
 """
 EC = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
 RSA = ["-newkey", "rsa:2048", "-nodes"]
@@ -68,18 +72,32 @@ def self_signed(t, name, *names):
     return cert
 
 
-def signed(t, name, ca, start="20200101000000Z", end="20400101000000Z", names="DNS:localhost,IP:127.0.0.1", new=EC):
-    """A server certificate of the CA in directory `ca`, with these dates and names, and a new key (EC, RSA, ED25519)."""
+def issue(t, name, subject, by, start, end, *options, key=None, names=None, new=EC):
+    """A directory with ca.pem and ca.key, or own.pem and own.key with `names`; signed by the authority in `by`, or by itself.
+    Its key is `key`, or a new one (EC, RSA, ED25519)."""
     directory = t.dir / name
     directory.mkdir()
-    cert = Cert(directory / "own.pem", directory / "own.key")
+    cert = Cert(directory / ("own.pem" if names else "ca.pem"), directory / ("own.key" if names else "ca.key"))
     (directory / "index.txt").touch()
     (directory / "ca.conf").write_text(CONFIG.format(dir=directory))
-    openssl("req", "-new", *new, "-keyout", cert.key, "-out", directory / "own.csr", "-subj", "/CN=e2e",
-            "-addext", "subjectAltName=" + names)
-    openssl("ca", "-batch", "-notext", "-config", directory / "ca.conf", "-cert", ca / "ca.pem", "-keyfile", ca / "ca.key",
-            "-startdate", start, "-enddate", end, "-in", directory / "own.csr", "-out", cert.cert)
-    return cert
+    if key:
+        cert.key.write_bytes(key.read_bytes())
+    openssl("req", "-new", *(["-key", cert.key] if key else [*new, "-keyout", cert.key]), "-out", directory / "own.csr",
+            "-subj", f"/CN={subject}", *(["-addext", "subjectAltName=" + names] if names else []))
+    signer = ["-cert", by / "ca.pem", "-keyfile", by / "ca.key"] if by else ["-selfsign", "-keyfile", cert.key]
+    openssl("ca", "-batch", "-notext", "-config", directory / "ca.conf", *signer, "-startdate", start, "-enddate", end, *options,
+            "-in", directory / "own.csr", "-out", cert.cert)
+    return directory, cert
+
+
+def authority(t, name, subject, start="20200101000000Z", end="20400101000000Z", by=None, key=None):
+    """A CA, in a directory with ca.pem and ca.key: self-signed, or below the one in `by`; with `key`, that key."""
+    return issue(t, name, subject, by, start, end, "-extensions", "authority", key=key)[0]
+
+
+def signed(t, name, ca, start="20200101000000Z", end="20400101000000Z", names="DNS:localhost,IP:127.0.0.1", new=EC):
+    """A server certificate of the CA in directory `ca`, with these dates and names, and a new key (EC, RSA, ED25519)."""
+    return issue(t, name, "e2e", ca, start, end, names=names, new=new)[1]
 
 
 def printed_pin(text):

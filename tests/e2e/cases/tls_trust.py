@@ -1,5 +1,6 @@
 """tls_trust: who is trusted and who is not: CA, pin, known_servers, client certificates; what each side says; and that the safe way works by itself."""
 import re
+import signal
 import time
 
 import certs
@@ -196,6 +197,108 @@ def tls_bad_files(t):
         proc.want = (3,)
         check_equal(proc.wait(), 3, f"exit status of {role} {flags}")
         check(word in proc.err and len([line for line in proc.err.splitlines() if "ERROR" in line]) == 1, proc.err)
+
+
+# CA files: tests/unit/test_tls_ca.c has every kind of damage; here is what the two programs make of it
+
+PAST = "20240101000000Z"
+
+
+def swallowed(first, second):
+    """Two PEM texts, the first without its END line."""
+    return first.replace("-----END CERTIFICATE-----\n", "") + second
+
+
+def ends(proc, says):
+    """It does not start: status 3 and one sentence."""
+    proc.want = (3,)
+    check_equal(proc.wait(), 3, f"exit status ({proc.last_words()})")
+    errors = [line for line in proc.err.splitlines() if "ERROR" in line]
+    check(len(errors) == 1 and re.search(says, errors[0]), f"/{says}/ is not in: {proc.err}")
+
+
+@case(not_in=NOT_IN, needs=["openssl"])
+def tls_ca_files(t):
+    """A damaged CA file, or one that is out of date, ends the start of both programs, and the member is named; expired members beside others are warned about."""
+    good, other = certs.authority(t, "good", "good CA"), certs.authority(t, "other", "other CA")
+    old = certs.authority(t, "old", "old CA", end=PAST)
+    own = certs.server_cert(certs.gen_cert(t, "own"))
+    texts = {directory: (directory / "ca.pem").read_text() for directory in (good, other, old)}
+    key = (good / "ca.key").read_text()
+    rows = [
+        (swallowed(texts[good], texts[other]), r"member 1 \(line 1, /CN=good CA\) has no END line"),
+        (texts[good] + texts[other].partition("\n")[2], r"member 2 \(line [0-9]+\).*BEGIN line"),
+        (texts[good] + texts[other].replace("\nMII", "\nM!I"), r"member 2 \(line [0-9]+\) is damaged.*not base64"),
+        (texts[good] + key, r"member 2 \(line [0-9]+\) is a private key: take it out"),
+        (texts[old], r"member 1 \(line 1, /CN=old CA\) has expired \(valid until 2024-01-01 00:00 UTC\)"),
+    ]
+    for index, (text, says) in enumerate(rows):
+        path = t.write(f"ca{index}", text)
+        server = tls_server(t, *own.flags, "--tls-ca", path, wait=False)
+        client = tls_client(t, ("127.0.0.1", 1), ("127.0.0.1", 1), "--tls-ca", path, wait=False)
+        for proc in (server, client):
+            ends(proc, says)
+            check(not set(key.splitlines()[1:-1]) & set(re.findall(r"[A-Za-z0-9+/=]{20,}", proc.err)), "a key is in the log")
+    both = t.write("both", texts[old] + texts[good])
+    server = tls_server(t, *certs.signed(t, "fresh", good).flags, "--tls-ca", both)
+    warning = r"WARN.*member 1 \(line 1, /CN=old CA\) has expired \(valid until 2024"
+    server.expect(warning, stream="err")
+    client = certs.signed(t, "client", good)
+    client = tls_client(t, server, t.origin(net.echo), "--tls-ca", both, *client.flags)
+    client.expect(warning, stream="err")
+    works(client)
+
+
+@case(not_in=NOT_IN, needs=["openssl"])
+def tls_expired_ca(t):
+    """What an expired CA has signed is not trusted, at either end, though its file could be loaded; its renewed certificate (same name and key) mends that."""
+    good, old = certs.authority(t, "good", "good CA"), certs.authority(t, "old", "old CA", end=PAST)
+    renewed = certs.authority(t, "renewed", "old CA", key=old / "ca.key")
+    stale = t.write("stale", (old / "ca.pem").read_text() + (good / "ca.pem").read_text())
+    mended = t.write("mended", (old / "ca.pem").read_text() + (renewed / "ca.pem").read_text())
+    says = r"the CA that signed the certificate has expired \(/CN=old CA, valid until 2024-01-01 00:00 UTC\).*--tls-ca"
+    origin = t.origin(net.echo)
+    of_old = certs.signed(t, "of-old", old)
+    server = tls_server(t, *of_old.flags)
+    refused(t, server, says, "--tls-ca", stale)
+    server.expect("TLS failed: the peer does not trust", stream="err")
+    works(tls_client(t, server, origin, "--tls-ca", mended))
+    server = tls_server(t, *certs.signed(t, "of-good", good).flags, "--tls-ca", stale)
+    client = tls_client(t, server, origin, "--tls-ca", good / "ca.pem", *of_old.flags, *ONCE, wait=False)
+    client.want = (1, 4)
+    check(client.wait() in client.want, f"exit status ({client.last_words()})")
+    server.expect(f"TLS failed: {says}", stream="err")
+    server = tls_server(t, *certs.signed(t, "of-good-again", good).flags, "--tls-ca", mended)
+    works(tls_client(t, server, origin, "--tls-ca", good / "ca.pem", *of_old.flags))
+
+
+@case(not_in=NOT_IN, needs=["openssl"])
+def tls_ca_reload(t):
+    """SIGHUP reads the CA file again: another CA counts at once, and a file that cannot be used changes nothing and is named."""
+    first, second = certs.authority(t, "first", "first CA"), certs.authority(t, "second", "second CA")
+    texts = [(directory / "ca.pem").read_text() for directory in (first, second)]
+    one, two = certs.signed(t, "one", first), certs.signed(t, "two", second)
+    ca = t.write("ca", texts[0])
+    server = tls_server(t, *certs.server_cert(certs.gen_cert(t, "own")).flags, "--tls-ca", ca)
+    trust = ["--tls-pin", certs.printed_pin(server.out)]
+    origin = t.origin(net.echo)
+    works(tls_client(t, server, origin, *trust, *one.flags))
+    bad = [(swallowed(*texts), r"member 1 \(line 1, /CN=first CA\) has no END line"),
+           ((certs.authority(t, "old", "old CA", end=PAST) / "ca.pem").read_text(), r"/CN=old CA\) has expired \(valid until 2024")]
+    for count, (text, says) in enumerate(bad, 1):
+        ca.write_text(text)
+        server.send(signal.SIGHUP)
+        server.expect(rf"ERROR.*CA file.*{says}", stream="err")
+        server.expect("the certificate in use stays", stream="err", count=count)
+        works(tls_client(t, server, origin, *trust, *one.flags))
+    ca.write_text(texts[1])
+    server.send(signal.SIGHUP)
+    server.expect("certificate read again", stream="err")
+    works(tls_client(t, server, origin, *trust, *two.flags))
+    late = tls_client(t, server, origin, *trust, *one.flags, *ONCE, wait=False)
+    late.want = (1, 4)
+    check(late.wait() in late.want, f"exit status ({late.last_words()})")
+    server.expect(r"not signed by a CA this side trusts \(signed by /CN=first CA\)", stream="err")
 
 
 # Trust on first use
