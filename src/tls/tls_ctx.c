@@ -11,6 +11,7 @@
  *   no tickets and no session cache: the keys leave wolfSSL after the handshake, and lanes live long
  *   verify     always on. OPENSSL_COMPATIBLE_DEFAULTS in Debian's build would switch it off for clients.
  *              The CA file is libcrypto's alone (tls_ca.c); wolfSSL's callback asks tls_peer.c
+ *   own chain  checked and written anew by tls_own.c: wolfSSL gets certificates and nothing else
  */
 #include <wolfssl/options.h>
 #include <wolfssl/ssl.h>
@@ -125,28 +126,56 @@ static const char *from(const char *file)
     return file != NULL ? file : "(in memory)";
 }
 
-static bool load_own_pems(struct tls_ctx *ctx, const struct tls_config *config,
-                          const struct pem *cert, const struct pem *key, struct why *why)
+static bool use_own_chain(struct tls_ctx *ctx, const struct tls_config *config, const char *chain,
+                          struct why *why)
+{
+    return wolfSSL_CTX_use_certificate_chain_buffer(ctx->wolf, (const unsigned char *)chain,
+                                                    (long)strlen(chain)) == WOLFSSL_SUCCESS ||
+           no(why, "wolfSSL cannot use the certificate %s", from(config->cert_file));
+}
+
+/* Some tools write the chain upside down. */
+static bool no_match(const struct tls_ctx *ctx, const struct tls_config *config,
+                     const struct pem *cert, struct why *why)
+{
+    unsigned member = tls_own_member_of(cert->text, cert->len, ctx->sign_key);
+
+    if (member > 0)
+        return no(why, "the key %s belongs to member %u of %s: put that certificate first",
+                  from(config->key_file), member, from(config->cert_file));
+    return no(why, "the key %s does not belong to the certificate %s", from(config->key_file),
+              from(config->cert_file));
+}
+
+static bool use_own_key(struct tls_ctx *ctx, const struct tls_config *config, const char *chain,
+                        const struct pem *cert, const struct pem *key, struct why *why)
 {
     bool matches;
 
-    if (wolfSSL_CTX_use_certificate_chain_buffer(ctx->wolf, (const unsigned char *)cert->text,
-                                                 (long)cert->len) != WOLFSSL_SUCCESS)
-        return no(
-            why,
-            "%s has no usable certificate: give a PEM file, the server's own certificate first",
-            from(config->cert_file));
     if (wolfSSL_CTX_use_PrivateKey_buffer(ctx->wolf, (const unsigned char *)key->text,
                                           (long)key->len, WOLFSSL_FILETYPE_PEM) != WOLFSSL_SUCCESS)
         return no(why, "%s has no usable private key: give an unencrypted PEM file",
                   from(config->key_file));
-    ctx->sign_key = tls_pk_load(key->text, key->len, cert->text, cert->len, &matches);
+    ctx->sign_key = tls_pk_load(key->text, key->len, chain, strlen(chain), &matches);
     if (!matches)
-        return no(why, "the key %s does not belong to the certificate %s", from(config->key_file),
-                  from(config->cert_file));
+        return no_match(ctx, config, cert, why);
     if (tls_pk_is_ecc(ctx->sign_key))
         wolfSSL_CTX_SetEccSignCb(ctx->wolf, tls_pk_ecc_sign);
     return true;
+}
+
+static bool load_own_pems(struct tls_ctx *ctx, const struct tls_config *config,
+                          const struct pem *cert, const struct pem *key, struct why *why)
+{
+    char *chain;
+
+    if (!tls_own_load(ctx, from(config->cert_file), cert->text, cert->len, &chain, why->text,
+                      why->size))
+        return false;
+    bool ok =
+        use_own_chain(ctx, config, chain, why) && use_own_key(ctx, config, chain, cert, key, why);
+    free(chain);
+    return ok;
 }
 
 static bool load_own(struct tls_ctx *ctx, const struct tls_config *config, struct why *why)
@@ -165,9 +194,7 @@ static bool load_own(struct tls_ctx *ctx, const struct tls_config *config, struc
                "a TLS server needs a certificate: give --tls-cert and --tls-key, or make them with "
                "'culvert gen-cert'");
     else if (ok && cert.text != NULL)
-        ok = load_own_pems(ctx, config, &cert, &key, why) &&
-             (tls_pin_of_pem(cert.text, cert.len, ctx->own_pin) ||
-              no(why, "the certificate %s cannot be read", from(config->cert_file)));
+        ok = load_own_pems(ctx, config, &cert, &key, why);
     pem_drop(&cert);
     pem_drop(&key);
     return ok;

@@ -3,8 +3,8 @@
  *
  * wolfSSL's headers define names that libcrypto's also define when both are included in one file. So
  * wolfSSL types are forward declared here, and each source includes one of the two libraries:
- * tls_ctx.c, tls_handshake.c and tls_keys.c wolfSSL; tls_ca.c, tls_cert.c, tls_path.c, tls_peer.c,
- * tls_pem.c, tls_pin.c and tls_pk.c libcrypto.
+ * tls_ctx.c, tls_handshake.c and tls_keys.c wolfSSL; tls_ca.c, tls_cert.c, tls_own.c, tls_path.c,
+ * tls_peer.c, tls_pem.c, tls_pin.c and tls_pk.c libcrypto.
  */
 #ifndef CULVERT_TLS_TLS_IMPL_H
 #define CULVERT_TLS_TLS_IMPL_H
@@ -209,6 +209,16 @@ int tls_path_issuer(struct x509_st **issuer, struct x509_store_ctx_st *path, str
 /* NULL, or why this key is no protection. */
 const char *tls_path_weak_key(const struct x509_st *cert);
 
+/*
+ * tls_own.c: the own certificate chain, checked; *pem, which the caller frees, has the certificates
+ * alone, for wolfSSL. Sets own_pin.
+ */
+bool tls_own_load(struct tls_ctx *ctx, const char *name, const char *text, size_t len, char **pem,
+                  char *why, size_t why_size);
+
+/* The number of the member whose key this is; 0: none. */
+unsigned tls_own_member_of(const char *text, size_t len, const struct evp_pkey_st *key);
+
 /* tls_cert.c: dates. "valid from 2026-01-02 03:04 UTC" when EARLY, "valid until ..." otherwise. */
 enum tls_when {
     TLS_WHEN_EARLY,
@@ -227,7 +237,6 @@ enum tls_known {
 };
 enum tls_known tls_known_look(const char *path, const char *known_as, const char *pin);
 bool tls_known_append(const char *path, const char *known_as, const char *pin);
-bool tls_pin_of_pem(const char *text, size_t len, char pin[TLS_PIN_SIZE]); /* its first one */
 bool tls_pin_of_cert(const struct x509_st *cert, char pin[TLS_PIN_SIZE]);
 
 /* tls_why.c */

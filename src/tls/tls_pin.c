@@ -51,7 +51,7 @@ bool tls_pin_of_cert(const X509 *cert, char pin[TLS_PIN_SIZE])
     return true;
 }
 
-bool tls_pin_of_pem(const char *text, size_t len, char pin[TLS_PIN_SIZE])
+static bool pin_of_pem(const char *text, size_t len, char pin[TLS_PIN_SIZE])
 {
     BIO *bio = BIO_new_mem_buf(text, (int)len);
     X509 *cert = bio != NULL ? PEM_read_bio_X509(bio, NULL, NULL, NULL) : NULL;
@@ -73,7 +73,7 @@ bool tls_pin_of_file(const char *cert_file, char pin[TLS_PIN_SIZE], char *why, s
         snprintf(why, why_size, "cannot read the certificate %s: %s", cert_file, strerror(-result));
         return false;
     }
-    bool ok = tls_pin_of_pem(text, len, pin);
+    bool ok = pin_of_pem(text, len, pin);
     if (!ok)
         snprintf(why, why_size, "%s has no certificate in PEM form", cert_file);
     file_drop(text);

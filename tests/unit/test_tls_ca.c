@@ -987,11 +987,123 @@ START_TEST(threads)
 }
 END_TEST
 
+/* --- the own chain ---------------------------------------------------------------------------- */
+
+static struct tls_ctx *own(enum tls_role role, const char *chain, const char *key)
+{
+    const struct tls_config config = { .role = role,
+                                       .cert = pem_of(chain),
+                                       .key = pem_of(key),
+                                       .ca = role == TLS_CLIENT ? pem_of(root.cert_pem)
+                                                                : (struct tls_pem){ 0 },
+                                       .warn = hear };
+
+    said[0] = why[0] = '\0';
+    return tls_ctx_new(&config, why, sizeof(why));
+}
+
+static void own_refused(const char *chain, const char *word)
+{
+    for (int role = TLS_SERVER; role <= TLS_CLIENT; role++) {
+        ck_assert_ptr_null(own((enum tls_role)role, chain, below_middle.key_pem));
+        assert_has(why, word);
+    }
+}
+
+static void own_says(enum tls_role role, const char *chain, const char *key, const char *word)
+{
+    struct tls_ctx *ctx = own(role, chain, key);
+
+    ck_assert_msg(ctx != NULL, "%s", why);
+    if (word != NULL)
+        assert_has(said, word);
+    else
+        ck_assert_str_eq(said, "");
+    tls_ctx_unref(ctx);
+}
+
+START_TEST(own_chain_damaged)
+{
+    own_refused(joined(below_middle.cert_pem, without_end(middle.cert_pem), root.cert_pem),
+                "member 2 (line ");
+    own_refused(joined(below_middle.cert_pem, changed(middle.cert_pem, "\nMII", "\nM!I"), ""),
+                "not base64");
+    own_refused(joined(without_end(below_middle.cert_pem), middle.cert_pem, ""),
+                "member 1 (line 1, /CN=below) has no END line");
+    own_refused(joined(middle.cert_pem, below_middle.cert_pem, ""), "belongs to member 2");
+    own_refused("", "no usable certificate");
+}
+END_TEST
+
+START_TEST(own_chain_in_order)
+{
+    own_says(TLS_SERVER, both, below_middle.key_pem, NULL);
+    own_says(TLS_SERVER, joined(both, root.cert_pem, ""), below_middle.key_pem, NULL);
+    own_says(TLS_SERVER, joined(below_middle.cert_pem, root.cert_pem, middle.cert_pem),
+             below_middle.key_pem, "/CN=root) has not signed the one before it");
+    own_says(TLS_SERVER, joined(leaf.cert_pem, leaf.cert_pem, ""), leaf.key_pem, "member 2 (line ");
+    /* `cat leaf.pem middle.pem`, and leaf.pem lacks its last newline */
+    char text[4096];
+    snprintf(text, sizeof(text), "%s", below_middle.cert_pem);
+    text[strlen(text) - 1] = '\0';
+    own_says(TLS_SERVER, joined(text, middle.cert_pem, ""), below_middle.key_pem, NULL);
+    /* certificate and key in one file */
+    const char *all = joined(below_middle.key_pem, both, "");
+    own_says(TLS_SERVER, all, all, NULL);
+}
+END_TEST
+
+START_TEST(own_chain_dates)
+{
+    struct made old = { 0 }, mid = { 0 }, one = { 0 };
+
+    make(&old,
+         &(struct spec){ "old", "DNS:localhost", -YEAR, -HOUR, &root, NULL, false, false, NULL });
+    own_says(TLS_CLIENT, old.cert_pem, old.key_pem, "/CN=old) has expired (valid until ");
+    own_says(TLS_SERVER, old.cert_pem, old.key_pem, NULL); /* counted in days by the server */
+    make(&mid, &(struct spec){ "old mid", NULL, -YEAR, -HOUR, &root, NULL, true, false, NULL });
+    make(&one, &(struct spec){ "one", "DNS:localhost", DAY, YEAR, &mid, NULL, false, false, NULL });
+    const char *chain = joined(one.cert_pem, mid.cert_pem, "");
+    own_says(TLS_SERVER, chain, one.key_pem, "/CN=old mid) has expired");
+    own_says(TLS_SERVER, chain, one.key_pem, "/CN=one) is not valid yet (valid from ");
+    own_says(TLS_CLIENT, chain, one.key_pem, "/CN=old mid) has expired");
+    made_drop(&old);
+    made_drop(&mid);
+    made_drop(&one);
+}
+END_TEST
+
+START_TEST(own_chain_too_long)
+{
+    char text[32768] = "";
+
+    for (unsigned i = 0; i < TLS_CHAIN_MAX + 1; i++)
+        strcat(text, leaf.cert_pem);
+    ck_assert_ptr_null(own(TLS_SERVER, text, leaf.key_pem));
+    assert_has(why, "more than 9 certificates");
+}
+END_TEST
+
+/* SECURITY.md says that these may be used. */
+START_TEST(ed25519)
+{
+    struct made one = { 0 };
+
+    make_as(&one,
+            &(struct spec){ "one", "DNS:localhost", -DAY, YEAR, &root, NULL, false, false, NULL },
+            &(struct spec_odd){ .key = EVP_PKEY_Q_keygen(NULL, NULL, "ED25519") });
+    struct verdict v = verify_by(BY_SERVER, root.cert_pem, one.cert_pem, one.key_pem, 0);
+    assert_good(&v);
+    made_drop(&one);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("tls_ca");
     TCase *file = tcase_create("file");
     TCase *path = tcase_create("path");
+    TCase *chain = tcase_create("own chain");
 
     tcase_add_checked_fixture(file, setup, teardown);
     tcase_set_timeout(file, 120);
@@ -1029,9 +1141,17 @@ int main(void)
     tcase_add_loop_test(path, trusted_for_something_else, 0, 2);
     tcase_add_loop_test(path, weak_paths, 0, 2);
     tcase_add_loop_test(path, addresses, 0, 3);
+    tcase_add_loop_test(path, ed25519, 0, 2);
     tcase_add_test(path, threads);
+    tcase_add_checked_fixture(chain, setup, teardown);
+    tcase_set_timeout(chain, 120);
+    tcase_add_test(chain, own_chain_damaged);
+    tcase_add_test(chain, own_chain_in_order);
+    tcase_add_test(chain, own_chain_dates);
+    tcase_add_test(chain, own_chain_too_long);
     suite_add_tcase(suite, file);
     suite_add_tcase(suite, path);
+    suite_add_tcase(suite, chain);
     SRunner *runner = srunner_create(suite);
     srunner_run_all(runner, CK_NORMAL);
     int failed = srunner_ntests_failed(runner);

@@ -301,6 +301,28 @@ def tls_ca_reload(t):
     server.expect(r"not signed by a CA this side trusts \(signed by /CN=first CA\)", stream="err")
 
 
+@case(not_in=NOT_IN, needs=["openssl"])
+def tls_own_chain(t):
+    """The file of --tls-cert: a damaged intermediate ends the start, one that has expired is warned about here and named there."""
+    ca = certs.authority(t, "ca", "the CA")
+    fresh, old = certs.authority(t, "fresh", "fresh middle", by=ca), certs.authority(t, "stale", "stale middle", by=ca, end=PAST)
+    origin = t.origin(net.echo)
+    below = certs.signed(t, "below", fresh)
+    leaf, middle = below.cert.read_text(), (fresh / "ca.pem").read_text()
+    chain = ["--tls-cert", t.write("chain", leaf + middle), "--tls-key", below.key]
+    works(tls_client(t, tls_server(t, *chain), origin, "--tls-ca", ca / "ca.pem"))
+    for text, says in ((swallowed(leaf, middle), r"member 1 \(line 1, /CN=e2e\) has no END line"),
+                       (leaf + middle.replace("\nMII", "\nM!I"), r"member 2 \(line [0-9]+\) is damaged"),
+                       (middle + leaf, "belongs to member 2")):
+        ends(tls_server(t, "--tls-cert", t.write("bad", text), "--tls-key", below.key, wait=False), says)
+    below = certs.signed(t, "below-stale", old)
+    server = tls_server(t, "--tls-cert", t.write("stale.pem", below.cert.read_text() + (old / "ca.pem").read_text()),
+                        "--tls-key", below.key)
+    server.expect(r"WARN.*member 2 \(line [0-9]+, /CN=stale middle\) has expired", stream="err")
+    refused(t, server, r"an intermediate certificate of the chain has expired \(/CN=stale middle, valid until 2024",
+            "--tls-ca", ca / "ca.pem")
+
+
 # Trust on first use
 
 def known(t):
