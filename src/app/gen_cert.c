@@ -47,16 +47,39 @@ static void look(struct made *made, const char *dir, bool client)
     }
 }
 
+static void describe_ca(const struct made *made, char *text, size_t size)
+{
+    long days;
+
+    snprintf(text, size, "the CA: give it to the other side");
+    if (tls_cert_days(made->path[CA_CERT], &days))
+        snprintf(text, size, "the CA, valid for %ld days: give it to the other side", days);
+}
+
 static void print_made(const struct made *made)
 {
     for (unsigned i = 0; i < ARRAY_SIZE(made->path); i++) {
         char about[512] = "private key";
 
-        if (i == CA_CERT || i == OWN_CERT)
+        if (i == CA_CERT)
+            describe_ca(made, about, sizeof(about));
+        else if (i == OWN_CERT)
             tls_cert_describe(made->path[i], about, sizeof(about));
-        printf("%s  %s  %s\n", made->kept[i] ? "kept" : "made", made->path[i],
-               i == CA_CERT ? "the CA: give it to the other side" : about);
+        printf("%s  %s  %s\n", made->kept[i] ? "kept" : "made", made->path[i], about);
     }
+}
+
+/* An old CA: what is made here lives no longer than that, whatever it says. */
+static void print_if_outlived(const struct made *made)
+{
+    long ca, own;
+
+    if (tls_cert_days(made->path[CA_CERT], &ca) && tls_cert_days(made->path[OWN_CERT], &own) &&
+        own > ca)
+        printf(
+            "\nThe CA expires in %ld days, %ld before this certificate: who trusts the CA trusts "
+            "neither from then on.\n",
+            ca, own - ca);
 }
 
 static void print_server_use(const struct options_gen_cert *what, const struct made *made,
@@ -113,6 +136,7 @@ int gen_cert_run(const struct options *options)
         !tls_pin_of_file(made.path[OWN_CERT], pin, why, sizeof(why)))
         return fail(why);
     print_made(&made);
+    print_if_outlived(&made);
     if (gen.client != NULL)
         print_client_use(&made);
     else

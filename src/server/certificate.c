@@ -25,10 +25,26 @@ static void warn(void *arg, const char *text)
 /* Days before the end from which on a certificate is renewed, if we made it, or warned about. */
 #define EXPIRY_NEAR 30
 
+/* Clients that trust our CA, and not the key, refuse us when it has expired. */
+static void look_at_ca(const char *dir)
+{
+    char ca[512];
+    long days;
+
+    snprintf(ca, sizeof(ca), "%s/ca.pem", dir);
+    if (!crypt_certificate_days(ca, &days) || days >= EXPIRY_NEAR)
+        return;
+    log_at(LOG_WARN, "tls",
+           "the CA %s %s %ld days: clients that trust it (--tls-ca) then refuse this server, "
+           "those with a pin do not; to get a new CA move ca.pem and ca.key away, call culvert "
+           "gen-cert, and send SIGHUP",
+           ca, days < 0 ? "has expired since" : "expires in", days < 0 ? -days : days);
+}
+
 /* `own`: made by us, in the state directory. Its names, its key and with it the pin stay when it is renewed. */
 static void look_at_expiry(const char *cert, const char *own)
 {
-    char why[512];
+    char why[512], not_renewed[560] = "";
     long days;
 
     if (!crypt_certificate_days(cert, &days) || days >= EXPIRY_NEAR)
@@ -37,10 +53,13 @@ static void look_at_expiry(const char *cert, const char *own)
         log_at(LOG_INFO, "tls", "renewed the certificate %s: same names, same key", cert);
         return;
     }
-    log_at(LOG_WARN, "tls",
-           "the certificate %s %s %ld days%s: make a new one (culvert gen-cert), then send SIGHUP",
-           cert, days < 0 ? "has expired since" : "expires in", days < 0 ? -days : days,
-           days < 0 ? ", clients refuse it" : "");
+    if (own != NULL)
+        snprintf(not_renewed, sizeof(not_renewed), " (it could not be renewed: %s)", why);
+    log_at(
+        LOG_WARN, "tls",
+        "the certificate %s %s %ld days%s: make a new one (culvert gen-cert), then send SIGHUP%s",
+        cert, days < 0 ? "has expired since" : "expires in", days < 0 ? -days : days,
+        days < 0 ? ", clients refuse it" : "", not_renewed);
 }
 
 static bool own_files(const struct config *config, char *cert, char *key, size_t size)
@@ -57,6 +76,7 @@ static bool own_files(const struct config *config, char *cert, char *key, size_t
     snprintf(key, size, "%s/server.key", config->state_dir);
     if (access(cert, R_OK) == 0 && access(key, R_OK) == 0) {
         look_at_expiry(cert, config->state_dir);
+        look_at_ca(config->state_dir);
         return true;
     }
     int error = dirs_make(config->state_dir);
@@ -124,7 +144,7 @@ void certificate_reload(const struct config *config)
     struct crypt_ctx *fresh = open_ctx(config);
 
     if (fresh == NULL) {
-        log_at(LOG_WARN, "tls", "the certificate in use stays");
+        log_at(LOG_WARN, "tls", "the certificate in use stays, and the CA file as it was read");
         return;
     }
     pthread_mutex_lock(&mutex);

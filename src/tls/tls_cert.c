@@ -278,6 +278,8 @@ static bool make_ca(const struct job *job, struct pair *ca)
 
 static bool get_ca(const struct job *job, struct pair *ca)
 {
+    char date[64];
+
     if (!read_key(job, "ca.key", &ca->key) || !read_cert(job, "ca.pem", &ca->cert))
         return false;
     if (ca->key == NULL && ca->cert == NULL)
@@ -287,10 +289,14 @@ static bool get_ca(const struct job *job, struct pair *ca)
                   job->gen->dir, ca->key != NULL ? "key" : "pem", ca->key != NULL ? "pem" : "key");
     if (X509_check_private_key(ca->cert, ca->key) != 1)
         return no(job, "%s/ca.key does not belong to ca.pem", job->gen->dir);
-    if (X509_cmp_current_time(X509_get0_notAfter(ca->cert)) <= 0)
-        return no(job, "%s/ca.pem has expired: move ca.pem and ca.key away to get a new CA",
-                  job->gen->dir);
-    return true;
+    enum tls_when when = tls_cert_when(ca->cert, time(NULL));
+    tls_cert_when_text(ca->cert, when, date, sizeof(date));
+    if (when == TLS_WHEN_LATE)
+        return no(job, "%s/ca.pem has expired (%s): move ca.pem and ca.key away to get a new CA",
+                  job->gen->dir, date);
+    return when == TLS_WHEN_GOOD ||
+           no(job, "%s/ca.pem is not valid yet (%s): check this machine's clock", job->gen->dir,
+              date);
 }
 
 static bool make_leaf(const struct job *job, const struct pair *ca)

@@ -251,6 +251,33 @@ START_TEST(refusals)
 }
 END_TEST
 
+/* Nothing is signed by a CA that nobody would believe. */
+START_TEST(ca_out_of_date)
+{
+    static const struct {
+        long from, until;
+        const char *says, *date;
+    } rows[] = {
+        { -7200, -3600, "has expired", "valid until 2" },
+        { 3600, 7200, "is not valid yet", "valid from 2" },
+    };
+    struct made ca = { 0 };
+    char before[8192], after[8192];
+
+    slurp(scratch.cert, before);
+    make(&ca, &(struct spec){ "old CA", NULL, rows[_i].from, rows[_i].until, NULL, NULL, true,
+                              false, NULL });
+    spill(path_of("ca.pem"), ca.cert_pem);
+    spill(path_of("ca.key"), ca.key_pem);
+    ck_assert(!gen(&(struct tls_gen){ .dir = scratch.dir }));
+    ck_assert_msg(strstr(why, rows[_i].says) != NULL, "%s", why);
+    ck_assert_msg(strstr(why, rows[_i].date) != NULL, "%s", why);
+    slurp(scratch.cert, after);
+    ck_assert_str_eq(before, after);
+    made_drop(&ca);
+}
+END_TEST
+
 START_TEST(long_names)
 {
     char name[251];
@@ -407,6 +434,7 @@ int main(void)
     tcase_add_test(tc, renewal_keeps_names_and_key);
     tcase_add_test(tc, renewal_refuses_what_is_not_ours);
     tcase_add_test(tc, refusals);
+    tcase_add_loop_test(tc, ca_out_of_date, 0, 2);
     tcase_add_test(tc, long_names);
     tcase_add_test(tc, describe);
     tcase_add_test(tc, pin_is_spki_sha256);

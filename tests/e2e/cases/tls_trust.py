@@ -77,6 +77,10 @@ def tls_gen_cert_output(t):
     client = t.run("gen-cert", t.culvert_argv("gen-cert", "--dir", directory, "--client", "laptop"))
     check("client.pem" in client.out and (directory / "client.key").exists(), client.out)
     certs.openssl("verify", "-CAfile", directory / "ca.pem", directory / "server.pem", directory / "client.pem")
+    short = t.dir / "short"
+    for days, says in (("20", None), ("100", r"The CA expires in (19|20) days, 80 before this certificate")):
+        proc = t.run("gen-cert", t.culvert_argv("gen-cert", "--dir", short, "--days", days))
+        check(says is None and "expires in" not in proc.out or says and re.search(says, proc.out), proc.out)
     for flags, word in ((["--name", "no name"], "no name"), (["--dir", directory / "ca.pem"], "ca.pem")):
         bad = t.run("gen-cert", t.culvert_argv("gen-cert", "--dir", directory, *flags), want=3)
         check(word in bad.err and len(bad.err.splitlines()) == 1, bad.err)
@@ -89,6 +93,7 @@ def tls_renewal(t):
     pin, before = certs.server_cert(state).pin, (state / "ca.pem").read_bytes()
     server = tls_server(t, "--state-dir", state)
     server.expect("renewed the certificate .*server.pem", stream="err")
+    server.expect(r"WARN.*the CA \S+/ca.pem expires in (19|20) days: clients that trust it", stream="err")
     check_equal((certs.server_cert(state).pin, (state / "ca.pem").read_bytes()), (pin, before), "pin and CA")
     certs.openssl("x509", "-in", state / "server.pem", "-noout", "-checkend", 700 * 86400)
     for name in ("-checkhost tunnel.example", "-checkip 192.0.2.9", "-checkhost localhost"):
