@@ -83,7 +83,7 @@ static void dial(struct stream *s)
 {
     struct worker *w = s->worker;
     const union sock_addr *addr = next_address(s);
-    int fd = addr != NULL ? sock_dial(addr->sa.sa_family) : -EHOSTUNREACH;
+    int fd = addr != NULL ? sock_dial_stream(addr->sa.sa_family) : -EHOSTUNREACH;
 
     if (fd < 0) {
         give_up(s, -fd);

@@ -65,6 +65,13 @@ static void set_int(int fd, int level, int option, int value)
                      sizeof(value)); /* an option refused is a hint lost */
 }
 
+static void set_linger(int fd, bool rst)
+{
+    struct linger linger = { .l_onoff = rst, .l_linger = 0 };
+
+    CHECK(setsockopt(fd, SOL_SOCKET, SO_LINGER, &linger, sizeof(linger)) == 0);
+}
+
 int sock_dial(int family)
 {
     int fd = socket(family, SOCK_STREAM | SOCK_CLOEXEC, 0);
@@ -75,7 +82,22 @@ int sock_dial(int family)
     return fd;
 }
 
-int sock_listen(const union sock_addr *addr, bool shared, int backlog)
+/* Before listen: accepted sockets have what the listening socket has at that moment. */
+static void set_stream(int fd)
+{
+    set_linger(fd, true);
+}
+
+int sock_dial_stream(int family)
+{
+    int fd = sock_dial(family);
+
+    if (fd >= 0)
+        set_stream(fd);
+    return fd;
+}
+
+static int listen_on(const union sock_addr *addr, bool shared, bool streams, int backlog)
 {
     int fd = socket(addr->sa.sa_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
 
@@ -87,12 +109,24 @@ int sock_listen(const union sock_addr *addr, bool shared, int backlog)
     if (addr->sa.sa_family == AF_INET6)
         set_int(fd, IPPROTO_IPV6, IPV6_V6ONLY, 0);
     set_int(fd, IPPROTO_TCP, TCP_NODELAY, 1);
+    if (streams)
+        set_stream(fd);
     if (bind(fd, &addr->sa, sock_addr_size(addr)) != 0 || listen(fd, backlog) != 0) {
         int error = errno;
         close(fd);
         return -error;
     }
     return fd;
+}
+
+int sock_listen(const union sock_addr *addr, bool shared, int backlog)
+{
+    return listen_on(addr, shared, false, backlog);
+}
+
+int sock_listen_streams(const union sock_addr *addr, int backlog)
+{
+    return listen_on(addr, true, true, backlog);
 }
 
 int sock_netlink(void)
@@ -212,9 +246,12 @@ int sock_shutdown_write(int fd)
 
 void sock_set_rst(int fd)
 {
-    struct linger linger = { .l_onoff = 1, .l_linger = 0 };
+    set_linger(fd, true);
+}
 
-    (void)setsockopt(fd, SOL_SOCKET, SO_LINGER, &linger, sizeof(linger));
+void sock_set_fin(int fd)
+{
+    set_linger(fd, false);
 }
 
 void sock_close(int fd)

@@ -1,6 +1,13 @@
 /*
  * sock: the few direct system calls on sockets: create, bind, listen, options, half-close.
  *
+ * Sockets of streams and sockets of lanes are different from their first moment. A visitor or an
+ * origin takes FIN for "that was all", so a stream's socket ends with RST (SO_LINGER 0), whoever
+ * closes it and be it the kernel when the process dies, unless sock_set_fin has said that the end
+ * is a good one. Accepted sockets inherit this from their listener, which costs a stream nothing.
+ * What a peer makes of the end of a lane does not depend on how it ends (LANE_EOF is no good end
+ * either), while what was said before must arrive; so lanes end with FIN.
+ *
  * All sockets are close-on-exec. They are left blocking: io_uring polls by itself, and a blocking socket makes RING_WAITALL sends complete in
  * one piece. tests/fake implements the same interface over simulated sockets.
  */
@@ -23,12 +30,18 @@ uint16_t sock_addr_port(const union sock_addr *addr);
 void sock_addr_set_port(union sock_addr *addr, uint16_t port);
 bool sock_addr_is_loopback(const union sock_addr *addr); /* 127/8, ::1, ::ffff:127/104 */
 
-/* TCP socket for connecting, TCP_NODELAY set. fd or -errno. */
+/* TCP socket for connecting a lane, TCP_NODELAY set. fd or -errno. */
 int sock_dial(int family);
+
+/* The same for a stream: it ends with RST. */
+int sock_dial_stream(int family);
 
 /* TCP listening socket with SO_REUSEADDR, SO_REUSEPORT if `shared`, TCP_NODELAY (inherited by accepted sockets); IPv6 wildcard
  * sockets take IPv4 too. fd or -errno. */
 int sock_listen(const union sock_addr *addr, bool shared, int backlog);
+
+/* The same, shared, whose accepted sockets are streams'. */
+int sock_listen_streams(const union sock_addr *addr, int backlog);
 
 /* A netlink socket that hears of changes of links, addresses and routes (rtnetlink(7)). fd or -errno. */
 int sock_netlink(void);
@@ -62,8 +75,13 @@ uint64_t sock_path_rtt(int fd);
 /* Bytes that the other end has acknowledged so far (TCP_INFO, tcpi_bytes_acked, Linux 4.1). 0: not known. */
 uint64_t sock_acked(int fd);
 
-/* Makes the coming close send RST (SO_LINGER 0). */
+/* Makes the coming close send RST (SO_LINGER 0), as a stream's socket does by itself. */
 void sock_set_rst(int fd);
+
+/* Makes the coming close send FIN, behind everything that waits to be sent, and again what is
+ * lost. Behind FINs of both sides this matters most: there a close with linger 0 is silent, and
+ * what is not acknowledged is gone (tests/kernel/test_close.c). */
+void sock_set_fin(int fd);
 
 /* Closes a socket outside of a ring (start, failed set-up). */
 void sock_close(int fd);

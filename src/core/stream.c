@@ -459,8 +459,8 @@ bool stream_join(struct stream *s)
     if (s->flight != 0)
         return false;
     if (s->fd >= 0) {
-        if (reason_is_rst((enum reason)s->reason))
-            sock_set_rst(s->fd);
+        if (!reason_is_rst((enum reason)s->reason))
+            sock_set_fin(s->fd);
         ring_close_fd(w->ring, s->fd);
         s->fd = -1;
     }

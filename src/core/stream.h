@@ -17,9 +17,12 @@
  * The last three are TCP's own order: a receiver reads what was queued before a reset. An origin that answers and closes with input unread resets right
  * behind its answer, and the visitor must have that answer.
  *
- * UP_FIN and DOWN_SHUT together end the stream with DONE. Any error ends it with stream_close(reason), which sends RESET and closes the local socket with
- * RST. Closing is mark, join, free: stream_close marks, takes the stream off every queue and cancels what is in flight; stream_join, at the end of a
- * turn, frees the slot when nothing is in flight any more, zero-copy notifications included.
+ * UP_FIN and DOWN_SHUT together end the stream with DONE. Any error ends it with stream_close(reason),
+ * which sends RESET and closes the local socket with RST. That is what the socket does by itself, and
+ * when this process dies; only stream_join, for a good end, makes a FIN of it. Closing is mark, join,
+ * free: stream_close marks, takes the stream off every queue and cancels what is in flight;
+ * stream_join, at the end of a turn, frees the slot when nothing is in flight any more, zero-copy
+ * notifications included.
  *
  * Up: at most one buffer is `held` (read, not yet on the lane), and at most STREAM_BULK_PENDING bytes of it stand in the lane's bulk queue. Small
  * payloads are copied into the lane's pack (copybreak), big ones are framed in place and referenced.

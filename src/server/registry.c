@@ -236,7 +236,7 @@ static int listen_on(const union sock_addr *addr, uint16_t port)
     if (probe < 0)
         return probe;
     sock_close(probe);
-    return sock_listen(&at, true, LISTENER_BACKLOG);
+    return sock_listen_streams(&at, LISTENER_BACKLOG);
 }
 
 static bool is_held(uint16_t port)

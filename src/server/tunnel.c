@@ -62,7 +62,7 @@ static bool add_tunnel(struct session *session, uint16_t index, const struct reg
         if (!registry_port_ref(session->id, index, what->port))
             return false;
         sock_addr_set_port(&at, what->port);
-        fd = sock_listen(&at, true, LISTENER_BACKLOG);
+        fd = sock_listen_streams(&at, LISTENER_BACKLOG);
     }
     if (fd < 0) {
         port_unref(w, what->port);

@@ -1,6 +1,7 @@
 /*
  * visitor: see visitor.h. A stream is opened and OPEN is queued at once; the visitor's first bytes may follow within the initial window, without a round
  * trip. OPEN stands in the data pack, so that it cannot overtake the last data of the stream whose slot it reuses.
+ * Who is refused is reset: a stream's socket is that by itself (sock.h).
  */
 #include "server/visitor.h"
 
@@ -16,7 +17,6 @@ static void refuse(struct worker *w, int fd, enum stats_item stat)
 {
     worker_count(w, stat, 1);
     log_at(LOG_WARN, "server", "%s", stat_text(stat));
-    sock_set_rst(fd);
     ring_close_fd(w->ring, fd);
 }
 
@@ -69,7 +69,6 @@ static void hand_over(struct session *session, uint16_t tunnel, int fd)
     struct registry_session shared;
 
     if (!registry_get(session->id, &shared) || shared.home == w->index) {
-        sock_set_rst(fd);
         ring_close_fd(w->ring, fd);
         return;
     }
@@ -87,17 +86,14 @@ static void accept_on(struct session *session, uint16_t index, int fd, bool may_
     struct session_tunnel *tunnel = session_tunnel(session, index);
     struct lane *lane = session_pick_lane(session);
 
-    if (tunnel == NULL || session->draining || w->phase != WORKER_RUNNING) {
-        sock_set_rst(fd);
+    if (tunnel == NULL || session->draining || w->phase != WORKER_RUNNING)
         ring_close_fd(w->ring, fd);
-    } else if (lane != NULL) {
+    else if (lane != NULL)
         open_stream(lane, tunnel, fd);
-    } else if (may_hand_over) {
+    else if (may_hand_over)
         hand_over(session, index, fd);
-    } else {
-        sock_set_rst(fd);
+    else
         ring_close_fd(w->ring, fd);
-    }
 }
 
 void visitor_accept(struct session *session, uint16_t tunnel, int fd)
@@ -111,6 +107,5 @@ void visitor_adopt(struct worker *w, struct session *session, const struct messa
         accept_on(session, (uint16_t)message->number, message->fd, false);
         return;
     }
-    sock_set_rst(message->fd);
     ring_close_fd(w->ring, message->fd);
 }

@@ -109,6 +109,15 @@ unsigned fake_program_sockets(void);
 /* Prints them on stderr. */
 void fake_print_sockets(void);
 
+/* The process that what the program opens from now on belongs to: rings, sockets that it dials
+ * or listens on, and those that are accepted from the latter. 0 until this is called. */
+void fake_process(unsigned process);
+
+/* kill -9: the rings of the process are gone at once, with everything that is in flight, and
+ * each of its sockets is closed a moment later. `lost` hears of messages to its rings, and of
+ * completions that nobody has seen. */
+void fake_kill(unsigned process, void (*lost)(uint64_t user_data));
+
 /* Operations of this ring that are in flight, zero-copy notifications that are due included. */
 unsigned fake_ring_in_flight(const struct ring *ring);
 

@@ -56,8 +56,10 @@ struct fake_conn {
 
 struct fake_socket {
     int fd;
-    bool program, closed, closing;
-    bool counted; /* in the program's descriptors; not while it waits in an accept queue */
+    unsigned process;
+    bool program, closed, closing, killed;
+    bool told_end; /* a read has seen FIN */
+    bool counted;  /* in the program's descriptors; not while it waits in an accept queue */
     enum fake_state state;
     union sock_addr local, remote;
     /* connection */
@@ -70,6 +72,7 @@ struct fake_socket {
     uint64_t timeout_arrived; /* of the sent bytes, when the time-out was set */
     struct fake_event timeout;
     struct fake_event connecting;
+    struct fake_event dying;
     unsigned tries;
     /* listener */
     struct list accept_queue; /* of sockets, by queue_node */
@@ -102,6 +105,7 @@ bool fake_chance(unsigned permille);
 uint64_t fake_between(uint64_t low, uint64_t high);
 bool fake_may_fail(int fd);
 void fake_fault(int fd, int error);
+unsigned fake_current_process(void);
 
 /* ---- fake_memory.c ---- */
 void fake_memory_reset(void);
@@ -121,6 +125,7 @@ struct fake_socket *fake_socket(int fd);
 void fake_socket_close(struct fake_socket *s, bool reset);
 int fake_fd_take(void);
 bool fake_descriptors_left(void);
+void fake_sockets_kill(unsigned process);
 
 int fake_bind_listen(struct fake_socket *s, uint16_t port, bool shared, unsigned backlog);
 void fake_connect_start(struct fake_socket *s, uint16_t port);
@@ -149,6 +154,7 @@ void fake_tap_reset(void);
 
 /* ---- ring_fake.c ---- */
 void fake_rings_reset(void);
+void fake_rings_kill(unsigned process, void (*lost)(uint64_t user_data));
 struct fake_op;
 /* The socket of this operation may have become ready. */
 void fake_op_consider(struct fake_op *op);

@@ -7,6 +7,11 @@
  * Resets follow Linux, because code that passes here must not be surprised there:
  *   - a close with linger 0, or with unread data, sends RST and drops what was on the way; so does data that arrives at a
  *     closed end (RFC 9293 3.10.7.1, RFC 2525 2.17);
+ *   - with linger 0 behind the FINs of both sides (LAST_ACK, CLOSING) a close says nothing, unless
+ *     something was not sent yet, and nothing is sent again (tests/kernel/test_close.c). No packet is
+ *     lost here; but to a program that has seen the peer's FIN and closes so, all that is on the way
+ *     is;
+ *   - accepted sockets inherit linger 0 from their listener;
  *   - after an RST arrived, data that had arrived before can still be read (tcp_recvmsg looks at the queue first), then the
  *     error is told ONCE, to whichever of read and write comes first; afterwards reads give 0 and writes EPIPE. The error is
  *     EPIPE, told to writes only, if FIN had arrived before (tcp_reset in CLOSE_WAIT). So a read of 0 is a clean end only if no
@@ -30,7 +35,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#define PORTS 65536u
+#define PORTS     65536u
+#define DYING_MAX (30 * NSEC_PER_MSEC)
 
 static struct {
     struct fake_socket **sockets; /* by fd - FAKE_FD_BASE; NULL: a ring's descriptor */
@@ -82,6 +88,7 @@ static void on_watching(void *arg)
 
 static void connect_try(void *arg);
 static void user_timeout(void *arg);
+static void on_dying(void *arg);
 
 static void count(struct fake_socket *s, bool counted)
 {
@@ -97,6 +104,7 @@ struct fake_socket *fake_socket_new(bool program)
     CHECK(s != NULL);
     s->fd = FAKE_FD_BASE + (int)net.count;
     s->program = program;
+    s->process = fake_current_process();
     s->state = FAKE_CONNECTING;
     list_init(&s->accept_queue);
     list_init(&s->queue_node);
@@ -104,6 +112,7 @@ struct fake_socket *fake_socket_new(bool program)
     fake_event_init(&s->connecting, connect_try, s);
     fake_event_init(&s->watching, on_watching, s);
     fake_event_init(&s->timeout, user_timeout, s);
+    fake_event_init(&s->dying, on_dying, s);
     take_slot(s);
     count(s, program);
     return s;
@@ -467,6 +476,17 @@ static void conn_free(struct fake_conn *conn)
     free(conn);
 }
 
+/* Both have said FIN, ours has not arrived: LAST_ACK or CLOSING. */
+static bool last_words(const struct fake_pipe *in, const struct fake_pipe *out)
+{
+    return in->fin_arrived && out->fin_sent && !out->fin_arrived;
+}
+
+static bool all_is_sent(const struct fake_pipe *out)
+{
+    return out->written - out->taken <= out->recv_room;
+}
+
 static void conn_leave(struct fake_socket *s, bool reset)
 {
     struct fake_conn *conn = s->conn;
@@ -481,9 +501,14 @@ static void conn_leave(struct fake_socket *s, bool reset)
     if (s->reset)
         return;
     bool both_ended = in->fin_arrived && out->fin_arrived;
-    if ((reset && !both_ended) || in->arrived > in->taken) {
+    bool silent = reset && last_words(in, out) && all_is_sent(out);
+    if ((reset && !both_ended && !silent) || in->arrived > in->taken) {
         out->written = out->arrived;
         rst_send(conn, 1 - s->side);
+    } else if (silent && s->told_end && !s->killed) {
+        out->written = out->arrived;
+        out->fin_sent = false;
+        pipe_arm(in);
     } else {
         out->fin_sent = true;
         pipe_arm(out);
@@ -616,10 +641,33 @@ void fake_socket_close(struct fake_socket *s, bool reset)
     fake_event_stop(&s->connecting);
     fake_event_stop(&s->watching);
     fake_event_stop(&s->timeout);
+    fake_event_stop(&s->dying);
     for (struct list *node; (node = list_pop(&s->accept_queue)) != NULL;)
         fake_socket_close(container_of(node, struct fake_socket, queue_node), true);
     if (s->conn != NULL)
         conn_leave(s, reset);
+}
+
+static void on_dying(void *arg)
+{
+    struct fake_socket *s = arg;
+
+    fake_socket_close(s, s->linger0);
+}
+
+/* The kernel closes them when it has cancelled what the rings held (io_ring_exit_work), one
+ * after the other; who waits in an accept queue goes with the listener. */
+void fake_sockets_kill(unsigned process)
+{
+    for (unsigned i = 0; i < net.count; i++) {
+        struct fake_socket *s = net.sockets[i];
+
+        if (s == NULL || !s->program || s->closed || s->process != process ||
+            list_linked(&s->queue_node))
+            continue;
+        s->killed = true;
+        fake_event_in(&s->dying, fake_between(0, DYING_MAX));
+    }
 }
 
 /* ---- listening and connecting ---- */
@@ -715,6 +763,8 @@ static void connect_try(void *arg)
         struct fake_socket *accepted = fake_socket_new(listener->program);
         count(accepted, false); /* counts when it is accepted */
         accepted->state = FAKE_CONNECTED;
+        accepted->process = listener->process;
+        accepted->linger0 = listener->linger0;
         accepted->local = listener->local;
         accepted->remote = s->local;
         struct fake_conn *conn = conn_new(s, accepted, latency);
@@ -809,8 +859,10 @@ ssize_t fake_socket_read(struct fake_socket *s, void *data, size_t size)
         pipe_arm(in);
         return (ssize_t)n;
     }
-    if (in->fin_arrived)
+    if (in->fin_arrived) {
+        s->told_end = true;
         return 0;
+    }
     if (read_error(s))
         return take_error(s);
     return s->reset ? 0 : -EAGAIN;

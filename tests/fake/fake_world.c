@@ -20,6 +20,7 @@ static struct {
     bool tracing;
     bool (*may_fail)(int fd);
     void (*on_fault)(int fd, int error);
+    unsigned process;
 } world;
 
 void fake_open(uint64_t seed, const struct fake_options *options)
@@ -42,6 +43,7 @@ void fake_close(void)
     world.room = 0;
     world.may_fail = NULL;
     world.on_fault = NULL;
+    world.process = 0;
 }
 
 void fake_options_random(struct fake_options *options, uint64_t seed)
@@ -119,6 +121,25 @@ void fake_fault(int fd, int error)
     fake_trace("fault on %d: %s", fd, strerror(error));
     if (world.on_fault != NULL)
         world.on_fault(fd, error);
+}
+
+/* ---- processes ---- */
+
+void fake_process(unsigned process)
+{
+    world.process = process;
+}
+
+unsigned fake_current_process(void)
+{
+    return world.process;
+}
+
+void fake_kill(unsigned process, void (*lost)(uint64_t user_data))
+{
+    fake_trace("process %u: killed", process);
+    fake_rings_kill(process, lost);
+    fake_sockets_kill(process);
 }
 
 /* ---- trace ---- */

@@ -89,6 +89,7 @@ struct ring *ring_open(unsigned entries, int *error)
     CHECK(i < RINGS_MAX);
     rings[i] = ring;
     ring->number = ring_number++;
+    ring->process = fake_current_process();
     ring->fd = fake_fd_take();
     ring->now = fake_now();
     ring->wake = fake_now();
@@ -163,6 +164,35 @@ void ring_close(struct ring *ring)
             drop_messages(rings[i], ring);
     }
     ring_free(ring);
+}
+
+static void tell_lost_ops(const struct list *head, void (*lost)(uint64_t user_data))
+{
+    for (const struct list *node = head->next; node != head; node = node->next) {
+        const struct fake_op *op = container_of(node, struct fake_op, node);
+
+        if (op->kind == MESSAGE)
+            lost(op->user_data);
+    }
+}
+
+static void tell_lost(const struct ring *ring, void (*lost)(uint64_t user_data))
+{
+    tell_lost_ops(&ring->prepared, lost);
+    tell_lost_ops(&ring->flight, lost);
+    for (size_t i = ring->cq_head; i != ring->cq_tail; i++)
+        lost(ring->cq[i % ring->cq_room].cqe.user_data);
+}
+
+void fake_rings_kill(unsigned process, void (*lost)(uint64_t user_data))
+{
+    for (unsigned i = 0; i < RINGS_MAX; i++) {
+        if (rings[i] == NULL || rings[i]->process != process)
+            continue;
+        tell_lost(rings[i], lost);
+        ring_free(rings[i]);
+        rings[i] = NULL;
+    }
 }
 
 void fake_rings_reset(void)

@@ -49,7 +49,7 @@ struct registered {
 
 struct ring {
     int fd;
-    unsigned number;
+    unsigned number, process;
     bool started;
     uint64_t now, wake;
     bool idle;

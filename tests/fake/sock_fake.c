@@ -48,6 +48,15 @@ int sock_dial(int family)
     return fake_socket_new(true)->fd;
 }
 
+int sock_dial_stream(int family)
+{
+    int fd = sock_dial(family);
+
+    if (fd >= 0)
+        sock_set_rst(fd);
+    return fd;
+}
+
 int sock_listen(const union sock_addr *addr, bool shared, int backlog)
 {
     if (!fake_descriptors_left())
@@ -60,6 +69,15 @@ int sock_listen(const union sock_addr *addr, bool shared, int backlog)
     }
     fake_trace("fd %d: listens on %u", s->fd, fake_local_port(s->fd));
     return s->fd;
+}
+
+int sock_listen_streams(const union sock_addr *addr, int backlog)
+{
+    int fd = sock_listen(addr, true, backlog);
+
+    if (fd >= 0)
+        sock_set_rst(fd);
+    return fd;
 }
 
 void sock_local(int fd, union sock_addr *addr)
@@ -96,6 +114,11 @@ int sock_shutdown_write(int fd)
 void sock_set_rst(int fd)
 {
     fake_socket(fd)->linger0 = true;
+}
+
+void sock_set_fin(int fd)
+{
+    fake_socket(fd)->linger0 = false;
 }
 
 void sock_close(int fd)

@@ -57,6 +57,8 @@ static void each_lane(void (*fn)(const struct lane *lane, void *arg), void *arg)
     for (unsigned side = 0; side < 2; side++)
         for (unsigned i = 0; i < path.world.count[side]; i++) {
             struct worker *w = path.world.workers[side][i];
+            if (w == NULL) /* its process is dead */
+                continue;
             for (struct list *n = w->all_lanes.next; n != &w->all_lanes; n = n->next)
                 fn(container_of(n, struct lane, node), arg);
         }

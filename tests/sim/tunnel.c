@@ -9,9 +9,12 @@
  *
  * Which ends are right:
  *   - an endpoint that ended well has received exactly what its peer sent, and the peer had said FIN (v2: an end that looks
- *     clean is never a cut one);
+ *     clean is never a cut one; v1: as long as nothing but a death happens); one that heard nothing has
+ *     a peer who had nothing to say;
  *   - an endpoint may die only if a fault explains it: its own connection's, its peer's (known from the bytes, or, when no byte
- *     got through, some endpoint of the other kind without a peer), its origin's refusal, or a lost lane.
+ *     got through, some endpoint of the other kind without a peer), its origin's refusal, a lost lane,
+ *     or the death of a side: all its workers vanish at once (killed.c), and only the other one is
+ *     left to see its streams' ends and to stop.
  */
 #include "core/base.h"
 #include "core/check.h"
@@ -25,6 +28,7 @@
 #include "client/client.h"
 #include "server/server.h"
 #include "sim/endpoint.h"
+#include "sim/killed.h"
 #include "sim/path.h"
 #include "sim/sim.h"
 
@@ -56,6 +60,7 @@ struct mood {
     bool short_grace;   /* resume: outages may outlast it */
     bool stormy;        /* resume: the path stays bad while the workers stop ... */
     bool hasty;         /* ... which they do while streams are on */
+    bool killed;        /* one side's process dies while streams are on */
 };
 
 static struct {
@@ -75,6 +80,7 @@ static struct {
     unsigned
         lane_faults; /* resume: so many are left; a path that never holds long enough for a few bytes proves nothing */
     uint64_t session;     /* resume: the first one, and the last if no grace time runs out */
+    bool killed;          /* a side is dead */
     bool lane_lost;       /* at some time */
     bool limited;         /* likewise */
     uint64_t quiet_since; /* 0: not now */
@@ -99,11 +105,11 @@ static bool maybe(unsigned permille)
 
 static void dump_workers(void)
 {
-    fprintf(stderr, "%s%s%s, tunnels %u, moods:%s%s%s%s%s%s%s%s%s%s%s\n", run.v1 ? "v1" : "v2",
+    fprintf(stderr, "%s%s%s, tunnels %u, moods:%s%s%s%s%s%s%s%s%s%s%s%s\n", run.v1 ? "v1" : "v2",
             run.tls ? " over TLS" : "", run.resume ? ", resume" : "", run.tunnels,
             run.mood.short_grace ? " short-grace" : "", run.mood.stormy ? " stormy" : "",
-            run.mood.hasty ? " hasty" : "", run.mood.resets ? " resets" : "",
-            run.mood.bad_origins ? " bad-origins" : "",
+            run.mood.hasty ? " hasty" : "", run.mood.killed ? " killed" : "",
+            run.mood.resets ? " resets" : "", run.mood.bad_origins ? " bad-origins" : "",
             run.mood.stream_faults ? " stream-faults" : "", run.mood.limits ? " limits" : "",
             run.mood.bulk ? " bulk" : "", run.mood.lane_faults ? " lane-faults" : "",
             run.mood.spoils ? " spoils" : "", run.lane_lost ? " (lane lost)" : "");
@@ -198,6 +204,7 @@ static void open_workers(enum side side)
     const struct config *config = &run.config[side];
     struct worker_error error;
 
+    fake_process(side);
     for (unsigned i = 0; i < config->workers; i++) {
         run.workers[side][i] = worker_open(config, side == SERVER ? &server_role : &client_role, i,
                                            WORKER_SQ_ENTRIES, &error);
@@ -450,6 +457,7 @@ static bool turn(void)
         enum side side = i < count[0] ? SERVER : CLIENT;
         struct worker *w = run.workers[side][side == SERVER ? i : i - count[0]];
 
+        fake_process(side);
         if (fake_ring_ready(w->ring) && !worker_turn(w, UINT64_MAX))
             turn_stopped(w);
         if (run.steps % 64 == 0)
@@ -531,7 +539,7 @@ static bool some_unknown_fault(bool visitor)
     return false;
 }
 
-static bool excused(const struct endpoint *e)
+static bool faulted(const struct endpoint *e)
 {
     if (e->blamed)
         return true;
@@ -542,14 +550,30 @@ static bool excused(const struct endpoint *e)
     return some_unknown_fault(!e->visitor);
 }
 
+/* Somebody of the other kind meant to say nothing. */
+static bool silence_was_meant(const struct endpoint *e)
+{
+    for (unsigned i = 0; i < endpoint_count(); i++) {
+        const struct endpoint *other = endpoint_at(i);
+        if (other->visitor != e->visitor && other->peer == 0 && other->plan.total == 0 &&
+            other->fin_sent)
+            return true;
+    }
+    return false;
+}
+
 static bool end_is_right(const struct endpoint *e, const struct endpoint *peer)
 {
     if (e->end == ENDPOINT_OPEN)
         return false;
     if (e->end == ENDPOINT_DIED || e->end == ENDPOINT_REFUSED)
-        return excused(e);
-    if (e->end != ENDPOINT_WELL || peer == NULL || (run.v1 && excused(e)))
+        return run.killed || faulted(e);
+    if (e->end != ENDPOINT_WELL || (run.v1 && faulted(e)))
         return true;
+    if (peer == NULL)
+        return silence_was_meant(e);
+    if (run.v1 && run.killed) /* the end of one side is both sides' */
+        return e->received == peer->plan.total;
     return e->received == peer->sent &&
            peer->fin_sent; /* otherwise a cut that looked like an end */
 }
@@ -707,6 +731,7 @@ static void options_draw(uint64_t seed)
     if (run.resume)
         options_for_resume(&options, &r);
     run.mood.spoils = run.tls && fake_random_chance(&r, 600);
+    run.mood.killed = fake_random_chance(&r, 100);
     fake_open(seed, &options);
 }
 
@@ -758,6 +783,32 @@ static void stop_early(void)
         endpoint_blame(endpoint_at(i), "the workers stop");
 }
 
+/* Whoever is left sees every stream end: endpoints by RST, or by an end that had been said, and
+ * the other side when its patience is over. */
+static void die_early(void)
+{
+    enum side victim = maybe(500) ? SERVER : CLIENT;
+
+    run.quiet_since = fake_now() + fake_random_size(chance(), NSEC_PER_MSEC, 20 * NSEC_PER_SEC);
+    run_until(a_while_passed, 60 * NSEC_PER_SEC);
+    run.killed = run.calm = true;
+    fake_event_stop(&run.next_visitor);
+    fake_event_stop(&run.lane_fault);
+    run.visitors_due = 0;
+    if (run.resume)
+        path_end();
+    killed_bury(victim, run.workers[victim], run.config[victim].workers);
+    run.config[victim].workers = 0;
+    sim_set_dump(dump_workers);
+    run_until(endpoints_ended, 3000 * NSEC_PER_SEC);
+}
+
+/* The kernel takes a moment for the last ones. */
+static bool sockets_gone(void)
+{
+    return fake_program_sockets() == 0;
+}
+
 static void run_visitors(void)
 {
     run.next_visitor.fn = visitor_comes;
@@ -771,6 +822,10 @@ static void run_visitors(void)
     if (run.mood.lane_faults || run.mood.spoils)
         fake_event_set(&run.lane_fault,
                        fake_now() + fake_random_size(chance(), 1, 10 * NSEC_PER_SEC));
+    if (run.mood.killed) {
+        die_early();
+        return;
+    }
     if (run.mood.hasty) {
         stop_early();
         return;
@@ -890,7 +945,7 @@ static void sim_tunnel(uint64_t seed, bool v1, bool tls, bool resume)
     if (run.resume)
         begin_path();
     run_visitors();
-    if (!run.mood.hasty)
+    if (!run.mood.hasty && !run.mood.killed)
         come_to_rest();
     stop_side(SERVER, fake_now() + between(0, 3 * NSEC_PER_SEC));
     stop_side(CLIENT, fake_now() + between(0, 3 * NSEC_PER_SEC));
@@ -901,7 +956,9 @@ static void sim_tunnel(uint64_t seed, bool v1, bool tls, bool resume)
         check_end(endpoint_at(i));
     message_free_all();
     each_worker(check_stopped);
-    CHECK(fake_program_sockets() == 0);
+    if (run.killed)
+        run_until(sockets_gone, NSEC_PER_SEC);
+    CHECK(sockets_gone());
     if (run.resume)
         path_end();
     close_all();

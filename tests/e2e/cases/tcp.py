@@ -4,6 +4,8 @@ v1 has no half-close and no reset: StreamClose ends both directions. What our tw
 below say where v1 differs.
 """
 import random
+import resource
+import signal
 import socket
 import time
 
@@ -273,6 +275,184 @@ def origin_dies(t):
     sock = net.connect(addr)
     sock.sendall(b"back")
     check_equal(net.recv_exact(sock, 4), b"back", "after the origin came back")
+
+
+# Processes that die, and ends that are good ones
+
+BRIEF = ["--grace", "300ms"]  # under TLS a lane would wait longer for the process that is gone
+
+
+def under_way(t, count=20):
+    """Streams in the middle of a download, and as many of an upload, and then some downloads at full speed. Returns the public address, tasks whose
+    results say how visitors see downloads end, the visitors that upload, and a list of how the origins see quiet streams end."""
+    half, taken, ends = 100000, [], []
+
+    @net.until_cut
+    def handler(sock):
+        kind = net.recv_exact(sock, 1)
+        if kind == b"F":
+            return net.flood(sock)
+        if kind == b"D":
+            sock.sendall(bytes(half))
+        else:
+            net.recv_exact(sock, half)
+            taken.append(1)
+        ends.append((kind, net.end_of(sock)))
+        return None
+    addr = t.tunnel(t.origin(handler), *BRIEF, server_flags=BRIEF)
+    downloads, uploads = [], []
+    for _ in range(count):
+        uploads.append(net.connect(addr))
+        uploads[-1].sendall(b"U" + bytes(half))
+    for kind in b"D" * count + b"F" * 3:  # others wait long behind those that do not rest
+        sock = net.connect(addr)
+        sock.sendall(bytes([kind]))
+        net.recv_exact(sock, half)
+        downloads.append(net.Task(net.end_of, sock))
+    t.until(lambda: len(taken) == count, "uploads under way")
+    return addr, downloads, uploads, ends
+
+
+def dies(t, which, number):
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    addr, downloads, uploads, ends = under_way(t)
+    proc = getattr(t, which)
+    proc.send(signal.SIGSTOP)
+    if which == "tunnel_server":  # they come to a socket that nobody accepts from any more
+        uploads += [net.connect(addr) for _ in range(5)]
+    proc.want = (-number,)
+    proc.send(number)
+    proc.send(signal.SIGCONT)
+    proc.wait()
+    check_equal({task.join_result() for task in downloads}, {"reset"}, "ends at the visitors that download")
+    check_equal({net.end_of(sock) for sock in uploads}, {"reset"}, "ends at the visitors that upload")
+    t.until(lambda: len(ends) == 2 * 20, "the ends at the origins")
+    check_equal(set(ends), {(b"D", "reset"), (b"U", "reset")}, "ends at the origins")
+
+
+@case()
+def killed_server_is_no_end(t):
+    """kill -9 of the server: half an answer must not look like a whole one, neither at visitors nor at origins."""
+    dies(t, "tunnel_server", signal.SIGKILL)
+
+
+@case()
+def aborted_server_is_no_end(t):
+    """The same when it ends itself, as a failed check does."""
+    dies(t, "tunnel_server", signal.SIGABRT)
+
+
+@case()
+def killed_client_is_no_end(t):
+    """kill -9 of the client."""
+    dies(t, "tunnel_client", signal.SIGKILL)
+
+
+@case()
+def aborted_client_is_no_end(t):
+    dies(t, "tunnel_client", signal.SIGABRT)
+
+
+def slow_read(sock, size):
+    """All of it, in pieces that a small buffer holds, and FIN behind it."""
+    class Pieces:
+        @staticmethod
+        def recv_into(view):
+            return sock.recv_into(view[:2048])
+    net.Pattern("slow").recv(Pieces, size)
+    check_equal(net.end_of(sock), "eof", "end")
+
+
+def ends_before_it_is_read(t, exits):
+    """Answers that are still in the server's kernel when their streams have ended."""
+    size, count = 300000, 20
+
+    def handler(sock):
+        net.recv_exact(sock, 1)
+        net.Pattern("slow").send(sock, size)
+    addr = t.tunnel(t.origin(handler))
+    visitors = [net.connect(addr, rcvbuf=4096) for _ in range(count)]
+    for sock in visitors:
+        sock.sendall(b"?")
+        if not t.mode.v1:
+            sock.shutdown(socket.SHUT_WR)
+    for proc in (t.tunnel_server, t.tunnel_client):
+        proc.expect(r"ends: (both directions ended|closed by a v1 peer)", stream="err", count=count)
+    if exits:
+        check_equal(t.tunnel_client.stop(), 0, "the client's status")
+        check_equal(t.tunnel_server.stop(), 0, "the server's status")
+    for sock in visitors:
+        slow_read(sock, size)
+
+
+@case()
+def slow_reader_after_the_end(t):
+    """A visitor that reads slowly has every byte, and FIN, though its stream ended long before: the kernel has the rest."""
+    ends_before_it_is_read(t, exits=False)
+
+
+@case()
+def slow_reader_after_the_exit(t):
+    """And though the programs are gone, too, in an orderly way."""
+    ends_before_it_is_read(t, exits=True)
+
+
+@case(not_in={"v1": "v1 has no half-close"})
+def slow_origin_after_the_exit(t):
+    """The same at the other end: an origin that has said all it had to say, and reads slowly."""
+    size, count = 300000, 20
+    origin = t.origin(net.hold)
+    origin.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)  # accepted sockets inherit it
+    addr = t.tunnel(origin)
+    visitors = []
+    for index in range(count):
+        visitors.append(net.connect(addr))
+        origin.wait_seen(index + 1).shutdown(socket.SHUT_WR)
+    for sock in visitors:
+        net.Pattern("slow").send(sock, size)
+        sock.shutdown(socket.SHUT_WR)
+        check_equal(net.end_of(sock), "eof", "end at the visitor")
+    t.tunnel_client.expect("ends: both directions ended", stream="err", count=count)
+    check_equal(t.tunnel_client.stop(), 0, "the client's status")
+    for sock in origin.socks:
+        slow_read(sock, size)
+
+
+@case(direct=True)
+def good_ends_under_load(t):
+    """Some hundred short streams, eight at a time, beside downloads that do not rest: whoever ends first, each side has every byte
+    and then FIN."""
+    ends = []
+
+    def handler(sock):
+        kind, size = net.recv_exact(sock, 1), int(net.recv_exact(sock, 8))
+        if kind == b"F":
+            return net.flood(sock)
+        net.Pattern("load").send(sock, size)
+        if kind == b"V":  # the visitor ends first
+            ends.append(net.end_of(sock))
+        return None
+
+    def visit(index):
+        rng, done = random.Random(index), 0
+        while done < t.size(50, 10, 500):
+            size = rng.choice((0, 1, 1000, 20000, 300000))
+            first = "O" if t.mode.v1 else rng.choice("OV")
+            with net.connect(addr) as sock:
+                sock.sendall(f"{first}{size:08}".encode())
+                if first == "V":
+                    sock.shutdown(socket.SHUT_WR)
+                net.Pattern("load").recv(sock, size)
+                check_equal(net.end_of(sock), "eof", f"end of stream {done} of visitor {index}")
+            done += 1
+    addr = t.tunnel(t.origin(handler))
+    steady = [net.connect(addr) for _ in range(4)]
+    for sock in steady:
+        sock.sendall(b"F00000000")
+        net.Task(net.until_cut(net.recv_all), sock, 1 << 50)
+    for task in [net.Task(visit, index) for index in range(8)]:
+        task.join_result()
+    check_equal(set(ends) - {"eof"}, set(), "ends at the origin")
 
 
 # Silence
