@@ -86,6 +86,7 @@ int sock_dial(int family)
 static void set_stream(int fd)
 {
     set_linger(fd, true);
+    set_int(fd, SOL_SOCKET, SO_OOBINLINE, 1);
 }
 
 int sock_dial_stream(int family)

@@ -33,7 +33,8 @@ bool sock_addr_is_loopback(const union sock_addr *addr); /* 127/8, ::1, ::ffff:1
 /* TCP socket for connecting a lane, TCP_NODELAY set. fd or -errno. */
 int sock_dial(int family);
 
-/* The same for a stream: it ends with RST. */
+/* The same for a stream: it ends with RST, and urgent data stands in its place in the stream
+ * (SO_OOBINLINE). */
 int sock_dial_stream(int family);
 
 /* TCP listening socket with SO_REUSEADDR, SO_REUSEPORT if `shared`, TCP_NODELAY (inherited by accepted sockets); IPv6 wildcard

@@ -455,6 +455,32 @@ def good_ends_under_load(t):
     check_equal(set(ends) - {"eof"}, set(), "ends at the origin")
 
 
+# Urgent data
+
+@case(not_in={"v1": "the same sockets, and v1 cannot end one direction"})
+def urgent_data(t):
+    """A byte that is sent as urgent stands where it was sent; that it is urgent is not carried."""
+    parts = [b"before ", b"urgent!", b" and after", b"X", b", again ", b"Y", b"."]
+
+    def say(sock):
+        for number, part in enumerate(parts):
+            sock.send(part, socket.MSG_OOB if number % 2 else 0)
+            time.sleep(0.01 if number == 3 else 0)  # some marks arrive alone, some with what follows
+        sock.shutdown(socket.SHUT_WR)
+    heard = []
+
+    def handler(sock):
+        say(sock)
+        heard.append(net.recv_all(sock))
+    addr = t.tunnel(t.origin(handler))
+    for _ in range(20):
+        sock = net.connect(addr)
+        say(sock)
+        check_equal(net.recv_all(sock), b"".join(parts), "what the origin said")
+    t.until(lambda: len(heard) == 20, "twenty visitors at the origin")
+    check_equal(set(heard), {b"".join(parts)}, "what the visitors said")
+
+
 # Silence
 
 @case(direct=True)
