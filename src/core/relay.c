@@ -558,6 +558,12 @@ static void pump_v1_hold(struct stream *s)
         timer_set(&w->timers, &s->timer, w->now + V1_LOOK_NS);
 }
 
+/* v2: nothing is left to be said on the lane. */
+static bool up_ended(const struct stream *s)
+{
+    return (s->ends & STREAM_UP_FIN) != 0 && s->bulk_pending == 0;
+}
+
 static void pump_down(struct stream *s)
 {
     if ((s->flight & STREAM_SEND) != 0)
@@ -572,16 +578,10 @@ static void pump_down(struct stream *s)
         return;
     }
     if ((s->ends & (STREAM_DOWN_FIN | STREAM_DOWN_SHUT | STREAM_DOWN_DEAD)) == STREAM_DOWN_FIN) {
-        (void)sock_shutdown_write(s->fd); /* ENOTCONN: the read sees the reset */
+        if (!up_ended(s)) /* otherwise it is closed in this turn, which says FIN, too */
+            (void)sock_shutdown_write(s->fd); /* ENOTCONN: the read sees the reset */
         s->ends |= STREAM_DOWN_SHUT;
     }
-}
-
-static bool both_ended(const struct stream *s)
-{
-    unsigned both = STREAM_UP_FIN | STREAM_DOWN_SHUT;
-
-    return (s->ends & both) == both && s->bulk_pending == 0;
 }
 
 /* A stream whose lane is gone delivers what has arrived, as long as the visitor takes it. */
@@ -624,7 +624,7 @@ void relay_pump(struct stream *s)
         uint32_t limit = lane_window_limit(s->lane, s);
         if (window_rx_due(&s->rx, limit) && (s->ends & STREAM_DOWN_FIN) == 0)
             send_window(s, limit);
-        if (both_ended(s))
+        if (up_ended(s) && (s->ends & STREAM_DOWN_SHUT) != 0)
             stream_close(s, REASON_DONE, false);
     }
 }

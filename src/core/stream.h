@@ -9,7 +9,8 @@
  *   UP_EOF      the local socket said FIN (or the v1 rule decided so)    nothing more is read
  *   UP_FIN      FIN was put on the lane                                  nothing more is sent up
  *   DOWN_FIN    the peer said FIN                                        nothing more arrives
- *   DOWN_SHUT   everything was delivered, and the socket was shut down for writing
+ *   DOWN_SHUT   everything was delivered, and the socket was shut down for writing (or is closed in
+ *               this very turn, because nothing else was missing)
  *   UP_RST      the local socket was reset     what was read before is still sent, then RESET
  *   DOWN_RST    the peer said RESET            what arrived before is still delivered, then RST
  *   DOWN_DEAD   the local socket takes nothing more; what it sent before is still read
