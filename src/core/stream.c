@@ -447,6 +447,15 @@ void stream_lane_lost(struct stream *s, enum reason reason)
     }
 }
 
+/* Behind FINs of both sides RST cannot say anything any more, only destroy what was whole
+ * (sock.h). */
+static bool ends_by_fin(const struct stream *s)
+{
+    unsigned both = STREAM_UP_EOF | STREAM_DOWN_SHUT;
+
+    return !reason_is_rst((enum reason)s->reason) || (s->ends & both) == both;
+}
+
 bool stream_join(struct stream *s)
 {
     struct worker *w = s->worker;
@@ -459,7 +468,7 @@ bool stream_join(struct stream *s)
     if (s->flight != 0)
         return false;
     if (s->fd >= 0) {
-        if (!reason_is_rst((enum reason)s->reason))
+        if (ends_by_fin(s))
             sock_set_fin(s->fd);
         ring_close_fd(w->ring, s->fd);
         s->fd = -1;

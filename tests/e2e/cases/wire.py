@@ -3,9 +3,12 @@
 Invalid input is data: each row is a place in the conversation and the bytes that are sent there. Every row must end that session at
 once (far before any time-out) and nothing else: a session beside it carries a stream all the while.
 """
+import fcntl
+import pathlib
 import re
 import socket
 import struct
+import termios
 import time
 
 import net
@@ -301,6 +304,67 @@ def beyond_the_window(t):
     ends_at_once(t, wire.sock, "more than the window")
     server.expect("more than its window", stream="err")
     visitor.close()
+
+
+ESTABLISHED, CLOSE_WAIT, LAST_ACK = 1, 8, 9
+
+
+def unsent(sock):
+    return struct.unpack("i", fcntl.ioctl(sock, termios.TIOCOUTQ, bytes(4)))[0]
+
+
+def tcp_state(local, peer):
+    """The state of a connection of this machine as its end `local` (ports) sees it, and how much it has not read (FIN counts)."""
+    for line in pathlib.Path("/proc/net/tcp").read_text().splitlines()[1:]:
+        fields = line.split()
+        ports = [int(field.rpartition(":")[2], 16) for field in fields[1:3]]
+        if ports == [local, peer]:
+            return int(fields[3], 16), int(fields[4].rpartition(":")[2], 16)
+    return 0, 0
+
+
+def lose_behind_both_fins(t, server):
+    """True if the lane was lost before it had taken the visitor's last bytes; either way the visitor must have the whole answer."""
+    wire, port = enter_v2(server, t.token.encode(), v2wire.BIND)
+    visitor = net.connect((server.host, port), rcvbuf=4096)
+    visitor.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 65536)
+    ports = (port, visitor.getsockname()[1])
+    _, stream, _ = wire.expect(v2wire.OPEN)
+    wire.send(v2wire.WINDOW, stream, struct.pack(">I", 256 * MIB))
+    visitor.settimeout(0.5)
+    try:  # until the lane, which nobody reads, takes no more
+        while True:
+            visitor.sendall(bytes(65536))
+    except TimeoutError:
+        visitor.settimeout(net.TIMEOUT)
+
+    def read_until(condition):  # just so much: what is left of the upload waits in the lane and in front of it
+        while not condition():
+            net.recv_exact(wire.sock, 32768)
+            time.sleep(0.005)
+    read_until(lambda: unsent(visitor) == 0 and tcp_state(*ports) == (ESTABLISHED, 0))
+    visitor.shutdown(socket.SHUT_WR)  # FIN comes by itself, and is read by itself
+    read_until(lambda: tcp_state(*ports) == (CLOSE_WAIT, 0))
+    answer = net.Pattern("answer").block(0)[:60000]
+    wire.send(v2wire.DATA, stream, answer, v2wire.FIN)
+    t.until(lambda: tcp_state(*ports)[0] == LAST_ACK, "LAST_ACK")
+    net.rst(wire.sock)
+    ended = server.expect(rf"visitor 127.0.0.1:{ports[1]}\): ends: (.*),", stream="err")[0].group(1)
+    check(net.recv_exact(visitor, len(answer)) == answer, "wrong bytes")
+    check_equal(net.end_of(visitor), "eof", f"end of the stream, which for the server ends thus: {ended}")
+    return ended.startswith("the session ended")
+
+
+@case(not_in={**V2_ONLY, "tls": "the same in records"})
+def lane_lost_behind_both_fins(t):
+    """A visitor that has said FIN, and was told FIN: what becomes of its lane destroys nothing of the answer. (RST there would drop
+    what the visitor has not taken yet, or say nothing at all.)"""
+    server = t.server(*PATIENT)
+    for number in range(1, 31):
+        if lose_behind_both_fins(t, server):
+            t.note = f"the {number}. time"
+            return
+    raise Failure("the lane was never lost in time")
 
 
 # The kits of these cases against the document
