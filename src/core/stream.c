@@ -211,8 +211,11 @@ void stream_rx_fin(struct stream *s)
     stream_mark(s);
 }
 
+/* No good end is a RESET, whatever its code says: what has not arrived does not. */
 void stream_rx_reset(struct stream *s, enum reason reason)
 {
+    if (!reason_is_rst(reason))
+        reason = REASON_PEER_OTHER;
     if (s->state == STREAM_OPEN && s->queued > 0 && reason == REASON_PEER_RESET) {
         s->ends |= STREAM_DOWN_RST;
         stream_mark(s);

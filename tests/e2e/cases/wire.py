@@ -459,6 +459,21 @@ def v2_binds(t):
 
 
 @case(not_in=V2_ONLY)
+def v2_reset_is_no_good_end(t):
+    """RESET cuts a stream whatever its code says, and the visitor sees a cut: for those, too, that name a good end."""
+    server = t.server(*PATIENT)
+    wire, port = enter_v2(server, t.token.encode(), v2wire.BIND)
+    for code in (0, 1, 13, 999):
+        visitor = net.connect((server.host, port))
+        _, stream, _ = wire.expect(v2wire.OPEN)
+        wire.send(v2wire.DATA, stream, b"half an answer")
+        check_equal(net.recv_exact(visitor, 14), b"half an answer", "data")
+        wire.send(v2wire.RESET, stream, struct.pack(">H", code))
+        check_equal(net.end_of(visitor), "reset", f"end after RESET with code {code}")
+    wire.close()
+
+
+@case(not_in=V2_ONLY)
 def v2_lanes(t):
     """A lane joins with a proof; with a wrong one it does not. When a lane ends, its streams end and the session lives."""
     server = t.server(*PATIENT)
