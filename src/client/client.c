@@ -749,6 +749,20 @@ static void primary_lost(struct client *client, struct lane *lane, struct sessio
         session_lost(client);
 }
 
+/* A violation on any lane ends the session (docs/PROTOCOL.md, section 9). Worker 0 has lane 0, whose
+ * end tells everybody else. */
+static void session_violated(struct worker *w, struct session *session, enum reason reason)
+{
+    if (leads(w)) {
+        session_close(session, reason);
+        return;
+    }
+    struct message *message = message_new(MESSAGE_SESSION_END);
+    message->session = session->id;
+    message->number = reason;
+    worker_post(w, 0, message);
+}
+
 static void client_lane_closed(struct lane *lane, struct session *session, enum reason reason,
                                const char *text)
 {
@@ -761,6 +775,8 @@ static void client_lane_closed(struct lane *lane, struct session *session, enum 
     dialer_closed(client, lane);
     if (lane == client->primary)
         primary_lost(client, lane, session, reason);
+    else if (session != NULL && reason_is_violation(reason))
+        session_violated(w, session, reason);
 }
 
 static void client_session_closed(struct session *session, enum reason reason)
@@ -783,8 +799,9 @@ static void client_message(struct worker *w, struct message *message)
         secret_copy(client->secret, message->secret, SCRAM_KEY_SIZE);
         dialer_start(client, message->pointer);
         break;
-    case MESSAGE_SESSION_END:
-        dialer_stop(client);
+    case MESSAGE_SESSION_END: /* to worker 0: a violation, of a session that may have ended since */
+        if (!leads(w))
+            dialer_stop(client);
         session = session_find(w, message->session);
         if (session != NULL)
             session_close(session, (enum reason)message->number);

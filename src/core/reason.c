@@ -46,3 +46,8 @@ bool reason_is_rst(enum reason reason)
     CHECK(reason < REASON_COUNT);
     return table[reason].rst;
 }
+
+bool reason_is_violation(enum reason reason)
+{
+    return reason >= REASON_BAD_VERSION && reason <= REASON_FLOW_CONTROL;
+}

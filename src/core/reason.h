@@ -83,4 +83,7 @@ enum reason reason_from_code(uint16_t code);
 /* True if a stream that ends for this reason must end with RST at its local socket. */
 bool reason_is_rst(enum reason reason);
 
+/* True if a peer broke the protocol: its session ends. */
+bool reason_is_violation(enum reason reason);
+
 #endif

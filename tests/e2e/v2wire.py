@@ -76,6 +76,10 @@ def bind_ok(tunnel=0, port=1, host=b"127.0.0.1"):
     return struct.pack(">HH", tunnel, port) + text(host)
 
 
+def bind_err(tunnel=0, code=49):
+    return struct.pack(">HH", tunnel, code) + text(b"")
+
+
 def join(session=1, lane=1, flags=0, rx_bytes=0, bound=0, proof=PROOF):
     return struct.pack(">QHHQB", session, lane, flags, rx_bytes, bound) + proof
 
@@ -203,12 +207,28 @@ class Server:
         wire.auth = wire.expect(AUTH)[2]
         if wire.auth != auth(self.keys, wire.channel):
             raise ProtocolError("the client's proof is wrong")
-        wire.secret = wire.channel.secret(self.keys)
+        wire.secret = self.secret = wire.channel.secret(self.keys)
         wire.send(AUTH_OK, 0, auth_ok(**{"proof": wire.channel.server_proof(self.keys), **answers}))
         if upto == AUTH:
             return wire
         wire.bind = wire.expect(BIND)[2]
         wire.send(BIND_OK, 0, bind_ok(struct.unpack_from(">H", wire.bind)[0]))
+        return wire
+
+    def accept_lane(self, lane=None, count=0):
+        """The next connection as a lane that joins the session of the last accept()."""
+        sock, _ = self.sock.accept()
+        sock.settimeout(net.TIMEOUT)
+        wire = Wire(net.lane_accepted(sock))
+        wire.hello = wire.expect(HELLO)[2]
+        self.greet(wire)
+        said = wire.expect(JOIN)[2]
+        session, wire.lane, flags, rx_bytes = struct.unpack_from(">QHHQ", said)
+        proof = wire.channel.join_proof(self.secret, session, wire.lane, flags, rx_bytes)
+        if said != join(session, wire.lane, flags, rx_bytes, wire.channel.bound, proof):
+            raise ProtocolError("the proof in JOIN is wrong")
+        lane = wire.lane if lane is None else lane
+        wire.send(JOIN_OK, 0, join_ok(lane, count, wire.channel.join_ok_proof(self.secret, session, lane)))
         return wire
 
     def check(self):

@@ -69,6 +69,8 @@ START_TEST(codes_never_change)
         ck_assert_str_eq(reason_name(golden[i].reason), golden[i].name);
         ck_assert_uint_eq(reason_code(golden[i].reason), golden[i].code);
         ck_assert_int_eq(reason_is_rst(golden[i].reason), golden[i].rst);
+        ck_assert_int_eq(reason_is_violation(golden[i].reason),
+                         golden[i].code >= 32 && golden[i].code <= 36);
     }
 }
 END_TEST

@@ -474,6 +474,19 @@ def v2_reset_is_no_good_end(t):
 
 
 @case(not_in=V2_ONLY)
+def v2_violation_on_any_lane(t):
+    """What no good server says ends the client's session, whichever lane it comes on."""
+    server = t.keep(v2wire.Server())
+    t.client(server.addr, t.origin(net.echo), *PATIENT, "--reconnect-attempts", "20", wait=False)
+    for number in range(2):
+        lanes = [server.accept(lanes=2), server.accept_lane()]
+        check_equal(lanes[1].lane, 1, "the lane that joins")
+        lanes[number].send_raw(v2wire.frame(15))
+        for wire in lanes:
+            ends_at_once(t, wire.sock, f"type 15 on lane {number}")
+
+
+@case(not_in=V2_ONLY)
 def v2_lanes(t):
     """A lane joins with a proof; with a wrong one it does not. When a lane ends, its streams end and the session lives."""
     server = t.server(*PATIENT)
