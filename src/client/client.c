@@ -435,6 +435,13 @@ static enum reason log_in(struct client *client, struct lane *lane)
     return said ? REASON_DONE : REASON_LIMIT_BUFFERS;
 }
 
+/* What docs/PROTOCOL.md bounds of AUTH_OK. */
+static bool is_offer(const struct frame_auth_ok *ok)
+{
+    return ok->lanes > 0 && ok->slots <= STREAM_SLOTS_MAX && ok->window <= INT32_MAX &&
+           ok->max_data >= FRAME_DATA_MIN;
+}
+
 static enum reason rx_hello_ok(struct client *client, struct lane *lane, const uint8_t *src,
                                const uint8_t *end)
 {
@@ -454,7 +461,8 @@ static enum reason rx_hello_ok(struct client *client, struct lane *lane, const u
 }
 
 /* What the server grants, once it has proved that it knows the token. */
-static enum reason rx_auth_ok_v2(struct lane *lane, const uint8_t *src, const uint8_t *end)
+static enum reason rx_auth_ok_v2(struct client *client, struct lane *lane, const uint8_t *src,
+                                 const uint8_t *end)
 {
     struct frame_auth_ok ok;
     struct scram_channel channel;
@@ -464,12 +472,13 @@ static enum reason rx_auth_ok_v2(struct lane *lane, const uint8_t *src, const ui
     lane_channel(lane, &channel);
     if (!scram_server_proved(keys, &channel, ok.proof))
         return REASON_SERVER_UNPROVEN;
-    if (ok.window > INT32_MAX || ok.max_data < FRAME_DATA_MIN)
+    if (!is_offer(&ok))
         return REASON_BAD_FRAME;
     struct session *session = session_open(lane->worker, ok.session, FRAME_V2);
     if (session == NULL)
         return REASON_LIMIT_SESSIONS;
-    lane->offered = (uint16_t)min_u64(max_u64(ok.lanes, 1), SESSION_LANES_MAX);
+    lane->offered = (uint16_t)min_u64(ok.lanes, SESSION_LANES_MAX);
+    client->slots = ok.slots;
     if ((ok.caps & FRAME_CAP_RESUME) == 0)
         lane_log_close(lane);
     lane->peer_window = ok.window;
@@ -481,7 +490,8 @@ static enum reason rx_auth_ok_v2(struct lane *lane, const uint8_t *src, const ui
 static enum reason rx_auth_ok(struct client *client, struct lane *lane, const uint8_t *src,
                               const uint8_t *end)
 {
-    enum reason reason = lane->version == FRAME_V2 ? rx_auth_ok_v2(lane, src, end) : REASON_DONE;
+    enum reason reason =
+        lane->version == FRAME_V2 ? rx_auth_ok_v2(client, lane, src, end) : REASON_DONE;
 
     if (reason != REASON_DONE)
         return reason;
@@ -520,6 +530,7 @@ static void dial_lanes(struct client *client, struct lane *lane)
     struct join_ticket ticket = { .session = lane->session->id,
                                   .peer_window = lane->peer_window,
                                   .peer_max_data = lane->peer_max_data,
+                                  .slots = client->slots,
                                   .server = lane->peer,
                                   .server_index = client->server_index,
                                   .resumes = lane->logs };
@@ -597,24 +608,44 @@ static void tunnel_ready(struct client *client, struct lane *lane, const struct 
     client->bound++;
 }
 
+/* How many BINDs have gone out; v1 has one, without a word. */
+static unsigned binds(const struct client *client, const struct lane *lane)
+{
+    return lane->version == FRAME_V1 ? 1 : client->worker->config->tunnel_count;
+}
+
+/* Every BIND gets one answer. False: this one has no question. */
+static bool note_answer(struct client *client, const struct lane *lane, uint16_t tunnel)
+{
+    CHECK_STATIC(CONFIG_TUNNELS_MAX < 32, "a bit of `answered` for each tunnel");
+    if (tunnel >= binds(client, lane) || (client->answered & 1u << tunnel) != 0)
+        return false;
+    client->answered |= 1u << tunnel;
+    return true;
+}
+
+static bool all_answered(const struct client *client, const struct lane *lane)
+{
+    return client->answered == (1u << binds(client, lane)) - 1;
+}
+
 static enum reason rx_bind_ok(struct client *client, struct lane *lane, const uint8_t *src,
                               const uint8_t *end)
 {
     struct frame_bind_ok ok = { .tunnel = 0 };
-    unsigned expected = lane->version == FRAME_V1 ? 1 : client->worker->config->tunnel_count;
 
-    if (!frame_get_bind_ok(lane->version, src, end, &ok) || ok.tunnel >= expected ||
-        lane->session->tunnels[ok.tunnel].bound)
+    if (!frame_get_bind_ok(lane->version, src, end, &ok) || ok.port == 0 ||
+        ok.ticket.size > FRAME_TICKET_MAX || !note_answer(client, lane, ok.tunnel))
         return REASON_BAD_FRAME;
     if (lane->fsm != SESSION_FORWARDING) {
         lane_set_fsm(lane, SESSION_FORWARDING);
         lane_start_heartbeat(lane);
     }
     struct client_ticket *ticket = &client->tickets[ok.tunnel];
-    ticket->size = ok.ticket.size <= sizeof(ticket->data) ? ok.ticket.size : 0;
+    ticket->size = ok.ticket.size;
     memcpy(ticket->data, ok.ticket.data, ticket->size);
     tunnel_ready(client, lane, &ok);
-    if (++client->answered == expected)
+    if (all_answered(client, lane))
         binds_answered(client, lane);
     return REASON_DONE;
 }
@@ -625,11 +656,11 @@ static enum reason rx_bind_err(struct client *client, struct lane *lane, const u
     const struct config *config = client->worker->config;
     struct frame_error error;
 
-    if (!frame_get_bind_err(src, end, &error) || error.tunnel >= config->tunnel_count)
+    if (!frame_get_bind_err(src, end, &error) || !note_answer(client, lane, error.tunnel))
         return REASON_BAD_FRAME;
     log_at(LOG_ERROR, "client", "tunnel %u, port %u: %.*s", error.tunnel,
            config->tunnels[error.tunnel].port, (int)error.text.size, error.text.data);
-    if (++client->answered == config->tunnel_count)
+    if (all_answered(client, lane))
         binds_answered(client, lane);
     return REASON_DONE;
 }

@@ -32,6 +32,7 @@ struct join_ticket {
     uint64_t session;
     uint16_t lane;
     uint32_t peer_window, peer_max_data;
+    uint32_t slots; /* stream ids name places below this */
     union sock_addr server;
     unsigned server_index; /* config->servers[], for the name that its certificate must have */
     bool resumes;
@@ -75,8 +76,9 @@ struct client {
     bool heard;                    /* the server said something on this lane */
     bool asked;                    /* a human has just accepted the server's key */
     bool was_ready;                /* all tunnels were bound once */
-    unsigned answered;             /* binds answered, of tunnel_count */
+    uint32_t answered;             /* binds that have their answer: a bit for each tunnel */
     unsigned bound;
+    uint32_t slots; /* of lane 0's session, as in join_ticket */
     struct client_ticket {
         size_t size;
         uint8_t data[FRAME_TICKET_MAX];

@@ -129,13 +129,24 @@ static bool place_free(struct lane *lane, uint32_t wire_id)
            ((s->ends & STREAM_UP_FIN) != 0 && (s->ends & STREAM_DOWN_FIN) != 0);
 }
 
+/* The low bits of an id are a place in the server's table, and AUTH_OK said how large that is. */
+static bool is_place(const struct lane *lane, uint32_t wire_id)
+{
+    const struct client *client = client_of(lane->worker);
+    uint32_t slots =
+        lane == client->primary ? client->slots : client->lanes[lane->index].ticket.slots;
+
+    return (wire_id & STREAM_SLOT_MASK) < slots;
+}
+
 enum reason origin_open(struct lane *lane, const struct frame *frame, const uint8_t *src,
                         const uint8_t *end)
 {
     struct worker *w = lane->worker;
     struct frame_open open = { .tunnel = 0 };
 
-    if (lane->version == FRAME_V2 && !frame_get_open(src, end, &open))
+    if (lane->version == FRAME_V2 &&
+        (!frame_get_open(src, end, &open) || !is_place(lane, frame->stream)))
         return REASON_BAD_FRAME;
     struct session_tunnel *tunnel = session_tunnel(lane->session, open.tunnel);
     if (tunnel == NULL)

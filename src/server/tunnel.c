@@ -258,7 +258,8 @@ enum reason tunnel_bind(struct lane *lane, const uint8_t *src, const uint8_t *en
     struct frame_bind bind;
     struct registry_tunnel what = { .port = 0 };
 
-    if (!frame_get_bind(src, end, &bind) || lane->session == NULL)
+    if (!frame_get_bind(src, end, &bind) || bind.ticket.size > FRAME_TICKET_MAX ||
+        lane->session == NULL)
         return REASON_BAD_FRAME;
     text_copy(what.name, sizeof(what.name), bind.name);
     text_copy(what.origin, sizeof(what.origin), bind.origin);

@@ -245,7 +245,7 @@ def peers_of_the_older_revision(t):
     ends_at_once(t, wire.sock, "an older client")
     server.expect("different revisions of v2: update the older one", stream="err")
 
-    old = t.keep(v2wire.Server())
+    old = t.keep(v2wire.Server(t.token))
     client = t.client(old, t.origin(net.echo), *ONCE, wait=False)
     client.want = (4,)
     wire = old.accept(upto=0)

@@ -87,6 +87,7 @@ V2_TO_SERVER = [
     ("JOIN behind AUTH", v2wire.AUTH, v2wire.frame(v2wire.JOIN, 0, v2wire.join())),
     ("DATA before BIND", v2wire.AUTH, v2wire.frame(v2wire.DATA, 1, b"x")),
     ("BIND too short", v2wire.AUTH, v2wire.frame(v2wire.BIND, 0, v2wire.bind()[:11])),
+    ("BIND with a ticket of 97 bytes", v2wire.AUTH, v2wire.frame(v2wire.BIND, 0, v2wire.bind() + v2wire.text(bytes(97)))),
     ("BIND whose name is cut", v2wire.AUTH, v2wire.frame(v2wire.BIND, 0, struct.pack(">HHIHH", 0, 0, 0, 900, 0))),
     ("HELLO in a session", v2wire.BIND, v2wire.frame(v2wire.HELLO, 0, v2wire.hello())),
     ("AUTH in a session", v2wire.BIND, v2wire.frame(v2wire.AUTH, 0, v2wire.auth())),
@@ -116,6 +117,7 @@ V1_TO_CLIENT = [
     ("version 3", 0, v1peer.frame(v1peer.HANDSHAKE_ACK, version=3)),
     ("BindOK before AuthOK", v1peer.AUTH, v1peer.frame(v1peer.BIND_OK, 0, b"\x30\x39")),
     ("StreamOpen before AuthOK", v1peer.AUTH, v1peer.frame(v1peer.STREAM_OPEN, 1)),
+    ("BindOK of port 0", v1peer.AUTH_OK, v1peer.frame(v1peer.BIND_OK, 0, b"\0\0")),
     ("BindOK of 3 bytes", v1peer.AUTH_OK, v1peer.frame(v1peer.BIND_OK, 0, b"\x30\x39\0")),
     ("Handshake to a client", v1peer.BIND_OK, v1peer.frame(v1peer.HANDSHAKE, 0, v1peer.handshake_payload())),
     ("AuthOK twice", v1peer.BIND_OK, v1peer.frame(v1peer.AUTH_OK)),
@@ -134,11 +136,19 @@ V2_TO_CLIENT = [
     ("AUTH_OK too short", v2wire.HELLO, v2wire.frame(v2wire.AUTH_OK, 0, v2wire.auth_ok()[:59])),
     ("AUTH_OK without a right proof", v2wire.HELLO, v2wire.frame(v2wire.AUTH_OK, 0, v2wire.auth_ok())),
     ("OPEN before AUTH_OK", v2wire.HELLO, v2wire.frame(v2wire.OPEN, 1, v2wire.opening())),
+    ("BIND_OK of port 0", v2wire.AUTH, v2wire.frame(v2wire.BIND_OK, 0, v2wire.bind_ok(port=0))),
+    ("BIND_OK of tunnel 1 of 1", v2wire.AUTH, v2wire.frame(v2wire.BIND_OK, 0, v2wire.bind_ok(tunnel=1))),
+    ("BIND_OK with a ticket of 97 bytes", v2wire.AUTH, v2wire.frame(v2wire.BIND_OK, 0, v2wire.bind_ok() + v2wire.text(bytes(97)))),
+    ("BIND_OK twice", v2wire.BIND, v2wire.frame(v2wire.BIND_OK, 0, v2wire.bind_ok())),
+    ("BIND_ERR behind BIND_OK", v2wire.BIND, v2wire.frame(v2wire.BIND_ERR, 0, v2wire.bind_err())),
+    ("BIND_ERR of tunnel 1 of 1", v2wire.AUTH, v2wire.frame(v2wire.BIND_ERR, 0, v2wire.bind_err(tunnel=1))),
     ("HELLO to a client", v2wire.BIND, v2wire.frame(v2wire.HELLO, 0, v2wire.hello())),
     ("BIND to a client", v2wire.BIND, v2wire.frame(v2wire.BIND, 0, v2wire.bind())),
     ("AUTH_OK twice", v2wire.BIND, v2wire.frame(v2wire.AUTH_OK, 0, v2wire.auth_ok())),
     ("OPEN too short", v2wire.BIND, v2wire.frame(v2wire.OPEN, 1, v2wire.opening()[:3])),
     ("OPEN of stream 0", v2wire.BIND, v2wire.frame(v2wire.OPEN, 0, v2wire.opening())),
+    ("OPEN of slot 1024 of 1024", v2wire.BIND, v2wire.frame(v2wire.OPEN, 1 << 20 | 1024, v2wire.opening())),
+    ("OPEN of the last slot that an id can name", v2wire.BIND, v2wire.frame(v2wire.OPEN, 2**32 - 1, v2wire.opening())),
     ("OPEN with an address of no family", v2wire.BIND, v2wire.frame(v2wire.OPEN, 1, b"\0\0\5\5")),
     ("type 15", v2wire.BIND, v2wire.frame(15)),
     ("WINDOW of 0", v2wire.BIND, v2wire.frame(v2wire.WINDOW, 1, bytes(4))),
@@ -476,7 +486,7 @@ def v2_reset_is_no_good_end(t):
 @case(not_in=V2_ONLY)
 def v2_violation_on_any_lane(t):
     """What no good server says ends the client's session, whichever lane it comes on."""
-    server = t.keep(v2wire.Server())
+    server = t.keep(v2wire.Server(t.token))
     t.client(server.addr, t.origin(net.echo), *PATIENT, "--reconnect-attempts", "20", wait=False)
     for number in range(2):
         lanes = [server.accept(lanes=2), server.accept_lane()]
@@ -484,6 +494,32 @@ def v2_violation_on_any_lane(t):
         lanes[number].send_raw(v2wire.frame(15))
         for wire in lanes:
             ends_at_once(t, wire.sock, f"type 15 on lane {number}")
+
+
+@case(not_in=V2_ONLY)
+def v2_offers(t):
+    """AUTH_OK grants what docs/PROTOCOL.md bounds; what lies outside ends the connection, with a right proof too."""
+    server = t.keep(v2wire.Server(t.token))
+    t.client(server.addr, t.origin(net.echo), *PATIENT, "--reconnect-attempts", "20", wait=False)
+    for answers in (dict(lanes=0), dict(slots=(1 << 20) + 1), dict(window=1 << 31), dict(max_data=1023)):
+        ends_at_once(t, server.accept(upto=v2wire.AUTH, **answers).sock, f"AUTH_OK with {answers}")
+    server.accept(lanes=1, slots=1 << 20, window=(1 << 31) - 1, max_data=1024)
+
+
+@case(not_in=V2_ONLY)
+def v2_slots(t):
+    """OPEN may name every slot that HELLO_OK has told of, on each lane, and no other: that ends the session, not only its lane."""
+    server, origin = t.keep(v2wire.Server(t.token)), t.origin(net.hold)
+    t.client(server.addr, origin, *PATIENT, "--reconnect-attempts", "20", wait=False)
+    for number, slots in enumerate((1, 1024, 1 << 20)):
+        lanes = [server.accept(lanes=2, slots=slots), server.accept_lane()]
+        for wire in lanes:
+            wire.send(v2wire.OPEN, 1 << 20 | slots - 1, v2wire.opening())
+        origin.wait_seen(2 * number + 2)
+        if slots < 1 << 20:
+            lanes[1 - number].send(v2wire.OPEN, 1 << 20 | slots, v2wire.opening())
+            for wire in lanes:
+                ends_at_once(t, wire.sock, f"an OPEN beyond {slots} slots")
 
 
 @case(not_in=V2_ONLY)
