@@ -107,6 +107,7 @@ struct lane {
     uint16_t paused; /* v1: streams that hold up reading */
     uint8_t zc;      /* 0 undecided, 1 on, 2 off */
     uint16_t zc_pending;
+    uint16_t zc_void;
     union sock_addr peer;
 
     /* receive */

@@ -444,11 +444,24 @@ static void zc_release(struct lane *lane, uint32_t buf, unsigned flags)
     CHECK(lane->zc_pending > 0);
     lane->zc_pending--;
     buf_put(&lane->worker->bufs, buf);
-    if ((flags & RING_CQE_COPIED) != 0) {
-        worker_count(lane->worker, STAT_ZC_COPIED, 1);
-        if (lane->worker->config->zero_copy != CONFIG_ON)
-            lane->zc = ZC_OFF;
+    if ((flags & RING_CQE_COPIED) == 0)
+        return;
+    if (lane->zc_void > 0) {
+        lane->zc_void--;
+        return;
     }
+    worker_count(lane->worker, STAT_ZC_COPIED, 1);
+    if (lane->worker->config->zero_copy != CONFIG_ON)
+        lane->zc = ZC_OFF;
+}
+
+/* See relay.c; and struct stream. */
+static void zc_result(struct lane *lane, uint32_t buf, const struct ring_cqe *cqe)
+{
+    if ((cqe->flags & RING_CQE_MORE) == 0)
+        zc_release(lane, buf, 0); /* failed before it was one: no notification comes */
+    else if (cqe->res <= 0)
+        lane->zc_void++;
 }
 
 static void send_failed(struct lane *lane, int error)
@@ -478,8 +491,8 @@ void lane_send_done(struct worker *w, const struct ring_cqe *cqe)
     lane->send_flight = false;
     if (w->now - lane->send_since > V1_STALL_NS / 10)
         lane->unblocked = w->now;
-    if (lane->flight_zc && (cqe->flags & RING_CQE_MORE) == 0)
-        zc_release(lane, op.aux, 0);
+    if (lane->flight_zc)
+        zc_result(lane, op.aux, cqe);
     if (lane->state == LANE_CLOSING)
         return;
     if (lane->state == LANE_FROZEN) {

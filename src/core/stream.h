@@ -106,6 +106,7 @@ struct stream {
     uint8_t origin_try;  /* client: which address is being tried */
     uint8_t pieces;      /* slices of the send in flight: the first ones of the queue */
     uint16_t zc_pending; /* notifications outstanding */
+    uint16_t zc_void;    /* of these, of sends that moved nothing */
 
     /* up */
     uint32_t held; /* buffer id or BUF_NONE */

@@ -16,7 +16,7 @@
  *   - a receive at the end of the stream takes no provided buffer;
  *   - a multishot accept that fails is over (no MORE); the connection it could not take stays queued;
  *   - a zero-copy notification has the user_data of its send and comes any time after the result, also a failed one's; several
- *     come in any order;
+ *     come in any order; the report of a send that moved nothing says "copied";
  *   - messages from one ring to another keep their order.
  */
 #include "fake/ring_fake.h"
@@ -203,6 +203,7 @@ void fake_rings_reset(void)
         rings[i] = NULL;
     }
     ring_number = 0;
+    fake_zc_reset();
 }
 
 int ring_start(struct ring *ring)

@@ -28,7 +28,7 @@ struct fake_op {
     struct fake_event exec; /* also: the notification */
     struct ring *target;    /* message */
     uint64_t sent_user_data;
-    int32_t res;
+    int32_t res; /* message; notification: of the send */
 };
 
 struct cq_entry {
@@ -85,5 +85,6 @@ void fake_op_hold_iov(struct fake_op *op, const struct iovec *iov, unsigned coun
 void fake_op_seal(struct fake_op *op);
 void fake_op_exec(void *arg);
 void fake_submit_all(struct ring *ring);
+void fake_zc_reset(void);
 
 #endif

@@ -216,12 +216,25 @@ static void recv_done(struct fake_op *op)
     op_complete(op, n, n > 0 && fake_more_to_read(op->socket) ? RING_CQE_NONEMPTY : 0, 0);
 }
 
+static uint64_t zc_copies;
+
+uint64_t fake_zc_copies(void)
+{
+    return zc_copies;
+}
+
+void fake_zc_reset(void)
+{
+    zc_copies = 0;
+}
+
 static void notify(void *arg)
 {
     struct fake_op *op = arg;
     const struct fake_options *o = fake_options();
-    bool copied = !o->no_zc_report && fake_chance(o->zc_copied);
+    bool copied = !o->no_zc_report && (op->res <= 0 || fake_chance(o->zc_copied));
 
+    zc_copies += copied && op->res > 0;
     trace_op(op, "notifies", 0, copied ? RING_CQE_COPIED : 0);
     check_unchanged(op);
     fake_post(op->ring,
@@ -251,6 +264,7 @@ static void send_complete(struct fake_op *op, int64_t res)
     list_append(&op->ring->notifs, &op->node);
     op->socket = NULL;
     op->exec.fn = notify;
+    op->res = (int32_t)res;
     fake_event_in(&op->exec, fake_between(0, o->zc_delay_max));
 }
 

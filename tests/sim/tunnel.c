@@ -86,6 +86,7 @@ static struct {
     uint64_t quiet_since; /* 0: not now */
     bool calm;            /* no more faults */
     uint64_t steps;
+    uint64_t zc_copied; /* counted by the workers */
 } run;
 
 static struct fake_random *chance(void)
@@ -160,6 +161,8 @@ static void config_common(struct config *c, enum config_role role)
         .token = "sim-token",
         .token_size = 9,
     };
+    if (run.mood.bulk && c->zero_copy == CONFIG_AUTO) /* to loopback that means off */
+        c->zero_copy = CONFIG_ON;
     if (run.mood.bulk)
         c->window_initial = (uint32_t)fake_random_size(chance(), 65536, 1048576);
     c->tls = run.tls;
@@ -634,6 +637,7 @@ static void check_stopped(struct worker *w)
     check_pools(w, true);
     for (unsigned i = 0; i < STAT_COUNT; i++)
         sim_totals.stats[i] += w->stats.value[i];
+    run.zc_copied += w->stats.value[STAT_ZC_COPIED];
     CHECK(fake_ring_in_flight(w->ring) == 0);
 }
 
@@ -956,6 +960,7 @@ static void sim_tunnel(uint64_t seed, bool v1, bool tls, bool resume)
         check_end(endpoint_at(i));
     message_free_all();
     each_worker(check_stopped);
+    CHECK(run.killed || run.zc_copied == fake_zc_copies());
     if (run.killed)
         run_until(sockets_gone, NSEC_PER_SEC);
     CHECK(sockets_gone());
