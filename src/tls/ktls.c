@@ -70,6 +70,13 @@ const char *ktls_why(int error)
                "TCP_ULP)";
     case EBADMSG:
         return "the kernel refused a record: it was changed, repeated or reordered on the way";
+    case EMSGSIZE:
+        return "the kernel refused a record that is longer than TLS allows";
+    case EKEYEXPIRED:
+        return "the peer has changed its keys, and the kernel waits for the new ones";
+    case ELIBBAD:
+        return "the kernel's own test of this cipher has failed: choose another cipher, or leave "
+               "records to the user engine";
     case EIO:
         return "a record that is not data arrived where the kernel expected data";
     default:

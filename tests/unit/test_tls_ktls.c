@@ -223,8 +223,9 @@ END_TEST
 
 START_TEST(every_errno_has_words)
 {
-    static const int errnos[] = { ENOENT, ENOPKG, ENOPROTOOPT, EINVAL,  EBUSY, ENOTCONN,
-                                  EEXIST, ENOMEM, EPERM,       EBADMSG, EIO };
+    static const int errnos[] = { ENOENT,   ENOPKG,      ENOPROTOOPT, EOPNOTSUPP, EINVAL, EBUSY,
+                                  ENOTCONN, EEXIST,      ENOMEM,      EPERM,      EACCES, EBADMSG,
+                                  EMSGSIZE, EKEYEXPIRED, ELIBBAD,     EIO };
 
     for (size_t i = 0; i < sizeof(errnos) / sizeof(errnos[0]); i++) {
         ck_assert_str_eq(ktls_why(errnos[i]), ktls_why(-errnos[i]));
