@@ -358,6 +358,19 @@ enum reason registry_bind(uint64_t id, uint16_t index, const union sock_addr *ad
     return reason;
 }
 
+void registry_unbind(uint64_t id, uint16_t index, uint16_t port)
+{
+    pthread_mutex_lock(&registry.mutex);
+    struct registry_session *entry = find(id);
+    CHECK(index < CONFIG_TUNNELS_MAX && registry.port_refs[port] > 0);
+    if (entry != NULL && entry->tunnels[index].port == port)
+        entry->tunnels[index] = (struct registry_tunnel){ .port = 0 };
+    while (entry != NULL && entry->tunnel_count > 0 &&
+           entry->tunnels[entry->tunnel_count - 1].port == 0)
+        entry->tunnel_count--;
+    pthread_mutex_unlock(&registry.mutex);
+}
+
 bool registry_port_ref(uint64_t id, uint16_t index, uint16_t port)
 {
     pthread_mutex_lock(&registry.mutex);

@@ -92,6 +92,10 @@ enum reason registry_bind(uint64_t id, uint16_t index, const union sock_addr *ad
                           uint16_t ticket, const struct registry_tunnel *what,
                           struct registry_bound *bound);
 
+/* Takes back what registry_bind has noted of a tunnel that came to nothing, before its socket is
+ * counted off by registry_port_unref: from then on the port is anybody's, and the index free. */
+void registry_unbind(uint64_t id, uint16_t index, uint16_t port);
+
 /* One more listening socket, about to be opened, on the port of a tunnel. False: the session has ended, or has not this tunnel. */
 bool registry_port_ref(uint64_t id, uint16_t index, uint16_t port);
 

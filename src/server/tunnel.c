@@ -49,14 +49,17 @@ void tunnel_listener_closed(struct listener *listener)
         port_unref(listener->worker, listener->port);
 }
 
-/* Puts tunnel `index` on this worker; takes over fd (a listening socket) unless it is -1, which opens one more. */
+/* Puts tunnel `index` on this worker; takes over fd (the first listening socket of its port)
+ * unless it is -1, which opens one more. False: it came to nothing, and the first one's port is
+ * free again. */
 static bool add_tunnel(struct session *session, uint16_t index, const struct registry_tunnel *what,
                        int fd)
 {
     struct worker *w = session->worker;
     struct session_tunnel *tunnel = &session->tunnels[index];
+    bool first = fd >= 0;
 
-    if (fd < 0) {
+    if (!first) {
         union sock_addr at = public_addr;
 
         if (!registry_port_ref(session->id, index, what->port))
@@ -71,6 +74,8 @@ static bool add_tunnel(struct session *session, uint16_t index, const struct reg
     struct listener *listener = listener_open(w, fd, session, index, what->port);
     if (listener == NULL) {
         sock_close(fd);
+        if (first)
+            registry_unbind(session->id, index, what->port);
         port_unref(w, what->port);
         return false;
     }

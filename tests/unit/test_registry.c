@@ -121,6 +121,41 @@ START_TEST(a_port_in_use_is_refused_and_a_closed_one_is_not)
 }
 END_TEST
 
+START_TEST(a_tunnel_that_came_to_nothing_leaves_no_trace)
+{
+    uint64_t a = log_in("a", 0, NULL), b = log_in("b", 0, NULL);
+    uint16_t first = get_port(a, 0), port = get_port(a, 3);
+    struct registry_session seen;
+    struct registry_bound bound;
+
+    registry_unbind(a, 3, port);
+    ck_assert(!registry_port_unref(port));
+    ck_assert(registry_get(a, &seen));
+    ck_assert_uint_eq(seen.tunnel_count, 1);
+    ck_assert_uint_eq(seen.tunnels[0].port, first);
+    ck_assert_uint_eq(seen.tunnels[3].port, 0);
+    ck_assert_int_eq(bind_port(b, 0, 0, port, &bound), REASON_DONE); /* by ticket */
+    ck_assert_uint_eq(bound.port, port);
+    ck_assert(registry_remove(a)); /* and it is not remembered as the client's */
+    ck_assert(registry_remove(b) && !registry_port_unref(port) && !registry_port_unref(first));
+    ck_assert_uint_ne(get_port(log_in("a", 0, NULL), 3), port);
+}
+END_TEST
+
+START_TEST(unbind_takes_back_its_own_tunnel_only)
+{
+    uint64_t a = log_in("a", 0, NULL);
+    uint16_t first = get_port(a, 0), second = get_port(a, 1);
+    struct registry_session seen;
+
+    registry_unbind(a, 0, second); /* another port has come there meanwhile */
+    registry_unbind(a + 1, 0, first);
+    ck_assert(registry_get(a, &seen));
+    ck_assert_uint_eq(seen.tunnel_count, 2);
+    ck_assert(seen.tunnels[0].port == first && seen.tunnels[1].port == second);
+}
+END_TEST
+
 START_TEST(a_port_of_another_program_is_refused)
 {
     uint64_t a = log_in("a", 0, NULL);
@@ -348,6 +383,8 @@ int main(void)
     tcase_add_test(tcase, a_secret_ends_with_its_session);
     tcase_add_test(tcase, each_tunnel_has_a_port_of_its_own);
     tcase_add_test(tcase, a_port_in_use_is_refused_and_a_closed_one_is_not);
+    tcase_add_test(tcase, a_tunnel_that_came_to_nothing_leaves_no_trace);
+    tcase_add_test(tcase, unbind_takes_back_its_own_tunnel_only);
     tcase_add_test(tcase, a_port_of_another_program_is_refused);
     tcase_add_test(tcase, a_client_that_comes_again_waits_for_the_last_socket_of_its_port);
     tcase_add_test(tcase, a_port_that_is_waited_for_goes_to_nobody_else);
