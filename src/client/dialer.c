@@ -324,6 +324,8 @@ enum reason dialer_joined(struct lane *lane, const uint8_t *src, const uint8_t *
 
     if (!frame_get_join_ok(src, end, &ok) || ok.lane != lane->index)
         return REASON_BAD_FRAME;
+    if (entry->lane == NULL && ok.rx_bytes != 0) /* nothing of a new lane was sent yet */
+        return REASON_BAD_FRAME;
     if (entry->probe != lane || !entry->wanted) {
         lane_close(lane, REASON_SESSION_LOST, NULL);
         return REASON_DONE;

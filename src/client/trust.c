@@ -34,9 +34,9 @@ bool trust_open(const struct config *config)
         int error = dirs_make(config->state_dir);
         if (error != 0)
             log_at(LOG_WARN, "tls",
-                     "cannot make the directory %s for known_servers: %s; no server's key is "
-                     "remembered: name another one with --state-dir, or give --tls-pin or --tls-ca",
-                     config->state_dir, strerror(-error));
+                   "cannot make the directory %s for known_servers: %s; no server's key is "
+                   "remembered: name another one with --state-dir, or give --tls-pin or --tls-ca",
+                   config->state_dir, strerror(-error));
     }
     struct crypt_config crypt = { .allow_12 = config->wire != CONFIG_WIRE_V2,
                                   .cert = config->tls_cert,
@@ -138,7 +138,7 @@ static void open_question(const char *server, const char *pin)
     }
     worker_helper_end();
     log_at(LOG_ERROR, "tls", "cannot ask whether to trust the server, no thread: %s%s",
-             strerror(error), cure_text(error));
+           strerror(error), cure_text(error));
     answer(question.worker, false);
 }
 

@@ -21,13 +21,14 @@ static struct worker *worker;
 static struct session *session;
 static struct lane *lane;
 static int peer;
+static const uint8_t secret[SCRAM_KEY_SIZE];
 
 static void open_worker(void)
 {
-    const char *error = "";
+    struct worker_error error = { .text = "" };
 
-    worker = worker_open(&config, &role, 0, &error);
-    ck_assert_msg(worker != NULL, "%s", error);
+    worker = worker_open(&config, &role, 0, WORKER_SQ_LEAST, &error);
+    ck_assert_msg(worker != NULL, "%s", error.text);
     worker->peers = &worker;
     ck_assert_int_eq(worker_prepare(worker), 0);
 }
@@ -46,7 +47,7 @@ static void open_session(void)
     lane = lane_open(worker, accept(listener, NULL, NULL), NULL);
     sock_close(listener);
     ck_assert_ptr_nonnull(lane);
-    ck_assert_int_eq(registry_add(&shared, &replaced), REASON_DONE);
+    ck_assert_int_eq(registry_add(&shared, secret, &replaced), REASON_DONE);
     session = session_open(worker, shared.id, FRAME_V2);
     ck_assert_ptr_nonnull(session);
     session_attach(session, lane);

@@ -523,6 +523,19 @@ def v2_slots(t):
 
 
 @case(not_in=V2_ONLY)
+def v2_join_ok_counts(t):
+    """JOIN_OK for a new lane that counts bytes, or names another lane, ends that connection; the client tries again."""
+    server, origin = t.keep(v2wire.Server(t.token)), t.origin(net.hold)
+    t.client(server.addr, origin, *PATIENT, wait=False)
+    first = server.accept(lanes=2)
+    for answer in (dict(count=1), dict(count=2**64 - 1), dict(lane=0), dict(lane=2)):
+        ends_at_once(t, server.accept_lane(**answer).sock, f"JOIN_OK with {answer}")
+    for number, wire in enumerate((first, server.accept_lane())):
+        wire.send(v2wire.OPEN, 1 << 20, v2wire.opening())
+        origin.wait_seen(number + 1)
+
+
+@case(not_in=V2_ONLY)
 def v2_lanes(t):
     """A lane joins with a proof; with a wrong one it does not. When a lane ends, its streams end and the session lives."""
     server = t.server(*PATIENT)
