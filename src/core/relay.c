@@ -125,8 +125,11 @@ void relay_recv_done(struct worker *w, const struct ring_cqe *cqe)
     }
     if (buf != BUF_NONE)
         buf_put(&w->bufs, buf);
-    if (s->state == STREAM_CLOSING)
+    if (s->state == STREAM_CLOSING) {
+        if (cqe->res == 0)
+            s->ends |= STREAM_UP_EOF; /* for stream_join */
         return;
+    }
     if (cqe->res == 0 && (s->ends & STREAM_DOWN_DEAD) != 0)
         recv_failed(s, -ECONNRESET); /* the send was told of the reset, the read sees its end */
     else if (cqe->res == 0)
