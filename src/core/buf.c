@@ -16,8 +16,8 @@ bool buf_pool_open(struct buf_pool *pool, uint32_t small_count, uint32_t big_cou
     /* Two at least: a TLS lane needs one for the records it receives, one for what it opens of them. */
     *pool = (struct buf_pool){ .big_reserve = (uint32_t)max_u64(big_count / 8, 2) };
     pool->big_low = (uint32_t)max_u64(big_count / 4, pool->big_reserve + 2);
-    if (!slab_open(&pool->small, BUF_SMALL_SIZE, small_count) ||
-        !slab_open(&pool->big, BUF_BIG_SIZE, big_count))
+    if (!slab_open(&pool->small, BUF_SMALL_SIZE, small_count, 0) ||
+        !slab_open(&pool->big, BUF_BIG_SIZE, big_count, 0))
         return false;
     pool->small_refs = mem_map(sizeof(uint32_t) * small_count);
     pool->big_refs = mem_map(sizeof(uint32_t) * big_count);

@@ -81,11 +81,11 @@ static bool open_slabs(struct worker *w)
     uint32_t lanes = server ? config->max_lanes + config->max_unauthenticated : 256;
 
     return buf_pool_open(&w->bufs, BUF_SMALL_COUNT, config->bulk_buffers) &&
-           slab_open(&w->slices, sizeof(struct slice), SLICE_COUNT) &&
-           slab_open(&w->streams, sizeof(struct stream), config->max_streams) &&
-           slab_open(&w->lanes, sizeof(struct lane), lanes) &&
-           slab_open(&w->sessions, sizeof(struct session), sessions) &&
-           slab_open(&w->listeners, sizeof(struct listener), listeners);
+           slab_open(&w->slices, sizeof(struct slice), SLICE_COUNT, 0) &&
+           slab_open(&w->streams, sizeof(struct stream), config->max_streams, 0) &&
+           slab_open(&w->lanes, sizeof(struct lane), lanes, 0) &&
+           slab_open(&w->sessions, sizeof(struct session), sessions, 0) &&
+           slab_open(&w->listeners, sizeof(struct listener), listeners, 0);
 }
 
 static void init_lists(struct worker *w)

@@ -175,7 +175,7 @@ static void check_ends(enum way way, unsigned bits)
 static void set_up(void)
 {
     if (worker.bufs.small.items == NULL)
-        ck_assert(slab_open(&worker.bufs.small, BUF_SMALL_SIZE, 2));
+        ck_assert(slab_open(&worker.bufs.small, BUF_SMALL_SIZE, 2, 0));
     if (worker.bufs.small.fresh == 0)
         ck_assert_uint_eq(slab_take(&worker.bufs.small), 0);
 }

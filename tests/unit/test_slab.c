@@ -1,4 +1,4 @@
-/* slab: unique indices, reuse of the hot item first, explicit exhaustion, counters, and untouched memory. */
+/* slab: unique indices, which item is used again first and after how many others, explicit exhaustion, counters, and untouched memory. */
 #include <check.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -14,7 +14,7 @@ static struct slab slab;
 
 static void open_slab(void)
 {
-    ck_assert(slab_open(&slab, 48, COUNT));
+    ck_assert(slab_open(&slab, 48, COUNT, 0));
 }
 
 static void close_slab(void)
@@ -105,13 +105,103 @@ START_TEST(unused_items_cost_nothing)
     unsigned char resident[4];
     size_t page = (size_t)sysconf(_SC_PAGESIZE);
 
-    if (!slab_open(&big, 1u << 20, 1u << 20))
+    if (!slab_open(&big, 1u << 20, 1u << 20, 0))
         return; /* a limit of address space: sanitizers, ulimit -v */
     char *item = slab_at(&big, slab_take(&big));
     item[0] = 1;
     ck_assert_int_eq(mincore(item, 4 * page, resident), 0);
     ck_assert_uint_eq(resident[3] & 1, 0);
     slab_close(&big);
+}
+END_TEST
+
+static void give_all(struct slab *s, uint32_t count)
+{
+    for (uint32_t i = 0; i < count; i++)
+        slab_give(s, i);
+}
+
+START_TEST(first_given_is_first_taken_where_asked)
+{
+    struct slab fifo;
+
+    ck_assert(slab_open(&fifo, 48, COUNT, 1));
+    for (uint32_t i = 0; i < 4; i++)
+        ck_assert_uint_eq(slab_take(&fifo), i);
+    slab_give(&fifo, 2);
+    slab_give(&fifo, 0);
+    slab_give(&fifo, 3);
+    ck_assert_uint_eq(slab_take(&fifo), 2);
+    slab_give(&fifo, 2);
+    ck_assert_uint_eq(slab_take(&fifo), 0);
+    ck_assert_uint_eq(slab_take(&fifo), 3);
+    ck_assert_uint_eq(slab_take(&fifo), 2);
+    ck_assert_uint_eq(slab_take(&fifo), 4);
+    slab_close(&fifo);
+}
+END_TEST
+
+/* Fresh items go first as long as too few are free; where there is none left, the oldest of the few. */
+START_TEST(fresh_ones_until_enough_are_free)
+{
+    const uint32_t apart = 10;
+    struct slab fifo;
+
+    ck_assert(slab_open(&fifo, 48, 30, apart));
+    for (uint32_t i = 0; i < 15; i++)
+        ck_assert_uint_eq(slab_take(&fifo), i);
+    give_all(&fifo, 9);
+    ck_assert_uint_eq(slab_take(&fifo), 15); /* 9 are free */
+    slab_give(&fifo, 9);
+    ck_assert_uint_eq(slab_take(&fifo), 0);
+    for (uint32_t i = 16; i < 30; i++)
+        ck_assert_uint_eq(slab_take(&fifo), i);
+    for (uint32_t i = 1; i < 10; i++)
+        ck_assert_uint_eq(slab_take(&fifo), i);
+    ck_assert_uint_eq(slab_take(&fifo), SLAB_NONE);
+    slab_give(&fifo, 29);
+    ck_assert_uint_eq(slab_take(&fifo), 29);
+    ck_assert_uint_eq(slab_take(&fifo), SLAB_NONE);
+    slab_close(&fifo);
+}
+END_TEST
+
+/* Whatever is taken and given back, and in which order: between two times that an item is taken, but for its first, lie `apart` - 1 others. */
+START_TEST(random_run_keeps_them_apart)
+{
+    const uint32_t count = 600, apart = 100, most = 400;
+    uint32_t *used = calloc(count, sizeof(*used)), live = 0, seed = 1;
+    uint64_t *taken = calloc(count, sizeof(*taken)), takes = 0, again = 0, nearest = UINT64_MAX;
+    unsigned *times = calloc(count, sizeof(*times));
+    struct slab fifo;
+
+    ck_assert(used != NULL && taken != NULL && times != NULL);
+    ck_assert(slab_open(&fifo, 48, count, apart));
+    for (unsigned step = 0; step < 200000; step++) {
+        seed = seed * 1103515245u + 12345u;
+        bool fill = (step / 3000) % 2 == 0; /* rises and falls, and short visits in between */
+        if (live > 0 && (live == most || (seed >> 8) % 100 < (fill ? 45u : 55u))) {
+            uint32_t pick = (seed >> 16) % live;
+            slab_give(&fifo, used[pick]);
+            used[pick] = used[--live];
+            continue;
+        }
+        uint32_t index = slab_take(&fifo);
+        ck_assert_uint_lt(index, count);
+        if (times[index]++ > 1) {
+            uint64_t others = takes - taken[index] - 1;
+            nearest = others < nearest ? others : nearest;
+            again++;
+        }
+        taken[index] = takes++;
+        used[live++] = index;
+    }
+    ck_assert_uint_gt(again, 10000);
+    ck_assert_uint_ge(nearest, apart - 1);
+    slab_close(&fifo);
+    free(used);
+    free(taken);
+    free(times);
 }
 END_TEST
 
@@ -140,6 +230,9 @@ int main(void)
     tcase_add_test(tcase, last_given_is_first_taken);
     tcase_add_test(tcase, items_are_zero_apart_and_found_again);
     tcase_add_test(tcase, random_run_against_flags);
+    tcase_add_test(tcase, first_given_is_first_taken_where_asked);
+    tcase_add_test(tcase, fresh_ones_until_enough_are_free);
+    tcase_add_test(tcase, random_run_keeps_them_apart);
     tcase_add_test(tcase, unused_items_cost_nothing);
     tcase_add_test_raise_signal(tcase, an_item_never_taken_is_a_bug, SIGABRT);
     tcase_add_test_raise_signal(tcase, giving_what_was_not_taken_is_a_bug, SIGABRT);
