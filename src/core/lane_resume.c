@@ -124,21 +124,28 @@ static bool logs_keep_many(const struct worker *w)
     return w->log_big >= w->config->bulk_buffers / 2;
 }
 
-/* A peer that does not count gets no more than this: its streams wait. Lanes that keep little are not held back by those that keep much. */
+/* A peer that does not count gets no more than this: its streams wait for its count. */
+static bool keeps_too_much(const struct lane *lane)
+{
+    return lane->tx_bytes - lane->acked >= LANE_LOG_MAX;
+}
+
+/* Lanes that keep little are not held back by those that keep much. */
+static bool keeps_with_many(const struct lane *lane)
+{
+    return lane->log_big >= LANE_LOG_BIG_MIN && logs_keep_many(lane->worker);
+}
+
 bool lane_log_full(const struct lane *lane)
 {
-    const struct worker *w = lane->worker;
-
-    if (!lane->logs)
-        return false;
-    if (lane->tx_bytes - lane->acked >= LANE_LOG_MAX)
-        return true;
-    return lane->log_big >= LANE_LOG_BIG_MIN && logs_keep_many(w);
+    return lane->logs && (keeps_too_much(lane) || keeps_with_many(lane));
 }
 
 void lane_log_wait(struct lane *lane)
 {
-    if (lane_log_full(lane) && !list_linked(&lane->log_node))
+    if (!lane->logs || keeps_too_much(lane)) /* lane_log_trim wakes it */
+        return;
+    if (keeps_with_many(lane) && !list_linked(&lane->log_node))
         list_append(&lane->worker->log_lanes, &lane->log_node);
 }
 
