@@ -53,6 +53,7 @@ static struct lane *lane_new(struct worker *w, struct crypt *crypt)
     lane->log_head = lane->log_tail = SLAB_NONE;
     lane->next_fd = -1;
     list_init(&lane->streams);
+    lane_kept_init(lane);
     list_init(&lane->wait_small);
     list_init(&lane->wait_bulk);
     timer_init(&lane->timer, lane_timer_fire);
@@ -183,6 +184,7 @@ static void leave(struct lane *lane, enum reason reason, const char *text)
         stream_lane_lost(s, REASON_SESSION_LOST);
     }
     CHECK(list_empty(&lane->streams) && lane->stream_count == 0);
+    lane_kept_release(lane);
     if (session != NULL)
         session_detach(lane);
     lane->worker->role->lane_closed(lane, session, reason, text);
@@ -305,15 +307,16 @@ const char *lane_subject(const struct lane *lane)
 
 /* Heartbeat */
 
-static void send_ping(struct lane *lane)
+void lane_ask(struct lane *lane)
 {
     uint8_t *p = lane_control_begin(lane);
-    struct frame_ping ping = { .time = lane->worker->now, .rx_bytes = lane->rx_bytes };
+    struct frame_ping ping = { .time = lane->worker->now, .rx_bytes = lane_count(lane) };
 
     if (p == NULL)
         return; /* no room: the lane has enough to say */
     lane->ping_time = ping.time;
-    lane->rx_acked = lane->rx_bytes;
+    lane->rx_acked = ping.rx_bytes;
+    lane->kept.unasked = 0;
     lane_control_end(lane, frame_put_ping(lane->version, p, &ping));
 }
 
@@ -330,7 +333,7 @@ void lane_start_heartbeat(struct lane *lane)
     /* v1: a server expires only clients that it has heard a Heartbeat of. v2: windows follow the round trip, which a server does not know from the
      * handshake, and nobody of a connection that took over. */
     if (lane->version == FRAME_V1 ? !w->role->opens_streams : lane->rtt_min == 0)
-        send_ping(lane);
+        lane_ask(lane);
 }
 
 /* A v1 client sends no Heartbeat (its document says so, its code does not): silence tells nothing of one that never did. It is found dead by our own
@@ -366,7 +369,7 @@ static void look(struct lane *lane)
     if (w->now - lane->heard < LANE_SILENCE_NS)
         return;
     if (lane->ping_time == 0)
-        send_ping(lane);
+        lane_ask(lane);
     if (sock_is_stuck(lane->fd, max_u64(LANE_SILENCE_NS, 4 * lane->rtt)))
         w->role->lane_suspect(lane);
 }
@@ -395,7 +398,7 @@ static void lane_timer_fire(struct timer *timer)
         return;
     }
     if (w->now >= lane->beat) {
-        send_ping(lane);
+        lane_ask(lane);
         lane->beat = w->now + config->heartbeat;
     }
     uint64_t next = lane->beat;
@@ -417,22 +420,41 @@ bool lane_map_open(struct lane *lane, uint32_t size)
     return lane->map != NULL;
 }
 
+/* + 1; 0: none. */
+static uint32_t slot_of(const struct lane *lane, uint32_t wire_id)
+{
+    const struct slab *ids = &lane->worker->ids;
+    uint32_t place = wire_id & STREAM_SLOT_MASK;
+
+    if (lane->map != NULL)
+        return lane->map[wire_id & lane->map_mask];
+    return place < ids->fresh ? ((const struct stream_id *)slab_at(ids, place))->stream : 0;
+}
+
+static struct stream *on_lane(struct lane *lane, uint32_t wire_id)
+{
+    uint32_t slot = slot_of(lane, wire_id);
+
+    if (slot == 0)
+        return NULL;
+    struct stream *s = slab_at(&lane->worker->streams, slot - 1);
+    return s->lane == lane && s->wire_id == wire_id ? s : NULL;
+}
+
 struct stream *lane_find(struct lane *lane, uint32_t wire_id)
 {
-    struct slab *streams = &lane->worker->streams;
-    uint32_t slot = wire_id & STREAM_SLOT_MASK;
+    struct stream *s = on_lane(lane, wire_id);
 
-    if (lane->map != NULL) {
-        slot = lane->map[wire_id & lane->map_mask];
-        if (slot-- == 0)
-            return NULL;
-    }
-    if (slot >= streams->fresh)
+    if (s == NULL || s->state == STREAM_CLOSING)
         return NULL;
-    struct stream *s = slab_at(streams, slot);
-    bool live = s->state == STREAM_CONNECTING || s->state == STREAM_OPEN;
-    live = live && (s->ends & STREAM_DOWN_RST) == 0; /* the peer has forgotten it */
-    return live && s->lane == lane && s->wire_id == wire_id ? s : NULL;
+    return (s->ends & STREAM_DOWN_RST) == 0 ? s : NULL; /* otherwise the peer has forgotten it */
+}
+
+struct stream *lane_find_closing(struct lane *lane, uint32_t wire_id)
+{
+    struct stream *s = on_lane(lane, wire_id);
+
+    return s != NULL && s->state == STREAM_CLOSING ? s : NULL;
 }
 
 void lane_hold(struct lane *lane)

@@ -7,13 +7,13 @@
  * control frame); a lane with nothing unparsed holds no buffer.
  *
  * Sending. Three queues, one sendmsg in flight, in this order:
- *   control  PING, WINDOW, RESET, handshake frames: a pack (contiguous bytes), its space is theirs alone. Packs hold a buffer only while they hold
+ *   control  PING, WINDOW, handshake frames: a pack (contiguous bytes), its space is theirs alone. Packs hold a buffer only while they hold
  *            bytes, or while the log keeps some of it; a control pack begins small
- *   data     OPEN, and DATA frames of small payload, copied: a pack; 64 small frames leave as one piece of memory
+ *   data     OPEN, RESET, and DATA frames of small payload, copied: a pack; 64 small frames leave as one piece of memory
  *   bulk     DATA frames framed in place in big buffers: references, up to LANE_BULK_BYTES, sparse streams never wait behind them
  * Order that matters is kept: within a stream, small data follows its bulk only when the bulk is out (bulk_pending == 0, otherwise it goes into
- * the bulk queue as well); OPEN is in the data pack so that it cannot overtake the last data of the stream whose slot it reuses. RESET may
- * overtake data of its own stream: the receiver ignores data of streams that are gone. A frame once begun is finished before another is put on the wire.
+ * the bulk queue as well); OPEN is in the data pack so that it cannot overtake the last data of the stream whose id it has, and RESET so that it is
+ * the last of its stream (lane_kept.c). A frame once begun is finished before another is put on the wire.
  *
  * TLS. A lane with a crypt begins in the state TLS; lane_crypt.c has the handshake and the user-space records, which lie between the socket and the
  * buffers above. Whatever is sent passes lane_gate.c, which lets nothing plain out of a lane that
@@ -46,6 +46,7 @@
 
 struct session;
 struct stream;
+struct stream_id;
 struct worker;
 
 enum lane_state {
@@ -73,6 +74,30 @@ struct lane_segment {
     uint32_t offset, size;
     uint32_t stream; /* slot */
     uint32_t wire_id;
+};
+
+/* Positions in the three queues: bytes since the lane began. */
+struct lane_marks {
+    uint64_t control, data, bulk;
+};
+
+/* No count above `count` is told until the marks are passed. */
+struct lane_fence {
+    bool stands;
+    uint64_t count;
+    struct lane_marks marks;
+};
+
+/* Ids of streams that are over, and what must not be told yet: see lane_kept.c. */
+struct lane_kept {
+    struct lane_marks left; /* what was given to the wire */
+    uint32_t count;         /* ids in the three lists */
+    struct list fresh, queued, sent;
+    struct lane_marks until; /* of `queued` */
+    uint64_t counted;        /* the highest count that the peer has told in PING or PONG */
+    bool peer_counts_not;
+    uint32_t unasked; /* in `sent` since the last PING */
+    struct lane_fence fences[2];
 };
 
 struct lane {
@@ -115,7 +140,9 @@ struct lane {
     struct lane_rx *recv_rx; /* where the read in flight goes: rx, or raw */
     struct frame rx_frame;   /* DATA in progress if rx_left > 0 */
     uint32_t rx_left;
-    bool rx_busy;           /* reads go into big buffers */
+    struct stream
+        *rx_stream; /* whose; NULL: it was not there when the frame began, or has left meanwhile */
+    bool rx_busy;   /* reads go into big buffers */
     uint64_t recv_since;    /* ns: start of the read in flight, in worker->busy_lanes */
     struct list sweep_node; /* in worker->busy_lanes */
     uint64_t rx_bytes;
@@ -173,6 +200,8 @@ struct lane {
     struct crypt *next_crypt;
     uint64_t next_rx; /* the count that came with it */
     uint8_t next_answer[FRAME_PROOF_SIZE];
+
+    struct lane_kept kept; /* server, v2; the fence: either side */
 
     uint32_t *map; /* client, and v1: wire id -> slot + 1 (mem_map) */
     uint32_t map_mask;
@@ -303,9 +332,19 @@ bool lane_map_open(struct lane *lane, uint32_t size);
 /* The stream of a wire id, NULL if it is gone. */
 struct stream *lane_find(struct lane *lane, uint32_t wire_id);
 
-/* An OPEN frame, and what small data leaves free in the data pack, so that visitors are not refused behind it. */
+/* A stream that is over here, but for the RESET that it still has to say. */
+struct stream *lane_find_closing(struct lane *lane, uint32_t wire_id);
+
+/* An OPEN frame, and what small data leaves free in the data pack, so that visitors are not refused behind it, nor RESET delayed. */
 #define LANE_OPEN_ROOM    64u
 #define LANE_OPEN_RESERVE (32u * LANE_OPEN_ROOM)
+#define LANE_RESET_ROOM   (FRAME_HEADER_MAX + 2u)
+
+/* A stream has left the lane: its id is kept until nothing of it can be on the lane any more, see lane_kept.c. */
+void lane_keep(struct lane *lane, struct stream_id *id);
+
+/* The table of ids runs out: lanes that keep some ask their peers. */
+void lane_kept_pressed(struct worker *worker);
 
 /* Room for and submission of frames. lane_control_begin gives FRAME_CONTROL_MAX bytes of room in the control pack, or NULL; lane_control_end(end)
  * queues what was written. The same for the data pack. */
@@ -320,6 +359,12 @@ bool lane_log_full(const struct lane *lane);
 /* A stream stands in line: if the reason is what the logs of all lanes keep, the lane stands in the worker's line, and lane_log_unwait wakes it. */
 void lane_log_wait(struct lane *lane);
 void lane_log_unwait(struct worker *worker);
+
+/* What is queued now in the data pack leaves before what stands in the control pack. */
+static inline bool lane_data_overtakes(const struct lane *lane)
+{
+    return lane->data_cut && lane->control.filled > lane->control.sent;
+}
 
 /* True if the bulk queue takes another segment. */
 bool lane_bulk_room(const struct lane *lane);

@@ -2,13 +2,12 @@
 #ifndef CULVERT_CORE_LANE_IMPL_H
 #define CULVERT_CORE_LANE_IMPL_H
 
+#include "core/lane.h"
 #include "core/reason.h"
 
 #include <stdbool.h>
 #include <stdint.h>
 
-struct lane;
-struct lane_rx;
 struct ring_cqe;
 struct worker;
 
@@ -46,8 +45,34 @@ bool lane_acked(struct lane *lane, uint64_t rx_bytes);
 /* lane_preface.c: JOIN_OK with our count goes out before anything else. */
 void lane_say_join_ok(struct lane *lane);
 
-/* lane_resume.c: tells the peer our count. */
+/* lane_resume.c: tells the peer our count, if that is news to it; lane_ack: on a lane that can be
+ * resumed. */
+void lane_tell(struct lane *lane);
 void lane_ack(struct lane *lane);
+
+/* lane_kept.c: our count as it may be told now, in PING and PONG. */
+uint64_t lane_count(const struct lane *lane);
+
+/* lane_kept.c: a frame was handled that may be the peer's last one of some stream. */
+void lane_fence(struct lane *lane);
+
+/* lane_kept.c: bytes have left, or a PING was answered. */
+void lane_kept_look(struct lane *lane);
+static inline void lane_kept_left(struct lane *lane)
+{
+    if (lane->kept.count > 0 || lane->kept.fences[0].stands)
+        lane_kept_look(lane);
+}
+
+/* lane_kept.c: the peer's count in PING or PONG; not `possible`: it is none. */
+void lane_kept_counted(struct lane *lane, uint64_t rx_bytes, bool possible);
+
+/* lane_kept.c: the lane carries no streams any more: nothing that is on it can be taken for something else. */
+void lane_kept_release(struct lane *lane);
+void lane_kept_init(struct lane *lane);
+
+/* lane.c: PING, now. */
+void lane_ask(struct lane *lane);
 
 /* lane_resume.c: adds what has to be sent again to lane->iov behind `count`; returns the new count. */
 unsigned lane_replay_gather(struct lane *lane, unsigned count);

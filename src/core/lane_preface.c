@@ -106,7 +106,7 @@ void lane_say_join_ok(struct lane *lane)
 
 void lane_join_ok(struct lane *lane, const uint8_t answer[FRAME_PROOF_SIZE])
 {
-    lane->rx_bytes = 0; /* JOIN is not counted */
+    preface_count(lane); /* JOIN is not counted */
     memcpy(lane->answer, answer, sizeof(lane->answer));
     lane_say_join_ok(lane);
 }

@@ -182,29 +182,37 @@ bool lane_acked(struct lane *lane, uint64_t rx_bytes)
 {
     uint64_t sent = lane->tx_bytes; /* once, be it through a connection before this one */
 
-    if (!lane->logs)
-        return true;
     if (lane->send_flight &&
         !lane->flight_sealed) /* may have arrived before we know that it left */
         sent += lane->flight_size - lane->flight_preface - lane->flight_replay;
-    if (rx_bytes > sent)
+    if (lane->logs && rx_bytes > sent)
         return false;
+    lane_kept_counted(lane, rx_bytes, rx_bytes <= sent);
+    if (!lane->logs)
+        return true;
     lane->peer_rx = max_u64(lane->peer_rx, rx_bytes);
     lane_log_trim(lane);
     return true;
 }
 
-void lane_ack(struct lane *lane)
+void lane_tell(struct lane *lane)
 {
-    struct frame_ping pong = { .time = 0, .rx_bytes = lane->rx_bytes };
+    struct frame_ping pong = { .time = 0, .rx_bytes = lane_count(lane) };
 
-    if (!lane->logs || lane->fsm != SESSION_FORWARDING || lane->state != LANE_OPEN)
+    if (lane->fsm != SESSION_FORWARDING || lane->state != LANE_OPEN ||
+        pong.rx_bytes <= lane->rx_acked)
         return;
     uint8_t *p = lane_control_begin(lane);
     if (p == NULL)
         return; /* the next bytes that arrive ask again */
-    lane->rx_acked = lane->rx_bytes;
+    lane->rx_acked = pong.rx_bytes;
     lane_control_end(lane, frame_put_pong(p, &pong));
+}
+
+void lane_ack(struct lane *lane)
+{
+    if (lane->logs)
+        lane_tell(lane);
 }
 
 unsigned lane_replay_gather(struct lane *lane, unsigned count)

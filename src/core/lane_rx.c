@@ -211,6 +211,16 @@ static enum reason rx_window(struct lane *lane, const struct frame *frame, const
     return REASON_DONE;
 }
 
+/* The peer's last frame, perhaps, of a stream that is not there. */
+static void rx_ended(struct lane *lane, uint32_t wire_id, bool reset)
+{
+    struct stream *s = lane_find_closing(lane, wire_id);
+
+    lane_fence(lane);
+    if (s != NULL)
+        stream_peer_ended(s, reset);
+}
+
 static enum reason rx_reset(struct lane *lane, const struct frame *frame, const uint8_t *p)
 {
     struct stream *s = lane_find(lane, frame->stream);
@@ -218,8 +228,12 @@ static enum reason rx_reset(struct lane *lane, const struct frame *frame, const 
 
     if (!frame_get_reset(p, p + frame->length, &code))
         return REASON_BAD_FRAME;
-    if (s != NULL)
-        stream_rx_reset(s, reason_from_code(code));
+    if (s == NULL) {
+        rx_ended(lane, frame->stream, true);
+        return REASON_DONE;
+    }
+    lane_fence(lane);
+    stream_rx_reset(s, reason_from_code(code));
     return REASON_DONE;
 }
 
@@ -248,9 +262,11 @@ static enum reason rx_ping(struct lane *lane, const uint8_t *p, const struct fra
     if (!frame_get_ping(p, p + frame->length, &ping) || !lane_acked(lane, ping.rx_bytes))
         return REASON_BAD_FRAME;
     uint8_t *out = lane_control_begin(lane);
-    ping.rx_bytes = lane->rx_acked = lane->rx_bytes;
-    if (out != NULL)
-        lane_control_end(lane, frame_put_pong(out, &ping));
+    ping.rx_bytes = lane_count(lane);
+    if (out == NULL)
+        return REASON_DONE;
+    lane->rx_acked = ping.rx_bytes;
+    lane_control_end(lane, frame_put_pong(out, &ping));
     return REASON_DONE;
 }
 
@@ -260,9 +276,12 @@ static enum reason rx_pong(struct lane *lane, const uint8_t *p, const struct fra
 
     if (!frame_get_ping(p, p + frame->length, &ping) || !lane_acked(lane, ping.rx_bytes))
         return REASON_BAD_FRAME;
+    if (ping.rx_bytes == 0 && !lane->logs)
+        lane_kept_counted(lane, 0, false);
     if (ping.time != lane->ping_time || ping.time == 0)
         return REASON_DONE; /* not an answer to our last PING */
     lane->ping_time = 0;
+    lane_kept_left(lane); /* some may have been passed since it was asked */
     uint64_t sample = max_u64(lane->worker->now - ping.time, 1);
     lane->rtt_min = lane->rtt_min == 0 ? sample : min_u64(lane->rtt_min, sample);
     lane->rtt = lane->rtt == 0 ? sample : (lane->rtt * 7 + sample) / 8; /* RFC 6298's alpha */
@@ -328,8 +347,11 @@ static enum reason rx_data_begin(struct lane *lane, const struct frame *frame)
 
     lane->rx_frame = *frame;
     lane->rx_left = frame->length;
+    lane->rx_stream = s;
     if (s == NULL) {
         rx_stale(lane, frame->stream);
+        if ((frame->flags & FRAME_FLAG_FIN) != 0)
+            rx_ended(lane, frame->stream, false);
         return REASON_DONE;
     }
     if ((s->ends & STREAM_DOWN_FIN) != 0)
@@ -348,7 +370,8 @@ static enum reason rx_data_begin(struct lane *lane, const struct frame *frame)
 static void rx_data(struct lane *lane)
 {
     uint32_t size = min_u32(lane->rx_left, lane->rx.filled - lane->rx.parsed);
-    struct stream *s = lane_find(lane, lane->rx_frame.stream);
+    struct stream *s =
+        lane->rx_stream; /* not who has the id now: the frame may have begun before it came */
 
     if (s != NULL && size > 0 && (s->ends & STREAM_DOWN_FIN) == 0)
         stream_rx_push(s, lane->rx.buf, lane->rx.parsed, size);

@@ -165,16 +165,18 @@ static void segment_left(struct lane *lane, const struct lane_segment *segment, 
 {
     struct stream *s = slab_at(&lane->worker->streams, segment->stream);
 
-    if (s->wire_id != segment->wire_id || s->lane != lane || s->state == STREAM_CLOSING)
+    if (s->lane != lane) /* the lane lingers */
         return;
-    CHECK(s->bulk_pending >= bytes);
+    CHECK(s->wire_id == segment->wire_id && s->bulk_pending >= bytes);
     s->bulk_pending -= bytes;
-    stream_mark(s);
+    if (s->state != STREAM_CLOSING)
+        stream_mark(s);
 }
 
 static void segments_sent(struct lane *lane, uint32_t bytes)
 {
     lane->bulk_bytes -= bytes;
+    lane->kept.left.bulk += bytes;
     while (bytes > 0) {
         struct lane_segment *segment = &lane->segments[lane->seg_head];
         uint32_t n = min_u32(bytes, segment->size - lane->seg_sent);
@@ -375,6 +377,7 @@ static uint32_t data_sent(struct lane *lane, uint32_t bytes)
     uint32_t n = min_u32(bytes, lane->flight_data);
 
     pack_sent(lane, &lane->data, n);
+    lane->kept.left.data += n;
     if (n > 0)
         lane->data_cut = n < lane->flight_data;
     return n;
@@ -403,6 +406,7 @@ static void account(struct lane *lane, uint32_t bytes)
         bytes -= data_sent(lane, bytes);
     n = min_u32(bytes, lane->flight_control);
     pack_sent(lane, &lane->control, n);
+    lane->kept.left.control += n;
     bytes -= n;
     if (!data_first)
         bytes -= data_sent(lane, bytes);
@@ -427,6 +431,7 @@ void lane_tx_left(struct lane *lane, uint32_t bytes)
 {
     account(lane, bytes);
     lane_log_trim(lane); /* the peer may have been quicker than our completion */
+    lane_kept_left(lane);
     lane_tx_wake(lane);
     lane_mark(lane);
 }

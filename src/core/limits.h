@@ -9,11 +9,34 @@
 #include "core/check.h"
 #include "core/frame.h"
 
-/* Stream ids (v2): generation << STREAM_SLOT_BITS | slot. */
+/* A limit that the simulation draws for each run (tests/fake/fake_limits.h), so that what takes hours or gigabytes here happens in thousands of its runs. */
+#ifdef CULVERT_LIMITS_DRAWN
+#define LIMIT_DRAWN(name, usual) fake_limit(fake_limits.name, (usual))
+#else
+#define LIMIT_DRAWN(name, usual) (usual)
+#endif
+
+/* Stream ids (v2): generation << STREAM_SLOT_BITS | a place in the worker's table of ids (struct stream_id). A place is taken after STREAM_APART - 1 others at
+ * least (slab.h), so between equal ids lie (STREAM_GENERATION_MAX - 1) * STREAM_APART streams; the - 1 is for the first time that a place is taken.
+ * A place comes back when nothing of its stream can arrive any more (lane_kept.c). That goes by the peer's counts; should a peer's be wrong, the longest
+ * time that a frame can wait is the grace time of a lane that was lost. In that time a worker opens fewer streams. */
 #define STREAM_SLOT_BITS      20u
 #define STREAM_SLOTS_MAX      (1u << STREAM_SLOT_BITS)
 #define STREAM_SLOT_MASK      (STREAM_SLOTS_MAX - 1u)
-#define STREAM_GENERATION_MAX ((1u << (32u - STREAM_SLOT_BITS)) - 1u)
+#define STREAM_GENERATION_MAX LIMIT_DRAWN(generations, (1u << (32u - STREAM_SLOT_BITS)) - 1u)
+#define STREAM_IDS            LIMIT_DRAWN(ids, STREAM_SLOTS_MAX)
+#define STREAM_APART          LIMIT_DRAWN(apart, 18u * 1024u)
+/* Ids of a lane that wait for its peer's count before it is asked for. */
+#define STREAM_IDS_ASK LIMIT_DRAWN(ids_ask, 256u)
+/* The longest --grace, and more streams in a second than a worker can open: 3 times what docs/BENCHMARKS.md has for a new connection with each request. */
+#define GRACE_MAX_S     3600u
+#define STREAM_RATE_MAX 20000u
+#ifndef CULVERT_LIMITS_DRAWN
+CHECK_STATIC((uint64_t)(STREAM_GENERATION_MAX - 1) * STREAM_APART >=
+                 (uint64_t)STREAM_RATE_MAX * GRACE_MAX_S,
+             "no id comes back while a lane is frozen");
+CHECK_STATIC(STREAM_APART < STREAM_IDS / 8, "the table of ids does not run out for it");
+#endif
 
 /* In front of what a read may fill: the frame header, and room for a TLS record header before it. Behind: a TLS tag and content type. One cache
  * line each, so that payload starts aligned. */
@@ -29,9 +52,9 @@ CHECK_STATIC(BUF_HEADROOM >= FRAME_HEADER_MAX + 5, "frame header and TLS record 
 #define BUF_BIG_PAYLOAD   (BUF_BIG_SIZE - BUF_HEADROOM - BUF_TAILROOM)
 
 /* Small buffers per worker: 65,536 (the ids of provided buffers have 16 bits), 512 MiB of address space, touched only when used. */
-#define BUF_SMALL_COUNT 65536u
+#define BUF_SMALL_COUNT LIMIT_DRAWN(small_buffers, 65536u)
 /* Of these, lent to the kernel for reads of quiet streams at any time. A turn with more ready streams sees -ENOBUFS and tries again. */
-#define BUF_PROVIDED 512u
+#define BUF_PROVIDED LIMIT_DRAWN(provided, 512u)
 
 /* Slices: one for each small buffer, and as many references into big ones again. */
 #define SLICE_COUNT (2u * BUF_SMALL_COUNT)
@@ -53,15 +76,15 @@ CHECK_STATIC(BUF_HEADROOM >= FRAME_HEADER_MAX + 5, "frame header and TLS record 
 
 /* Resume: the peer is told our count of received bytes when it has grown by this much (less often costs memory at the sender, more often a frame and a
  * wake-up each time), and when the lane falls quiet. */
-#define LANE_ACK (1024u * 1024u)
+#define LANE_ACK LIMIT_DRAWN(lane_ack, 1024u * 1024u)
 /* A lane of small traffic, which never fills a read: it must not keep many small buffers busy at its sender. */
-#define LANE_ACK_SMALL (64u * 1024u)
+#define LANE_ACK_SMALL LIMIT_DRAWN(lane_ack_small, 64u * 1024u)
 /* The log of one lane: bytes after which data waits for the peer's count. Honest peers count every LANE_ACK, so this is a path's bandwidth times its round trip: 10 Gbit/s
  * times 50 ms. Behind it, what OPEN, FIN and control frames may add before the log is dropped.
  * And big buffers that every lane may keep when the logs of all have half of them. */
-#define LANE_LOG_MAX     (64u * 1024u * 1024u)
+#define LANE_LOG_MAX     LIMIT_DRAWN(lane_log_max, 64u * 1024u * 1024u)
 #define LANE_LOG_CONTROL (16u * 1024u * 1024u)
-#define LANE_LOG_BIG_MIN 8u
+#define LANE_LOG_BIG_MIN LIMIT_DRAWN(lane_log_big_min, 8u)
 /* Bytes of the log in one send. */
 #define LANE_REPLAY_SEND (1024u * 1024u)
 /* HELLO, HELLO_OK, JOIN or JOIN_OK. The longest is HELLO: 16 bytes of numbers, and two texts of at most 32 bytes. */

@@ -501,7 +501,7 @@ static const struct flag flags[] = {
       .commands = FOR_ROLES, .group = GROUP_TIMES },
     { "grace", "D|auto", "auto",
       "how long streams wait when their connection is lost; auto: 60s with --tls, otherwise 0s",
-      .set = set_duration_or_auto, .min = 0, .max = HOUR, AT(config.grace), .commands = FOR_ROLES,
+      .set = set_duration_or_auto, .min = 0, .max = GRACE_MAX_S * NSEC_PER_SEC, AT(config.grace), .commands = FOR_ROLES,
       .group = GROUP_TIMES },
     { "no-reconnect", NULL, NULL, "end when the session is lost",
       .set = set_switch_off, AT(config.reconnect), .commands = FOR_CLIENT, .group = GROUP_TIMES },

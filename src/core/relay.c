@@ -639,7 +639,7 @@ void relay_pump(struct stream *s)
             pump_v1_end(s);
     } else {
         uint32_t limit = lane_window_limit(s->lane, s);
-        if (window_rx_due(&s->rx, limit) && (s->ends & STREAM_DOWN_FIN) == 0)
+        if (window_rx_due(&s->rx, limit) && (s->ends & (STREAM_DOWN_FIN | STREAM_DOWN_RST)) == 0)
             send_window(s, limit);
         if (up_ended(s) && (s->ends & STREAM_DOWN_SHUT) != 0)
             stream_close(s, REASON_DONE, false);

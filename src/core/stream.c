@@ -16,15 +16,34 @@
 
 static void stream_timer_fire(struct timer *timer);
 
-static uint32_t next_generation(const struct stream *s)
+static bool makes_ids(const struct lane *lane)
 {
-    return s->generation >= STREAM_GENERATION_MAX ? 1 : s->generation + 1;
+    return lane->version == FRAME_V2 && lane->worker->role->opens_streams;
+}
+
+/* 0: there is none, or the lane keeps more than its share: one that is frozen, or whose peer does not count, is not to stop the others. */
+static uint32_t take_id(const struct lane *lane, uint32_t slot)
+{
+    struct worker *w = lane->worker;
+    bool greedy = lane->kept.count > w->ids.count / 2;
+    uint32_t place = greedy ? SLAB_NONE : slab_take(&w->ids);
+
+    if (slab_available(&w->ids) <= w->ids.count / 8)
+        lane_kept_pressed(w);
+    if (place == SLAB_NONE)
+        return 0;
+    struct stream_id *id = slab_at(&w->ids, place);
+    CHECK(id->stream == 0);
+    id->generation = id->generation >= STREAM_GENERATION_MAX ? 1 : id->generation + 1;
+    id->stream = slot + 1;
+    list_init(&id->node);
+    return id->generation << STREAM_SLOT_BITS | place;
 }
 
 static void stream_init(struct stream *s, struct lane *lane, uint32_t slot)
 {
     struct worker *w = lane->worker;
-    uint32_t generation = next_generation(s); /* survives in the free slot */
+    uint32_t generation = s->generation + 1; /* survives in the free slot */
 
     *s = (struct stream){
         .worker = w,
@@ -55,12 +74,17 @@ struct stream *stream_open(struct lane *lane, uint32_t wire_id, int fd, enum str
 
     if (slot == SLAB_NONE)
         return NULL;
+    CHECK((wire_id == 0) == makes_ids(lane));
+    if (wire_id == 0 && (wire_id = take_id(lane, slot)) == 0) {
+        slab_give(&w->streams, slot);
+        return NULL;
+    }
     struct stream *s = slab_at(&w->streams, slot);
     CHECK(s->state == STREAM_FREE);
     stream_init(s, lane, slot);
     s->fd = fd;
     s->state = state;
-    s->wire_id = wire_id != 0 ? wire_id : s->generation << STREAM_SLOT_BITS | slot;
+    s->wire_id = wire_id;
     if (lane->version == FRAME_V1) {
         s->tx.credit = INT32_MAX;
     } else {
@@ -311,22 +335,19 @@ static void cancel_flight(struct stream *s)
         ring_cancel(ring, op_of(s, OP_STREAM_CONNECT, 0));
 }
 
-/* True if the peer has been told (or need not be). */
+/* True if the peer has been told. Behind all that was said before: a reset must not destroy what came before it (v1's StreamClose is also the regular end), and
+ * what comes behind it would be taken for a frame of the next stream that has this id. */
 static bool send_reset(struct stream *s, struct lane *lane)
 {
-    bool v1 = lane->version == FRAME_V1;
-    /* Behind data of this stream that is in the data pack: v1's StreamClose is also the regular end, and a reset must not destroy what came before it. */
-    bool behind = v1 || s->reason == REASON_PEER_RESET;
-    uint8_t *p = behind ? lane_data_begin(lane, FRAME_CONTROL_MAX) : lane_control_begin(lane);
-
+    if (s->bulk_pending > 0 || lane_data_overtakes(lane))
+        return false;
+    uint8_t *p = lane_data_begin(lane, LANE_RESET_ROOM);
     if (p == NULL)
         return false;
-    p = v1 ? frame_put_close(p, s->wire_id)
-           : frame_put_reset(p, s->wire_id, reason_code((enum reason)s->reason));
-    if (behind)
-        lane_data_end(lane, p);
-    else
-        lane_control_end(lane, p);
+    p = lane->version == FRAME_V1
+            ? frame_put_close(p, s->wire_id)
+            : frame_put_reset(p, s->wire_id, reason_code((enum reason)s->reason));
+    lane_data_end(lane, p);
     return true;
 }
 
@@ -340,11 +361,29 @@ static void detach_lane(struct stream *s)
     lane->stream_count--;
     if (lane->map != NULL && lane->map[s->wire_id & lane->map_mask] == s->slot + 1)
         lane->map[s->wire_id & lane->map_mask] = 0;
-    if (s->lane_paused)
-        lane_unhold(lane);
-    s->lane_paused = false;
+    if (lane->rx_stream == s)
+        lane->rx_stream = NULL;
+    if (makes_ids(lane))
+        lane_keep(lane, slab_at(&s->worker->ids, s->wire_id & STREAM_SLOT_MASK));
+    s->bulk_pending = 0;
     s->lane = NULL;
     s->tunnel = NULL;
+}
+
+/* A stream that is over leaves its lane when it has said all and the queue names it no more. */
+static void leave_lane(struct stream *s)
+{
+    struct lane *lane = s->lane;
+
+    if (lane != NULL && (!lane_takes(lane) || (!s->reset_due && s->bulk_pending == 0)))
+        detach_lane(s);
+}
+
+static void unhold_lane(struct stream *s)
+{
+    if (s->lane_paused)
+        lane_unhold(s->lane);
+    s->lane_paused = false;
 }
 
 /* Queued slices go at once, but for those that the kernel is reading. */
@@ -374,6 +413,14 @@ static void count_end(struct worker *w, enum reason reason)
     worker_count(w, clean ? STAT_STREAMS_DONE : STAT_STREAMS_RESET, 1);
 }
 
+/* The peer has said its last word about this stream, and needs none of ours. */
+static bool peer_is_done(const struct stream *s)
+{
+    unsigned both = STREAM_UP_FIN | STREAM_DOWN_FIN;
+
+    return (s->ends & STREAM_DOWN_RST) != 0 || (s->ends & both) == both;
+}
+
 void stream_close(struct stream *s, enum reason reason, bool tell)
 {
     struct worker *w = s->worker;
@@ -401,11 +448,18 @@ void stream_close(struct stream *s, enum reason reason, bool tell)
     s->held = BUF_NONE;
     w->window_budget +=
         s->rx.size > w->config->window_initial ? s->rx.size - w->config->window_initial : 0;
-    if (tell && lane != NULL && lane_takes(lane) && !send_reset(s, lane)) {
-        s->reset_due = true; /* stays on the lane until there is room: stream_join tries again */
-        return;
-    }
-    detach_lane(s);
+    unhold_lane(s);
+    if (tell && lane != NULL && lane_takes(lane) && !peer_is_done(s))
+        s->reset_due = !send_reset(s, lane); /* stream_join tries again */
+    leave_lane(s);
+}
+
+void stream_peer_ended(struct stream *s, bool reset)
+{
+    CHECK(s->state == STREAM_CLOSING);
+    s->ends |= reset ? STREAM_DOWN_RST : STREAM_DOWN_FIN;
+    if (peer_is_done(s))
+        s->reset_due = false; /* stream_join goes on */
 }
 
 /* A v1 client says StreamClose when its origin has ended, and may then leave: what has arrived is still the visitor's. (On v2 a stream ends when both
@@ -427,12 +481,12 @@ static void go_on_alone(struct stream *s)
     if (s->held != BUF_NONE)
         buf_put(&w->bufs, s->held);
     s->held = BUF_NONE;
-    s->bulk_pending = 0;
     s->ends |= STREAM_UP_EOF;
     s->took = w->now;
     s->acked = sock_acked(s->fd);
     if (!s->starved)
         list_remove(&s->wait_node); /* a line of the lane */
+    unhold_lane(s);
     detach_lane(s);
     list_append(&w->orphan_streams, &s->lane_node);
     stream_mark(s);
@@ -444,7 +498,7 @@ void stream_lane_lost(struct stream *s, enum reason reason)
         go_on_alone(s);
     } else if (s->state != STREAM_CLOSING) {
         stream_close(s, reason, false);
-    } else if (s->reset_due) {
+    } else {
         s->reset_due = false;
         detach_lane(s);
     }
@@ -464,10 +518,9 @@ bool stream_join(struct stream *s)
     struct worker *w = s->worker;
 
     CHECK(s->state == STREAM_CLOSING);
-    if (s->reset_due && send_reset(s, s->lane)) {
+    if (s->reset_due && send_reset(s, s->lane))
         s->reset_due = false;
-        detach_lane(s);
-    }
+    leave_lane(s);
     if (s->flight != 0)
         return false;
     if (s->fd >= 0) {
@@ -477,7 +530,7 @@ bool stream_join(struct stream *s)
         s->fd = -1;
     }
     /* Notifications of what a peer has not acknowledged come because the socket is closed, not before. */
-    if (s->zc_pending > 0 || s->reset_due)
+    if (s->zc_pending > 0 || s->lane != NULL)
         return false;
     if (s->head != SLAB_NONE)
         drop_queue(s);

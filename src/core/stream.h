@@ -23,7 +23,11 @@
  * when this process dies; only stream_join, for a good end, makes a FIN of it. Closing is mark, join,
  * free: stream_close marks, takes the stream off every queue and cancels what is in flight;
  * stream_join, at the end of a turn, frees the slot when nothing is in flight any more, zero-copy
- * notifications included.
+ * notifications included, and nothing of the stream is in the lane's bulk queue.
+ *
+ * RESET is the last that we say of a stream: it waits until what is queued of it as bulk is out, and
+ * stands behind its data. To a peer that has said RESET, or after FIN in both directions, nothing is
+ * said at all. The id on the wire (v2) outlives the stream: see lane_kept.c.
  *
  * Up: at most one buffer is `held` (read, not yet on the lane), and at most STREAM_BULK_PENDING bytes of it stand in the lane's bulk queue. Small
  * payloads are copied into the lane's pack (copybreak), big ones are framed in place and referenced.
@@ -76,7 +80,7 @@ struct slice {
 
 struct stream {
     struct worker *worker;
-    struct lane *lane;             /* NULL once closing */
+    struct lane *lane;             /* NULL once closing, and nothing of it waits there */
     struct session_tunnel *tunnel; /* counters; valid as long as lane is */
     struct list lane_node;         /* in lane->streams */
     struct list dirty_node;        /* in worker->dirty_streams */
@@ -85,7 +89,7 @@ struct stream {
     struct timer timer;     /* connect time-out; v1: quiet end, stall */
 
     uint32_t slot;
-    uint32_t generation; /* 1 .. STREAM_GENERATION_MAX */
+    uint32_t generation; /* of the slot, for operations */
     uint32_t wire_id;
     int fd;
 
@@ -97,7 +101,7 @@ struct stream {
     bool bulk;           /* reads go into big buffers */
     bool blocked;        /* the local socket did not take all: send with waiting */
     bool dry;            /* the last read emptied the socket: poll first */
-    bool reset_due;      /* closing: RESET (v1: StreamClose) waits for room on the lane */
+    bool reset_due;      /* closing: RESET (v1: StreamClose) waits for its turn on the lane */
     bool lane_paused;    /* v1: this stream holds up its lane */
     bool starved;        /* in worker->starved_streams */
     bool sending_all;    /* the send in flight waits until all is sent */
@@ -134,8 +138,16 @@ struct stream {
     uint64_t acked; /* v1: bytes that the local peer had acknowledged when it was last asked */
 };
 
-/* A free slot as an OPEN or CONNECTING stream on `lane`, with its windows; NULL when the table is full. The caller has counted and
- * refuses. Owns fd (-1 for none yet). wire_id 0: made from slot and generation. */
+/* Server, v2: one id of the wire, in worker->ids: generation << STREAM_SLOT_BITS | its place there. */
+struct stream_id {
+    struct list node;    /* over: in one of lane->kept */
+    uint64_t until;      /* over: the peer's count that it waits for */
+    uint32_t generation; /* 1 .. STREAM_GENERATION_MAX */
+    uint32_t stream;     /* slot + 1; 0: none */
+};
+
+/* A free slot as an OPEN or CONNECTING stream on `lane`, with its windows; NULL when the table is full, or that of the ids. The caller has counted and
+ * refuses. Owns fd (-1 for none yet). wire_id 0: made here. */
 struct stream *stream_open(struct lane *lane, uint32_t wire_id, int fd, enum stream_state state);
 
 /* The stream of a completion: its slot is not used again while an operation is in flight. */
@@ -158,6 +170,9 @@ bool stream_compact(struct stream *stream);
 
 /* Drops the first `bytes` of the queue, which were sent. */
 void stream_rx_consume(struct stream *stream, uint32_t bytes);
+
+/* The peer's RESET or FIN has come for a stream that is closing: perhaps its last word. */
+void stream_peer_ended(struct stream *stream, bool reset);
 
 /* Ends the stream. tell: the peer does not know yet, send RESET (v1: StreamClose). */
 void stream_close(struct stream *stream, enum reason reason, bool tell);

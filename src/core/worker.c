@@ -55,9 +55,9 @@ static void dump(void *arg)
     struct dump d = { .size = 0 };
 
     dump_put(&d,
-             "worker %u: phase %d, streams %u, lanes %u, sessions %u, small buffers %u, big "
-             "buffers %u, slices %u\n",
-             w->index, w->phase, w->streams.used, w->lanes.used, w->sessions.used,
+             "worker %u: phase %d, streams %u, stream ids %u, lanes %u, sessions %u, small buffers "
+             "%u, big buffers %u, slices %u\n",
+             w->index, w->phase, w->streams.used, w->ids.used, w->lanes.used, w->sessions.used,
              w->bufs.small.used, w->bufs.big.used, w->slices.used);
     dump_put(&d, "  ring: %llu waits, %llu submissions, %llu completions, %llu overflows\n",
              (unsigned long long)ring->waits, (unsigned long long)ring->submissions,
@@ -83,6 +83,7 @@ static bool open_slabs(struct worker *w)
     return buf_pool_open(&w->bufs, BUF_SMALL_COUNT, config->bulk_buffers) &&
            slab_open(&w->slices, sizeof(struct slice), SLICE_COUNT, 0) &&
            slab_open(&w->streams, sizeof(struct stream), config->max_streams, 0) &&
+           slab_open(&w->ids, sizeof(struct stream_id), server ? STREAM_IDS : 1, STREAM_APART) &&
            slab_open(&w->lanes, sizeof(struct lane), lanes, 0) &&
            slab_open(&w->sessions, sizeof(struct session), sessions, 0) &&
            slab_open(&w->listeners, sizeof(struct listener), listeners, 0);
@@ -167,6 +168,7 @@ void worker_close(struct worker *w)
     buf_pool_close(&w->bufs);
     slab_close(&w->slices);
     slab_close(&w->streams);
+    slab_close(&w->ids);
     slab_close(&w->lanes);
     slab_close(&w->sessions);
     slab_close(&w->listeners);

@@ -108,6 +108,8 @@ struct worker {
     struct buf_pool bufs;
     struct slab slices;
     struct slab streams;
+    struct slab ids;      /* server, v2: struct stream_id */
+    uint64_t ids_pressed; /* ns: when they last ran so short that all lanes asked for counts */
     struct slab lanes;
     struct slab sessions;
     struct slab listeners;

@@ -1,0 +1,224 @@
+/*
+ * lane_kept: ids of streams that are over, but of which something may still be on their lane.
+ *
+ * A stream's id on the wire (v2) is a place in the server's table of ids and a generation, so equal ids come back (limits.h, STREAM_APART, says
+ * when at the earliest). If one came back while a frame of its last stream waits in a queue, in a frozen lane's log, or at the peer,
+ * that frame would be taken for one of the new stream's: another visitor's bytes. So a place goes back to the table when two
+ * things have passed:
+ *
+ *   1. All that was queued on the lane when the stream left it was given to the wire. Everything that follows, OPEN with the same
+ *      id first, is behind it in the lane's order of bytes, be they sent again after a resume.
+ *   2. We have heard a count of the peer, in PING or PONG, that passes the stream's last byte: the peer has handled our FIN or RESET
+ *      before it said so, and says nothing more of the stream afterwards. So whatever it did say has arrived.
+ *
+ * This is the server's part. What both sides owe each other for the second step (docs/PROTOCOL.md, section 5):
+ *   - RESET is the last frame of its side: it waits until the stream's bulk is out, and stands in the data pack behind its data (stream.c);
+ *   - after FIN in both directions nothing follows, neither WINDOW nor RESET, and nothing after the other side's RESET (stream.c, relay.c);
+ *   - a count that covers the other side's FIN or RESET does not overtake what is queued of the stream. PING and PONG are in the control
+ *     pack, which goes first, so there is the fence: as long as data or bulk wait that stood in the queues when such a frame came, the
+ *     count that we tell stops short of it.
+ * The count in JOIN is not for the second step: it says where the bytes go on, and is told in front of all queues.
+ *
+ * Kept ids wait in three lists: those in `fresh` came while those in `queued` wait for the marks that were taken when the first of them
+ * came; those in `sent` have passed the first step, in the order of the counts that they wait for. Fences are two in the same way: under
+ * a flood of resets the count lags by what two fillings of the queues hold, and not for ever.
+ *
+ * A count is asked for, with PING, when many ids of a lane wait for one, and of all lanes when the table runs out. When nothing is left of it visitors
+ * are refused. A frozen lane keeps its ids until it is back, or closed. A peer without RESUME may not count: it shows this by a PONG with 0 or with
+ * more than it was sent, and then the first step must do, and the distance between equal ids.
+ *
+ * Rejected: keeping the slot in the table of streams in place of an id. Visitors who come and go on a frozen lane would use up
+ * --max-streams, a small table would refuse visitors until the peer has counted, and the distance between equal ids would be paid with a struct stream each.
+ */
+#include "core/frame.h"
+#include "core/lane.h"
+#include "core/lane_impl.h"
+#include "core/stream.h"
+#include "core/worker.h"
+
+/* How often all lanes are asked when the table runs out. */
+#define KEPT_PRESSED_NS (100 * NSEC_PER_MSEC)
+
+/* Marks: positions in the three queues of a lane */
+
+static struct lane_marks marks_now(const struct lane *lane)
+{
+    const struct lane_marks *left = &lane->kept.left;
+
+    return (struct lane_marks){
+        .control = left->control + (lane->control.filled - lane->control.sent),
+        .data = left->data + (lane->data.filled - lane->data.sent),
+        .bulk = left->bulk + lane->bulk_bytes,
+    };
+}
+
+static bool marks_passed(const struct lane *lane, const struct lane_marks *marks)
+{
+    const struct lane_marks *left = &lane->kept.left;
+
+    return left->control >= marks->control && left->data >= marks->data &&
+           left->bulk >= marks->bulk;
+}
+
+/* The fence */
+
+void lane_fence(struct lane *lane)
+{
+    struct lane_kept *kept = &lane->kept;
+    struct lane_marks marks = marks_now(lane);
+    struct lane_fence *fence = &kept->fences[kept->fences[0].stands ? 1 : 0];
+
+    marks.control = 0; /* counts stand behind it in the same pack */
+    if (marks_passed(lane, &marks))
+        return;
+    if (!fence->stands)
+        fence->count = lane_count(lane) - 1;
+    fence->stands = true;
+    fence->marks = marks;
+}
+
+/* True if one fell: the peer is told what it was not told before. */
+static bool fences_look(struct lane *lane)
+{
+    struct lane_fence *fences = lane->kept.fences;
+    bool fell = false;
+
+    while (fences[0].stands && marks_passed(lane, &fences[0].marks)) {
+        fences[0] = fences[1];
+        fences[1].stands = false;
+        fell = true;
+    }
+    return fell;
+}
+
+uint64_t lane_count(const struct lane *lane)
+{
+    const struct lane_fence *fence = &lane->kept.fences[0];
+    uint64_t handled = lane->rx_bytes - (lane->rx.filled - lane->rx.parsed);
+
+    return fence->stands ? min_u64(handled, fence->count) : handled;
+}
+
+/* Asking */
+
+static bool may_ask(const struct lane *lane)
+{
+    return !list_empty(&lane->kept.sent) && lane->state == LANE_OPEN && lane->ping_time == 0;
+}
+
+static void ask_if_many(struct lane *lane)
+{
+    if (lane->kept.unasked >= STREAM_IDS_ASK && may_ask(lane))
+        lane_ask(lane);
+}
+
+void lane_kept_pressed(struct worker *w)
+{
+    if (w->now - w->ids_pressed < KEPT_PRESSED_NS)
+        return;
+    w->ids_pressed = w->now;
+    for (struct list *node = w->all_lanes.next; node != &w->all_lanes; node = node->next) {
+        struct lane *lane = container_of(node, struct lane, node);
+
+        if (may_ask(lane))
+            lane_ask(lane);
+    }
+}
+
+/* Keeping */
+
+void lane_kept_init(struct lane *lane)
+{
+    list_init(&lane->kept.fresh);
+    list_init(&lane->kept.queued);
+    list_init(&lane->kept.sent);
+}
+
+static void give_back(struct lane *lane, struct list *node)
+{
+    struct slab *ids = &lane->worker->ids;
+
+    lane->kept.count--;
+    slab_give(ids, slab_index(ids, container_of(node, struct stream_id, node)));
+}
+
+void lane_keep(struct lane *lane, struct stream_id *id)
+{
+    CHECK(id->stream != 0);
+    id->stream = 0;
+    list_append(&lane->kept.fresh, &id->node);
+    lane->kept.count++;
+    if (lane_takes(lane))
+        lane_kept_look(lane);
+    else
+        lane_kept_release(lane);
+}
+
+static void pass_first(struct lane *lane)
+{
+    struct list *node;
+
+    while ((node = list_pop(&lane->kept.queued)) != NULL) {
+        container_of(node, struct stream_id, node)->until = lane->tx_bytes;
+        list_append(&lane->kept.sent, node);
+        lane->kept.unasked++;
+    }
+}
+
+static void pass_second(struct lane *lane)
+{
+    struct lane_kept *kept = &lane->kept;
+
+    while (!list_empty(&kept->sent)) {
+        const struct stream_id *id = container_of(kept->sent.next, struct stream_id, node);
+
+        if (!kept->peer_counts_not && id->until > kept->counted)
+            return;
+        give_back(lane, list_pop(&kept->sent));
+    }
+}
+
+/* What came while others waited begins to wait. */
+static bool queue_fresh(struct lane *lane)
+{
+    struct lane_kept *kept = &lane->kept;
+    struct list *node;
+
+    if (!list_empty(&kept->queued))
+        return true;
+    while ((node = list_pop(&kept->fresh)) != NULL)
+        list_append(&kept->queued, node);
+    kept->until = marks_now(lane);
+    return !list_empty(&kept->queued);
+}
+
+void lane_kept_look(struct lane *lane)
+{
+    while (queue_fresh(lane) && marks_passed(lane, &lane->kept.until))
+        pass_first(lane);
+    pass_second(lane);
+    ask_if_many(lane);
+    if (fences_look(lane))
+        lane_tell(lane);
+}
+
+void lane_kept_counted(struct lane *lane, uint64_t rx_bytes, bool possible)
+{
+    if (possible)
+        lane->kept.counted = max_u64(lane->kept.counted, rx_bytes);
+    else
+        lane->kept.peer_counts_not = true;
+    pass_second(lane);
+}
+
+void lane_kept_release(struct lane *lane)
+{
+    struct list *lists[] = { &lane->kept.fresh, &lane->kept.queued, &lane->kept.sent };
+
+    for (unsigned i = 0; i < ARRAY_SIZE(lists); i++) {
+        struct list *node;
+
+        while ((node = list_pop(lists[i])) != NULL)
+            give_back(lane, node);
+    }
+}
