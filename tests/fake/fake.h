@@ -103,6 +103,9 @@ bool fake_step(void);
  * waiting, or its waiting time is over. */
 bool fake_ring_ready(const struct ring *ring);
 
+/* Until then the worker of this ring gets no turn: a process that is stopped, or has no core. */
+void fake_ring_stall(struct ring *ring, uint64_t until);
+
 /* Sockets (and listeners) of the program that are open; rings not counted. */
 unsigned fake_program_sockets(void);
 

@@ -80,7 +80,9 @@ struct fake_socket {
     unsigned queued, backlog;
     bool shared;
     /* users */
-    struct list ops; /* in flight, by fake_op.by_socket */
+    struct list ops;      /* in flight, by fake_op.by_socket */
+    uint64_t starved_at;  /* a read found no provided buffer ... */
+    size_t starved_gives; /* ... when so many had been given */
     unsigned recvs, sends,
         others; /* from preparation until the program has seen the last completion */
     void (*watch)(void *arg);

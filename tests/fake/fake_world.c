@@ -10,6 +10,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+struct fake_limits fake_limits;
+
 static struct {
     uint64_t now;
     uint64_t order;
@@ -37,6 +39,7 @@ void fake_close(void)
     fake_rings_reset();
     fake_net_reset();
     fake_memory_reset();
+    fake_limits = (struct fake_limits){ 0 };
     world.count = 0;
     free(world.heap);
     world.heap = NULL;

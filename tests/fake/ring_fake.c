@@ -27,7 +27,8 @@
 
 #define RINGS_MAX    16u
 #define PROVIDED_IDS 65536u /* ids have 16 bits */
-#define SPINS_MAX    10000u
+#define SPINS_MAX    3u
+#define WAKES_MAX    100u /* in a second */
 
 static struct ring *rings[RINGS_MAX];
 static unsigned ring_number;
@@ -233,8 +234,15 @@ const struct ring_stats *ring_stats(const struct ring *ring)
     return &ring->stats;
 }
 
+void fake_ring_stall(struct ring *ring, uint64_t until)
+{
+    ring->stalled_until = until;
+}
+
 bool fake_ring_ready(const struct ring *ring)
 {
+    if (fake_now() < ring->stalled_until)
+        return false;
     return !ring->idle || ring->cq_head != ring->cq_tail || !list_empty(&ring->prepared) ||
            ring->wake <= fake_now();
 }
@@ -246,7 +254,8 @@ bool fake_rings_idle(uint64_t *wake)
             continue;
         if (fake_ring_ready(rings[i]))
             return false;
-        *wake = min_u64(*wake, rings[i]->wake);
+        *wake = min_u64(*wake, fake_now() < rings[i]->stalled_until ? rings[i]->stalled_until
+                                                                    : rings[i]->wake);
     }
     return true;
 }
@@ -544,20 +553,36 @@ int ring_message_from_thread(int target_fd, uint64_t user_data, int32_t res)
 
 /* ---- waiting ---- */
 
-/* A worker that asks for no waiting again and again, and does nothing, would burn a core for ever. */
-static void check_spin(struct ring *ring, uint64_t timeout, unsigned count, bool submitted)
+/*
+ * A worker that turns and turns for nothing burns a core for ever. Two ways, with nothing submitted between one wait and the next:
+ *   - it asked for no waiting, and got nothing; no time passes then. What one turn leaves for the next (a flush held back, what was
+ *     marked when buffers came back) is done in the next, and the one after that sees what the one before it has seen.
+ *   - it waited until its own time was over, again and again: a timer that is set anew for the next tick each time. There is work that is
+ *     looked at every 20 ms (worker.c, STARVE_RETRY), and what many streams and lanes look at once a second.
+ */
+static void check_spin(struct ring *ring, uint64_t timeout, size_t ready, bool submitted)
 {
-    ring->spins = timeout == 0 && count == 0 && !submitted ? ring->spins + 1 : 0;
+    bool nothing = ready == 0 && !submitted;
+
+    ring->spins = nothing && timeout == 0 ? ring->spins + 1 : 0;
     CHECK(ring->spins < SPINS_MAX);
+    if (fake_now() - ring->wakes_since >= NSEC_PER_SEC) {
+        ring->wakes_since = fake_now();
+        ring->wakes = 0;
+    }
+    if (nothing && ring->waits_whole && fake_now() >= ring->wake)
+        ring->wakes++;
+    CHECK(ring->wakes < WAKES_MAX);
 }
 
 unsigned ring_wait(struct ring *ring, uint64_t timeout, struct ring_cqe *out, unsigned max)
 {
     bool submitted = !list_empty(&ring->prepared);
+    bool early = timeout > 0 && timeout != UINT64_MAX && fake_chance(fake_options()->early_chance);
 
     CHECK(ring->started && max > 0);
     fake_submit_all(ring);
-    size_t count = min_size(ring->cq_tail - ring->cq_head, max);
+    size_t ready = ring->cq_tail - ring->cq_head, count = min_size(ready, max);
     if (count > 0 && fake_chance(fake_options()->hold_chance))
         count = fake_between(0, count);
     for (size_t i = 0; i < count; i++) {
@@ -566,13 +591,15 @@ unsigned ring_wait(struct ring *ring, uint64_t timeout, struct ring_cqe *out, un
         if (entry->counter != NULL)
             --*entry->counter;
     }
+    check_spin(ring, timeout, ready,
+               submitted); /* what is held back here is no fault of the worker's */
     ring->now = fake_now();
-    if (timeout > 0 && timeout != UINT64_MAX && fake_chance(fake_options()->early_chance))
+    ring->waits_whole = timeout > 0 && timeout != UINT64_MAX && !early && count == 0;
+    if (early)
         timeout = fake_between(1, timeout);
     ring->wake = timeout == UINT64_MAX ? UINT64_MAX : ring->now + timeout;
     ring->idle = count == 0 && timeout > 0;
     ring->stats.waits++;
     ring->stats.completions += count;
-    check_spin(ring, timeout, (unsigned)count, submitted);
     return (unsigned)count;
 }

@@ -53,7 +53,10 @@ struct ring {
     bool started;
     uint64_t now, wake;
     bool idle;
-    unsigned spins;
+    bool waits_whole; /* the last wait ends when its own time is over */
+    unsigned spins, wakes;
+    uint64_t wakes_since;
+    uint64_t stalled_until;
     uint64_t last_message_at;
     struct list prepared, flight, notifs;
     struct cq_entry *cq; /* queue: cq[cq_head % cq_room] .. */

@@ -11,6 +11,7 @@
 #define IOV_MAX_OP    1024u
 #define CANCEL_DELAY  (50 * UINT64_C(1000)) /* unless an option says otherwise */
 #define MESSAGE_DELAY (20 * UINT64_C(1000))
+#define STARVED_PAUSE (10 * NSEC_PER_MSEC) /* a second try without cause is no loop */
 
 static const char *const kind_names[] = { "accept", "connect", "recv",   "send",
                                           "cancel", "close",   "message" };
@@ -173,6 +174,18 @@ static size_t shortened(size_t size)
     return size > 1 && fake_chance(fake_options()->short_chance) ? fake_between(1, size) : size;
 }
 
+/* The ring has no provided buffer. Whoever asks it for one again at once, with none given and nothing read meanwhile, asks in vain, again and again: that burns a core, too. */
+static void recv_without_buffer(struct fake_op *op)
+{
+    struct fake_socket *s = op->socket;
+    bool in_vain = s->starved_at != 0 && s->starved_gives == op->ring->order_tail;
+
+    CHECK(!in_vain || fake_now() - s->starved_at >= STARVED_PAUSE);
+    s->starved_at = fake_now();
+    s->starved_gives = op->ring->order_tail;
+    op_complete(op, -ENOBUFS, 0, 0);
+}
+
 static void recv_provided_done(struct fake_op *op)
 {
     struct ring *ring = op->ring;
@@ -182,8 +195,12 @@ static void recv_provided_done(struct fake_op *op)
         op_complete(op, fake_socket_read(op->socket, NULL, 0), 0, 0);
         return;
     }
-    if (fake_chance(fake_options()->starve_chance) || !fake_provided_pick(ring, &id)) {
+    if (fake_chance(fake_options()->starve_chance)) {
         op_complete(op, -ENOBUFS, 0, 0);
+        return;
+    }
+    if (!fake_provided_pick(ring, &id)) {
+        recv_without_buffer(op);
         return;
     }
     struct provided *p = &ring->provided[id];
@@ -195,6 +212,7 @@ static void recv_provided_done(struct fake_op *op)
         return;
     }
     unsigned more = fake_more_to_read(op->socket) ? RING_CQE_NONEMPTY : 0;
+    op->socket->starved_at = 0;
     op_complete(op, n, RING_CQE_BUFFER | more, id);
 }
 
@@ -213,6 +231,7 @@ static void recv_done(struct fake_op *op)
     fake_release(&op->ranges[0]);
     CHECK(fake_poisoned(op->buf, op->size)); /* nobody wrote to it while it was the kernel's */
     ssize_t n = fake_socket_read(op->socket, op->buf, shortened(op->size));
+    op->socket->starved_at = 0;
     op_complete(op, n, n > 0 && fake_more_to_read(op->socket) ? RING_CQE_NONEMPTY : 0, 0);
 }
 
@@ -447,7 +466,7 @@ static void submit_io(struct fake_op *op)
     ready = op_ready(op);
     if (op->provided && (op->flags & RING_POLL_FIRST) == 0 &&
         op->ring->order_head == op->ring->order_tail)
-        op_complete(op, -ENOBUFS, 0, 0);
+        recv_without_buffer(op);
     else if ((op->flags & RING_DONTWAIT) != 0 && !ready)
         op_complete(op, -EAGAIN, 0, 0);
     else if (ready && (op->flags & RING_POLL_FIRST) == 0 &&

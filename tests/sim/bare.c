@@ -30,6 +30,7 @@ struct echo {
     int fd; /* -1: free */
     unsigned in_flight, notifs;
     bool receiving, failed, ended, uncopied;
+    bool starved; /* the ring had no buffer: the next read brings its own */
     uint32_t provided; /* buffer id + 1 */
     uint8_t own[BUFFER_SIZE];
     uint8_t *data;
@@ -70,7 +71,7 @@ static void echo_recv(struct echo *e)
     flags |= fake_random_chance(chance(), 50) ? RING_DONTWAIT : 0;
     e->in_flight++;
     e->receiving = true;
-    if (fake_random_chance(chance(), 500))
+    if (fake_random_chance(chance(), 500) && !e->starved)
         ring_recv_provided(bare.ring, op_of(OP_STREAM_RECV, e), e->fd, flags);
     else
         ring_recv(bare.ring, op_of(OP_STREAM_RECV, e), e->fd, e->own, sizeof(e->own), flags);
@@ -152,6 +153,7 @@ static void on_recv(struct echo *e, const struct ring_cqe *cqe)
     CHECK(e->receiving && (cqe->flags & RING_CQE_MORE) == 0);
     e->in_flight--;
     e->receiving = false;
+    e->starved = cqe->res == -ENOBUFS || (e->starved && cqe->res < 0);
     e->size = e->sent = 0;
     if (cqe->res > 0) {
         bool provided = (cqe->flags & RING_CQE_BUFFER) != 0;

@@ -42,6 +42,8 @@
 #define TUNNELS_MAX  3u
 #define WORKERS_MAX  3u
 #define VISITORS_MAX 24u
+#define CHURN_MAX    500u
+#define STALL_MAX    (5 * NSEC_PER_SEC)
 #define TIME_LIMIT   (3600 * NSEC_PER_SEC)
 #define OUTAGE_MAX   (30 * NSEC_PER_SEC)
 #define HEARTBEAT    (10 * NSEC_PER_SEC)
@@ -57,10 +59,14 @@ struct mood {
     bool spoils;        /* TLS: bytes of lanes are changed on their way, or held up */
     bool limits;        /* few stream slots, few descriptors */
     bool bulk;          /* few streams, megabytes each, through large socket buffers */
-    bool short_grace;   /* resume: outages may outlast it */
-    bool stormy;        /* resume: the path stays bad while the workers stop ... */
-    bool hasty;         /* ... which they do while streams are on */
-    bool killed;        /* one side's process dies while streams are on */
+    bool churn;  /* v2: many visitors, most of whom reset at once, and ids that come back at once */
+    bool stalls; /* the workers of a side get no turns for a while */
+    bool miserly;     /* resume: the log of a lane is small, and counts come late */
+    bool dearth;      /* few small buffers */
+    bool short_grace; /* resume: outages may outlast it */
+    bool stormy;      /* resume: the path stays bad while the workers stop ... */
+    bool hasty;       /* ... which they do while streams are on */
+    bool killed;      /* one side's process dies while streams are on */
 };
 
 static struct {
@@ -75,6 +81,8 @@ static struct {
     unsigned visitors_due;
     struct fake_event next_visitor;
     struct fake_event lane_fault;
+    struct fake_event stall;
+    unsigned stalls_due;
     uint64_t faulted[16]; /* connections with a fault before their endpoint knew of them */
     unsigned faulted_count;
     unsigned
@@ -106,8 +114,10 @@ static bool maybe(unsigned permille)
 
 static void dump_workers(void)
 {
-    fprintf(stderr, "%s%s%s, tunnels %u, moods:%s%s%s%s%s%s%s%s%s%s%s%s\n", run.v1 ? "v1" : "v2",
-            run.tls ? " over TLS" : "", run.resume ? ", resume" : "", run.tunnels,
+    fprintf(stderr, "%s%s%s, tunnels %u, moods:%s%s%s%s%s%s%s%s%s%s%s%s%s%s%s%s\n",
+            run.v1 ? "v1" : "v2", run.tls ? " over TLS" : "", run.resume ? ", resume" : "",
+            run.tunnels, run.mood.churn ? " churn" : "", run.mood.stalls ? " stalls" : "",
+            run.mood.miserly ? " miserly" : "", run.mood.dearth ? " dearth" : "",
             run.mood.short_grace ? " short-grace" : "", run.mood.stormy ? " stormy" : "",
             run.mood.hasty ? " hasty" : "", run.mood.killed ? " killed" : "",
             run.mood.resets ? " resets" : "", run.mood.bad_origins ? " bad-origins" : "",
@@ -150,7 +160,7 @@ static void config_common(struct config *c, enum config_role role)
         .max_sessions = 4,
         .max_lanes = 16,
         .max_unauthenticated = 8,
-        .bulk_buffers = (uint32_t)between(8, 48),
+        .bulk_buffers = (uint32_t)between(8, run.mood.dearth ? 9 : 48),
         .window_initial = (uint32_t)fake_random_size(chance(), 4096, 262144),
         .heartbeat = HEARTBEAT,
         .expiry = EXPIRY,
@@ -185,17 +195,20 @@ static void config_draw(void)
     s->start_port = PUBLIC_PORT;
     config_common(c, CONFIG_CLIENT);
     /* AUTO would take a lane that breaks in the handshake for a v1 server. */
-    c->wire = run.v1 ? CONFIG_WIRE_V1
-              : maybe(500) || run.mood.lane_faults || run.mood.spoils || run.resume
-                  ? CONFIG_WIRE_V2
-                  : CONFIG_WIRE_AUTO;
+    c->wire =
+        run.v1 ? CONFIG_WIRE_V1
+        : maybe(500) || run.mood.lane_faults || run.mood.spoils || run.resume || run.mood.dearth
+            ? CONFIG_WIRE_V2
+            : CONFIG_WIRE_AUTO;
     endpoint_text(&c->servers[0], LANE_PORT);
     c->server_count = 1;
     c->lanes = run.v1 ? 0 : (unsigned)between(0, 3);
     c->reconnect = true;
-    c->reconnect_attempts = run.mood.lane_faults || run.mood.spoils ? 1000 : 10;
+    c->reconnect_attempts = run.mood.lane_faults || run.mood.spoils || run.mood.dearth ? 1000 : 10;
     c->reconnect_first = NSEC_PER_SEC;
     c->reconnect_max = 30 * NSEC_PER_SEC;
+    if (run.mood.churn && maybe(700))
+        s->workers = c->workers = c->lanes = 1;
     run.tunnels = run.v1 ? 1 : (unsigned)between(1, TUNNELS_MAX);
     c->tunnel_count = run.tunnels;
     for (unsigned i = 0; i < run.tunnels; i++)
@@ -239,7 +252,7 @@ static bool may_fail(int fd)
 
 static void lose_lane(void)
 {
-    if (run.resume && !run.mood.short_grace)
+    if (run.resume && !run.mood.short_grace && !run.mood.dearth)
         return; /* nobody notices */
     run.lane_lost = true;
     for (unsigned i = 0; i < endpoint_count(); i++)
@@ -302,6 +315,23 @@ static void break_lane(void *arg)
         fake_cut(fd);
 }
 
+/* The workers of one side are held up for a while, as if their process were stopped. */
+static void stall_comes(void *arg)
+{
+    enum side side = maybe(500) ? SERVER : CLIENT;
+    uint64_t until = fake_now() + fake_random_size(chance(), NSEC_PER_MSEC, STALL_MAX);
+
+    (void)arg;
+    if (run.calm)
+        return;
+    fake_trace("the %s stalls until %.6f", side == SERVER ? "server" : "client",
+               (double)until / 1e9);
+    for (unsigned i = 0; i < run.config[side].workers; i++)
+        fake_ring_stall(run.workers[side][i]->ring, until);
+    if (--run.stalls_due > 0)
+        fake_event_set(&run.stall, until + fake_random_size(chance(), 1000, NSEC_PER_SEC));
+}
+
 /* ---- endpoints ---- */
 
 /* Small buffers make small pieces, and every piece costs some turns: some hundred of them are enough. */
@@ -312,6 +342,8 @@ static uint64_t bytes_max(void)
 
     if (o->segment_max > 0)
         piece = min_u64(piece, o->segment_max);
+    if (run.mood.miserly)
+        return 4 * LANE_LOG_MAX; /* more comes with every heartbeat only */
     return run.mood.bulk ? 20000000 : min_u64(max_u64(piece * 200, 1000), 1000000);
 }
 
@@ -347,6 +379,25 @@ static void plan_draw(struct endpoint_plan *plan)
     }
 }
 
+/* Most visitors send a little and reset; some say all, and must be served whatever the others' frames do. Some send as much as is queued as bulk, and reset in the middle of it; some
+ * origins have said all, and reset while they still read. */
+static void plan_for_churn(struct endpoint_plan *plan, bool visitor)
+{
+    bool much = maybe(400);
+    uint64_t most = much ? min_u64(bytes_max(), 200000) : 1000;
+
+    *plan = (struct endpoint_plan){
+        .total = fake_random_size(chance(), much ? most / 8 : ENDPOINT_ID_SIZE, most),
+        .step_max = fake_random_size(chance(), max_u64(64, most / 20), 65536),
+        .think_max = fake_random_size(chance(), 1, maybe(200) ? 10 * NSEC_PER_MSEC : 100000),
+        .pause_at = maybe(300) ? between(1, most) : UINT64_MAX,
+        .pause = fake_random_size(chance(), 1000, NSEC_PER_SEC),
+        .reset_at = UINT64_MAX,
+    };
+    if (maybe(visitor ? 600 : 200))
+        plan->reset_at = between(1, plan->total + most);
+}
+
 /* v1 has no half-close and no windows: an end of one direction ends the other soon, and a reader that pauses is cut. What v1 can
  * carry is a conversation in which the last word is known to both. */
 static void plan_for_v1(struct endpoint_plan *plan, bool first_to_end)
@@ -367,7 +418,11 @@ static void accept_origins(void *arg)
         plan_draw(&plan);
         if (run.v1)
             plan_for_v1(&plan, !run.visitor_ends_first);
+        if (run.mood.churn)
+            plan_for_churn(&plan, false);
         struct endpoint *e = endpoint_accept(fd, &plan);
+        if (run.mood.dearth)
+            endpoint_blame(e, "buffers are few");
         for (unsigned i = 0; i < ARRAY_SIZE(run.faulted); i++)
             if (run.faulted[i] == fake_connection(fd) && run.faulted[i] != 0)
                 endpoint_blame(e, "an operation failed before it was accepted");
@@ -409,6 +464,12 @@ static uint16_t public_port(unsigned tunnel)
     return port;
 }
 
+/* The longest time between two visitors. */
+static uint64_t visitor_pause(void)
+{
+    return run.mood.churn ? 20 * NSEC_PER_MSEC : 2 * NSEC_PER_SEC;
+}
+
 static void visitor_comes(void *arg)
 {
     struct endpoint_plan plan;
@@ -418,15 +479,19 @@ static void visitor_comes(void *arg)
     plan_draw(&plan);
     if (run.v1)
         plan_for_v1(&plan, run.visitor_ends_first);
+    if (run.mood.churn)
+        plan_for_churn(&plan, true);
     struct endpoint *e = endpoint_dial(public_port(tunnel), &plan);
     if (run.origin_bad[tunnel])
         endpoint_blame(e, "its origin refuses");
     if (run.lane_lost && !run.calm)
         endpoint_blame(e, "came after a lane was lost");
+    if (run.mood.dearth)
+        endpoint_blame(e, "buffers are few");
     if (--run.visitors_due > 0)
         fake_event_set(&run.next_visitor,
                        fake_now() +
-                           (maybe(300) ? 0 : fake_random_size(chance(), 1, 2 * NSEC_PER_SEC)));
+                           (maybe(300) ? 0 : fake_random_size(chance(), 1, visitor_pause())));
 }
 
 /* ---- the loop ---- */
@@ -595,13 +660,22 @@ static void check_end(const struct endpoint *e)
     CHECK(right);
 }
 
+static uint32_t kept_ids(const struct worker *w)
+{
+    uint32_t count = 0;
+
+    for (const struct list *n = w->all_lanes.next; n != &w->all_lanes; n = n->next)
+        count += container_of(n, struct lane, node)->kept.count;
+    return count;
+}
+
 static void check_pools(const struct worker *w, bool stopped)
 {
     uint32_t spare = w->crypt_spare != BUF_NONE ? 1 : 0; /* kept for opening records */
 
     uint32_t logged = path_logged(w); /* a slice has a reference on one buffer */
 
-    CHECK(w->streams.used == 0 && w->slices.used == logged);
+    CHECK(w->streams.used == 0 && w->slices.used == logged && w->ids.used == kept_ids(w));
     CHECK(list_empty(&w->starved_streams) && list_empty(&w->bulk_reads));
     CHECK(w->window_budget == (uint64_t)w->config->bulk_buffers * BUF_BIG_SIZE);
     if (!stopped) {
@@ -610,7 +684,7 @@ static void check_pools(const struct worker *w, bool stopped)
         CHECK(w->bufs.small.used - w->bufs.provided <= 3 * w->lanes.used + logged);
         return;
     }
-    CHECK(logged == 0);
+    CHECK(logged == 0 && w->ids.used == 0);
     CHECK(w->bufs.small.used == w->bufs.provided);
     CHECK(w->bufs.big.used == spare && w->lanes.used == 0 && w->sessions.used == 0 &&
           w->listeners.used == 0);
@@ -704,6 +778,54 @@ static void options_for_resume(struct fake_options *options, struct fake_random 
     options->stuck_lies = fake_random_chance(r, 300) ? 300 : 0;
 }
 
+/* Ids come back at once, most often to lanes that are slow: pieces are large enough for bulk, and wait long. */
+static void draw_churn(struct fake_random *r)
+{
+    struct fake_options *options = fake_options();
+
+    fake_limits.generations = (uint32_t)fake_random_between(r, 1, 3);
+    fake_limits.apart = (uint32_t)fake_random_size(r, 1, 16);
+    fake_limits.ids_ask = (uint32_t)fake_random_size(r, 1, 256);
+    fake_limits.ids = fake_random_chance(r, 700) ? (uint32_t)fake_random_size(r, 1, 256) : 0;
+    if (!run.resume && fake_random_chance(r, 300)) { /* ends that come in the middle of something */
+        run.mood.stream_faults = true;
+        options->fail_memory = 20;
+    }
+    if (fake_random_chance(r, 300))
+        return;
+    options->buffer_min = fake_random_size(r, 2048, 65536);
+    options->buffer_max = fake_random_size(r, options->buffer_min, 262144);
+    options->segment_max = 0;
+    options->latency_max = options->latency_min + fake_random_size(r, 100000, 20 * NSEC_PER_MSEC);
+}
+
+/* From a sequence of its own: what else is drawn stays as it was. */
+static void limits_draw(uint64_t seed)
+{
+    struct fake_random r;
+
+    fake_random_seed(&r, seed + 2);
+    run.mood.churn = !run.v1 && !run.mood.bulk && fake_random_chance(&r, 150);
+    run.mood.stalls = fake_random_chance(&r, run.mood.churn ? 500 : 100);
+    run.mood.miserly = run.resume && !run.mood.bulk && fake_random_chance(&r, 100);
+    /* With a long grace the streams of a frozen lane keep the buffers, and nobody can log in until
+     * it is over. */
+    run.mood.dearth =
+        (!run.resume || run.mood.short_grace) && fake_random_chance(&r, run.resume ? 300 : 80);
+    if (run.mood.churn)
+        draw_churn(&r);
+    if (run.mood.dearth) {
+        fake_limits.provided = 1u << fake_random_between(&r, 0, 4);
+        fake_limits.small_buffers = fake_limits.provided + (uint32_t)fake_random_between(&r, 8, 24);
+    }
+    if (run.mood.miserly) {
+        fake_limits.lane_log_max = (uint32_t)fake_random_size(&r, 4096, 1048576);
+        fake_limits.lane_log_big_min = (uint32_t)fake_random_between(&r, 1, 8);
+        fake_limits.lane_ack = (uint32_t)fake_random_size(&r, 1024, 4194304);
+        fake_limits.lane_ack_small = (uint32_t)fake_random_size(&r, 1024, 4194304);
+    }
+}
+
 static void options_draw(uint64_t seed)
 {
     struct fake_options options;
@@ -737,6 +859,7 @@ static void options_draw(uint64_t seed)
     run.mood.spoils = run.tls && fake_random_chance(&r, 600);
     run.mood.killed = fake_random_chance(&r, 100);
     fake_open(seed, &options);
+    limits_draw(seed);
 }
 
 /* Every byte of a lane is looked at, on all connections; but v1 shows its token. */
@@ -770,7 +893,7 @@ static void probe_again(void)
     fake_options()->descriptors = 0;
     fake_event_stop(&run.lane_fault);
     run_until(tunnels_ready, 600 * NSEC_PER_SEC);
-    run.mood = (struct mood){ 0 };
+    run.mood = (struct mood){ .dearth = run.mood.dearth };
     run.visitors_due = 2;
     fake_event_set(&run.next_visitor, fake_now() + 60 * NSEC_PER_SEC);
     run_until(visitors_ended, 1000 * NSEC_PER_SEC);
@@ -817,8 +940,14 @@ static void run_visitors(void)
 {
     run.next_visitor.fn = visitor_comes;
     run.visitors_due = (unsigned)between(1, run.mood.bulk ? 4 : VISITORS_MAX);
+    if (run.mood.churn)
+        run.visitors_due = (unsigned)fake_random_size(chance(), VISITORS_MAX, CHURN_MAX);
+    run.stall.fn = stall_comes;
+    run.stalls_due = (unsigned)between(1, 6);
+    if (run.mood.stalls)
+        fake_event_set(&run.stall, fake_now() + fake_random_size(chance(), 1000, NSEC_PER_SEC));
     fake_event_set(&run.next_visitor, fake_now() + between(0, NSEC_PER_SEC));
-    run.limited = run.mood.limits;
+    run.limited = run.mood.limits || run.mood.churn;
     if (run.mood.limits && !run.mood.lane_faults && !run.mood.spoils &&
         maybe(500)) /* a bind that finds no descriptor is refused for good */
         fake_options()->descriptors = fake_program_sockets() + (unsigned)between(8, 24);
@@ -826,6 +955,8 @@ static void run_visitors(void)
     if (run.mood.lane_faults || run.mood.spoils)
         fake_event_set(&run.lane_fault,
                        fake_now() + fake_random_size(chance(), 1, 10 * NSEC_PER_SEC));
+    if (run.mood.dearth) /* a stream or a lane that finds no buffer ends */
+        lose_lane();
     if (run.mood.killed) {
         die_early();
         return;
@@ -887,7 +1018,9 @@ static void begin_path(void)
 
 static bool lanes_rest(void)
 {
-    return path_whole() && path_counts_agree();
+    return path_whole() &&
+           (run.mood.dearth ||
+            path_counts_agree()); /* a log for which there are no slices is dropped */
 }
 
 /* The path is good again: all lanes come back, with nothing left to say, and of what they kept only the last heartbeat stays. */
@@ -954,7 +1087,7 @@ static void sim_tunnel(uint64_t seed, bool v1, bool tls, bool resume)
     stop_side(SERVER, fake_now() + between(0, 3 * NSEC_PER_SEC));
     stop_side(CLIENT, fake_now() + between(0, 3 * NSEC_PER_SEC));
     /* Nobody waits for the drain time-out unless there are streams. */
-    run_until(all_stopped, (run.mood.hasty ? 100 : 20) * NSEC_PER_SEC);
+    run_until(all_stopped, (run.mood.hasty || run.mood.killed ? 100 : 20) * NSEC_PER_SEC);
     run_until(endpoints_ended, 300 * NSEC_PER_SEC);
     for (unsigned i = 0; i < endpoint_count(); i++)
         check_end(endpoint_at(i));

@@ -1,7 +1,11 @@
 """resume: streams outlive the connections that carry them. Every stream is checked, byte by byte, both ways; none may end before its time."""
+import os
+import pathlib
 import random
+import select
 import signal
 import socket
+import struct
 import threading
 import time
 
@@ -10,10 +14,12 @@ import v2wire
 from cases.data import kind_of_stream, pushing_visitor, stalled_visitor
 from cases.paths import behind
 from harness import case, check, check_equal
+from proxy import Proxy
 
 MIB = 1 << 20
 V1 = {"v1": "v1 has no resume"}
 GRACE = ["--grace", "60s"]
+GENERATIONS = 4095  # of stream ids
 
 
 def one_stream(addr, seed, size):
@@ -283,14 +289,20 @@ def server_restarted_ports_stay(t):
     check_equal((state / "ticket.key").stat().st_mode & 0o777, 0o600, "mode of the key")
 
 
+def resuming_wire(t, server, **hello):
+    """A scripted client with a session that can be resumed; `public`: its port."""
+    wire = v2wire.client_wire(server.addr)
+    wire.public, = v2wire.log_in(wire, t.token.encode(), caps=v2wire.RESUME, **hello)
+    check_equal(wire.caps, v2wire.RESUME, "capabilities")
+    return wire
+
+
 @case(not_in=V1)
 def resume_peer_does_not_count(t):
     """A client that agrees to count and does not: what is kept for it has an end, the lane lives on, others do not notice."""
     server = t.server(*GRACE)
     beside = t.client(server, t.origin(net.echo), *GRACE)
-    wire = v2wire.client_wire(server.addr)
-    v2wire.log_in(wire, t.token.encode(), caps=v2wire.RESUME)
-    check_equal(wire.caps, v2wire.RESUME, "capabilities")
+    wire = resuming_wire(t, server)
     before = server.memory()
     many = v2wire.frame(v2wire.PING, 0, v2wire.ping()) * 200  # their answers fit one small buffer
     while "does not count what it receives: this lane cannot be resumed" not in server.err:
@@ -300,3 +312,103 @@ def resume_peer_does_not_count(t):
     net.recv_exact(wire.sock, len(many))
     check(server.memory() - before < 160 * MIB * min(t.factor, 3), f"memory grew from {before // MIB} to {server.memory() // MIB} MiB")
     one_stream(beside.addr, "beside", MIB)
+
+
+def read_until_it_stops(wire, quiet):
+    """Takes what comes and grants as much again, but counts nothing, until nothing has come for `quiet` seconds; returns the bytes of payload."""
+    total = 0
+    while select.select([wire.sock], [], [], quiet)[0]:
+        kind, _, stream, payload = wire.recv()
+        if kind == v2wire.DATA:
+            total += len(payload)
+            wire.send(v2wire.WINDOW, stream, struct.pack(">I", len(payload)))
+    return total
+
+
+def cpu_seconds(proc):
+    """Processor time that it has used so far."""
+    fields = pathlib.Path(f"/proc/{proc.pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+@case(not_in=V1)
+def resume_full_log_rests(t):
+    """A client that reads all and counts nothing: when the log of its lane is full its visitors wait, and the worker waits with them. With a count they go on."""
+    server = t.server(*GRACE, "--bulk-buffers", "2048", "--heartbeat", "60s", "--expiry", "180s", workers=1)
+    wire = resuming_wire(t, server, window=4 * MIB)
+    addr = (server.host, wire.public)
+    large = net.connect(addr)
+    flood = net.Task(net.flood, large)
+    wire.expect(v2wire.OPEN)
+    total = read_until_it_stops(wire, 2 * t.factor)
+    check(total >= 64 * MIB, f"it stopped after {total} bytes: not for its log")
+    small = net.connect(addr)
+    small.sendall(b"small")
+    stream = wire.expect(v2wire.OPEN)[1]
+    before, started = cpu_seconds(server), time.monotonic()
+    time.sleep(1)  # measured, not waited for
+    used = (cpu_seconds(server) - before) / (time.monotonic() - started)
+    check(used < 0.1, f"waiting took {used:.0%} of a core")
+    wire.send(v2wire.PONG, 0, v2wire.ping(0, total))
+    while (got := wire.expect(v2wire.DATA))[1] != stream:
+        pass
+    check_equal(got[2], b"small", "what the second visitor sent")
+    large.shutdown(socket.SHUT_RDWR)  # wakes the thread that writes to it
+    flood.join_result()
+
+
+def descriptors(proc):
+    return len(os.listdir(f"/proc/{proc.pid}/fd"))
+
+
+def wait_descriptors(proc, count):
+    """As poll_until, without its pauses: for thousands of waits that are over at once."""
+    deadline = time.monotonic() + net.TIMEOUT
+    while descriptors(proc) != count:
+        check(time.monotonic() < deadline, f"{descriptors(proc)} descriptors, not {count}")
+
+
+@case(not_in=V1, deadline=300)
+def id_comes_back_on_a_frozen_lane(t):
+    """A visitor leaves while its answer is on the way, the lane freezes, and so many others come and go that the stream's id could come round. The next one
+    gets nothing of that answer."""
+    asked, go = threading.Event(), threading.Event()
+
+    @net.until_cut
+    def answer(sock):
+        said = sock.recv(1)
+        if said == b"A":
+            asked.set()
+            go.wait(net.TIMEOUT)
+            said *= 21000
+        sock.sendall(said)
+        while sock.recv(1):
+            pass
+    server = t.server(*GRACE, workers=1)
+    proxy = t.keep(Proxy(server.addr))
+    client = t.client(proxy, t.origin(answer), "--reconnect-attempts", "200", *GRACE, workers=1)
+    idle = descriptors(server)
+    visitor = net.connect(client.addr)
+    visitor.sendall(b"A")
+    t.until(asked.is_set, "the question at the origin")
+    for link in proxy.links:
+        link.stall()
+    go.set()
+    net.rst(visitor)
+    wait_descriptors(server, idle)
+    proxy.hold = True
+    for link in proxy.links:
+        link.cut()
+    server.expect("connection lost", stream="err")
+    wait_descriptors(server, idle - 1)
+    for _ in range(GENERATIONS - 1):
+        visitor = net.connect(client.addr)
+        wait_descriptors(server, idle)
+        net.rst(visitor)
+        wait_descriptors(server, idle - 1)
+    visitor = net.connect(client.addr)
+    visitor.sendall(b"B")
+    proxy.hold = False
+    visitor.shutdown(socket.SHUT_WR)
+    got = net.recv_all(visitor)
+    check(got == b"B", f"{len(got)} bytes came, {got.count(b'A')} of them another visitor's")

@@ -424,6 +424,26 @@ def kits_match_document(t):
 # v2, frame by frame
 
 @case(not_in=V2_ONLY)
+def data_before_its_open(t):
+    """A client guesses the id of the next visitor's stream, and begins DATA for it before it is opened: what comes of it afterwards is for nobody."""
+    server = t.server(workers=1)
+    wire = v2wire.client_wire(server.addr)
+    addr = (server.host, v2wire.log_in(wire, t.token.encode())[0])
+    first = net.connect(addr)
+    stream = wire.expect(v2wire.OPEN)[1] + 1
+    wire.send_raw(v2wire.frame(v2wire.DATA, stream, length=20000) + bytes(10000))
+    second = net.connect(addr)
+    check_equal(wire.expect(v2wire.OPEN)[1], stream, "the id that was guessed")
+    wire.send_raw(bytes(10000))
+    wire.send(v2wire.DATA, stream, b"hello", v2wire.FIN)
+    got = net.recv_all(second)
+    check(got == b"hello", f"the second visitor received {len(got)} bytes, {got[-8:]} at the end")
+    net.rst(second)
+    wire.expect(v2wire.RESET)
+    net.rst(first)
+
+
+@case(not_in=V2_ONLY)
 def v2_ping(t):
     """Each PING is answered at once, with its own time, in a session and beside one that is silent otherwise."""
     server = t.server(*PATIENT)
