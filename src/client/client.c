@@ -523,6 +523,26 @@ static enum reason rx_auth_err(struct client *client, struct lane *lane, const u
     return REASON_DONE;
 }
 
+/* A lane of another worker. False: out of memory. */
+static bool dial_elsewhere(const struct client *client, const struct join_ticket *ticket,
+                           unsigned target)
+{
+    struct message *message = message_try(MESSAGE_DIAL);
+
+    if (message == NULL)
+        return false;
+    message->pointer = malloc(sizeof(*ticket));
+    message->secret = secret_alloc(SCRAM_KEY_SIZE);
+    if (message->pointer == NULL || message->secret == NULL) {
+        message_free(message);
+        return false;
+    }
+    memcpy(message->pointer, ticket, sizeof(*ticket));
+    secret_copy(message->secret, client->secret, SCRAM_KEY_SIZE);
+    worker_post(client->worker, target, message);
+    return true;
+}
+
 /* The other lanes, once the tunnels are there. */
 static void dial_lanes(struct client *client, struct lane *lane)
 {
@@ -545,13 +565,11 @@ static void dial_lanes(struct client *client, struct lane *lane)
             dialer_start(client, &ticket);
             continue;
         }
-        struct message *message = message_new(MESSAGE_DIAL);
-        message->pointer = malloc(sizeof(ticket));
-        message->secret = secret_alloc(SCRAM_KEY_SIZE);
-        CHECK(message->pointer != NULL && message->secret != NULL);
-        memcpy(message->pointer, &ticket, sizeof(ticket));
-        secret_copy(message->secret, client->secret, SCRAM_KEY_SIZE);
-        worker_post(w, target, message);
+        if (!dial_elsewhere(client, &ticket, target)) { /* whole or not at all */
+            lane_goaway(lane, REASON_LIMIT_BUFFERS);
+            lane_finish(lane, REASON_LIMIT_BUFFERS, "out of memory for the other lanes");
+            return;
+        }
     }
 }
 

@@ -269,7 +269,8 @@ bool lane_resume(struct lane *lane, struct lane *from, uint64_t peer_rx);
 bool lane_resume_later(struct lane *lane, int fd, struct crypt *crypt, uint64_t peer_rx,
                        const uint8_t answer[FRAME_PROOF_SIZE]);
 
-/* The frames that begin a connection of a v2 lane; they are not counted. Each makes its part of the transcript; a nonce is drawn by the callee.
+/* The frames that begin a connection of a v2 lane; they are not counted. Each makes its part of the
+ * transcript; a nonce is drawn by the callee, which closes the lane if there is none to be had.
  * Client: HELLO, then the payload of HELLO_OK. */
 void lane_say_hello(struct lane *lane, struct frame_hello *hello);
 void lane_greeted(struct lane *lane, const uint8_t *src, const uint8_t *end);

@@ -16,6 +16,9 @@
 #include "core/lane_impl.h"
 #include "core/worker.h"
 
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
 #include <sys/random.h>
 
 void lane_preface_drop(struct lane *lane)
@@ -33,10 +36,17 @@ static void preface_end(struct lane *lane, const uint8_t *end)
     lane_mark(lane);
 }
 
-static void preface_nonce(uint8_t nonce[FRAME_NONCE_SIZE])
+/* random(4): up to 256 bytes are never cut short. A system call filter may refuse it. */
+static bool preface_nonce(struct lane *lane, uint8_t nonce[FRAME_NONCE_SIZE])
 {
-    CHECK(getrandom(nonce, FRAME_NONCE_SIZE, 0) ==
-          (ssize_t)FRAME_NONCE_SIZE); /* random(4): up to 256 bytes are never cut short */
+    char text[128];
+
+    if (getrandom(nonce, FRAME_NONCE_SIZE, 0) == (ssize_t)FRAME_NONCE_SIZE)
+        return true;
+    snprintf(text, sizeof(text), "the kernel gives no random bytes (getrandom): %s",
+             strerror(errno));
+    lane_close(lane, REASON_LIMIT_BUFFERS, text);
+    return false;
 }
 
 /* The lane's bytes begin behind the frame that was just read. */
@@ -49,7 +59,8 @@ void lane_say_hello(struct lane *lane, struct frame_hello *hello)
 {
     uint8_t nonce[FRAME_NONCE_SIZE];
 
-    preface_nonce(nonce);
+    if (!preface_nonce(lane, nonce))
+        return;
     hello->nonce = nonce;
     const uint8_t *end = frame_put_hello(FRAME_V2, lane->preface, hello);
     scram_begin(lane->transcript, lane->preface + FRAME_V2_HEADER, end);
@@ -68,7 +79,8 @@ void lane_greet(struct lane *lane, const uint8_t *src, const uint8_t *end)
     uint8_t nonce[FRAME_NONCE_SIZE];
     struct frame_hello_ok ok = { .nonce = nonce };
 
-    preface_nonce(nonce);
+    if (!preface_nonce(lane, nonce))
+        return;
     scram_begin(lane->transcript, src, end);
     const uint8_t *stop = frame_put_hello_ok(FRAME_V2, lane->preface, &ok);
     scram_go_on(lane->transcript, lane->preface + FRAME_V2_HEADER, stop);

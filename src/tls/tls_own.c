@@ -132,7 +132,7 @@ static bool own_text(struct own_load *load, char **pem)
     char *written;
     long size = BIO_get_mem_data(load->out, &written);
 
-    *pem = size > 0 ? calloc(1, (size_t)size + 1) : NULL;
+    *pem = size > 0 ? tls_short_pass(calloc(1, (size_t)size + 1), (size_t)size + 1) : NULL;
     if (*pem == NULL)
         return own_no(load, "out of memory");
     memcpy(*pem, written, (size_t)size);

@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "core/check.h"
+#include "tls/tls_impl.h"
 
 #define PEM_DASHES     "-----"
 #define PEM_DASHES_LEN 5u
@@ -145,7 +146,7 @@ static size_t pem_decode(unsigned char *text, size_t count, unsigned char *der)
 static enum tls_pem_fault pem_read(const char *body, size_t len, bool trusted, X509 **cert)
 {
     enum tls_pem_fault fault = TLS_PEM_NONE;
-    unsigned char *text = malloc(2 * len + 8);
+    unsigned char *text = tls_short_pass(malloc(2 * len + 8), 2 * len + 8);
     size_t count;
 
     if (text == NULL)

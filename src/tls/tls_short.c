@@ -18,6 +18,7 @@
 #include <unistd.h>
 
 #include "core/exit_code.h"
+#include "core/sink.h"
 
 static atomic_bool short_started;
 static _Thread_local bool short_refused;
@@ -31,7 +32,8 @@ static _Noreturn void short_end(void)
 {
     static const char text[] = "culvert: out of memory for TLS\n";
 
-    (void)!write(STDERR_FILENO, text, sizeof(text) - 1);
+    sink_put(SINK_ERR, text, sizeof(text) - 1);
+    sink_stop();
     _exit(EXIT_CODE_CANNOT_START);
 }
 

@@ -30,7 +30,7 @@ struct echo {
     int fd; /* -1: free */
     unsigned in_flight, notifs;
     bool receiving, failed, ended, uncopied;
-    bool starved; /* the ring had no buffer: the next read brings its own */
+    bool starved;      /* the ring had no buffer: the next read brings its own */
     uint32_t provided; /* buffer id + 1 */
     uint8_t own[BUFFER_SIZE];
     uint8_t *data;
