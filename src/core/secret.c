@@ -105,7 +105,7 @@ void *secret_realloc(void *memory, size_t size)
     void *other = size > 0 ? secret_alloc(size) : NULL;
 
     if (other != NULL && memory != NULL)
-        memcpy(other, memory, min_size(malloc_usable_size(memory), size));
+        secret_copy(other, memory, min_size(malloc_usable_size(memory), size));
     if (other != NULL || size == 0)
         secret_free(memory);
     return other;
@@ -302,7 +302,7 @@ void *secret_realloc(void *memory, size_t size)
     void *larger = secret_alloc(size);
     if (larger == NULL)
         return NULL;
-    memcpy(larger, memory, old);
+    secret_copy(larger, memory, old);
     secret_free(memory);
     return larger;
 }
