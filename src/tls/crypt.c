@@ -11,7 +11,7 @@
 #include <errno.h>
 #include <stdio.h>
 #include <openssl/evp.h>
-#include <openssl/hmac.h>
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -522,13 +522,52 @@ bool crypt_eof(struct crypt *crypt)
     return crypt->record == NULL || record_eof(crypt->record);
 }
 
+/* Digests. libcrypto looks up an algorithm under locks each time that one is asked for by
+ * EVP_sha256(), and HMAC() allocates a dozen objects besides: a server makes half a million macs
+ * and hashes of a hundred thousand tokens before it is ready. */
+
+#define BLOCK 64u /* of SHA-256 */
+
+static EVP_MD *sha256; /* as long as the process */
+
+static void fetch_sha256(void)
+{
+    sha256 = EVP_MD_fetch(NULL, "SHA256", NULL);
+    CHECK(sha256 != NULL);
+}
+
+static const EVP_MD *get_sha256(void)
+{
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
+
+    CHECK(pthread_once(&once, fetch_sha256) == 0);
+    return sha256;
+}
+
+/* HMAC is H(outer pad + H(inner pad + data)): this is one of the two. Byte by byte, as
+ * secret_copy(). */
+static void padded_hash(EVP_MD_CTX *digest, const uint8_t key[CRYPT_MAC_SIZE], uint8_t pad,
+                        const void *data, size_t size, uint8_t hash[CRYPT_MAC_SIZE])
+{
+    const volatile uint8_t *from = key;
+    volatile uint8_t block[BLOCK];
+
+    for (size_t i = 0; i < BLOCK; i++)
+        block[i] = (uint8_t)(i < CRYPT_MAC_SIZE ? from[i] ^ pad : pad);
+    CHECK(EVP_DigestUpdate(digest, (const uint8_t *)block, BLOCK) == 1 &&
+          EVP_DigestUpdate(digest, data, size) == 1 && EVP_DigestFinal_ex(digest, hash, NULL) == 1);
+}
+
 static __attribute__((noinline)) void make_mac(const uint8_t key[CRYPT_MAC_SIZE], const void *data,
                                                size_t size, uint8_t mac[CRYPT_MAC_SIZE])
 {
-    unsigned length = 0;
+    EVP_MD_CTX *digest = EVP_MD_CTX_new();
 
-    CHECK(HMAC(EVP_sha256(), key, (int)CRYPT_MAC_SIZE, data, size, mac, &length) != NULL &&
-          length == CRYPT_MAC_SIZE);
+    CHECK(digest != NULL && EVP_DigestInit_ex(digest, get_sha256(), NULL) == 1);
+    padded_hash(digest, key, 0x36, data, size, mac);
+    CHECK(EVP_DigestInit_ex(digest, NULL, NULL) == 1);
+    padded_hash(digest, key, 0x5c, mac, CRYPT_MAC_SIZE, mac);
+    EVP_MD_CTX_free(digest);
 }
 
 void crypt_mac(const uint8_t key[CRYPT_MAC_SIZE], const void *data, size_t size,
@@ -543,7 +582,7 @@ static __attribute__((noinline)) void make_hash(const void *data, size_t size,
 {
     unsigned length = 0;
 
-    CHECK(EVP_Digest(data, size, hash, &length, EVP_sha256(), NULL) == 1 &&
+    CHECK(EVP_Digest(data, size, hash, &length, get_sha256(), NULL) == 1 &&
           length == CRYPT_MAC_SIZE);
 }
 
