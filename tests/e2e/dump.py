@@ -99,9 +99,16 @@ class Search:
         return found
 
 
+# What the file of a key begins with: it says the kind of key, as every certificate of the kind
+# does.
+KEY_HEAD = re.compile("MIGHAgEAMBMGByqGSM49AgEGCCqGSM49AwEHBG0wawIBAQQg"  # EC, P-256
+                      "|MC4CAQAwBQYDK2VwBCIEI"  # Ed25519
+                      "|MII.{9}BgkqhkiG9w0BAQEFAASC.{18}")  # RSA, up to the modulus
+
+
 def key_secrets(name, path):
     """All that a private key's file holds: its numbers as openssl reads them, and the lines of
-    the file."""
+    the file but for the head."""
     text = subprocess.run(["openssl", "pkey", "-in", path, "-noout", "-text"], check=True, capture_output=True).stdout.decode()
     found = []
     for label, digits in re.findall(r"^(\w+):\n((?: +[0-9a-f:]+\n)+)", text, re.M):
@@ -110,6 +117,8 @@ def key_secrets(name, path):
         value = bytes.fromhex(re.sub(r"[\s:]", "", digits)).lstrip(b"\0")
         found.append(Secret(f"{name}, {label}", number(value)))
     lines = path.read_text().splitlines()[1:-1]
+    lines[0], heads = KEY_HEAD.subn("", lines[0])
+    assert heads == 1, f"{path} begins like no key that is known"
     return found + [Secret(f"{name}, file", {f"line {i + 1}": line.encode() for i, line in enumerate(lines)})]
 
 
