@@ -134,6 +134,15 @@ static int (*const commands[OPTIONS_COMMAND_COUNT])(struct options *options) = {
     [OPTIONS_GEN_CERT] = run_gen_cert, [OPTIONS_VERSION] = run_version, [OPTIONS_HELP] = run_help,
 };
 
+static int run(struct options *options)
+{
+    if (options->help) {
+        help_print_command(stdout, options->command);
+        return EXIT_CODE_OK;
+    }
+    return commands[options->command](options);
+}
+
 /* The variable is what getenv points to: the strings at the top of this thread's stack. */
 static void wipe_environment(void)
 {
@@ -150,24 +159,18 @@ int main(int argc, char **argv)
         return EXIT_CODE_CANNOT_START;
     }
     (void)tls_mem_start(); /* false: only our own secrets are kept out of core dumps */
-    struct options *options = secret_alloc(sizeof(*options)); /* it has the token */
+    struct options options;
     struct options_error error;
 
-    if (options == NULL) {
-        fprintf(stderr, "culvert: out of memory\n");
-        return EXIT_CODE_CANNOT_START;
-    }
     signal(SIGPIPE, SIG_IGN); /* a broken connection is an error of one write, not
                                of the process */
-    if (!options_parse(argc, argv, options, &error)) {
+    if (!options_parse(argc, argv, &options, &error)) {
         fprintf(stderr, "culvert: %s\n", error.text);
         return error.code;
     }
     wipe_environment();
-    log_init(options->log_level);
-    if (options->help) {
-        help_print_command(stdout, options->command);
-        return EXIT_CODE_OK;
-    }
-    return commands[options->command](options);
+    log_init(options.log_level);
+    int status = run(&options);
+    config_drop_token(&options.config);
+    return status;
 }

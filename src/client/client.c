@@ -912,7 +912,7 @@ static void client_stop(struct worker *w)
     w->role_state = NULL;
 }
 
-int client_prepare(const struct config *config)
+int client_prepare(struct config *config)
 {
     identity_open(config);
     keys = secret_alloc(sizeof(*keys));
@@ -921,6 +921,8 @@ int client_prepare(const struct config *config)
         return EXIT_CODE_CANNOT_START;
     }
     scram_keys(keys, config->token, config->token_size);
+    if (config->wire == CONFIG_WIRE_V2) /* v1 shows the token itself */
+        config_drop_token(config);
     return !config->tls || trust_open(config) ? EXIT_CODE_OK : EXIT_CODE_CANNOT_START;
 }
 

@@ -3,6 +3,10 @@
  *
  * The command line (and later a file) is parsed once, at start, into a struct config that nobody changes afterwards; workers hold a
  * const pointer. There are no option variables elsewhere. Durations are nanoseconds unless a name says otherwise.
+ *
+ * The token alone is no part of the structure: it is secret memory (secret.h) that belongs to it,
+ * and is dropped as soon as what follows from it has been made (server/auth.h, client.c), before
+ * there are workers.
  */
 #ifndef CULVERT_CORE_CONFIG_H
 #define CULVERT_CORE_CONFIG_H
@@ -15,6 +19,7 @@
 #define CONFIG_SERVERS_MAX 8
 #define CONFIG_CPUS_MAX    256
 #define CONFIG_TOKEN_MAX   1000
+#define CONFIG_TOKENS_MAX  (16u << 20) /* bytes of all of them, with their newlines */
 
 enum config_role { CONFIG_SERVER, CONFIG_CLIENT };
 enum config_wire { CONFIG_WIRE_AUTO, CONFIG_WIRE_V1, CONFIG_WIRE_V2 };
@@ -52,8 +57,8 @@ struct config {
     uint64_t drain_timeout;
     uint64_t grace; /* how long a lane that lost its connection waits for another; 0: not at all */
     enum config_auto zero_copy; /* SEND_ZC */
-    char token[CONFIG_TOKEN_MAX + 1];
-    size_t token_size;
+    char *token;       /* a server: any number, one in each line; NULL: nobody needs it any more */
+    size_t token_size; /* a zero follows, which is not counted */
     bool token_is_default; /* server: accept from loopback peers only */
 
     /* TLS: file names are absolute or relative to the working directory, empty: not given */
@@ -82,5 +87,24 @@ struct config {
     unsigned reconnect_attempts;
     uint64_t reconnect_first, reconnect_max; /* the seed: 1 s doubling to 30 s */
 };
+
+/* One of the tokens of a struct config. */
+struct config_token {
+    const char *bytes;
+    size_t size;
+    unsigned line; /* 0, 1, 2, ... */
+};
+
+/* The next token; *token is zeros before the first. A blank line is counted, but holds none. False:
+ * there is no other. */
+bool config_next_token(const struct config *config, struct config_token *token);
+
+/* In place of the token that is there comes `token`, secret memory with a zero at [size], or a
+ * copy. False: no memory, and nothing has changed. */
+void config_own_token(struct config *config, char *token, size_t size);
+bool config_copy_token(struct config *config, const char *token, size_t size);
+
+/* Wipes the token and gives it back; nothing if there is none. */
+void config_drop_token(struct config *config);
 
 #endif

@@ -426,7 +426,9 @@ static const struct flag flags[] = {
       OPTIONS_DEFAULT_TOKEN "\", which a server accepts from loopback only); other users may see it in a "
       "process list before it is wiped, so prefer the next",
       .set = set_token, .commands = FOR_ROLES, .group = GROUP_SECRET },
-    { "token-file", "FILE", NULL, "read the token from a file, without the newline at its end; a server accepts the token of any line",
+    { "token-file", "FILE", NULL,
+      "read the token from a file, without the newline at its end; a server's file may have any "
+      "number of tokens, one in each line",
       .set = set_token_file, .commands = FOR_ROLES, .group = GROUP_SECRET },
     { "tls", NULL, NULL, "encrypt the lanes; a server without --tls-cert makes itself a certificate",
       .set = set_switch, AT(config.tls), .commands = FOR_RUNS, .group = GROUP_SECRET },
@@ -807,6 +809,13 @@ static bool finish_tls(struct parse *p)
     return true;
 }
 
+static const char *token_source(const struct parse *p)
+{
+    if (p->token_given)
+        return "--token";
+    return p->token_file != NULL ? "--token-file" : "CULVERT_TOKEN";
+}
+
 static bool finish_common(struct parse *p)
 {
     struct config *config = &p->options->config;
@@ -825,7 +834,10 @@ static bool finish_common(struct parse *p)
         (!p->token_given && !options_token_find(p->token_file, p->options, p->error)))
         return false;
     if (config->role == CONFIG_CLIENT && memchr(config->token, '\n', config->token_size) != NULL)
-        return fail(p, "the token has several lines; only a server has several tokens, give one");
+        return fail(p,
+                    "%s: the token has several lines; only a server has several tokens, leave "
+                    "one line",
+                    token_source(p));
     return true;
 }
 
@@ -887,7 +899,10 @@ bool options_parse(int argc, char **argv, struct options *options, struct option
     memset(options, 0, sizeof(*options));
     memset(error, 0, sizeof(*error));
     apply_presets(&p);
-    return parse_command(&p, argc, argv, &at) && parse_args(&p, argc, argv, at) && finish(&p);
+    bool ok = parse_command(&p, argc, argv, &at) && parse_args(&p, argc, argv, at) && finish(&p);
+    if (!ok)
+        config_drop_token(&options->config);
+    return ok;
 }
 
 /* "0-3,6", for a sentence; cut if it does not fit. */

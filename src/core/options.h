@@ -65,8 +65,9 @@ struct options_error {
     char text[512];      /* without "culvert: " and newline */
 };
 
-/* Parses argv[1..argc). `options` is filled completely, defaults included. False: *error is filled and
- * *options is unspecified. */
+/* Parses argv[1..argc). `options` is filled completely, defaults included, and whatever it held
+ * before is not looked at. Its token is the caller's to drop (config_drop_token), whatever the
+ * command is. False: *error is filled and *options is unspecified, but has no token. */
 bool options_parse(int argc, char **argv, struct options *options, struct options_error *error);
 
 /* What only this machine can tell: every core of --cpus is one this process may run on. */

@@ -3,69 +3,128 @@
  *
  * Fails closed: a token that is named but not there (no file, an empty file, an empty variable) is an error
  * and never falls through to the next source, because an empty secret is what one looks like that failed to
- * arrive. It passes through secret memory only (secret.h), to which struct config belongs.
+ * arrive. It passes through secret memory only (secret.h), and what was read is what struct config
+ * has from then on.
+ *
+ * A server's file has a token in each line, as many as it likes: only the file as a whole has a
+ * limit, so that an input without an end (/dev/zero) has one.
  */
 #include "core/options_token.h"
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdarg.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "core/base.h"
 #include "core/check.h"
 #include "core/frame.h"
 #include "core/secret.h"
 
 CHECK_STATIC(CONFIG_TOKEN_MAX == FRAME_TOKEN_MAX, "a token that is accepted here fits into AUTH");
 
+#define FIRST_ROOM (CONFIG_TOKEN_MAX + 2) /* one token, its newline, and the byte behind it */
+
+static bool fail(struct options_error *error, int code, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+
+static bool fail(struct options_error *error, int code, const char *format, ...)
+{
+    va_list args;
+
+    error->code = code;
+    va_start(args, format);
+    vsnprintf(error->text, sizeof(error->text), format, args);
+    va_end(args);
+    return false;
+}
+
+static bool fail_long(const char *source, const struct config *config, unsigned line,
+                      struct options_error *error)
+{
+    char where[32] = "";
+
+    if (memchr(config->token, '\n', config->token_size) != NULL)
+        snprintf(where, sizeof(where), "line %u: ", line + 1);
+    return fail(error, EXIT_CODE_USAGE,
+                "%s: %sthe token is longer than %d bytes; use a shorter one", source, where,
+                CONFIG_TOKEN_MAX);
+}
+
+/* There is a token, and none is longer than it may be. */
+static bool check(const char *source, const struct config *config, struct options_error *error)
+{
+    struct config_token token = { 0 };
+
+    if (!config_next_token(config, &token))
+        return fail(error, EXIT_CODE_USAGE,
+                    "%s: the token is empty; it needs at least one character", source);
+    do {
+        if (token.size > CONFIG_TOKEN_MAX)
+            return fail_long(source, config, token.line, error);
+    } while (config_next_token(config, &token));
+    return true;
+}
+
 bool options_token_take(const char *source, const char *token, size_t size, struct config *config,
                         struct options_error *error)
 {
-    error->code = EXIT_CODE_USAGE;
-    if (size == 0) {
-        snprintf(error->text, sizeof(error->text),
-                 "%s: the token is empty; it needs at least one character", source);
+    if (!config_copy_token(config, token, size))
+        return fail(error, EXIT_CODE_CANNOT_START, "out of memory");
+    return check(source, config, error);
+}
+
+/* ---------------------------------------------------------------------------------------- files */
+
+/* What was read of a file: secret memory. */
+struct input {
+    char *bytes;
+    size_t size, room;
+};
+
+static bool input_grow(struct input *in)
+{
+    size_t room = in->room == 0 ? FIRST_ROOM : min_size(2 * in->room, CONFIG_TOKENS_MAX + 1);
+    char *larger = secret_realloc(in->bytes, room);
+
+    if (larger == NULL)
         return false;
-    }
-    if (size > CONFIG_TOKEN_MAX) {
-        snprintf(error->text, sizeof(error->text),
-                 "%s: the token is longer than %d bytes; use a shorter one", source,
-                 CONFIG_TOKEN_MAX);
-        return false;
-    }
-    secret_copy(config->token, token, size);
-    config->token[size] = '\0';
-    config->token_size = size;
+    in->bytes = larger;
+    in->room = room;
     return true;
+}
+
+/* To the end, behind which there is room for a byte. 0 or an errno: EFBIG when there is no end
+ * within the limit. */
+static int input_read(struct input *in, int fd)
+{
+    while (in->size <= CONFIG_TOKENS_MAX) {
+        if (in->size == in->room && !input_grow(in))
+            return ENOMEM;
+        ssize_t n = read(fd, in->bytes + in->size, in->room - in->size);
+        if (n < 0 && errno != EINTR)
+            return errno;
+        if (n == 0)
+            return 0;
+        if (n > 0)
+            in->size += (size_t)n;
+    }
+    return EFBIG;
 }
 
 static bool fail_file(const char *file, int code, struct options_error *error)
 {
-    error->code = EXIT_CODE_CANNOT_START;
-    snprintf(error->text, sizeof(error->text), "--token-file: cannot read '%.200s': %s", file,
-             strerror(code));
-    return false;
-}
-
-/* Reads until `size` bytes are there or the end; how many, or -errno. */
-static ssize_t read_all(int fd, char *bytes, size_t size)
-{
-    size_t have = 0;
-
-    while (have < size) {
-        ssize_t n = read(fd, bytes + have, size - have);
-
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n < 0)
-            return -errno;
-        if (n == 0)
-            break;
-        have += (size_t)n;
-    }
-    return (ssize_t)have;
+    if (code == EFBIG)
+        return fail(error, EXIT_CODE_USAGE,
+                    "--token-file: '%.200s' is larger than %u MiB; name a file of tokens, one in "
+                    "each line",
+                    file, CONFIG_TOKENS_MAX >> 20);
+    return fail(error, EXIT_CODE_CANNOT_START, "--token-file: cannot read '%.200s': %s", file,
+                strerror(code));
 }
 
 /* A pipe (`--token-file <(pass show tunnel)`) has no readers but us, whatever its mode. */
@@ -82,25 +141,22 @@ static void warn_if_public(int fd, const char *file, struct options *options)
 
 static bool read_file(const char *file, struct options *options, struct options_error *error)
 {
-    size_t room = CONFIG_TOKEN_MAX + 2; /* the newline, and one more to see that it is too long */
     int fd = open(file, O_RDONLY | O_CLOEXEC | O_NOCTTY);
-    char *bytes;
-    ssize_t size;
-    bool ok;
+    struct input in = { 0 };
 
     if (fd < 0)
         return fail_file(file, errno, error);
-    bytes = secret_alloc(room);
-    size = bytes != NULL ? read_all(fd, bytes, room) : -ENOMEM;
+    int code = input_read(&in, fd);
     warn_if_public(fd, file, options);
     close(fd);
-    if (size > 0 && bytes[size - 1] == '\n')
-        size--;
-    ok = size < 0
-             ? fail_file(file, (int)-size, error)
-             : options_token_take("--token-file", bytes, (size_t)size, &options->config, error);
-    secret_free(bytes);
-    return ok;
+    if (code != 0) {
+        secret_free(in.bytes);
+        return fail_file(file, code, error);
+    }
+    if (in.size > 0 && in.bytes[in.size - 1] == '\n')
+        in.bytes[--in.size] = '\0';
+    config_own_token(&options->config, in.bytes, in.size);
+    return check("--token-file", &options->config, error);
 }
 
 bool options_token_find(const char *file, struct options *options, struct options_error *error)

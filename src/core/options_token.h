@@ -10,7 +10,8 @@
 /* The seed's token; a server accepts it from loopback peers only. */
 #define OPTIONS_DEFAULT_TOKEN "dev-token"
 
-/* Copies a token of 1 to CONFIG_TOKEN_MAX bytes. False: *error names `source` and the cure. */
+/* Copies a token of 1 to CONFIG_TOKEN_MAX bytes, or several, each in a line. False: *error names
+ * `source` and the cure. */
 bool options_token_take(const char *source, const char *token, size_t size, struct config *config,
                         struct options_error *error);
 

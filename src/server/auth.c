@@ -37,46 +37,34 @@ static struct entry *place_of(const uint8_t id[FRAME_ID_SIZE])
     return &auth.entries[at & auth.mask];
 }
 
-static void add(const char *token, size_t size, unsigned number)
+static void add(const struct config_token *token)
 {
     struct scram_keys keys;
 
-    scram_keys(&keys, token, size);
+    scram_keys(&keys, token->bytes, token->size);
     struct entry *entry = place_of(keys.verifier.id);
     if (!entry->used) {
         entry->used = true;
-        entry->token = number;
+        entry->token = token->line;
         secret_copy(&entry->verifier, &keys.verifier, sizeof(entry->verifier));
     }
     explicit_bzero(&keys, sizeof(keys));
 }
 
-static void add_lines(const struct config *config)
+static uint32_t count_tokens(const struct config *config)
 {
-    const char *line = config->token, *end = config->token + config->token_size;
+    struct config_token token = { 0 };
+    uint32_t count = 0;
 
-    for (unsigned number = 0; line < end; number++) {
-        const char *stop = memchr(line, '\n', (size_t)(end - line));
-        size_t length = (size_t)((stop != NULL ? stop : end) - line);
-
-        if (length > 0)
-            add(line, length, number);
-        line += length + 1;
-    }
-}
-
-static uint32_t count_lines(const struct config *config)
-{
-    uint32_t count = 1;
-
-    for (size_t i = 0; i < config->token_size; i++)
-        count += config->token[i] == '\n';
+    while (config_next_token(config, &token))
+        count++;
     return count;
 }
 
 bool auth_open(struct config *config)
 {
-    uint32_t places = 2, wanted = 2 * count_lines(config);
+    uint32_t places = 2, wanted = 2 * count_tokens(config);
+    struct config_token token = { 0 };
 
     while (places < wanted)
         places *= 2;
@@ -86,9 +74,9 @@ bool auth_open(struct config *config)
         return false;
     auth.mask = places - 1;
     auth.loopback_only = config->token_is_default;
-    add_lines(config);
-    explicit_bzero(config->token, sizeof(config->token));
-    config->token_size = 0;
+    while (config_next_token(config, &token))
+        add(&token);
+    config_drop_token(config);
     return true;
 }
 

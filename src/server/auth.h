@@ -25,7 +25,8 @@ struct auth_login {
     uint8_t proof[FRAME_PROOF_SIZE]; /* of this server */
 };
 
-/* Once, before the workers start: makes verifiers of the tokens in config->token, which is wiped. False, with errno. */
+/* Once, before the workers start: makes verifiers of the tokens in config->token, which is dropped.
+ * False, with errno. */
 bool auth_open(struct config *config);
 void auth_close(void);
 

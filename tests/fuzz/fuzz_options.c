@@ -2,9 +2,9 @@
  * Fuzz target: the command line, the endpoint parser and the token file.
  *
  * The input is argv, one word per line. A line that names a token file is replaced by one that names a
- * memory file holding the last line of the input, so that no file of this machine is opened. What must
- * hold for every input: no crash, an error has a sentence, and a config that is accepted keeps the
- * relations that the engine builds on.
+ * memory file holding the last line of the input, with a newline for each carriage return, so that
+ * no file of this machine is opened. What must hold for every input: no crash, an error has a
+ * sentence, and a config that is accepted keeps the relations that the engine builds on.
  */
 #include <stdbool.h>
 #include <stddef.h>
@@ -26,8 +26,13 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 static char token_path[64];
 static int token_file = -1;
 
-static void set_token_file(const char *bytes)
+static void set_token_file(const char *line)
 {
+    char *bytes = strdup(line);
+
+    CHECK(bytes != NULL);
+    for (char *at = bytes; (at = strchr(at, '\r')) != NULL;)
+        *at = '\n';
     if (token_file < 0) {
         token_file = memfd_create("token", MFD_CLOEXEC);
         CHECK(token_file >= 0);
@@ -35,13 +40,27 @@ static void set_token_file(const char *bytes)
     }
     CHECK(ftruncate(token_file, 0) == 0);
     CHECK(pwrite(token_file, bytes, strlen(bytes), 0) == (ssize_t)strlen(bytes));
+    free(bytes);
+}
+
+static void check_token(const struct config *config)
+{
+    bool several = memchr(config->token, '\n', config->token_size) != NULL;
+    struct config_token token = { 0 };
+
+    CHECK(config->token[config->token_size] == '\0' && config->token_size <= CONFIG_TOKENS_MAX);
+    CHECK(config_next_token(config, &token));
+    do {
+        CHECK(token.size >= 1 && token.size <= CONFIG_TOKEN_MAX);
+    } while (config_next_token(config, &token));
+    CHECK(!several || config->role == CONFIG_SERVER);
 }
 
 static void check_config(const struct config *config)
 {
+    check_token(config);
     CHECK(config->workers >= 1 && config->workers <= CONFIG_CPUS_MAX);
     CHECK(config->cpu_count <= CONFIG_CPUS_MAX);
-    CHECK(config->token_size >= 1 && config->token_size <= CONFIG_TOKEN_MAX);
     CHECK(config->heartbeat < config->expiry);
     CHECK(config->window_initial <= config->window_max);
     CHECK(config->max_streams >= 1 && config->max_lanes >= 1 && config->max_sessions >= 1);
@@ -60,10 +79,12 @@ static void fuzz_command_line(char **words, int count)
     if (!options_parse(count, words, &options, &error)) {
         CHECK(error.text[0] != '\0' && memchr(error.text, '\0', sizeof(error.text)) != NULL);
         CHECK(error.code == EXIT_CODE_USAGE || error.code == EXIT_CODE_CANNOT_START);
+        CHECK(options.config.token == NULL);
     } else if (!options.help &&
                (options.command == OPTIONS_SERVER || options.command == OPTIONS_CLIENT)) {
         check_config(&options.config);
     }
+    config_drop_token(&options.config);
 }
 
 /* What is read and written again must read the same. */

@@ -33,6 +33,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#define TOKEN       "a-token-of-the-simulation"
 #define LANE_PORT   9000
 #define PUBLIC_PORT 10000
 #define ORIGIN_PORT 7000
@@ -125,8 +126,6 @@ static void config_make(enum side side)
         .grace = every.strike.plan == PLAN_NO_GRACE ? 0
                  : every.strike.plan == PLAN_STOP   ? GRACE / 30
                                                     : GRACE,
-        .token = "a-token-of-the-simulation",
-        .token_size = 25,
         .tls = true,
         .start_port = PUBLIC_PORT,
         .wire = CONFIG_WIRE_V2,
@@ -142,6 +141,7 @@ static void config_make(enum side side)
     c->server_count = c->tunnel_count = 1;
     c->tunnels[0].origin = lanes;
     c->tunnels[0].origin.port = ORIGIN_PORT;
+    CHECK(config_copy_token(c, TOKEN, strlen(TOKEN)));
 }
 
 static void open_workers(enum side side)
@@ -402,6 +402,7 @@ static void stop_all(void)
         worker_close(every.workers[i / every.count][i % every.count]);
     client_finish();
     server_finish();
+    CHECK(every.config[SERVER].token == NULL && every.config[CLIENT].token == NULL);
     fake_end(every.origin, false);
 }
 

@@ -36,6 +36,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#define TOKEN        "sim-token"
 #define LANE_PORT    9000
 #define PUBLIC_PORT  10000
 #define ORIGIN_PORT  7000
@@ -168,8 +169,6 @@ static void config_common(struct config *c, enum config_role role)
         .connect_timeout = 10 * NSEC_PER_SEC,
         .drain_timeout = 60 * NSEC_PER_SEC,
         .zero_copy = (enum config_auto)between(CONFIG_AUTO, CONFIG_OFF),
-        .token = "sim-token",
-        .token_size = 9,
     };
     if (run.mood.bulk && c->zero_copy == CONFIG_AUTO) /* to loopback that means off */
         c->zero_copy = CONFIG_ON;
@@ -184,6 +183,7 @@ static void config_common(struct config *c, enum config_role role)
         c->grace = run.mood.short_grace ? fake_random_size(chance(), NSEC_PER_MSEC, OUTAGE_MAX)
                                         : 1000 * NSEC_PER_SEC;
     c->window_max = c->window_initial * (uint32_t)between(1, 16);
+    CHECK(config_copy_token(c, TOKEN, strlen(TOKEN)));
 }
 
 static void config_draw(void)
@@ -1051,6 +1051,9 @@ static void close_all(void)
     each_worker(worker_close);
     client_finish();
     server_finish();
+    CHECK(run.config[SERVER].token == NULL);
+    CHECK((run.config[CLIENT].token == NULL) == (run.config[CLIENT].wire == CONFIG_WIRE_V2));
+    config_drop_token(&run.config[CLIENT]);
     for (unsigned i = 0; i < run.tunnels; i++)
         if (run.origins[i] >= 0)
             fake_end(run.origins[i], false);

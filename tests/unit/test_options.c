@@ -39,6 +39,7 @@ static int split(const char *line)
 
 static bool parse(const char *line)
 {
+    config_drop_token(&options.config);
     return options_parse(split(line), words, &options, &error);
 }
 
@@ -51,6 +52,7 @@ static const struct config *parse_ok(const char *line)
 static void assert_refused(const char *line, const char *says)
 {
     ck_assert_msg(!parse(line), "accepted: %s", line);
+    ck_assert_ptr_null(options.config.token);
     ck_assert_msg(strstr(error.text, says) != NULL, "%s: '%s' is not in '%s'", line, says,
                   error.text);
     ck_assert_int_eq(error.code, EXIT_CODE_USAGE);
@@ -59,6 +61,11 @@ static void assert_refused(const char *line, const char *says)
 static void setup(void)
 {
     unsetenv("CULVERT_TOKEN");
+}
+
+static void teardown(void)
+{
+    config_drop_token(&options.config);
 }
 
 /* ------------------------------------------------------------------------------------ commands */
@@ -504,8 +511,12 @@ static const struct {
     { "two words\n", "two words" },
     { "secret\n\n", "secret\n" },
     { " x ", " x " },
+    { "one\n\ntwo\n", "one\n\ntwo" },
+    { "\none", "\none" },
     { "", NULL },
     { "\n", NULL },
+    { "\n\n", NULL },
+    { "\n\n\n\n\n", NULL },
 };
 
 START_TEST(a_token_file_loses_one_newline)
@@ -525,31 +536,105 @@ START_TEST(a_token_file_loses_one_newline)
     } else {
         ck_assert_ptr_nonnull(strstr(error.text, "--token-file: the token is empty"));
         ck_assert_int_eq(error.code, EXIT_CODE_USAGE);
+        ck_assert_ptr_null(options.config.token);
+    }
+}
+END_TEST
+
+/* Parses with a token file of these contents, which is gone afterwards. */
+static bool parse_file(const char *bytes, size_t size)
+{
+    char line[128];
+
+    with_file(bytes, size, 0600, line);
+    bool ok = parse(line);
+    remove_file(line);
+    return ok;
+}
+
+static void assert_file_refused(const char *bytes, size_t size, const char *says)
+{
+    ck_assert(!parse_file(bytes, size));
+    ck_assert_str_eq(error.text, says);
+    ck_assert_int_eq(error.code, EXIT_CODE_USAGE);
+    ck_assert_ptr_null(options.config.token);
+}
+
+/* Lines: too long is the last of them, or it is not. */
+START_TEST(each_token_of_a_file_has_a_limit)
+{
+    static const char before[] = "short\n\nother\n";
+    char bytes[sizeof(before) - 1 + CONFIG_TOKEN_MAX + 2], *last = bytes + sizeof(before) - 1;
+
+    memcpy(bytes, before, sizeof(before) - 1);
+    memset(last, 't', CONFIG_TOKEN_MAX + 1);
+    last[CONFIG_TOKEN_MAX + 1] = '\n';
+    assert_file_refused(last, CONFIG_TOKEN_MAX + 2,
+                        "--token-file: the token is longer than 1000 bytes; use a shorter one");
+    assert_file_refused(
+        bytes, sizeof(bytes),
+        "--token-file: line 4: the token is longer than 1000 bytes; use a shorter one");
+    assert_file_refused(
+        bytes, sizeof(bytes) - 1,
+        "--token-file: line 4: the token is longer than 1000 bytes; use a shorter one");
+    last[CONFIG_TOKEN_MAX] = '\n';
+    ck_assert(parse_file(last, CONFIG_TOKEN_MAX + 1));
+    ck_assert_uint_eq(options.config.token_size, FRAME_TOKEN_MAX);
+    ck_assert(parse_file(bytes, sizeof(bytes) - 1));
+    ck_assert_uint_eq(options.config.token_size, sizeof(bytes) - 2);
+}
+END_TEST
+
+/* Every size about those at which the memory that it is read into grows. */
+START_TEST(a_token_file_may_have_any_number_of_lines)
+{
+    static char bytes[100000];
+
+    for (size_t i = 0; i < sizeof(bytes); i++)
+        bytes[i] = (char)(i % 33 == 32 ? '\n' : 'a' + i * 7919 % 26);
+    for (size_t size = 1000; size < sizeof(bytes);
+         size = size % 16 < 15 ? size + 1 : 2 * (size - 15)) {
+        ck_assert(parse_file(bytes, size));
+        size_t kept = bytes[size - 1] == '\n' ? size - 1 : size;
+        ck_assert_uint_eq(options.config.token_size, kept);
+        ck_assert_mem_eq(options.config.token, bytes, kept);
+        ck_assert_int_eq(options.config.token[kept], '\0');
     }
 }
 END_TEST
 
 START_TEST(a_token_file_has_a_limit)
 {
-    char bytes[CONFIG_TOKEN_MAX + 2], line[128];
-    bool ok;
+    char *bytes = malloc(CONFIG_TOKENS_MAX + 1);
 
-    memset(bytes, 't', sizeof(bytes));
-    bytes[CONFIG_TOKEN_MAX] = '\n';
-    with_file(bytes, CONFIG_TOKEN_MAX + 1, 0600, line);
-    ok = parse(line);
+    ck_assert_ptr_nonnull(bytes);
+    for (size_t i = 0; i <= CONFIG_TOKENS_MAX; i++)
+        bytes[i] = i % 800 == 799 ? '\n' : 't';
+    ck_assert(parse_file(bytes, CONFIG_TOKENS_MAX));
+    ck_assert_uint_eq(options.config.token_size, CONFIG_TOKENS_MAX);
+    ck_assert(!parse_file(bytes, CONFIG_TOKENS_MAX + 1));
+    free(bytes);
+    assert_refused("culvert server --token-file /dev/zero",
+                   "--token-file: '/dev/zero' is larger than 16 MiB; name a file of tokens");
+}
+END_TEST
+
+/* A client shows who it is by one token. */
+START_TEST(a_client_has_one_token)
+{
+    char line[128], client[160];
+
+    with_file("one\n\ntwo\n", 9, 0600, line);
+    snprintf(client, sizeof(client), "culvert client --local 1 %s", strstr(line, "--token-file"));
+    assert_refused(client, "--token-file: the token has several lines; only a server has several");
     remove_file(line);
-    ck_assert(ok);
-    ck_assert_uint_eq(options.config.token_size, FRAME_TOKEN_MAX);
-    bytes[CONFIG_TOKEN_MAX] = 't';
-    with_file(bytes, CONFIG_TOKEN_MAX + 2, 0600, line);
-    ok = parse(line);
+    with_file("one\n", 4, 0600, line);
+    snprintf(client, sizeof(client), "culvert client --local 1 %s", strstr(line, "--token-file"));
+    ck_assert_str_eq(parse_ok(client)->token, "one");
     remove_file(line);
-    ck_assert(!ok);
-    ck_assert_ptr_nonnull(strstr(error.text, "longer than 1000 bytes"));
-    ck_assert_ptr_null(strstr(error.text, "ttt"));
-    ck_assert(!parse("culvert server --token-file /dev/zero"));
-    ck_assert_ptr_nonnull(strstr(error.text, "longer than 1000 bytes"));
+    setenv("CULVERT_TOKEN", "one\ntwo", 1);
+    assert_refused("culvert client --local 1", "CULVERT_TOKEN: the token has several lines");
+    ck_assert_str_eq(parse_ok("culvert server")->token, "one\ntwo");
 }
 END_TEST
 
@@ -613,6 +698,20 @@ START_TEST(token_precedence)
     setenv("CULVERT_TOKEN", "", 1);
     assert_refused("culvert server", "CULVERT_TOKEN: the token is empty");
     ck_assert_str_eq(parse_ok("culvert server --token x")->token, "x");
+}
+END_TEST
+
+/* Whatever is wrong with the line, before or after the token. */
+START_TEST(a_refused_command_line_leaves_no_token)
+{
+    assert_refused("culvert server --token s --tokn x", "did you mean --token?");
+    assert_refused("culvert server --token s --token t --expiry 1s", "--expiry must be longer");
+    assert_refused("culvert client --token s", "--local is missing");
+    assert_refused("culvert server --expiry 1s", "--expiry must be longer");
+    ck_assert(!parse("culvert server --token s --token-file"));
+    ck_assert_ptr_null(options.config.token);
+    parse_ok("culvert server --token s --help"); /* it is the caller's, for whom it is of no use */
+    ck_assert_str_eq(options.config.token, "s");
 }
 END_TEST
 
@@ -739,7 +838,11 @@ static void add_token_tests(TCase *tcase)
     tcase_add_test(tcase, the_token_is_wiped_from_argv);
     tcase_add_test(tcase, a_refused_token_is_wiped_too_and_not_quoted);
     tcase_add_loop_test(tcase, a_token_file_loses_one_newline, 0, ARRAY_SIZE(files));
+    tcase_add_test(tcase, each_token_of_a_file_has_a_limit);
+    tcase_add_test(tcase, a_token_file_may_have_any_number_of_lines);
     tcase_add_test(tcase, a_token_file_has_a_limit);
+    tcase_add_test(tcase, a_client_has_one_token);
+    tcase_add_test(tcase, a_refused_command_line_leaves_no_token);
     tcase_add_test(tcase, a_token_may_hold_any_byte);
     tcase_add_test(tcase, a_public_token_file_is_warned_about);
     tcase_add_test(tcase, a_token_file_that_is_not_there_is_no_default);
@@ -754,7 +857,7 @@ int main(void)
     SRunner *runner = srunner_create(suite);
     int failed;
 
-    tcase_add_checked_fixture(tcase, setup, NULL);
+    tcase_add_checked_fixture(tcase, setup, teardown);
     tcase_add_loop_test(tcase, the_command_is_found, 0, ARRAY_SIZE(commands));
     tcase_add_test(tcase, help_takes_a_topic_and_version_features);
     tcase_add_test(tcase, server_defaults);

@@ -189,6 +189,22 @@ def token_sources(t):
 
 
 @case()
+def thousands_of_tokens(t):
+    """A token file of thousands of lines: the first and the last log in; one that is not there is
+    refused."""
+    tokens = [f"{i:032x}" for i in range(3000)]
+    path = t.write("tokens", "".join(f"{token}\n" for token in tokens), 0o600)
+    server = t.server("--token-file", path, token=None)
+    origin = t.origin(net.echo)
+    for token in (tokens[0], tokens[-1]):
+        ask(t.client(server, origin, token=token).addr)
+    bad = t.client(server, origin, token=f"{len(tokens):032x}", wait=False)
+    bad.want = (5,)
+    check_equal(bad.wait(), 5, "exit status")
+    server.expect("authentication failed", stream="err")
+
+
+@case()
 def dev_token_only_from_loopback(t):
     """Without a token of its own a server takes dev-token from loopback peers, says so, and refuses it to others."""
     enter_private_network(["192.0.2.1/32"])
