@@ -1,6 +1,12 @@
 /*
- * auth: see auth.h. Verifiers stand in a table of open addressing with twice as many places as tokens; an id is a mac, so that its first
- * bytes are as good as any hash. A token that stands in two lines is one token, the first.
+ * auth: see auth.h. Verifiers stand in secret memory, of which there may be little
+ * (RLIMIT_MEMLOCK), one behind the other in the order of their lines; where each is stands in a
+ * table of open addressing in ordinary memory, with at least twice as many places as tokens. An id
+ * is a mac, so that its first bytes are as good as any hash, and no secret. A token that stands in
+ * two lines is one token, the first.
+ *
+ * Rejected: verifiers in the places themselves, which takes three times the secret memory on the
+ * average; and a sorted table, since qsort(3) may copy what it sorts to ordinary memory.
  */
 #include "server/auth.h"
 
@@ -13,28 +19,46 @@
 #include <sys/random.h>
 
 struct entry {
-    bool used;
     unsigned token;
     struct scram_verifier verifier;
 };
 
+CHECK_STATIC(sizeof(struct entry) <= 84, "what docs/OPERATIONS.md says a token takes");
+
 static struct {
     struct entry *entries; /* secret memory */
+    uint32_t count;
+    uint32_t *places; /* of ids: the number of an entry, from 1; 0: free */
     uint32_t mask;
     bool loopback_only;           /* the well-known token */
     struct scram_verifier nobody; /* stands for ids that are not known */
 } auth;
 
-/* The place of an id: its entry, or the free one where it would be. */
-static struct entry *place_of(const uint8_t id[FRAME_ID_SIZE])
+CHECK_STATIC(CONFIG_TOKENS_MAX <= UINT32_MAX / 4, "places of tokens of one byte can be counted");
+
+static bool stands_at(uint32_t place, const uint8_t id[FRAME_ID_SIZE])
+{
+    return memcmp(auth.entries[auth.places[place] - 1].verifier.id, id, FRAME_ID_SIZE) == 0;
+}
+
+/* The place of an id: that of its entry, or the free one where it would be. */
+static uint32_t *place_of(const uint8_t id[FRAME_ID_SIZE])
 {
     uint32_t at;
 
     memcpy(&at, id, sizeof(at));
-    while (auth.entries[at & auth.mask].used &&
-           memcmp(auth.entries[at & auth.mask].verifier.id, id, FRAME_ID_SIZE) != 0)
-        at++;
-    return &auth.entries[at & auth.mask];
+    at &= auth.mask;
+    while (auth.places[at] != 0 && !stands_at(at, id))
+        at = (at + 1) & auth.mask;
+    return &auth.places[at];
+}
+
+/* NULL: nobody's. */
+static const struct entry *find(const uint8_t id[FRAME_ID_SIZE])
+{
+    uint32_t number = *place_of(id);
+
+    return number != 0 ? &auth.entries[number - 1] : NULL;
 }
 
 static void add(const struct config_token *token)
@@ -42,11 +66,12 @@ static void add(const struct config_token *token)
     struct scram_keys keys;
 
     scram_keys(&keys, token->bytes, token->size);
-    struct entry *entry = place_of(keys.verifier.id);
-    if (!entry->used) {
-        entry->used = true;
+    uint32_t *place = place_of(keys.verifier.id);
+    if (*place == 0) {
+        struct entry *entry = &auth.entries[auth.count++];
         entry->token = token->line;
         secret_copy(&entry->verifier, &keys.verifier, sizeof(entry->verifier));
+        *place = auth.count;
     }
     explicit_bzero(&keys, sizeof(keys));
 }
@@ -61,18 +86,26 @@ static uint32_t count_tokens(const struct config *config)
     return count;
 }
 
+static bool open_tables(uint32_t count)
+{
+    uint32_t places = 2;
+
+    while (places < 2 * count)
+        places *= 2;
+    auth.count = 0;
+    auth.mask = places - 1;
+    auth.entries = secret_alloc(count * sizeof(auth.entries[0]));
+    auth.places = calloc(places, sizeof(auth.places[0]));
+    return auth.entries != NULL && auth.places != NULL;
+}
+
 bool auth_open(struct config *config)
 {
-    uint32_t places = 2, wanted = 2 * count_tokens(config);
     struct config_token token = { 0 };
 
-    while (places < wanted)
-        places *= 2;
-    auth.entries = secret_alloc(places * sizeof(auth.entries[0]));
-    if (auth.entries == NULL ||
+    if (!open_tables(count_tokens(config)) ||
         getrandom(&auth.nobody, sizeof(auth.nobody), 0) != (ssize_t)sizeof(auth.nobody))
         return false;
-    auth.mask = places - 1;
     auth.loopback_only = config->token_is_default;
     while (config_next_token(config, &token))
         add(&token);
@@ -83,7 +116,9 @@ bool auth_open(struct config *config)
 void auth_close(void)
 {
     secret_free(auth.entries);
+    free(auth.places);
     auth.entries = NULL;
+    auth.places = NULL;
 }
 
 static enum reason accept_from(const union sock_addr *peer)
@@ -95,14 +130,14 @@ static enum reason accept_from(const union sock_addr *peer)
 enum reason auth_check(const union sock_addr *peer, const struct frame_auth *frame,
                        const struct scram_channel *channel, struct auth_login *login)
 {
-    const struct entry *entry = place_of(frame->id);
-    const struct scram_verifier *verifier = entry->used ? &entry->verifier : &auth.nobody;
+    const struct entry *entry = find(frame->id);
+    const struct scram_verifier *verifier = entry != NULL ? &entry->verifier : &auth.nobody;
     bool proved = scram_client_proved(verifier, channel, frame->proof, login->secret, login->proof);
 
-    login->token = entry->token;
+    login->token = entry != NULL ? entry->token : 0;
     if (frame->bound != channel->bound)
         return REASON_TLS_ENDS_BETWEEN; /* no proof could be right */
-    return entry->used && proved ? accept_from(peer) : REASON_AUTH_FAILED;
+    return entry != NULL && proved ? accept_from(peer) : REASON_AUTH_FAILED;
 }
 
 enum reason auth_check_v1(const union sock_addr *peer, const void *token, size_t size,
@@ -113,9 +148,9 @@ enum reason auth_check_v1(const union sock_addr *peer, const void *token, size_t
     if (size > FRAME_TOKEN_MAX) /* no token; strangers need not be hashed at length */
         return REASON_AUTH_FAILED;
     scram_keys(&keys, token, size);
-    const struct entry *entry = place_of(keys.verifier.id);
-    bool good = entry->used && scram_shown(&entry->verifier, &keys);
-    *number = entry->token;
+    const struct entry *entry = find(keys.verifier.id);
+    bool good = entry != NULL && scram_shown(&entry->verifier, &keys);
+    *number = good ? entry->token : 0;
     explicit_bzero(&keys, sizeof(keys));
     return good ? accept_from(peer) : REASON_AUTH_FAILED;
 }
