@@ -12,8 +12,10 @@
 
 #include "core/base.h"
 #include "core/check.h"
+#include "core/log.h"
 #include "core/secret.h"
 
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
@@ -96,15 +98,26 @@ static bool open_tables(uint32_t count)
     auth.mask = places - 1;
     auth.entries = secret_alloc(count * sizeof(auth.entries[0]));
     auth.places = calloc(places, sizeof(auth.places[0]));
+    if (auth.entries == NULL || auth.places == NULL)
+        log_at(LOG_ERROR, "server", "out of memory for %u tokens", count);
     return auth.entries != NULL && auth.places != NULL;
+}
+
+static bool make_nobody(void)
+{
+    bool made = getrandom(&auth.nobody, sizeof(auth.nobody), 0) == (ssize_t)sizeof(auth.nobody);
+
+    if (!made)
+        log_at(LOG_ERROR, "server", "the kernel gives no random bytes (getrandom): %s",
+               strerror(errno));
+    return made;
 }
 
 bool auth_open(struct config *config)
 {
     struct config_token token = { 0 };
 
-    if (!open_tables(count_tokens(config)) ||
-        getrandom(&auth.nobody, sizeof(auth.nobody), 0) != (ssize_t)sizeof(auth.nobody))
+    if (!open_tables(count_tokens(config)) || !make_nobody())
         return false;
     auth.loopback_only = config->token_is_default;
     while (config_next_token(config, &token))

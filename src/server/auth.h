@@ -26,7 +26,7 @@ struct auth_login {
 };
 
 /* Once, before the workers start: makes verifiers of the tokens in config->token, which is dropped.
- * False, with errno. */
+ * False after saying why not. */
 bool auth_open(struct config *config);
 void auth_close(void);
 

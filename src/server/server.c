@@ -117,11 +117,7 @@ int server_prepare(struct config *config)
                config->max_sessions);
         return EXIT_CODE_CANNOT_START;
     }
-    if (!auth_open(config)) {
-        log_at(LOG_ERROR, "server", "cannot keep the tokens: %s", strerror(errno));
-        return EXIT_CODE_CANNOT_START;
-    }
-    if (!ticket_open(config))
+    if (!auth_open(config) || !ticket_open(config))
         return EXIT_CODE_CANNOT_START;
     if (config->token_is_default)
         log_at(LOG_WARN, "server",
