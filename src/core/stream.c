@@ -21,7 +21,8 @@ static bool makes_ids(const struct lane *lane)
     return lane->version == FRAME_V2 && lane->worker->role->opens_streams;
 }
 
-/* 0: there is none, or the lane keeps more than its share: one that is frozen, or whose peer does not count, is not to stop the others. */
+/* 0: there is none, or the lane keeps more than its share: one that is frozen, or whose peer
+ * does not count, is not to stop the others. */
 static uint32_t take_id(const struct lane *lane, uint32_t slot)
 {
     struct worker *w = lane->worker;
@@ -335,8 +336,9 @@ static void cancel_flight(struct stream *s)
         ring_cancel(ring, op_of(s, OP_STREAM_CONNECT, 0));
 }
 
-/* True if the peer has been told. Behind all that was said before: a reset must not destroy what came before it (v1's StreamClose is also the regular end), and
- * what comes behind it would be taken for a frame of the next stream that has this id. */
+/* True if the peer has been told. Behind all that was said before: a reset must not destroy what
+ * came before it (v1's StreamClose is also the regular end), and what comes behind it would be
+ * taken for a frame of the next stream that has this id. */
 static bool send_reset(struct stream *s, struct lane *lane)
 {
     if (s->bulk_pending > 0 || lane_data_overtakes(lane))
@@ -375,7 +377,7 @@ static void leave_lane(struct stream *s)
 {
     struct lane *lane = s->lane;
 
-    if (lane != NULL && (!lane_takes(lane) || (!s->reset_due && s->bulk_pending == 0)))
+    if (lane == NULL || !lane_takes(lane) || (!s->reset_due && s->bulk_pending == 0))
         detach_lane(s);
 }
 

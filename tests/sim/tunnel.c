@@ -1,11 +1,12 @@
 /*
- * tunnel: the whole engine in the simulated world. Server workers and client workers (one or two each, the real code) are
- * joined by fake sockets; visitors and origins are scripted endpoints.
+ * tunnel: the whole engine in the simulated world. Server workers and client workers (one or two
+ * each, the real code) are joined by fake sockets; visitors and origins are scripted endpoints.
  *
- * A run: start both, wait for the tunnels, let visitors come over some seconds, wait until every endpoint has ended, check the
- * ends and the pools, stop both, check that everything is back. What the seed draws beside the world's options is in
- * `struct mood`: from quiet (every stream must end well) to lost lanes. The cases of resume lose them all the time (path.c), and
- * every stream must end well nevertheless, unless the grace time was drawn too short.
+ * A run: start both, wait for the tunnels, let visitors come over some seconds, wait until every
+ * endpoint has ended, check the ends and the pools, stop both, check that everything is back. What
+ * the seed draws beside the world's options is in `struct mood`: from quiet (every stream must end
+ * well) to lost lanes. The cases of resume lose them all the time (path.c), and every stream must
+ * end well nevertheless, unless the grace time was drawn too short.
  *
  * Which ends are right:
  *   - an endpoint that ended well has received exactly what its peer sent, and the peer had said FIN (v2: an end that looks
@@ -379,8 +380,9 @@ static void plan_draw(struct endpoint_plan *plan)
     }
 }
 
-/* Most visitors send a little and reset; some say all, and must be served whatever the others' frames do. Some send as much as is queued as bulk, and reset in the middle of it; some
- * origins have said all, and reset while they still read. */
+/* Most visitors send a little and reset; some say all, and must be served whatever the others'
+ * frames do. Some send as much as is queued as bulk, and reset in the middle of it; some origins
+ * have said all, and reset while they still read. */
 static void plan_for_churn(struct endpoint_plan *plan, bool visitor)
 {
     bool much = maybe(400);
@@ -677,6 +679,7 @@ static void check_pools(const struct worker *w, bool stopped)
 
     CHECK(w->streams.used == 0 && w->slices.used == logged && w->ids.used == kept_ids(w));
     CHECK(list_empty(&w->starved_streams) && list_empty(&w->bulk_reads));
+    CHECK(list_empty(&w->orphan_streams));
     CHECK(w->window_budget == (uint64_t)w->config->bulk_buffers * BUF_BIG_SIZE);
     if (!stopped) {
         /* A lane may hold the beginning of a frame, and has two packs at most. */
@@ -778,7 +781,8 @@ static void options_for_resume(struct fake_options *options, struct fake_random 
     options->stuck_lies = fake_random_chance(r, 300) ? 300 : 0;
 }
 
-/* Ids come back at once, most often to lanes that are slow: pieces are large enough for bulk, and wait long. */
+/* Ids come back at once, most often to lanes that are slow: pieces are large enough for bulk,
+ * and wait long. */
 static void draw_churn(struct fake_random *r)
 {
     struct fake_options *options = fake_options();
