@@ -4,9 +4,10 @@
 
 #include "core/config.h"
 
-/* Blocks until the instance has ended: SIGINT or SIGTERM (the first drains, the second ends at once), or of itself. Returns an exit code (exit_code.h).
- * SIGUSR1 prints the counters of every worker to stderr. The log must have been started (log_start).
- * *config changes while the role prepares, before there are workers, and never after. */
+/* Blocks until the instance has ended: SIGINT or SIGTERM (the first drains, the second ends at
+ * once), or of itself. Returns an exit code (exit_code.h). SIGUSR1 prints the counters of every
+ * worker to stderr. The log must have been started (log_start). *config changes while the role
+ * prepares, before there are workers, and never after. */
 int engine_run(struct config *config);
 
 #endif

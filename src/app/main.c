@@ -64,8 +64,8 @@ static void end_now(int number)
     _exit(end_status);
 }
 
-/* What was said may still wait for its readers. As a rule they take it at once; otherwise exit() gives
- * them some time (sink.h), unless one more signal says that there is none. */
+/* What was said may still wait for its readers. As a rule they take it at once; otherwise exit()
+ * gives them some time (sink.h), unless one more signal says that there is none. */
 static void finish_saying(int status)
 {
     struct sigaction action = { .sa_handler = end_now };

@@ -1,21 +1,26 @@
 /*
  * client: logs in at the server, keeps the session, dials again when it is lost.
  *
- * Worker 0 does all of this on lane 0. On v2 it says HELLO, and behind the server's nonce AUTH and every BIND in one go, so that a session is
- * ready two round trips after the connection; on v1 it goes step by step, as that wire wants. When all binds are answered, the other lanes
- * are dialled by their workers.
+ * Worker 0 does all of this on lane 0. On v2 it says HELLO, and behind the server's nonce AUTH and
+ * every BIND in one go, so that a session is ready two round trips after the connection; on v1 it
+ * goes step by step, as that wire wants. When all binds are answered, the other lanes are dialled
+ * by their workers.
  *
- * The token stays here on v2: what crosses the network are proofs (core/scram.h), and the server has to prove itself before it is given a
- * visitor.
+ * The token stays here on v2: what crosses the network are proofs (core/scram.h), and the server
+ * has to prove itself before it is given a visitor.
  *
- * The wire is chosen by trying: v2 first; a server that ends the connection without a single frame is taken for a v1 server and dialled again, at once,
- * with v1 (unless --wire says otherwise). The next try after a v1 failure of the same kind is v2 again. v1 shows the token itself: on a
- * plain connection that somebody may read, `auto` does not do that, because whoever can cut a connection could ask for it.
+ * The wire is chosen by trying: v2 first; a server that ends the connection without a single frame
+ * is taken for a v1 server and dialled again, at once, with v1 (unless --wire says otherwise). The
+ * next try after a v1 failure of the same kind is v2 again. v1 shows the token itself: on a plain
+ * connection that somebody may read, `auto` does not do that, because whoever can cut a connection
+ * could ask for it.
  *
- * A lane that can be resumed is brought back by dialer.c, and nothing is lost. When the session is over, a new one is tried at once, and for QUICK_NS in quick
- * succession: most servers that go away are restarted, or the path blinked. Then comes the seed's schedule: 1, 2, 4, 8, 16, 30 s, each with jitter
- * (half of it fixed, half random, so that many clients do not come back in step), ten attempts. Within one attempt every address of every --server is tried in
- * turn. A session that became ready resets the schedule; one that lived shortly does not earn the quick tries again.
+ * A lane that can be resumed is brought back by dialer.c, and nothing is lost. When the session is
+ * over, a new one is tried at once, and for QUICK_NS in quick succession: most servers that go away
+ * are restarted, or the path blinked. Then comes the seed's schedule: 1, 2, 4, 8, 16, 30 s, each
+ * with jitter (half of it fixed, half random, so that many clients do not come back in step), ten
+ * attempts. Within one attempt every address of every --server is tried in turn. A session that
+ * became ready resets the schedule; one that lived shortly does not earn the quick tries again.
  */
 #include "client/client.h"
 
@@ -422,7 +427,8 @@ static enum reason rx_hello_ok_v1(struct lane *lane)
     return say_auth_v1(lane) ? REASON_DONE : REASON_LIMIT_BUFFERS;
 }
 
-/* The lane's bytes begin here, and what is sent is kept from here on: the server may say in AUTH_OK that it need not be. */
+/* The lane's bytes begin here, and what is sent is kept from here on: the server may say in
+ * AUTH_OK that it need not be. */
 static enum reason log_in(struct client *client, struct lane *lane)
 {
     const struct config *config = client->worker->config;
@@ -798,8 +804,8 @@ static void primary_lost(struct client *client, struct lane *lane, struct sessio
         session_lost(client);
 }
 
-/* A violation on any lane ends the session (docs/PROTOCOL.md, section 9). Worker 0 has lane 0, whose
- * end tells everybody else. */
+/* A violation on any lane ends the session (docs/PROTOCOL.md, section 9). Worker 0 has lane 0,
+ * whose end tells everybody else. */
 static void session_violated(struct worker *w, struct session *session, enum reason reason)
 {
     if (leads(w)) {

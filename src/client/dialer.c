@@ -229,7 +229,8 @@ void dialer_connected(struct lane *lane, int res)
     client_hello(lane);
 }
 
-/* HELLO_OK: the server is there, and JOIN may be said as soon as the lane's own connection is still. */
+/* HELLO_OK: the server is there, and JOIN may be said as soon as the lane's own connection is
+ * still. */
 enum reason dialer_greeted(struct lane *lane)
 {
     struct client_lane *entry = entry_of(lane);

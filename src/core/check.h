@@ -1,10 +1,10 @@
 /*
  * check: assertions that stay on in release builds.
  *
- * A failed CHECK is a bug in Culvert, never a peer's or the kernel's doing: those close a stream, a lane or a
- * session with a reason. The failing thread first runs the dump hook of its worker (tables and counters), then
- * aborts, so that a report from the field carries what the next reader needs. It aborts within seconds,
- * whether somebody reads standard error or not.
+ * A failed CHECK is a bug in Culvert, never a peer's or the kernel's doing: those close a stream, a
+ * lane or a session with a reason. The failing thread first runs the dump hook of its worker
+ * (tables and counters), then aborts, so that a report from the field carries what the next reader
+ * needs. It aborts within seconds, whether somebody reads standard error or not.
  */
 #ifndef CULVERT_CORE_CHECK_H
 #define CULVERT_CORE_CHECK_H

@@ -74,8 +74,8 @@ bool crypt_offload_due(const struct crypt *crypt);
 bool crypt_tx_kernel(const struct crypt *crypt);
 bool crypt_rx_kernel(const struct crypt *crypt);
 
-/* After READY: what both ends of a TLS 1.3 connection have in common and nobody else has (RFC 9266: "tls-exporter"). All zeros under
- * TLS 1.2, which proves nothing. */
+/* After READY: what both ends of a TLS 1.3 connection have in common and nobody else has (RFC
+ * 9266: "tls-exporter"). All zeros under TLS 1.2, which proves nothing. */
 void crypt_exporter(const struct crypt *crypt, uint8_t exporter[CRYPT_MAC_SIZE]);
 
 /* TLS 1.2, which v1 peers may use and v2 peers may not. */

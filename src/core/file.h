@@ -2,8 +2,8 @@
  * file: whole small files in and out: certificates, keys.
  *
  * Reading is bounded; what was read is secret memory (secret.h), because it may be a key. Writing
- * goes to a new file beside the target, mode 0600, synced and renamed over it: a reader sees the old
- * file or the new one, never half of it.
+ * goes to a new file beside the target, mode 0600, synced and renamed over it: a reader sees the
+ * old file or the new one, never half of it.
  */
 #ifndef CULVERT_CORE_FILE_H
 #define CULVERT_CORE_FILE_H

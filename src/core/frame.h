@@ -123,7 +123,8 @@ static inline struct frame_text frame_text_of(const char *text)
     return (struct frame_text){ .data = text, .size = strlen(text) };
 }
 
-/* What HELLO_OK begins with. What stood there before the first release was 0 or 1, so that a peer of that time is known by it. */
+/* What HELLO_OK begins with. What stood there before the first release was 0 or 1, so that a
+ * peer of that time is known by it. */
 #define FRAME_REVISION 2u
 
 struct frame_hello {   /* HELLO */

@@ -1,27 +1,33 @@
 /*
  * lane: one TCP connection that carries frames of a session.
  *
- * Receiving. A lane is always reading (except a v1 lane held up by a slow stream: v1 has no windows), into a small buffer that the kernel picks or, when it is
- * busy, into a big one: parsed <= filled <= size. Headers and control frames are parsed where they lie; DATA payload is handed to its stream as a
- * reference, in pieces as it arrives, so that a frame of 16 MiB needs no buffer of that size. What is left unparsed is moved to the next buffer (less than one
- * control frame); a lane with nothing unparsed holds no buffer.
+ * Receiving. A lane is always reading (except a v1 lane held up by a slow stream: v1 has no
+ * windows), into a small buffer that the kernel picks or, when it is busy, into a big one: parsed
+ * <= filled <= size. Headers and control frames are parsed where they lie; DATA payload is handed
+ * to its stream as a reference, in pieces as it arrives, so that a frame of 16 MiB needs no buffer
+ * of that size. What is left unparsed is moved to the next buffer (less than one control frame); a
+ * lane with nothing unparsed holds no buffer.
  *
  * Sending. Three queues, one sendmsg in flight, in this order:
  *   control  PING, WINDOW, handshake frames: a pack (contiguous bytes), its space is theirs alone. Packs hold a buffer only while they hold
  *            bytes, or while the log keeps some of it; a control pack begins small
  *   data     OPEN, RESET, and DATA frames of small payload, copied: a pack; 64 small frames leave as one piece of memory
  *   bulk     DATA frames framed in place in big buffers: references, up to LANE_BULK_BYTES, sparse streams never wait behind them
- * Order that matters is kept: within a stream, small data follows its bulk only when the bulk is out (bulk_pending == 0, otherwise it goes into
- * the bulk queue as well); OPEN is in the data pack so that it cannot overtake the last data of the stream whose id it has, and RESET so that it is
- * the last of its stream (lane_kept.c). A frame once begun is finished before another is put on the wire.
+ * Order that matters is kept: within a stream, small data follows its bulk only when the bulk is
+ * out (bulk_pending == 0, otherwise it goes into the bulk queue as well); OPEN is in the data pack
+ * so that it cannot overtake the last data of the stream whose id it has, and RESET so that it is
+ * the last of its stream (lane_kept.c). A frame once begun is finished before another is put on the
+ * wire.
  *
- * TLS. A lane with a crypt begins in the state TLS; lane_crypt.c has the handshake and the user-space records, which lie between the socket and the
- * buffers above. Whatever is sent passes lane_gate.c, which lets nothing plain out of a lane that
- * is to be TLS.
+ * TLS. A lane with a crypt begins in the state TLS; lane_crypt.c has the handshake and the user-
+ * space records, which lie between the socket and the buffers above. Whatever is sent passes
+ * lane_gate.c, which lets nothing plain out of a lane that is to be TLS.
  *
- * Life. CONNECTING -> (TLS ->) OPEN (<-> FROZEN) -> (LINGER ->) CLOSING -> freed. lane_close is the exit that tells nobody; lane_finish first gets the last words (AUTH_ERR,
- * GOAWAY) to the peer: it ends the session's business at once, then sends what is queued, FIN, and reads and drops until the peer closes too or
- * LANE_LINGER_NS is over. A plain close with unread input would be an RST, which can destroy those words on their way (RFC 1122, 4.2.2.13).
+ * Life. CONNECTING -> (TLS ->) OPEN (<-> FROZEN) -> (LINGER ->) CLOSING -> freed. lane_close is the
+ * exit that tells nobody; lane_finish first gets the last words (AUTH_ERR, GOAWAY) to the peer: it
+ * ends the session's business at once, then sends what is queued, FIN, and reads and drops until
+ * the peer closes too or LANE_LINGER_NS is over. A plain close with unread input would be an RST,
+ * which can destroy those words on their way (RFC 1122, 4.2.2.13).
  */
 #ifndef CULVERT_CORE_LANE_H
 #define CULVERT_CORE_LANE_H
@@ -263,9 +269,10 @@ bool lane_is_still(const struct lane *lane);
  * the server's count cannot be, the lane stays frozen. */
 bool lane_resume(struct lane *lane, struct lane *from, uint64_t peer_rx);
 
-/* Server: the same with a connection whose JOIN has been read; as soon as the lane is still. JOIN_OK is its first frame, with `answer` as its proof. A
- * lane that believes to be alive is frozen: the newest connection wins. False: the lane cannot be resumed, or the count is an old one; the
- * caller keeps fd and crypt. */
+/* Server: the same with a connection whose JOIN has been read; as soon as the lane is still.
+ * JOIN_OK is its first frame, with `answer` as its proof. A lane that believes to be alive is
+ * frozen: the newest connection wins. False: the lane cannot be resumed, or the count is an old
+ * one; the caller keeps fd and crypt. */
 bool lane_resume_later(struct lane *lane, int fd, struct crypt *crypt, uint64_t peer_rx,
                        const uint8_t answer[FRAME_PROOF_SIZE]);
 
@@ -336,12 +343,14 @@ struct stream *lane_find(struct lane *lane, uint32_t wire_id);
 /* A stream that is over here, but for the RESET that it still has to say. */
 struct stream *lane_find_closing(struct lane *lane, uint32_t wire_id);
 
-/* An OPEN frame, and what small data leaves free in the data pack, so that visitors are not refused behind it, nor RESET delayed. */
+/* An OPEN frame, and what small data leaves free in the data pack, so that visitors are not
+ * refused behind it, nor RESET delayed. */
 #define LANE_OPEN_ROOM    64u
 #define LANE_OPEN_RESERVE (32u * LANE_OPEN_ROOM)
 #define LANE_RESET_ROOM   (FRAME_HEADER_MAX + 2u)
 
-/* A stream has left the lane: its id is kept until nothing of it can be on the lane any more, see lane_kept.c. */
+/* A stream has left the lane: its id is kept until nothing of it can be on the lane any more,
+ * see lane_kept.c. */
 void lane_keep(struct lane *lane, struct stream_id *id);
 
 /* The table of ids runs out: lanes that keep some ask their peers. */

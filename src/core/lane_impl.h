@@ -67,7 +67,8 @@ static inline void lane_kept_left(struct lane *lane)
 /* lane_kept.c: the peer's count in PING or PONG; not `possible`: it is none. */
 void lane_kept_counted(struct lane *lane, uint64_t rx_bytes, bool possible);
 
-/* lane_kept.c: the lane carries no streams any more: nothing that is on it can be taken for something else. */
+/* lane_kept.c: the lane carries no streams any more: nothing that is on it can be taken for
+ * something else. */
 void lane_kept_release(struct lane *lane);
 void lane_kept_init(struct lane *lane);
 

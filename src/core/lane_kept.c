@@ -1,34 +1,41 @@
 /*
  * lane_kept: ids of streams that are over, but of which something may still be on their lane.
  *
- * A stream's id on the wire (v2) is a place in the server's table of ids and a generation, so equal ids come back (limits.h, STREAM_APART, says
- * when at the earliest). If one came back while a frame of its last stream waits in a queue, in a frozen lane's log, or at the peer,
- * that frame would be taken for one of the new stream's: another visitor's bytes. So a place goes back to the table when two
- * things have passed:
+ * A stream's id on the wire (v2) is a place in the server's table of ids and a generation, so equal
+ * ids come back (limits.h, STREAM_APART, says when at the earliest). If one came back while a frame
+ * of its last stream waits in a queue, in a frozen lane's log, or at the peer, that frame would be
+ * taken for one of the new stream's: another visitor's bytes. So a place goes back to the table
+ * when two things have passed:
  *
  *   1. All that was queued on the lane when the stream left it was given to the wire. Everything that follows, OPEN with the same
  *      id first, is behind it in the lane's order of bytes, be they sent again after a resume.
  *   2. We have heard a count of the peer, in PING or PONG, that passes the stream's last byte: the peer has handled our FIN or RESET
  *      before it said so, and says nothing more of the stream afterwards. So whatever it did say has arrived.
  *
- * This is the server's part. What both sides owe each other for the second step (docs/PROTOCOL.md, section 5):
+ * This is the server's part. What both sides owe each other for the second step (docs/PROTOCOL.md,
+ * section 5):
  *   - RESET is the last frame of its side: it waits until the stream's bulk is out, and stands in the data pack behind its data (stream.c);
  *   - after FIN in both directions nothing follows, neither WINDOW nor RESET, and nothing after the other side's RESET (stream.c, relay.c);
  *   - a count that covers the other side's FIN or RESET does not overtake what is queued of the stream. PING and PONG are in the control
  *     pack, which goes first, so there is the fence: as long as data or bulk wait that stood in the queues when such a frame came, the
  *     count that we tell stops short of it.
- * The count in JOIN is not for the second step: it says where the bytes go on, and is told in front of all queues.
+ * The count in JOIN is not for the second step: it says where the bytes go on, and is told in front
+ * of all queues.
  *
- * Kept ids wait in three lists: those in `fresh` came while those in `queued` wait for the marks that were taken when the first of them
- * came; those in `sent` have passed the first step, in the order of the counts that they wait for. Fences are two in the same way: under
- * a flood of resets the count lags by what two fillings of the queues hold, and not for ever.
+ * Kept ids wait in three lists: those in `fresh` came while those in `queued` wait for the marks
+ * that were taken when the first of them came; those in `sent` have passed the first step, in the
+ * order of the counts that they wait for. Fences are two in the same way: under a flood of resets
+ * the count lags by what two fillings of the queues hold, and not for ever.
  *
- * A count is asked for, with PING, when many ids of a lane wait for one, and of all lanes when the table runs out. When nothing is left of it visitors
- * are refused. A frozen lane keeps its ids until it is back, or closed. A peer without RESUME may not count: it shows this by a PONG with 0 or with
- * more than it was sent, and then the first step must do, and the distance between equal ids.
+ * A count is asked for, with PING, when many ids of a lane wait for one, and of all lanes when the
+ * table runs out. When nothing is left of it visitors are refused. A frozen lane keeps its ids
+ * until it is back, or closed. A peer without RESUME may not count: it shows this by a PONG with 0
+ * or with more than it was sent, and then the first step must do, and the distance between equal
+ * ids.
  *
- * Rejected: keeping the slot in the table of streams in place of an id. Visitors who come and go on a frozen lane would use up
- * --max-streams, a small table would refuse visitors until the peer has counted, and the distance between equal ids would be paid with a struct stream each.
+ * Rejected: keeping the slot in the table of streams in place of an id. Visitors who come and go on
+ * a frozen lane would use up --max-streams, a small table would refuse visitors until the peer has
+ * counted, and the distance between equal ids would be paid with a struct stream each.
  */
 #include "core/frame.h"
 #include "core/lane.h"

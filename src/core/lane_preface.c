@@ -4,12 +4,14 @@
  *     HELLO --> <-- HELLO_OK     on every connection: two nonces
  *     JOIN  --> <-- JOIN_OK      on one that joins a session, or brings a lane back
  *
- * They are not part of the lane's bytes (docs/PROTOCOL.md, section 8): a connection may end between them, and the next one begins with its own. So
- * they wait in `preface`, one at a time, and leave before anything else, in a record of their own; what they say, each side hashes
- * into the transcript to which its proofs are bound (scram.h).
+ * They are not part of the lane's bytes (docs/PROTOCOL.md, section 8): a connection may end between
+ * them, and the next one begins with its own. So they wait in `preface`, one at a time, and leave
+ * before anything else, in a record of their own; what they say, each side hashes into the
+ * transcript to which its proofs are bound (scram.h).
  *
- * A server may read JOIN before it knows that HELLO_OK has left. The connection can be handed over only when nothing is on its way through
- * it: the lane awaits that (awaits_out), and reads nothing meanwhile.
+ * A server may read JOIN before it knows that HELLO_OK has left. The connection can be handed over
+ * only when nothing is on its way through it: the lane awaits that (awaits_out), and reads nothing
+ * meanwhile.
  */
 #include "core/crypt.h"
 #include "core/lane.h"

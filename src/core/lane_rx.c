@@ -131,7 +131,8 @@ void lane_rx_read(struct lane *lane, struct lane_rx *rx)
         if (fresh)
             lane_watch_read(lane);
     } else if (fresh && w->bufs.provided > 0) {
-        /* Slowly is better than not at all: the peer's count may free the others. Without any it waits in line. */
+        /* Slowly is better than not at all: the peer's count may free the others. Without any it
+         * waits in line. */
         list_remove(&lane->starved_node);
         ring_recv_provided(w->ring, user_data, lane->fd, flags);
     } else {

@@ -9,17 +9,21 @@
 #include "core/check.h"
 #include "core/frame.h"
 
-/* A limit that the simulation draws for each run (tests/fake/fake_limits.h), so that what takes hours or gigabytes here happens in thousands of its runs. */
+/* A limit that the simulation draws for each run (tests/fake/fake_limits.h), so that what takes
+ * hours or gigabytes here happens in thousands of its runs. */
 #ifdef CULVERT_LIMITS_DRAWN
 #define LIMIT_DRAWN(name, usual) fake_limit(fake_limits.name, (usual))
 #else
 #define LIMIT_DRAWN(name, usual) (usual)
 #endif
 
-/* Stream ids (v2): generation << STREAM_SLOT_BITS | a place in the worker's table of ids (struct stream_id). A place is taken after STREAM_APART - 1 others at
- * least (slab.h), so between equal ids lie (STREAM_GENERATION_MAX - 1) * STREAM_APART streams; the - 1 is for the first time that a place is taken.
- * A place comes back when nothing of its stream can arrive any more (lane_kept.c). That goes by the peer's counts; should a peer's be wrong, the longest
- * time that a frame can wait is the grace time of a lane that was lost. In that time a worker opens fewer streams. */
+/* Stream ids (v2): generation << STREAM_SLOT_BITS | a place in the worker's table of ids (struct
+ * stream_id). A place is taken after STREAM_APART - 1 others at least (slab.h), so between equal
+ * ids lie (STREAM_GENERATION_MAX - 1) STREAM_APART streams; the - 1 is for the first time that a
+ * place is taken. A place comes back when nothing of its stream can arrive any more
+ * (lane_kept.c). That goes by the peer's counts; should a peer's be wrong, the longest time that
+ * a frame can wait is the grace time of a lane that was lost. In that time a worker opens fewer
+ * streams. */
 #define STREAM_SLOT_BITS      20u
 #define STREAM_SLOTS_MAX      (1u << STREAM_SLOT_BITS)
 #define STREAM_SLOT_MASK      (STREAM_SLOTS_MAX - 1u)
@@ -28,7 +32,8 @@
 #define STREAM_APART          LIMIT_DRAWN(apart, 18u * 1024u)
 /* Ids of a lane that wait for its peer's count before it is asked for. */
 #define STREAM_IDS_ASK LIMIT_DRAWN(ids_ask, 256u)
-/* The longest --grace, and more streams in a second than a worker can open: 3 times what docs/BENCHMARKS.md has for a new connection with each request. */
+/* The longest --grace, and more streams in a second than a worker can open: 3 times what
+ * docs/BENCHMARKS.md has for a new connection with each request. */
 #define GRACE_MAX_S     3600u
 #define STREAM_RATE_MAX 20000u
 #ifndef CULVERT_LIMITS_DRAWN
@@ -87,7 +92,8 @@ CHECK_STATIC(BUF_HEADROOM >= FRAME_HEADER_MAX + 5, "frame header and TLS record 
 #define LANE_LOG_BIG_MIN LIMIT_DRAWN(lane_log_big_min, 8u)
 /* Bytes of the log in one send. */
 #define LANE_REPLAY_SEND (1024u * 1024u)
-/* HELLO, HELLO_OK, JOIN or JOIN_OK. The longest is HELLO: 16 bytes of numbers, and two texts of at most 32 bytes. */
+/* HELLO, HELLO_OK, JOIN or JOIN_OK. The longest is HELLO: 16 bytes of numbers, and two texts of
+ * at most 32 bytes. */
 #define LANE_PREFACE (FRAME_V2_HEADER + 16u + 2u * (2u + 32u) + FRAME_NONCE_SIZE)
 CHECK_STATIC(LANE_PREFACE >= FRAME_V2_HEADER + 21u + FRAME_PROOF_SIZE, "JOIN");
 
@@ -129,8 +135,9 @@ CHECK_STATIC(LANE_PREFACE >= FRAME_V2_HEADER + 21u + FRAME_PROOF_SIZE, "JOIN");
 /* DATA to a v1 peer: it queues 16 frames of a stream, whatever their size, and says at most 4096 itself. */
 #define V1_DATA_MAX (64u * 1024u)
 
-/* What waits for the reader of standard output or standard error (sink.h): some 2,000 lines, and a flood
- * adds five of each kind every ten seconds. A text: the summary is the longest, 64 rows of some 450 bytes. */
+/* What waits for the reader of standard output or standard error (sink.h): some 2,000 lines, and
+ * a flood adds five of each kind every ten seconds. A text: the summary is the longest, 64 rows
+ * of some 450 bytes. */
 #define SINK_QUEUE    (256u * 1024u)
 #define SINK_TEXT_MAX (64u * 1024u)
 CHECK_STATIC(2 * SINK_TEXT_MAX <= SINK_QUEUE,

@@ -1,15 +1,19 @@
 /*
  * listener: a listening socket with a multishot accept.
  *
- * A listener that closes cancels its accept, again and again if a cancel is lost, and is freed when that is over.
+ * A listener that closes cancels its accept, again and again if a cancel is lost, and is freed when
+ * that is over.
  *
- * Out of descriptors or memory, accepting pauses for LISTENER_PAUSE and is counted; the backlog of the kernel holds the visitors meanwhile.
- * That is one state of the worker, however many pauses it takes: it begins with the first, and is over when the accepts of all its listeners have
- * stood for LISTENER_WELL (one that finds no descriptor fails at once, whether somebody waits or not).
+ * Out of descriptors or memory, accepting pauses for LISTENER_PAUSE and is counted; the backlog of
+ * the kernel holds the visitors meanwhile. That is one state of the worker, however many pauses it
+ * takes: it begins with the first, and is over when the accepts of all its listeners have stood for
+ * LISTENER_WELL (one that finds no descriptor fails at once, whether somebody waits or not).
  *
- * Lanes come first. When visitors have all descriptors and a lane is cut, one of those who wait takes its descriptor, and the lane cannot come back; but its
- * visitors cannot leave before it is back. So a worker that accepts lanes keeps LISTENER_SPARES descriptors that stand for nothing: when a lane cannot be
- * accepted, some are given up for it. While there are fewer, they are taken again first, and visitors wait.
+ * Lanes come first. When visitors have all descriptors and a lane is cut, one of those who wait
+ * takes its descriptor, and the lane cannot come back; but its visitors cannot leave before it is
+ * back. So a worker that accepts lanes keeps LISTENER_SPARES descriptors that stand for nothing:
+ * when a lane cannot be accepted, some are given up for it. While there are fewer, they are taken
+ * again first, and visitors wait.
  */
 #ifndef CULVERT_CORE_LISTENER_H
 #define CULVERT_CORE_LISTENER_H

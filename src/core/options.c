@@ -822,7 +822,8 @@ static bool finish_common(struct parse *p)
 
     if (config->workers == 0)
         config->workers = config->cpu_count != 0 ? config->cpu_count : cores_of_process();
-    /* Without TLS somebody on the path can take over a lane that comes back, behind its JOIN_OK: the operator has to ask for that. */
+    /* Without TLS somebody on the path can take over a lane that comes back, behind its JOIN_OK:
+     * the operator has to ask for that. */
     if (config->grace == UINT64_MAX)
         config->grace = config->tls && config->reconnect ? GRACE_TLS : 0;
     if (config->heartbeat >= config->expiry)

@@ -1,9 +1,11 @@
 /*
- * session_fsm: which frame may come when, and which state follows. Pure: no socket, no clock, no allocation.
+ * session_fsm: which frame may come when, and which state follows. Pure: no socket, no clock, no
+ * allocation.
  *
- * The states are the seed's. One table row per (role, version, lane, state) names the frames that may be received
- * there; whatever is not named is a violation and closes the session with BAD_STATE. The caller keeps the state,
- * changes it in one setter that asks session_fsm_may(), and closes with the reason that session_fsm_check() gives.
+ * The states are the seed's. One table row per (role, version, lane, state) names the frames that
+ * may be received there; whatever is not named is a violation and closes the session with
+ * BAD_STATE. The caller keeps the state, changes it in one setter that asks session_fsm_may(), and
+ * closes with the reason that session_fsm_check() gives.
  *
  *   state          meaning                                           left for
  *   INIT           connected; no frame was accepted                  HANDSHAKEN; FORWARDING (a lane that was
@@ -17,11 +19,12 @@
  *   CLOSING        no new stream or tunnel; what is open ends        CLOSED
  *   CLOSED         nothing is sent or received
  *
- * From every state but CLOSED a session may go to CLOSING or CLOSED; no state is entered twice except AUTHENTICATED
- * from BOUND.
+ * From every state but CLOSED a session may go to CLOSING or CLOSED; no state is entered twice
+ * except AUTHENTICATED from BOUND.
  *
- * CLOSING accepts, besides what the open streams need, every frame that the peer may have sent before it learnt of the
- * end (a pipelined AUTH or BIND, an OPEN that crossed a GOAWAY); the caller ignores or refuses those.
+ * CLOSING accepts, besides what the open streams need, every frame that the peer may have sent
+ * before it learnt of the end (a pipelined AUTH or BIND, an OPEN that crossed a GOAWAY); the caller
+ * ignores or refuses those.
  */
 #ifndef CULVERT_CORE_SESSION_FSM_H
 #define CULVERT_CORE_SESSION_FSM_H
@@ -54,10 +57,11 @@ enum session_role {
     SESSION_CLIENT,
 };
 
-/* PRIMARY is lane 0, the one that carries the log-in and the binds. JOINING is a lane that says JOIN behind HELLO; after JOIN_OK
- * it stays JOINING, or becomes PRIMARY if it took the place of lane 0 in a resume. A server takes an accepted connection for
- * PRIMARY until it hears JOIN. JOINING knows the states INIT, HANDSHAKEN, FORWARDING, CLOSING and CLOSED only, and v1 knows no
- * JOINING. */
+/* PRIMARY is lane 0, the one that carries the log-in and the binds. JOINING is a lane that says
+ * JOIN behind HELLO; after JOIN_OK it stays JOINING, or becomes PRIMARY if it took the place of
+ * lane 0 in a resume. A server takes an accepted connection for PRIMARY until it hears JOIN.
+ * JOINING knows the states INIT, HANDSHAKEN, FORWARDING, CLOSING and CLOSED only, and v1 knows
+ * no JOINING. */
 enum session_lane {
     SESSION_LANE_PRIMARY,
     SESSION_LANE_JOINING,

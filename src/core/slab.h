@@ -1,14 +1,16 @@
 /*
  * slab: a fixed array of equal items, named by index.
  *
- * Free items are a list in a separate array of indices, so that an item that was never used is never touched: `fresh` is the first
- * such item. Taking and giving are a few instructions; taking from an empty slab says SLAB_NONE, which the caller turns into an
- * explicit refusal.
+ * Free items are a list in a separate array of indices, so that an item that was never used is
+ * never touched: `fresh` is the first such item. Taking and giving are a few instructions; taking
+ * from an empty slab says SLAB_NONE, which the caller turns into an explicit refusal.
  *
- * Which free item is taken is a property of the slab. With `apart` 0 the one that was given back last: it is hot in the cache.
- * Otherwise the one that has been free longest, and none before `apart` are free, as long as there are fresh ones: between two times
- * that an item is taken lie at least `apart` - 1 others (all that stood in front of it when it came back), but for the first time
- * of an item, and as far as the slab is that large. This is for items whose index is told to somebody else.
+ * Which free item is taken is a property of the slab. With `apart` 0 the one that was given back
+ * last: it is hot in the cache. Otherwise the one that has been free longest, and none before
+ * `apart` are free, as long as there are fresh ones: between two times that an item is taken lie at
+ * least `apart` - 1 others (all that stood in front of it when it came back), but for the first
+ * time of an item, and as far as the slab is that large. This is for items whose index is told to
+ * somebody else.
  */
 #ifndef CULVERT_CORE_SLAB_H
 #define CULVERT_CORE_SLAB_H

@@ -1,10 +1,13 @@
 /*
- * stream: one visitor's connection, as each side sees it: a local socket on one hand, a lane on the other.
+ * stream: one visitor's connection, as each side sees it: a local socket on one hand, a lane on the
+ * other.
  *
- * "up" is from the local socket to the lane, "down" from the lane to the local socket, on both sides.
+ * "up" is from the local socket to the lane, "down" from the lane to the local socket, on both
+ * sides.
  *
- * Life. FREE -> CONNECTING (client: the origin is being dialled) -> OPEN -> CLOSING -> FREE. How far each direction has ended is kept in bits beside
- * the state, because half-close is a property of a direction:
+ * Life. FREE -> CONNECTING (client: the origin is being dialled) -> OPEN -> CLOSING -> FREE. How
+ * far each direction has ended is kept in bits beside the state, because half-close is a property
+ * of a direction:
  *
  *   UP_EOF      the local socket said FIN (or the v1 rule decided so)    nothing more is read
  *   UP_FIN      FIN was put on the lane                                  nothing more is sent up
@@ -15,26 +18,31 @@
  *   DOWN_RST    the peer said RESET            what arrived before is still delivered, then RST
  *   DOWN_DEAD   the local socket takes nothing more; what it sent before is still read
  *
- * The last three are TCP's own order: a receiver reads what was queued before a reset. An origin that answers and closes with input unread resets right
- * behind its answer, and the visitor must have that answer.
+ * The last three are TCP's own order: a receiver reads what was queued before a reset. An origin
+ * that answers and closes with input unread resets right behind its answer, and the visitor must
+ * have that answer.
  *
- * UP_FIN and DOWN_SHUT together end the stream with DONE. Any error ends it with stream_close(reason),
- * which sends RESET and closes the local socket with RST. That is what the socket does by itself, and
- * when this process dies; only stream_join, for a good end, makes a FIN of it. Closing is mark, join,
- * free: stream_close marks, takes the stream off every queue and cancels what is in flight;
- * stream_join, at the end of a turn, frees the slot when nothing is in flight any more, zero-copy
- * notifications included, and nothing of the stream is in the lane's bulk queue.
+ * UP_FIN and DOWN_SHUT together end the stream with DONE. Any error ends it with
+ * stream_close(reason), which sends RESET and closes the local socket with RST. That is what the
+ * socket does by itself, and when this process dies; only stream_join, for a good end, makes a FIN
+ * of it. Closing is mark, join, free: stream_close marks, takes the stream off every queue and
+ * cancels what is in flight; stream_join, at the end of a turn, frees the slot when nothing is in
+ * flight any more, zero-copy notifications included, and nothing of the stream is in the lane's
+ * bulk queue.
  *
- * RESET is the last that we say of a stream: it waits until what is queued of it as bulk is out, and
- * stands behind its data. To a peer that has said RESET, or after FIN in both directions, nothing is
- * said at all. The id on the wire (v2) outlives the stream: see lane_kept.c.
+ * RESET is the last that we say of a stream: it waits until what is queued of it as bulk is out,
+ * and stands behind its data. To a peer that has said RESET, or after FIN in both directions,
+ * nothing is said at all. The id on the wire (v2) outlives the stream: see lane_kept.c.
  *
- * Up: at most one buffer is `held` (read, not yet on the lane), and at most STREAM_BULK_PENDING bytes of it stand in the lane's bulk queue. Small
- * payloads are copied into the lane's pack (copybreak), big ones are framed in place and referenced.
+ * Up: at most one buffer is `held` (read, not yet on the lane), and at most STREAM_BULK_PENDING
+ * bytes of it stand in the lane's bulk queue. Small payloads are copied into the lane's pack
+ * (copybreak), big ones are framed in place and referenced.
  *
- * Down: a queue of slices that reference the lane's read buffers. They are sent from where they lie, those of one buffer together. When the local socket
- * does not take them at once, or big buffers run low, what is left is copied into small buffers of its own (stream_compact), so that a slow reader does not keep a
- * lane's buffers for itself. A send of much data waits in the kernel, and is no such sign: a bulk stream may keep as many as its window lets come, until they run low.
+ * Down: a queue of slices that reference the lane's read buffers. They are sent from where they
+ * lie, those of one buffer together. When the local socket does not take them at once, or big
+ * buffers run low, what is left is copied into small buffers of its own (stream_compact), so that a
+ * slow reader does not keep a lane's buffers for itself. A send of much data waits in the kernel,
+ * and is no such sign: a bulk stream may keep as many as its window lets come, until they run low.
  */
 #ifndef CULVERT_CORE_STREAM_H
 #define CULVERT_CORE_STREAM_H
@@ -138,7 +146,8 @@ struct stream {
     uint64_t acked; /* v1: bytes that the local peer had acknowledged when it was last asked */
 };
 
-/* Server, v2: one id of the wire, in worker->ids: generation << STREAM_SLOT_BITS | its place there. */
+/* Server, v2: one id of the wire, in worker->ids: generation << STREAM_SLOT_BITS | its place
+ * there. */
 struct stream_id {
     struct list node;    /* over: in one of lane->kept */
     uint64_t until;      /* over: the peer's count that it waits for */
@@ -146,8 +155,9 @@ struct stream_id {
     uint32_t stream;     /* slot + 1; 0: none */
 };
 
-/* A free slot as an OPEN or CONNECTING stream on `lane`, with its windows; NULL when the table is full, or that of the ids. The caller has counted and
- * refuses. Owns fd (-1 for none yet). wire_id 0: made here. */
+/* A free slot as an OPEN or CONNECTING stream on `lane`, with its windows; NULL when the table
+ * is full, or that of the ids. The caller has counted and refuses. Owns fd (-1 for none yet).
+ * wire_id 0: made here. */
 struct stream *stream_open(struct lane *lane, uint32_t wire_id, int fd, enum stream_state state);
 
 /* The stream of a completion: its slot is not used again while an operation is in flight. */

@@ -53,13 +53,14 @@ void registry_close(void);
 /* The next session id: 1, 2, 3, ... */
 uint64_t registry_next_id(void);
 
-/* Registers a session (id from registry_next_id) with its secret. *replaced: the id of the session of the same client that was taken out for
- * it, which the caller ends; 0 if there was none. LIMIT_SESSIONS when full. */
+/* Registers a session (id from registry_next_id) with its secret. *replaced: the id of the
+ * session of the same client that was taken out for it, which the caller ends; 0 if there was
+ * none. LIMIT_SESSIONS when full. */
 enum reason registry_add(const struct registry_session *session,
                          const uint8_t secret[SCRAM_KEY_SIZE], uint64_t *replaced);
 
-/* Copies a session's facts, without its secret, and makes the proof of JOIN_OK, if that of JOIN is right on this channel. UNKNOWN_SESSION
- * otherwise. */
+/* Copies a session's facts, without its secret, and makes the proof of JOIN_OK, if that of JOIN
+ * is right on this channel. UNKNOWN_SESSION otherwise. */
 enum reason registry_join(const struct frame_join *join, const struct scram_channel *channel,
                           struct registry_session *out, uint8_t answer[FRAME_PROOF_SIZE]);
 

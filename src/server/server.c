@@ -306,8 +306,8 @@ static enum reason check_auth(const struct lane *lane, const uint8_t *src, const
     return auth_check(&lane->peer, &auth, &channel, login);
 }
 
-/* Everything that a session needs is there: afterwards nothing refuses it, so that no session of the same client ends for one that does
- * not come to be. */
+/* Everything that a session needs is there: afterwards nothing refuses it, so that no session of
+ * the same client ends for one that does not come to be. */
 static enum reason session_room(struct lane *lane)
 {
     struct worker *w = lane->worker;

@@ -10,9 +10,10 @@
 
 extern const struct role server_role;
 
-/* Before the workers are opened: resolves the listen and public addresses, checks that the tunnel port can be had, opens the registry, and takes the
- * tokens out of *config (auth.h). 0, or an exit code after saying what to change. A listen port of 0 is replaced by the one that the kernel
- * chose. */
+/* Before the workers are opened: resolves the listen and public addresses, checks that the
+ * tunnel port can be had, opens the registry, and takes the tokens out of *config (auth.h). 0,
+ * or an exit code after saying what to change. A listen port of 0 is replaced by the one that
+ * the kernel chose. */
 int server_prepare(struct config *config);
 
 /* SIGHUP: reads certificate and key again; lanes that are up are not touched. */

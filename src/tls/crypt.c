@@ -522,9 +522,9 @@ bool crypt_eof(struct crypt *crypt)
     return crypt->record == NULL || record_eof(crypt->record);
 }
 
-/* Digests. wolfCrypt's work on a structure of the caller's stack: they allocate nothing, so that they
- * cannot fail, and take no lock. libcrypto's HMAC() looks its algorithms up under locks and allocates
- * a dozen objects for each mac: it took four times as long. */
+/* Digests. wolfCrypt's work on a structure of the caller's stack: they allocate nothing, so that
+ * they cannot fail, and take no lock. libcrypto's HMAC() looks its algorithms up under locks and
+ * allocates a dozen objects for each mac: it took four times as long. */
 
 static __attribute__((noinline)) void make_mac(const uint8_t key[CRYPT_MAC_SIZE], const void *data,
                                                size_t size, uint8_t mac[CRYPT_MAC_SIZE])

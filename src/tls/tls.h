@@ -1,5 +1,6 @@
 /*
- * tls: handshakes, trust and certificates. With record.h and ktls.h, which it includes, the only header others see.
+ * tls: handshakes, trust and certificates. With record.h and ktls.h, which it includes, the only
+ * header others see.
  *
  * Nothing here touches a socket. A handshake is bytes in, bytes out:
  *
@@ -14,8 +15,9 @@
  *     }
  *     tls_handshake_free(h)
  *
- * A step never blocks, but it may compute: 0.1 to 0.4 ms with P-256 certificates. Callers that must not wait that long run it on
- * another thread; a handshake belongs to one thread at a time, a tls_ctx may be shared by all.
+ * A step never blocks, but it may compute: 0.1 to 0.4 ms with P-256 certificates. Callers that must
+ * not wait that long run it on another thread; a handshake belongs to one thread at a time, a
+ * tls_ctx may be shared by all.
  *
  * Who is trusted (client). Exactly one of:
  *   ca             the chain ends at a CA of the file, all dates (the CA's too) are valid at that moment, and the certificate has
@@ -220,8 +222,9 @@ const char *tls_handshake_why(const struct tls_handshake *handshake);
 /* After DONE, once: the keys of both directions. The handshake keeps none. */
 void tls_handshake_keys(struct tls_handshake *handshake, struct record_keys *keys);
 
-/* After DONE: TLS_EXPORTER_SIZE bytes that both ends have in common and nobody else has, whoever stands between them (RFC 9266:
- * "EXPORTER-Channel-Binding" without context). Zeros under TLS 1.2. Valid until free. */
+/* After DONE: TLS_EXPORTER_SIZE bytes that both ends have in common and nobody else has, whoever
+ * stands between them (RFC 9266: "EXPORTER-Channel-Binding" without context). Zeros under TLS
+ * 1.2. Valid until free. */
 const uint8_t *tls_handshake_exporter(const struct tls_handshake *handshake);
 
 /* After DONE: bytes that came behind the handshake; they are records. Writable, for opening in place; valid until free. */

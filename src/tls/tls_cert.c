@@ -373,7 +373,8 @@ bool tls_cert_describe(const char *cert_file, char *text, size_t text_size)
     return cert != NULL;
 }
 
-/* --- dates ----------------------------------------------------------------------------------------------------- */
+/* --- dates ------------------------------------------------------------------------------------
+ * ----------------- */
 
 enum tls_when tls_cert_when(const X509 *cert, time_t now)
 {

@@ -1,7 +1,9 @@
 /*
- * tls_ctx: a struct tls_config turned into a wolfSSL context, once; every mistake in it is found here and named.
+ * tls_ctx: a struct tls_config turned into a wolfSSL context, once; every mistake in it is found
+ * here and named.
  *
- * Shared by all handshakes of all workers and read-only after tls_ctx_new(), so no lock is needed; the reference count is atomic.
+ * Shared by all handshakes of all workers and read-only after tls_ctx_new(), so no lock is needed;
+ * the reference count is atomic.
  *
  * What is set, and why
  *   versions   1.3 only, or 1.2 and 1.3 when v1 peers are expected; never less

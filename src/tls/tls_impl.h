@@ -1,8 +1,8 @@
 /*
  * tls_impl: the inside of struct tls_ctx and struct tls_handshake, for the files of src/tls.
  *
- * wolfSSL's headers define names that libcrypto's also define when both are included in one file. So
- * wolfSSL types are forward declared here, and each source includes one of the two libraries:
+ * wolfSSL's headers define names that libcrypto's also define when both are included in one file.
+ * So wolfSSL types are forward declared here, and each source includes one of the two libraries:
  * tls_ctx.c, tls_handshake.c and tls_keys.c wolfSSL; tls_ca.c, tls_cert.c, tls_own.c, tls_path.c,
  * tls_peer.c, tls_pem.c, tls_pin.c and tls_pk.c libcrypto.
  */
@@ -167,9 +167,9 @@ struct tls_opinion {
 };
 
 /*
- * tls_peer.c: decides on a peer, whose certificates are `chain`, at the first call of a handshake; the
- * later ones repeat the verdict. At depth 0, the peer's own certificate, wolfSSL's opinion counts too.
- * Sets peer_pin; cert_fail and detail when it refuses.
+ * tls_peer.c: decides on a peer, whose certificates are `chain`, at the first call of a handshake;
+ * the later ones repeat the verdict. At depth 0, the peer's own certificate, wolfSSL's opinion
+ * counts too. Sets peer_pin; cert_fail and detail when it refuses.
  */
 bool tls_peer_judge(struct tls_handshake *handshake, int depth, const struct tls_chain *chain,
                     const struct tls_opinion *opinion);
@@ -182,23 +182,24 @@ bool tls_peer_refuse(struct tls_handshake *handshake, enum tls_fail fail, const 
 void tls_peer_names(const struct x509_st *cert, char *text, size_t size);
 
 /*
- * tls_ca.c: the CA file. `name` is the file's for messages. NULL with a sentence in `why`; what does
- * not hinder the start is told by tls_ctx_warn().
+ * tls_ca.c: the CA file. `name` is the file's for messages. NULL with a sentence in `why`; what
+ * does not hinder the start is told by tls_ctx_warn().
  */
 struct tls_ca *tls_ca_load(struct tls_ctx *ctx, const char *name, const char *text, size_t len,
                            char *why, size_t why_size);
 void tls_ca_free(struct tls_ca *ca);
 struct x509_store_st *tls_ca_store(const struct tls_ca *ca);
 
-/* An intermediate from its bytes, remembered or read; NULL: it cannot be read. The caller frees it. */
+/* An intermediate from its bytes, remembered or read; NULL: it cannot be read. The caller frees
+ * it. */
 struct x509_st *tls_ca_read(struct tls_ca *ca, const uint8_t *der, size_t len);
 
 /* Remembers one of a peer that was accepted. */
 void tls_ca_remember(struct tls_ca *ca, const uint8_t *der, size_t len);
 
 /*
- * tls_path.c: true if a path of certificates leads from the peer's own, `leaf`, to a CA of ctx->ca, and
- * each of them may be where it is at this moment. Otherwise false, refused with the reason.
+ * tls_path.c: true if a path of certificates leads from the peer's own, `leaf`, to a CA of ctx->ca,
+ * and each of them may be where it is at this moment. Otherwise false, refused with the reason.
  */
 bool tls_path_leads(struct tls_handshake *handshake, struct x509_st *leaf,
                     const struct tls_chain *chain);

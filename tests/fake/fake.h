@@ -124,7 +124,8 @@ void fake_kill(unsigned process, void (*lost)(uint64_t user_data));
 /* Operations of this ring that are in flight, zero-copy notifications that are due included. */
 unsigned fake_ring_in_flight(const struct ring *ring);
 
-/* Zero-copy sends so far of which something was sent, and whose report said that the kernel copied. */
+/* Zero-copy sends so far of which something was sent, and whose report said that the kernel
+ * copied. */
 uint64_t fake_zc_copies(void);
 
 /* Calls fn(arg) at the given time, once. */
@@ -221,9 +222,10 @@ void fake_on_connection(uint16_t port, void (*fn)(int fd));
 /* Bytes that passed a connection so far, read or not; 0 when this end of it is closed. */
 uint64_t fake_passed(int fd, int from);
 
-/* From now on nothing that is said on a connection to this port, made later, has a secret in it, and
- * if it is `sealed` it is TLS records only (crypt_fake.c): this is checked. A secret is what a test
- * or the simulated cryptography names, and on sealed connections what getrandom(2) gives, too. */
+/* From now on nothing that is said on a connection to this port, made later, has a secret in it,
+ * and if it is `sealed` it is TLS records only (crypt_fake.c): this is checked. A secret is what
+ * a test or the simulated cryptography names, and on sealed connections what getrandom(2) gives,
+ * too. */
 void fake_tap(uint16_t port, bool sealed);
 void fake_secret(const void *data, size_t size);
 

@@ -1,8 +1,9 @@
 /*
  * fake_net: the simulated network.
  *
- * A connection is two pipes. Bytes written go first on the way (at most send_room of them), arrive in order, in pieces, after
- * the connection's latency, when the receiver has room (recv_room), and are then taken. FIN follows the last byte.
+ * A connection is two pipes. Bytes written go first on the way (at most send_room of them), arrive
+ * in order, in pieces, after the connection's latency, when the receiver has room (recv_room), and
+ * are then taken. FIN follows the last byte.
  *
  * Resets follow Linux, because code that passes here must not be surprised there:
  *   - a close with linger 0, or with unread data, sends RST and drops what was on the way; so does data that arrives at a
@@ -18,8 +19,9 @@
  *     error was told before it. With rst_drops_received the unread data is gone as well (as in BSD), and reads see the error;
  *   - an RST after both FINs arrived changes nothing.
  *
- * A connection that is cut carries nothing more, resets included; one that is severed (somebody between has closed it) gave both
- * ends a FIN that neither of them sent, and answers what they send by RST.
+ * A connection that is cut carries nothing more, resets included; one that is severed (somebody
+ * between has closed it) gave both ends a FIN that neither of them sent, and answers what they send
+ * by RST.
  *
  * Trouble strikes one byte of one direction (fake_trouble): it arrives changed, or the connection
  * is lost or held in front of it. A test that takes every byte in turn sees what each does. A port

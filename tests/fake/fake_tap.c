@@ -2,12 +2,12 @@
  * fake_tap: who reads the network.
  *
  * Every byte that either end writes to a connection of the tapped port is looked at, at the moment
- * it is written and before anything befalls it on the way. In a TLS run all of them must be records,
- * one behind the other (crypt_fake.c; the last one may be cut). No known secret may stand among
- * them, at whatever place, nor across two writes. Secrets are what a test names, keys of tokens and
- * secrets of sessions as they are made (crypt_fake.c), and under TLS what getrandom(2) gave
- * (random_fake.c), of which a plain v2 run says the nonces aloud. In a run without a tap they are
- * noted and not looked for.
+ * it is written and before anything befalls it on the way. In a TLS run all of them must be
+ * records, one behind the other (crypt_fake.c; the last one may be cut). No known secret may stand
+ * among them, at whatever place, nor across two writes. Secrets are what a test names, keys of
+ * tokens and secrets of sessions as they are made (crypt_fake.c), and under TLS what getrandom(2)
+ * gave (random_fake.c), of which a plain v2 run says the nonces aloud. In a run without a tap they
+ * are noted and not looked for.
  *
  * The search costs one look into a table of the secrets' first two bytes for each byte.
  */

@@ -554,7 +554,8 @@ int ring_message_from_thread(int target_fd, uint64_t user_data, int32_t res)
 /* ---- waiting ---- */
 
 /*
- * A worker that turns and turns for nothing burns a core for ever. Two ways, with nothing submitted between one wait and the next:
+ * A worker that turns and turns for nothing burns a core for ever. Two ways, with nothing submitted
+ * between one wait and the next:
  *   - it asked for no waiting, and got nothing; no time passes then. What one turn leaves for the next (a flush held back, what was
  *     marked when buffers came back) is done in the next, and the one after that sees what the one before it has seen.
  *   - it waited until its own time was over, again and again: a timer that is set anew for the next tick each time. There is work that is

@@ -174,7 +174,8 @@ static size_t shortened(size_t size)
     return size > 1 && fake_chance(fake_options()->short_chance) ? fake_between(1, size) : size;
 }
 
-/* The ring has no provided buffer. Whoever asks it for one again at once, with none given and nothing read meanwhile, asks in vain, again and again: that burns a core, too. */
+/* The ring has no provided buffer. Whoever asks it for one again at once, with none given and
+ * nothing read meanwhile, asks in vain, again and again: that burns a core, too. */
 static void recv_without_buffer(struct fake_op *op)
 {
     struct fake_socket *s = op->socket;

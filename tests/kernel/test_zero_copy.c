@@ -1,7 +1,8 @@
 /*
- * zero_copy: what src/core assumes of IORING_OP_SEND_ZC: the result says by F_MORE that a notification follows, which has the
- * same user_data; it comes after the result, also when the send failed; on loopback the usage report says that the kernel
- * copied, and of a send that failed it says so everywhere; closing the socket does not lose the notification.
+ * zero_copy: what src/core assumes of IORING_OP_SEND_ZC: the result says by F_MORE that a
+ * notification follows, which has the same user_data; it comes after the result, also when the send
+ * failed; on loopback the usage report says that the kernel copied, and of a send that failed it
+ * says so everywhere; closing the socket does not lose the notification.
  */
 #include "kernel.h"
 
@@ -86,8 +87,8 @@ static void result_then_notification(void)
     close(fds[1]);
 }
 
-/* A failed send: a notification follows if and only if F_MORE says so. Its report says "copied", which
- * nothing was. */
+/* A failed send: a notification follows if and only if F_MORE says so. Its report says "copied",
+ * which nothing was. */
 static void a_failed_send_tells_whether_one_follows(void)
 {
     int fds[2];

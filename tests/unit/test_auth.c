@@ -1,7 +1,8 @@
 /*
  * auth: tokens of a server, one or several, and proofs in their place.
  *
- * The client's half is core/scram.c, which test_scram.c holds against vectors of another implementation.
+ * The client's half is core/scram.c, which test_scram.c holds against vectors of another
+ * implementation.
  */
 #include <check.h>
 #include <stdio.h>

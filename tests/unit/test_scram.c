@@ -1,6 +1,6 @@
 /*
- * scram: the proofs of docs/PROTOCOL.md, section 3, against the frames that the document shows (which another implementation made), and
- * what each of them depends on.
+ * scram: the proofs of docs/PROTOCOL.md, section 3, against the frames that the document shows
+ * (which another implementation made), and what each of them depends on.
  */
 #include <check.h>
 #include <stdlib.h>
@@ -102,7 +102,8 @@ START_TEST(a_join_is_for_one_place_only)
 }
 END_TEST
 
-/* What a server keeps proves nothing of a client: neither the one key nor the other stands for ClientKey. */
+/* What a server keeps proves nothing of a client: neither the one key nor the other stands for
+ * ClientKey. */
 START_TEST(a_verifier_does_not_log_in)
 {
     uint8_t secret[SCRAM_KEY_SIZE], proof[FRAME_PROOF_SIZE], forged[FRAME_PROOF_SIZE];

@@ -1,4 +1,5 @@
-/* slab: unique indices, which item is used again first and after how many others, explicit exhaustion, counters, and untouched memory. */
+/* slab: unique indices, which item is used again first and after how many others, explicit
+ * exhaustion, counters, and untouched memory. */
 #include <check.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -141,7 +142,8 @@ START_TEST(first_given_is_first_taken_where_asked)
 }
 END_TEST
 
-/* Fresh items go first as long as too few are free; where there is none left, the oldest of the few. */
+/* Fresh items go first as long as too few are free; where there is none left, the oldest of the
+ * few. */
 START_TEST(fresh_ones_until_enough_are_free)
 {
     const uint32_t apart = 10;
@@ -166,7 +168,8 @@ START_TEST(fresh_ones_until_enough_are_free)
 }
 END_TEST
 
-/* Whatever is taken and given back, and in which order: between two times that an item is taken, but for its first, lie `apart` - 1 others. */
+/* Whatever is taken and given back, and in which order: between two times that an item is taken,
+ * but for its first, lie `apart` - 1 others. */
 START_TEST(random_run_keeps_them_apart)
 {
     const uint32_t count = 600, apart = 100, most = 400;

@@ -143,7 +143,8 @@ START_TEST(keys_match)
 END_TEST
 
 /* Records that came with the last flight are the caller's. */
-/* Each connection has its own, at both ends the same. (tests/e2e/cases/proofs.py holds it against OpenSSL's.) */
+/* Each connection has its own, at both ends the same. (tests/e2e/cases/proofs.py holds it
+ * against OpenSSL's.) */
 START_TEST(exporters_differ)
 {
     static const uint8_t zeros[TLS_EXPORTER_SIZE];
