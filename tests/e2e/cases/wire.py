@@ -425,13 +425,17 @@ def kits_match_document(t):
 
 @case(not_in=V2_ONLY)
 def data_before_its_open(t):
-    """A client guesses the id of the next visitor's stream, and begins DATA for it before it is opened: what comes of it afterwards is for nobody."""
+    """A client guesses the id of the next visitor's stream, and begins DATA for it before it is opened:
+    what comes of it afterwards is for nobody."""
     server = t.server(workers=1)
     wire = v2wire.client_wire(server.addr)
     addr = (server.host, v2wire.log_in(wire, t.token.encode())[0])
     first = net.connect(addr)
     stream = wire.expect(v2wire.OPEN)[1] + 1
+    ports = (server.addr[1], wire.sock.getsockname()[1])
     wire.send_raw(v2wire.frame(v2wire.DATA, stream, length=20000) + bytes(10000))
+    t.until(lambda: unsent(wire.sock) == 0 and tcp_state(*ports)[1] == 0, "the server to read it")
+    v2wire.greet(v2wire.client_wire(server.addr))  # and its worker has had a turn since
     second = net.connect(addr)
     check_equal(wire.expect(v2wire.OPEN)[1], stream, "the id that was guessed")
     wire.send_raw(bytes(10000))
