@@ -53,6 +53,29 @@ class Peers:
         return result.returncode, result.stderr.decode()
 
 
+
+class Promises(unittest.TestCase):
+    """docs/SECURITY.md says which test holds what it promises."""
+
+    def test_their_tests_exist(self):
+        text = (ROOT / "docs" / "SECURITY.md").read_text(encoding="utf-8")
+        rows = re.findall(r"^\| .* \| (.*) \|$", text[text.index("\n## How this is tested"):], re.M)[2:]
+        self.assertGreater(len(rows), 10)
+        cases = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "tests/e2e/cases").glob("*.py"))
+        simulations = (ROOT / "tests/sim/sim.c").read_text(encoding="utf-8")
+        for row in rows:
+            names = re.findall(r"`([^`]+)`", row)
+            self.assertTrue(names, row)
+            for name in names:
+                label, _, rest = name.rpartition(".")
+                if label == "sim":
+                    self.assertIn(f'"{rest}"', simulations)
+                elif label:
+                    self.assertTrue((ROOT / f"tests/{label}/test_{rest}.c").exists(), name)
+                else:
+                    self.assertIn(f"\ndef {name}(t):", cases)
+
+
 class Wire(unittest.TestCase):
     def test_document(self):
         found = examples()
