@@ -360,9 +360,11 @@ static enum reason open_records(struct lane *lane)
 
     if (w->crypt_spare == BUF_NONE)
         w->crypt_spare = buf_take_big(&w->bufs);
+    uint32_t parsed = lane->raw.parsed;
     enum reason reason = leave_big(lane, open_whole(lane));
-    if (lane->state == LANE_OPEN &&
-        crypt_update_due(lane->crypt)) /* a JOIN may have handed the lane over, crypt and all */
+    /* A JOIN may have handed the lane over, crypt and all. Where nothing was opened, nothing is new:
+     * a lane that has no buffer for its records is marked when there are some. */
+    if (lane->state == LANE_OPEN && lane->raw.parsed != parsed && crypt_update_due(lane->crypt))
         lane_mark(lane);
     return reason;
 }
