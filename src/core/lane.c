@@ -310,12 +310,12 @@ const char *lane_subject(const struct lane *lane)
 void lane_ask(struct lane *lane)
 {
     uint8_t *p = lane_control_begin(lane);
-    struct frame_ping ping = { .time = lane->worker->now, .rx_bytes = lane_count(lane) };
+    struct frame_ping ping = { .time = lane->worker->now };
 
     if (p == NULL)
         return; /* no room: the lane has enough to say */
+    ping.rx_bytes = lane_tell_count(lane);
     lane->ping_time = ping.time;
-    lane->rx_acked = ping.rx_bytes;
     lane->kept.unasked = 0;
     lane_control_end(lane, frame_put_ping(lane->version, p, &ping));
 }

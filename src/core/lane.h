@@ -104,6 +104,7 @@ struct lane_kept {
     bool peer_counts_not;
     uint32_t unasked; /* in `sent` since the last PING */
     struct lane_fence fences[2];
+    uint64_t told; /* our count when the peer last heard it in PING or PONG */
 };
 
 struct lane {

@@ -53,6 +53,9 @@ void lane_ack(struct lane *lane);
 /* lane_kept.c: our count as it may be told now, in PING and PONG. */
 uint64_t lane_count(const struct lane *lane);
 
+/* lane_kept.c: the same, which is told now. */
+uint64_t lane_tell_count(struct lane *lane);
+
 /* lane_kept.c: a frame was handled that may be the peer's last one of some stream. */
 void lane_fence(struct lane *lane);
 

@@ -69,6 +69,12 @@ static bool marks_passed(const struct lane *lane, const struct lane_marks *marks
 
 /* The fence */
 
+/* Bytes of the lane up to the end of the last frame that was handled. */
+static uint64_t fence_handled(const struct lane *lane)
+{
+    return lane->rx_bytes - (lane->rx.filled - lane->rx.parsed);
+}
+
 void lane_fence(struct lane *lane)
 {
     struct lane_kept *kept = &lane->kept;
@@ -79,7 +85,7 @@ void lane_fence(struct lane *lane)
     if (marks_passed(lane, &marks))
         return;
     if (!fence->stands)
-        fence->count = lane_count(lane) - 1;
+        fence->count = fence_handled(lane) - 1;
     fence->stands = true;
     fence->marks = marks;
 }
@@ -101,9 +107,17 @@ static bool fences_look(struct lane *lane)
 uint64_t lane_count(const struct lane *lane)
 {
     const struct lane_fence *fence = &lane->kept.fences[0];
-    uint64_t handled = lane->rx_bytes - (lane->rx.filled - lane->rx.parsed);
 
-    return fence->stands ? min_u64(handled, fence->count) : handled;
+    return fence->stands ? fence->count : fence_handled(lane);
+}
+
+uint64_t lane_tell_count(struct lane *lane)
+{
+    uint64_t count = lane_count(lane);
+
+    CHECK(count >= lane->kept.told); /* a fence that stood lower would never be passed by it */
+    lane->kept.told = lane->rx_acked = count;
+    return count;
 }
 
 /* Asking */

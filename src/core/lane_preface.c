@@ -55,6 +55,7 @@ static bool preface_nonce(struct lane *lane, uint8_t nonce[FRAME_NONCE_SIZE])
 static void preface_count(struct lane *lane)
 {
     lane->rx_bytes = lane->rx.filled - lane->rx.parsed;
+    lane->kept.told = 0;
 }
 
 void lane_say_hello(struct lane *lane, struct frame_hello *hello)
@@ -121,6 +122,8 @@ void lane_say_join_ok(struct lane *lane)
 void lane_join_ok(struct lane *lane, const uint8_t answer[FRAME_PROOF_SIZE])
 {
     preface_count(lane); /* JOIN is not counted */
+    CHECK(!lane->logs && !lane->send_flight);
+    lane->tx_bytes = 0; /* nor is what was said before it, like PONG */
     memcpy(lane->answer, answer, sizeof(lane->answer));
     lane_say_join_ok(lane);
 }

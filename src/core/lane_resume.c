@@ -197,15 +197,15 @@ bool lane_acked(struct lane *lane, uint64_t rx_bytes)
 
 void lane_tell(struct lane *lane)
 {
-    struct frame_ping pong = { .time = 0, .rx_bytes = lane_count(lane) };
+    struct frame_ping pong = { .time = 0 };
 
     if (lane->fsm != SESSION_FORWARDING || lane->state != LANE_OPEN ||
-        pong.rx_bytes <= lane->rx_acked)
+        lane_count(lane) <= lane->rx_acked)
         return;
     uint8_t *p = lane_control_begin(lane);
     if (p == NULL)
         return; /* the next bytes that arrive ask again */
-    lane->rx_acked = pong.rx_bytes;
+    pong.rx_bytes = lane_tell_count(lane);
     lane_control_end(lane, frame_put_pong(p, &pong));
 }
 

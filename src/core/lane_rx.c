@@ -263,10 +263,9 @@ static enum reason rx_ping(struct lane *lane, const uint8_t *p, const struct fra
     if (!frame_get_ping(p, p + frame->length, &ping) || !lane_acked(lane, ping.rx_bytes))
         return REASON_BAD_FRAME;
     uint8_t *out = lane_control_begin(lane);
-    ping.rx_bytes = lane_count(lane);
     if (out == NULL)
         return REASON_DONE;
-    lane->rx_acked = ping.rx_bytes;
+    ping.rx_bytes = lane_tell_count(lane);
     lane_control_end(lane, frame_put_pong(out, &ping));
     return REASON_DONE;
 }

@@ -314,6 +314,45 @@ def resume_peer_does_not_count(t):
     one_stream(beside.addr, "beside", MIB)
 
 
+def joined(server, first, lane, pings=0, **fields):
+    """A connection that has joined the session of the wire `first`; `pings` are answered before JOIN."""
+    wire = v2wire.client_wire(server.addr)
+    v2wire.greet(wire)
+    for _ in range(pings):
+        wire.send(v2wire.PING, 0, v2wire.ping(7))
+        wire.expect(v2wire.PONG)
+    flags, count = fields.get("flags", 0), fields.get("rx_bytes", 0)
+    proof = wire.channel.join_proof(first.secret, first.session, lane, flags, count)
+    wire.send(v2wire.JOIN, 0, v2wire.join(first.session, lane, flags, count, wire.channel.bound, proof))
+    wire.count = struct.unpack_from(">HQ", wire.expect(v2wire.JOIN_OK)[2])[1]
+    return wire
+
+
+@case(not_in=V1)
+def resume_counts_from_join(t):
+    """What was said before JOIN is not of the lane: with the true count of what came behind JOIN_OK the
+    lane goes on where it was, and says nothing twice."""
+    server = t.server(*GRACE, workers=1)
+    first = resuming_wire(t, server, lanes=2, window=MIB)
+    wire, count = joined(server, first, 1, pings=3), 0
+    visitors = [net.connect((server.host, first.public)) for _ in range(8)]
+    for visitor in visitors:
+        visitor.sendall(b"hello")
+    wire.send(v2wire.PING, 0, v2wire.ping(9))
+    while True:
+        kind, _, _, payload = wire.recv()
+        count += v2wire.HEADER.size + len(payload)
+        if kind == v2wire.PONG:
+            break
+    net.rst(wire.sock)
+    server.expect("connection lost", stream="err")
+    again = joined(server, first, 1, flags=1, rx_bytes=count)
+    again.send(v2wire.PING, 0, v2wire.ping(10, 0))
+    while (got := again.recv())[0] != v2wire.PONG:  # what came meanwhile, frame by frame
+        check(got[0] in (v2wire.OPEN, v2wire.DATA, v2wire.PING), f"type {got[0]}")
+    check_equal(got[3][:8], v2wire.ping(10)[:8], "the answer to the PING behind the resume")
+
+
 def read_until_it_stops(wire, quiet):
     """Takes what comes and grants as much again, but counts nothing, until nothing has come for `quiet` seconds; returns the bytes of payload."""
     total = 0
