@@ -483,7 +483,8 @@ static enum reason rx_auth_ok_v2(struct client *client, struct lane *lane, const
     struct session *session = session_open(lane->worker, ok.session, FRAME_V2);
     if (session == NULL)
         return REASON_LIMIT_SESSIONS;
-    lane->offered = (uint16_t)min_u64(ok.lanes, SESSION_LANES_MAX);
+    uint64_t wanted = lane->worker->config->lanes;
+    lane->offered = (uint16_t)min_u64(ok.lanes, wanted != 0 ? wanted : SESSION_LANES_MAX);
     client->slots = ok.slots;
     if ((ok.caps & FRAME_CAP_RESUME) == 0)
         lane_log_close(lane);

@@ -516,6 +516,8 @@ static void join(struct lane *lane)
     bool resume = (lane->join.flags & FRAME_JOIN_RESUME) != 0;
     enum reason reason = check_join(lane, &shared, answer);
 
+    if (reason == REASON_DONE && w->phase != WORKER_RUNNING)
+        reason = REASON_SHUTDOWN;
     if (reason != REASON_DONE) {
         refuse_join(lane, reason);
         return;
@@ -539,10 +541,13 @@ static enum reason rx_join(struct lane *lane, const uint8_t *src, const uint8_t 
     return REASON_DONE;
 }
 
-static enum reason rx_goaway(struct lane *lane)
+static enum reason rx_goaway(struct lane *lane, const uint8_t *src, const uint8_t *end)
 {
     struct session *session = lane->session;
+    struct frame_error error;
 
+    if (!frame_get_error(lane->version, FRAME_GOAWAY, src, end, &error))
+        return REASON_BAD_FRAME;
     lane->goaway_heard = true;
     if (session == NULL || lane->index != 0 ||
         session->draining) /* lane 0 speaks for the session */
@@ -567,7 +572,7 @@ static enum reason server_frame(struct lane *lane, const struct frame *frame, co
         lane->kind = SESSION_LANE_JOINING;
         return rx_join(lane, src, end);
     case FRAME_GOAWAY:
-        return rx_goaway(lane);
+        return rx_goaway(lane, src, end);
     default:
         return REASON_BAD_STATE;
     }

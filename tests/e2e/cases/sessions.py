@@ -3,12 +3,15 @@ import os
 import pathlib
 import re
 import signal
+import struct
 import time
 
 import net
 import v1peer
 import v2wire
 from harness import Skip, case, check, check_equal, enter_private_network, has_ipv6
+
+V2_ONLY = {"v1": "a rule of v2"}
 
 MIB = 1 << 20
 QUICK = ["--heartbeat", "250ms", "--expiry", "2s"]  # a busy machine may well stand still for half a second
@@ -487,6 +490,68 @@ def sigterm_drains_server(t):
     closed(t, t.tunnel_server.addr)
     download.join_result()
     check_equal(t.tunnel_server.wait(), 0, "exit status")
+
+
+@case(not_in=V2_ONLY)
+def no_lane_joins_a_server_that_drains(t):
+    """JOIN behind SIGTERM is refused, and no port is opened again for it."""
+    server = t.server()
+    first = v2wire.client_wire(server.addr)
+    addr = (server.host, v2wire.log_in(first, t.token.encode(), lanes=2)[0])
+    visitor = net.connect(addr)
+    visitor.sendall(b"x")
+    first.expect(v2wire.OPEN)
+    wires = [v2wire.client_wire(server.addr) for _ in range(6)]
+    for wire in wires:
+        v2wire.greet(wire)
+    server.send(signal.SIGTERM)
+    closed(t, addr)
+    closed(t, server.addr)
+    for wire in wires:
+        proof = wire.channel.join_proof(first.secret, first.session, 1)
+        try:
+            wire.send(v2wire.JOIN, 0, v2wire.join(first.session, 1, bound=wire.channel.bound, proof=proof))
+            while (got := wire.recv()) is not None:
+                check_equal(got[0], v2wire.GOAWAY, "the answer to JOIN")
+        except OSError:
+            pass  # closed already
+        check(net.connect_refused(addr), "the public port is open again")
+    visitor.close()
+    first.close()
+    check_equal(server.wait(), 0, "exit status")
+
+
+@case(not_in=V2_ONLY)
+def refused_login_ends_nothing(t):
+    """A log-in that is refused for want of room does not end the session of the client that it says to be."""
+    server, held = t.server("--max-lanes", "1", workers=2), []
+
+    def log_in(client):
+        wire = v2wire.client_wire(server.addr)
+        v2wire.greet(wire, client=client)
+        wire.send(v2wire.AUTH, 0, v2wire.auth(v2wire.Keys(t.token.encode()), wire.channel))
+        kind, _, _, payload = wire.recv()
+        return wire, None if kind == v2wire.AUTH_OK else struct.unpack_from(">H", payload)[0]
+    for client in [b"x" * 16] + [b"y" * 16] * 40:  # connections come to either worker
+        wire, code = log_in(client)
+        if code is None:
+            held.append(wire)
+        if len(held) == 2:
+            break
+    check_equal(len(held), 2, "sessions that fill both workers")
+    refused = 0
+    for _ in range(16):
+        wire, code = log_in(b"x" * 16)
+        if code is None:  # it came to its own worker, and took over
+            held[0] = wire
+            continue
+        refused += 1
+        held[0].send(v2wire.PING, 0, v2wire.ping())
+        while (got := held[0].recv()) is not None and got[0] not in (v2wire.PONG, v2wire.GOAWAY):
+            pass
+        check(got is not None and got[0] == v2wire.PONG, f"its session ended for a log-in that was refused with {code}")
+    check(refused > 0, "nobody was refused")
+    t.note = f"{refused} refused"
 
 
 @case()
