@@ -55,7 +55,16 @@ static bool fail_long(const char *source, const struct config *config, unsigned 
                 CONFIG_TOKEN_MAX);
 }
 
-/* There is a token, and none is longer than it may be. */
+/* A line that looks blank was not meant as a secret. */
+static bool looks_blank(const struct config_token *token)
+{
+    for (size_t i = 0; i < token->size; i++)
+        if (memchr(" \t\r\v\f", token->bytes[i], 5) == NULL)
+            return false;
+    return true;
+}
+
+/* There is a token, each is more than white space, and none is longer than it may be. */
 static bool check(const char *source, const struct config *config, struct options_error *error)
 {
     struct config_token token = { 0 };
@@ -66,6 +75,9 @@ static bool check(const char *source, const struct config *config, struct option
     do {
         if (token.size > CONFIG_TOKEN_MAX)
             return fail_long(source, config, token.line, error);
+        if (looks_blank(&token))
+            return fail(error, EXIT_CODE_USAGE, "%s: line %u: the token is nothing but white space",
+                        source, token.line + 1);
     } while (config_next_token(config, &token));
     return true;
 }
@@ -139,6 +151,19 @@ static void warn_if_public(int fd, const char *file, struct options *options)
                  file);
 }
 
+/* Lines may end with CR LF. */
+static void drop_returns(struct input *in)
+{
+    size_t kept = 0;
+
+    for (size_t i = 0; i < in->size; i++)
+        if (in->bytes[i] != '\r' || (i + 1 < in->size && in->bytes[i + 1] != '\n'))
+            in->bytes[kept++] = in->bytes[i];
+    for (size_t i = kept; i < in->size; i++)
+        in->bytes[i] = '\0';
+    in->size = kept;
+}
+
 static bool read_file(const char *file, struct options *options, struct options_error *error)
 {
     int fd = open(file, O_RDONLY | O_CLOEXEC | O_NOCTTY);
@@ -153,6 +178,7 @@ static bool read_file(const char *file, struct options *options, struct options_
         secret_free(in.bytes);
         return fail_file(file, code, error);
     }
+    drop_returns(&in);
     if (in.size > 0 && in.bytes[in.size - 1] == '\n')
         in.bytes[--in.size] = '\0';
     config_own_token(&options->config, in.bytes, in.size);

@@ -513,6 +513,10 @@ static const struct {
     { " x ", " x " },
     { "one\n\ntwo\n", "one\n\ntwo" },
     { "\none", "\none" },
+    { "one\r\n\r\ntwo\r\n", "one\n\ntwo" },
+    { "secret\r", "secret" },
+    { "a\rb\n", "a\rb" },
+    { "\r\n\r\n", NULL },
     { "", NULL },
     { "\n", NULL },
     { "\n\n", NULL },
@@ -616,6 +620,19 @@ START_TEST(a_token_file_has_a_limit)
     free(bytes);
     assert_refused("culvert server --token-file /dev/zero",
                    "--token-file: '/dev/zero' is larger than 16 MiB; name a file of tokens");
+}
+END_TEST
+
+START_TEST(a_line_that_looks_blank_is_no_token)
+{
+    static const char *const blanks[] = { " ", "\t", " \t \v", "\f\r\r" };
+    char bytes[64];
+
+    for (size_t i = 0; i < ARRAY_SIZE(blanks); i++) {
+        int size = snprintf(bytes, sizeof(bytes), "one\n\n%s\ntwo\n", blanks[i]);
+        assert_file_refused(bytes, (size_t)size,
+                            "--token-file: line 3: the token is nothing but white space");
+    }
 }
 END_TEST
 
@@ -841,6 +858,7 @@ static void add_token_tests(TCase *tcase)
     tcase_add_test(tcase, each_token_of_a_file_has_a_limit);
     tcase_add_test(tcase, a_token_file_may_have_any_number_of_lines);
     tcase_add_test(tcase, a_token_file_has_a_limit);
+    tcase_add_test(tcase, a_line_that_looks_blank_is_no_token);
     tcase_add_test(tcase, a_client_has_one_token);
     tcase_add_test(tcase, a_refused_command_line_leaves_no_token);
     tcase_add_test(tcase, a_token_may_hold_any_byte);
