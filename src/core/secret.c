@@ -90,7 +90,7 @@ void secret_copy(void *dst, const void *src, size_t size)
 
 void *secret_alloc(size_t size)
 {
-    return size <= SIZE_MAX / 2 ? calloc(1, size) : NULL;
+    return size <= SIZE_MAX / 2 ? calloc(1, size > 0 ? size : 1) : NULL;
 }
 
 void secret_free(void *memory)

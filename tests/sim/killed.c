@@ -1,11 +1,13 @@
 /* killed: see killed.h. */
 #include "sim/killed.h"
 
+#include "client/client_state.h"
 #include "core/crypt.h"
 #include "core/lane.h"
 #include "core/mem.h"
 #include "core/message.h"
 #include "core/op.h"
+#include "core/secret.h"
 #include "fake/fake.h"
 #include "sim/sim.h"
 
@@ -39,6 +41,8 @@ static void free_worker(struct worker *w)
         free_lane(slab_at(&w->lanes, i));
     for (unsigned i = 0; i < STAT_COUNT; i++)
         sim_totals.stats[i] += w->stats.value[i];
+    if (!w->role->opens_streams)
+        secret_free(((struct client *)w->role_state)->secret);
     free(w->role_state);
     w->ring = NULL;
     worker_close(w);
