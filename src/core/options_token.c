@@ -59,7 +59,7 @@ static bool fail_long(const char *source, const struct config *config, unsigned 
 static bool looks_blank(const struct config_token *token)
 {
     for (size_t i = 0; i < token->size; i++)
-        if (memchr(" \t\r\v\f", token->bytes[i], 5) == NULL)
+        if (strchr(" \t\r\v\f", token->bytes[i]) == NULL) /* zeros look blank, too */
             return false;
     return true;
 }
