@@ -34,9 +34,9 @@ struct sim_case {
 #endif
 
 static const struct sim_case cases[] = {
-    { "bare", sim_bare, 150 },      { "v2", sim_tunnel_v2, 6000 },
-    { "v1", sim_tunnel_v1, 3000 },  { "tls", sim_tunnel_tls, 2000 },
-    { "resume", sim_resume, 2000 }, { "resume-tls", sim_resume_tls, 1200 },
+    { "bare", sim_bare, 150 },      { "v2", sim_tunnel_v2, 4000 },
+    { "v1", sim_tunnel_v1, 2500 },  { "tls", sim_tunnel_tls, 1500 },
+    { "resume", sim_resume, 1200 }, { "resume-tls", sim_resume_tls, 800 },
     { "every", sim_every, 10240 },
 };
 

@@ -435,7 +435,7 @@ def good_ends_under_load(t):
 
     def visit(index):
         rng, done = random.Random(index), 0
-        while done < t.size(50, 10, 500):
+        while done < t.size(15, 10, 500):
             size = rng.choice((0, 1, 1000, 20000, 300000))
             first = "O" if t.mode.v1 else rng.choice("OV")
             with net.connect(addr) as sock:
