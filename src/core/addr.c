@@ -53,6 +53,17 @@ static struct view view_of(const struct sockaddr *addr)
     return view;
 }
 
+int addr_prefix(const union sock_addr *addr, uint64_t *prefix)
+{
+    struct view view = view_of(&addr->sa);
+    unsigned size = view.family == AF_INET ? 4 : 8;
+
+    *prefix = 0;
+    for (unsigned i = 0; i < size; i++)
+        *prefix = *prefix << 8 | view.ip[i];
+    return view.family;
+}
+
 static void view_format_host(const struct view *view, char *text, size_t size)
 {
     char ip[INET6_ADDRSTRLEN];

@@ -1,0 +1,310 @@
+/* share: see share.h. */
+#include "core/share.h"
+
+#include "core/addr.h"
+#include "core/base.h"
+#include "core/fds.h"
+#include "core/mem.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/random.h>
+
+/* Tables */
+
+int share_tree_open(struct share_tree *tree, uint32_t nodes)
+{
+    uint32_t count = 1;
+
+    *tree = (struct share_tree){ .pool = { .tree = tree, .refs = 1, .level = SHARE_POOL } };
+    if (getrandom(tree->hash, sizeof(tree->hash), 0) != (ssize_t)sizeof(tree->hash))
+        return errno != 0 ? -errno : -EIO;
+    while (count < nodes)
+        count *= 2;
+    tree->buckets = mem_map(sizeof(tree->buckets[0]) * count);
+    tree->bucket_count = count;
+    if (slab_open(&tree->nodes, sizeof(struct share), nodes, 0) && tree->buckets != NULL)
+        return 0;
+    share_tree_close(tree);
+    return -ENOMEM;
+}
+
+void share_tree_close(struct share_tree *tree)
+{
+    mem_unmap(tree->buckets, sizeof(tree->buckets[0]) * tree->bucket_count);
+    slab_close(&tree->nodes);
+    *tree = (struct share_tree){ .bucket_count = 0 };
+}
+
+/* Whoever does not know tree->hash cannot choose keys of one bucket. */
+static uint32_t *bucket_of(struct share_tree *tree, const struct share *parent,
+                           enum share_level level, uint64_t key)
+{
+    uint64_t place = parent->parent == NULL ? 0 : slab_index(&tree->nodes, parent) + 1U;
+    uint64_t sum = tree->hash[0] * (uint32_t)key + tree->hash[1] * (key >> 32) +
+                   tree->hash[2] * (place << 4 | (uint64_t)level) + tree->hash[3];
+
+    return &tree->buckets[(sum >> 32) & (tree->bucket_count - 1)];
+}
+
+static struct share *node_at(const struct share_tree *tree, uint32_t place)
+{
+    return slab_at(&tree->nodes, place - 1);
+}
+
+struct share *share_open(struct share *parent, enum share_level level, uint64_t key)
+{
+    struct share_tree *tree = parent->tree;
+    uint32_t *head = bucket_of(tree, parent, level, key);
+
+    for (uint32_t i = *head; i != 0; i = node_at(tree, i)->next) {
+        struct share *s = node_at(tree, i);
+
+        if (s->parent != parent || s->key != key || s->level != (uint8_t)level)
+            continue;
+        s->refs++;
+        return s;
+    }
+    uint32_t index = slab_take(&tree->nodes);
+    parent->refs++; /* of the new node, or of the caller */
+    if (index == SLAB_NONE)
+        return parent;
+    struct share *s = slab_at(&tree->nodes, index);
+    *s = (struct share){ .parent = parent,
+                         .tree = tree,
+                         .key = key,
+                         .refs = 1,
+                         .level = (uint8_t)level,
+                         .next = *head };
+    *head = index + 1;
+    return s;
+}
+
+struct share *share_open_address(struct share *parent, const union sock_addr *addr)
+{
+    uint64_t key = 0;
+
+    switch (addr_prefix(addr, &key)) {
+    case AF_INET:
+        return share_open(parent, SHARE_ADDRESS4, key);
+    case AF_INET6:
+        return share_open(parent, SHARE_ADDRESS6, key);
+    default:
+        return share_open(parent, SHARE_NOWHERE, 0);
+    }
+}
+
+void share_ref(struct share *share)
+{
+    if (share != NULL)
+        share->refs++;
+}
+
+void share_unref(struct share *share)
+{
+    if (share == NULL)
+        return;
+    CHECK(share->refs > 0);
+    if (--share->refs == 0)
+        share_gone(share);
+}
+
+static bool is_empty(const struct share *share)
+{
+    for (unsigned i = 0; i < SHARE_KIND_COUNT; i++)
+        if (share->used[i] != 0)
+            return false;
+    return true;
+}
+
+static void forget(struct share *share)
+{
+    struct share_tree *tree = share->tree;
+    uint32_t index = slab_index(&tree->nodes, share);
+    uint32_t *link = bucket_of(tree, share->parent, (enum share_level)share->level, share->key);
+
+    while (*link != index + 1)
+        link = &node_at(tree, *link)->next;
+    *link = share->next;
+    slab_give(&tree->nodes, index);
+}
+
+/* Nobody refers to it: it goes when nothing is counted in it any more, and perhaps those above. */
+void share_gone(struct share *share)
+{
+    while (share->refs == 0 && share->parent != NULL && is_empty(share)) {
+        struct share *parent = share->parent;
+
+        forget(share);
+        CHECK(parent->refs > 0);
+        parent->refs--;
+        share = parent;
+    }
+}
+
+/* Counting */
+
+void share_move(struct share *from, struct share *to, enum share_kind kind, uint64_t amount)
+{
+    share_take(to, kind, amount);
+    share_give(from, kind, amount);
+}
+
+void share_take_fd(struct share *share)
+{
+    fds_take();
+    share_take(share, SHARE_FDS, 1);
+}
+
+void share_give_fd(struct share *share)
+{
+    fds_give();
+    share_give(share, SHARE_FDS, 1);
+}
+
+/* Limits */
+
+/* Whoever asks, as it looks from an owner above. */
+struct asker {
+    uint64_t times; /* SHARE_RICH or SHARE_EARLY */
+    uint64_t below; /* what the part holds through which it asks */
+    bool self;      /* asked for itself */
+    bool little;    /* it, or somebody between, holds little of what is held above */
+};
+
+/* What is free in an owner for the asker. *over: the owner, or one above it, holds more than its
+ * limit. */
+static uint64_t room_of(const struct share *s, enum share_kind kind, struct asker asker, bool *over)
+{
+    uint64_t used = s->used[kind];
+
+    if (s->parent == NULL) {
+        uint64_t capacity = s->tree->capacity[kind];
+
+        if (kind == SHARE_FDS)
+            return fds_free();
+        return capacity > used ? capacity - used : 0;
+    }
+    asker.little = !asker.self && (asker.little || asker.below < used / SHARE_FEW);
+    uint64_t times = asker.little ? asker.times * (SHARE_POOR / SHARE_RICH) : asker.times;
+    asker.self = false;
+    asker.below = used;
+    uint64_t free = room_of(s->parent, kind, asker, over);
+    uint64_t limit = free * times;
+
+    *over = *over || used > limit;
+    return used < limit ? min_u64(free, limit - used) : 0;
+}
+
+static struct asker asks_itself(uint64_t times)
+{
+    return (struct asker){ .times = times, .self = true };
+}
+
+bool share_fits(const struct share *share, enum share_kind kind, uint64_t amount)
+{
+    bool over = false;
+
+    return room_of(share, kind, asks_itself(SHARE_RICH), &over) >= amount;
+}
+
+bool share_over(const struct share *share, enum share_kind kind)
+{
+    const struct share_tree *tree = share->tree;
+    bool over = false;
+
+    if (tree->pool.used[kind] * 8 <= tree->capacity[kind] * 7)
+        return false;
+    (void)room_of(share, kind, asks_itself(SHARE_RICH), &over);
+    return over;
+}
+
+bool share_sparing(const struct share *share, enum share_kind kind)
+{
+    const struct share_tree *tree = share->tree;
+    bool over = false;
+
+    if (tree->pool.used[kind] * 4 <= tree->capacity[kind] * 3)
+        return false;
+    return room_of(share, kind, asks_itself(SHARE_EARLY), &over) == 0;
+}
+
+/* For people */
+
+static const char *const kind_texts[] = {
+#define X(name, text) text,
+    SHARE_KINDS(X)
+#undef X
+};
+
+static void put_address4(const struct share *s, char *text, size_t size)
+{
+    uint32_t ip = (uint32_t)s->key;
+
+    snprintf(text, size, "address %u.%u.%u.%u", ip >> 24, ip >> 16 & 255, ip >> 8 & 255, ip & 255);
+}
+
+static void put_name(const struct share *s, char *text, size_t size)
+{
+    unsigned long long key = s->key;
+
+    switch ((enum share_level)s->level) {
+    case SHARE_POOL:
+        snprintf(text, size, "all together");
+        break;
+    case SHARE_STRANGERS:
+        snprintf(text, size, "who has not logged in");
+        break;
+    case SHARE_TOKEN:
+        snprintf(text, size, "token %llu", key + 1);
+        break;
+    case SHARE_ADDRESS4:
+        put_address4(s, text, size);
+        break;
+    case SHARE_ADDRESS6:
+        snprintf(text, size, "address %llx:%llx:%llx:%llx::/64", key >> 48, key >> 32 & 0xffff,
+                 key >> 16 & 0xffff, key & 0xffff);
+        break;
+    case SHARE_NOWHERE:
+        snprintf(text, size, "an address that is not known");
+        break;
+    case SHARE_SESSION:
+        snprintf(text, size, "session %llu", key);
+        break;
+    case SHARE_LANE:
+        snprintf(text, size, "lane %llu", key);
+        break;
+    case SHARE_TUNNEL:
+        snprintf(text, size, "tunnel %llu", key);
+        break;
+    }
+}
+
+/* The highest owner whose limit leaves no room; the pool, if there is none. */
+static const struct share *to_blame(const struct share *share, enum share_kind kind)
+{
+    const struct share *blame = share;
+
+    for (const struct share *s = share; s != NULL; s = s->parent) {
+        bool over = false;
+
+        if (room_of(s, kind, asks_itself(SHARE_RICH), &over) == 0)
+            blame = s;
+    }
+    return blame;
+}
+
+const char *share_blame(const struct share *share, enum share_kind kind)
+{
+    static _Thread_local char text[160];
+    const struct share *s = to_blame(share, kind);
+    char name[64], above[64] = "";
+
+    put_name(s, name, sizeof(name));
+    if (s->parent != NULL && s->parent->parent != NULL)
+        put_name(s->parent, above, sizeof(above));
+    snprintf(text, sizeof(text), "%s%s%s holds %llu %s", name, above[0] != '\0' ? " of " : "",
+             above, (unsigned long long)s->used[kind], kind_texts[kind]);
+    return text;
+}
