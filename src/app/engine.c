@@ -17,6 +17,7 @@
 #include "core/check.h"
 #include "core/cure.h"
 #include "core/exit_code.h"
+#include "core/fds.h"
 #include "core/log.h"
 #include "core/sink.h"
 #include "core/summary.h"
@@ -384,6 +385,7 @@ static int run_workers(struct engine *engine)
     int code = EXIT_CODE_CANNOT_START;
 
     if (open_signals(engine) && open_workers(engine)) {
+        fds_open(engine->count);
         start_threads(engine);
         wait_for_end(engine);
         code = join_threads(engine, &sum);

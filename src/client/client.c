@@ -417,7 +417,7 @@ static void greeted(struct lane *lane)
 
 static enum reason rx_hello_ok_v1(struct lane *lane)
 {
-    struct session *session = session_open(lane->worker, 1, FRAME_V1);
+    struct session *session = session_open(lane->worker, 1, FRAME_V1, client_share(lane->worker));
 
     if (session == NULL)
         return REASON_LIMIT_SESSIONS;
@@ -480,7 +480,8 @@ static enum reason rx_auth_ok_v2(struct client *client, struct lane *lane, const
         return REASON_SERVER_UNPROVEN;
     if (!is_offer(&ok))
         return REASON_BAD_FRAME;
-    struct session *session = session_open(lane->worker, ok.session, FRAME_V2);
+    struct session *session =
+        session_open(lane->worker, ok.session, FRAME_V2, client_share(lane->worker));
     if (session == NULL)
         return REASON_LIMIT_SESSIONS;
     uint64_t wanted = lane->worker->config->lanes;

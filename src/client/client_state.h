@@ -93,6 +93,13 @@ static inline struct client *client_of(struct worker *worker)
     return worker->role_state;
 }
 
+/* A client has one session at a time: all is its own. */
+static inline struct share *client_share(struct worker *worker)
+{
+    share_ref(&worker->shares.pool);
+    return &worker->shares.pool;
+}
+
 /* client.c: HELLO, on lane 0 and on every other connection. */
 void client_hello(struct lane *lane);
 

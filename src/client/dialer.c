@@ -341,7 +341,7 @@ enum reason dialer_joined(struct lane *lane, const uint8_t *src, const uint8_t *
     lane_joined(lane);
     struct session *session = session_find(w, entry->ticket.session);
     if (session == NULL) {
-        session = session_open(w, entry->ticket.session, FRAME_V2);
+        session = session_open(w, entry->ticket.session, FRAME_V2, client_share(w));
         CHECK(session != NULL); /* one session at a time, four slots */
     }
     for (unsigned i = 0; i < w->config->tunnel_count; i++) {

@@ -65,7 +65,7 @@ void netwatch_event(struct worker *w, const struct ring_cqe *cqe)
     struct client *client = client_of(w);
 
     if ((cqe->flags & RING_CQE_BUFFER) != 0) {
-        buf_provided_taken(&w->bufs, cqe->buffer);
+        buf_provided_taken(&w->bufs, cqe->buffer, &w->shares.pool);
         buf_put(&w->bufs, cqe->buffer);
     }
     if (client == NULL || client->netlink < 0 || w->phase != WORKER_RUNNING)

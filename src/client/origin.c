@@ -89,7 +89,7 @@ static void dial(struct stream *s)
         give_up(s, -fd);
         return;
     }
-    s->fd = fd;
+    stream_set_fd(s, fd);
     s->origin = *addr;
     s->flight |= STREAM_CONNECT;
     ring_connect(w->ring, op_pack(OP_STREAM_CONNECT, s->slot, s->generation, 0), fd, &s->origin.sa,
@@ -139,6 +139,14 @@ static bool is_place(const struct lane *lane, uint32_t wire_id)
     return (wire_id & STREAM_SLOT_MASK) < slots;
 }
 
+/* Of what a stream needs the visitor may have one more. */
+static enum reason may_open(const struct share *share)
+{
+    if (!share_may(share, SHARE_STREAMS, 1))
+        return REASON_LIMIT_STREAMS;
+    return share_may(share, SHARE_FDS, 1) ? REASON_DONE : REASON_LIMIT_DESCRIPTORS;
+}
+
 enum reason origin_open(struct lane *lane, const struct frame *frame, const uint8_t *src,
                         const uint8_t *end)
 {
@@ -156,12 +164,20 @@ enum reason origin_open(struct lane *lane, const struct frame *frame, const uint
                                          : refuse(lane, frame->stream, REASON_LIMIT_STREAMS);
     if (w->phase != WORKER_RUNNING)
         return refuse(lane, frame->stream, REASON_DRAIN);
-    struct stream *s = stream_open(lane, frame->stream, -1, STREAM_CONNECTING);
-    if (s == NULL)
-        return refuse(lane, frame->stream, REASON_LIMIT_STREAMS);
+    union sock_addr visitor = { .bytes = { 0 } };
+    (void)addr_from_frame(&open.visitor, &visitor); /* false on v1: not known */
+    struct share *share = session_tunnel_share(lane->session, tunnel, &visitor);
+    enum reason reason = may_open(share);
+    struct stream *s = NULL;
+    if (reason == REASON_DONE)
+        s = stream_open(lane, frame->stream, -1, STREAM_CONNECTING, share);
+    if (s == NULL) {
+        share_unref(share);
+        return refuse(lane, frame->stream, reason != REASON_DONE ? reason : REASON_LIMIT_STREAMS);
+    }
     s->tunnel = tunnel;
     tunnel->streams++;
-    (void)addr_from_frame(&open.visitor, &s->visitor); /* false on v1: not known */
+    s->visitor = visitor;
     timer_set(&w->timers, &s->timer, w->now + w->config->connect_timeout);
     if (origin_of(s)->addrs.count > 0 || !origin_of(s)->resolving)
         dial(s);
@@ -180,8 +196,7 @@ void origin_connected(struct stream *s, int res)
         stream_mark(s);
         return;
     }
-    ring_close_fd(s->worker->ring, s->fd);
-    s->fd = -1;
+    stream_drop_fd(s);
     s->origin_try++;
     if (next_address(s) != NULL)
         dial(s);

@@ -10,11 +10,15 @@
 
 enum { FIXED_UNKNOWN, FIXED_YES, FIXED_REFUSED };
 
-bool buf_pool_open(struct buf_pool *pool, uint32_t small_count, uint32_t big_count)
+bool buf_pool_open(struct buf_pool *pool, struct share_tree *tree, uint32_t small_count,
+                   uint32_t big_count)
 {
     CHECK(small_count <= BUF_SMALL_COUNT && big_count >= 8 && big_count < BUF_BIG_BIT);
     /* Two at least: a TLS lane needs one for the records it receives, one for what it opens of them. */
-    *pool = (struct buf_pool){ .big_reserve = (uint32_t)max_u64(big_count / 8, 2) };
+    *pool = (struct buf_pool){ .pool = &tree->pool,
+                               .big_reserve = (uint32_t)max_u64(big_count / 8, 2) };
+    tree->capacity[SHARE_SMALL] = small_count;
+    tree->capacity[SHARE_BIG] = big_count;
     pool->big_low = (uint32_t)max_u64(big_count / 4, pool->big_reserve + 2);
     if (!slab_open(&pool->small, BUF_SMALL_SIZE, small_count, 0) ||
         !slab_open(&pool->big, BUF_BIG_SIZE, big_count, 0))
@@ -22,7 +26,10 @@ bool buf_pool_open(struct buf_pool *pool, uint32_t small_count, uint32_t big_cou
     pool->small_refs = mem_map(sizeof(uint32_t) * small_count);
     pool->big_refs = mem_map(sizeof(uint32_t) * big_count);
     pool->big_fixed = mem_map(big_count);
-    if (pool->small_refs == NULL || pool->big_refs == NULL || pool->big_fixed == NULL)
+    pool->small_owner = mem_map(sizeof(pool->small_owner[0]) * small_count);
+    pool->big_owner = mem_map(sizeof(pool->big_owner[0]) * big_count);
+    if (pool->small_refs == NULL || pool->big_refs == NULL || pool->big_fixed == NULL ||
+        pool->small_owner == NULL || pool->big_owner == NULL)
         return false;
     mem_no_dump(pool->small.items, (size_t)BUF_SMALL_SIZE * small_count);
     mem_no_dump(pool->big.items, (size_t)BUF_BIG_SIZE * big_count);
@@ -36,6 +43,8 @@ void buf_pool_close(struct buf_pool *pool)
     mem_unmap(pool->small_refs, sizeof(uint32_t) * pool->small.count);
     mem_unmap(pool->big_refs, sizeof(uint32_t) * pool->big.count);
     mem_unmap(pool->big_fixed, pool->big.count);
+    mem_unmap(pool->small_owner, sizeof(pool->small_owner[0]) * pool->small.count);
+    mem_unmap(pool->big_owner, sizeof(pool->big_owner[0]) * pool->big.count);
     slab_close(&pool->small);
     slab_close(&pool->big);
 }
@@ -47,31 +56,62 @@ static uint32_t *refs_of(const struct buf_pool *pool, uint32_t id)
     return &pool->small_refs[id];
 }
 
-uint32_t buf_take_small(struct buf_pool *pool)
+static struct share **owner_of(const struct buf_pool *pool, uint32_t id)
+{
+    if (buf_is_big(id))
+        return &pool->big_owner[id & ~BUF_BIG_BIT];
+    return &pool->small_owner[id];
+}
+
+static enum share_kind kind_of(uint32_t id)
+{
+    return buf_is_big(id) ? SHARE_BIG : SHARE_SMALL;
+}
+
+uint32_t buf_take_small(struct buf_pool *pool, struct share *owner)
 {
     uint32_t index = slab_take(&pool->small);
 
     if (index == SLAB_NONE)
         return BUF_NONE;
     pool->small_refs[index] = 1;
+    pool->small_owner[index] = owner;
+    share_take(owner, SHARE_SMALL, 1);
     return index;
 }
 
-uint32_t buf_take_big(struct buf_pool *pool)
+uint32_t buf_take_big(struct buf_pool *pool, struct share *owner)
 {
     uint32_t index = slab_take(&pool->big);
 
     if (index == SLAB_NONE)
         return BUF_NONE;
     pool->big_refs[index] = 1;
+    pool->big_owner[index] = owner;
+    share_take(owner, SHARE_BIG, 1);
     return index | BUF_BIG_BIT;
 }
 
-uint32_t buf_take_bulk(struct buf_pool *pool)
+uint32_t buf_take_allowed(struct buf_pool *pool, struct share *owner)
 {
-    if (slab_available(&pool->big) <= pool->big_reserve)
+    return share_may(owner, SHARE_SMALL, 1) ? buf_take_small(pool, owner) : BUF_NONE;
+}
+
+uint32_t buf_take_bulk(struct buf_pool *pool, struct share *owner)
+{
+    if (slab_available(&pool->big) <= pool->big_reserve || !share_may(owner, SHARE_BIG, 1))
         return BUF_NONE;
-    return buf_take_big(pool);
+    return buf_take_big(pool, owner);
+}
+
+void buf_charge(struct buf_pool *pool, uint32_t id, struct share *owner)
+{
+    struct share **now = owner_of(pool, id);
+
+    if (*now == owner)
+        return;
+    share_move(*now, owner, kind_of(id), 1);
+    *now = owner;
 }
 
 void buf_ref(struct buf_pool *pool, uint32_t id)
@@ -89,6 +129,7 @@ void buf_put(struct buf_pool *pool, uint32_t id)
     CHECK(*refs > 0);
     if (--*refs > 0)
         return;
+    share_give(*owner_of(pool, id), kind_of(id), 1);
     pool->returned = true;
     if (buf_is_big(id))
         slab_give(&pool->big, id & ~BUF_BIG_BIT);
@@ -104,7 +145,7 @@ unsigned buf_refs(const struct buf_pool *pool, uint32_t id)
 void buf_provide(struct buf_pool *pool, struct ring *ring)
 {
     while (pool->provided < BUF_PROVIDED) {
-        uint32_t id = buf_take_small(pool);
+        uint32_t id = buf_take_small(pool, pool->pool);
 
         if (id == BUF_NONE)
             return;
@@ -113,10 +154,11 @@ void buf_provide(struct buf_pool *pool, struct ring *ring)
     }
 }
 
-void buf_provided_taken(struct buf_pool *pool, uint32_t id)
+void buf_provided_taken(struct buf_pool *pool, uint32_t id, struct share *owner)
 {
     CHECK(pool->provided > 0 && pool->small_refs[id] == 1);
     pool->provided--;
+    buf_charge(pool, id, owner);
 }
 
 static bool is_fixed(const struct buf_pool *pool, uint32_t index)

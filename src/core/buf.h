@@ -1,16 +1,24 @@
 /*
  * buf: a worker's buffers: many small ones, some big ones, counted references.
  *
- * A buffer belongs to traffic, not to a connection: it is taken when bytes are there (small ones are lent to the kernel, which picks one when a
- * read completes) and goes back when the last reference is put. Ids fit the 24 bits of an op's aux field; big ones have BUF_BIG_BIT.
+ * A buffer belongs to traffic, not to a connection: it is taken when bytes are there (small ones
+ * are lent to the kernel, which picks one when a read completes) and goes back when the last
+ * reference is put. Ids fit the 24 bits of an op's aux field; big ones have BUF_BIG_BIT.
  *
- * When big buffers run low, slices are copied into small ones (see stream.c), so that what a slow reader has not taken never holds up the lanes:
- * `buf_big_low` is that moment, and BUF_BIG_RESERVE are kept for lanes alone.
+ * Every buffer is counted for an owner (share.h) from when it is taken to its last put: the lane or
+ * the stream that took it, and whoever keeps it longer (buf_charge). What is lent to the kernel is
+ * the pool's. Taking asks whether there is one, not whether the owner may have it, unless a
+ * function says so: what is read must be put somewhere.
+ *
+ * When an owner has many of the big buffers, its slices are copied into small ones (see stream.c),
+ * so that what a slow reader has not taken never holds up the lanes: buf_big_scarce is that
+ * moment. The last `big_reserve` are for lanes alone.
  */
 #ifndef CULVERT_CORE_BUF_H
 #define CULVERT_CORE_BUF_H
 
 #include "core/limits.h"
+#include "core/share.h"
 #include "core/slab.h"
 
 #include <stdbool.h>
@@ -24,6 +32,8 @@ struct ring;
 struct buf_pool {
     struct slab small, big;
     uint32_t *small_refs, *big_refs; /* a read may hold a slice for every one of its streams */
+    struct share **small_owner, **big_owner;
+    struct share *pool; /* owns what is lent to the kernel */
     bool returned;     /* a buffer came back since the worker last looked: what starves may go on */
     uint32_t provided; /* small ones lent to the kernel */
     uint32_t big_low;
@@ -33,14 +43,22 @@ struct buf_pool {
     uint64_t pinned;    /* what these count in pinned.h */
 };
 
-/* False when memory cannot be mapped. big_count >= 8. */
-bool buf_pool_open(struct buf_pool *pool, uint32_t small_count, uint32_t big_count);
+/* False when memory cannot be mapped. big_count >= 8. Sets the capacities of small and big buffers
+ * in `tree`, which outlives the pool. */
+bool buf_pool_open(struct buf_pool *pool, struct share_tree *tree, uint32_t small_count,
+                   uint32_t big_count);
 void buf_pool_close(struct buf_pool *pool);
 
-/* One reference, owned by the caller; BUF_NONE when empty. buf_take_bulk leaves the reserve of the lanes alone. */
-uint32_t buf_take_small(struct buf_pool *pool);
-uint32_t buf_take_big(struct buf_pool *pool);
-uint32_t buf_take_bulk(struct buf_pool *pool);
+/* One reference, owned by the caller and counted for `owner`; BUF_NONE when empty. */
+uint32_t buf_take_small(struct buf_pool *pool, struct share *owner);
+uint32_t buf_take_big(struct buf_pool *pool, struct share *owner);
+
+/* The same as far as the owner's share goes; of big ones, it leaves the reserve of the lanes alone. */
+uint32_t buf_take_allowed(struct buf_pool *pool, struct share *owner);
+uint32_t buf_take_bulk(struct buf_pool *pool, struct share *owner);
+
+/* The buffer is counted for this owner from here on. */
+void buf_charge(struct buf_pool *pool, uint32_t id, struct share *owner);
 
 void buf_ref(struct buf_pool *pool, uint32_t id);
 void buf_put(struct buf_pool *pool, uint32_t id);
@@ -63,16 +81,27 @@ static inline uint32_t buf_size(uint32_t id)
     return buf_is_big(id) ? BUF_BIG_SIZE : BUF_SMALL_SIZE;
 }
 
-static inline bool buf_big_low(const struct buf_pool *pool)
+/* True if this owner should do without big buffers where it can: it has many while there are few, or
+ * there are hardly any. */
+static inline bool buf_big_scarce(const struct buf_pool *pool, const struct share *owner)
 {
-    return slab_available(&pool->big) < pool->big_low;
+    uint32_t available = slab_available(&pool->big);
+
+    return available < pool->big_low &&
+           (available <= pool->big_reserve || share_sparing(owner, SHARE_BIG));
+}
+
+/* True if there are so few small ones that owners with more than their share cannot go on. */
+static inline bool buf_small_low(const struct buf_pool *pool)
+{
+    return slab_available(&pool->small) < BUF_PROVIDED;
 }
 
 /* Lends small buffers to the ring up to BUF_PROVIDED. */
 void buf_provide(struct buf_pool *pool, struct ring *ring);
 
-/* The kernel used provided buffer `id`: it is the caller's now. */
-void buf_provided_taken(struct buf_pool *pool, uint32_t id);
+/* The kernel used provided buffer `id`: it is the caller's now, counted for `owner`. */
+void buf_provided_taken(struct buf_pool *pool, uint32_t id, struct share *owner);
 
 /* Index of the fixed buffer for zero-copy sends from big buffer `id`, registering it on first use;
  * -1 if it cannot be registered, or would take of the user's locked memory what is left to others

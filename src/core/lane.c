@@ -18,7 +18,43 @@ static void lane_timer_fire(struct timer *timer);
 
 /* Life */
 
-static struct lane *lane_new(struct worker *w, struct crypt *crypt)
+/* The lane's socket, and its end: as descriptors of its owner. */
+
+void lane_set_fd(struct lane *lane, int fd)
+{
+    CHECK(lane->fd < 0 && fd >= 0);
+    lane->fd = fd;
+    share_take_fd(lane->share);
+}
+
+int lane_take_fd(struct lane *lane)
+{
+    int fd = lane->fd;
+
+    CHECK(fd >= 0);
+    lane->fd = -1;
+    share_give_fd(lane->share);
+    return fd;
+}
+
+void lane_own(struct lane *lane, struct share *share)
+{
+    CHECK(lane->log_head == SLAB_NONE && lane->kept.count == 0 && lane->stream_count == 0);
+    if (lane->fd >= 0)
+        share_move(lane->share, share, SHARE_FDS, 1);
+    share_unref(lane->share);
+    lane->share = share;
+}
+
+/* A server's are strangers at first. */
+static struct share *first_owner(struct worker *w, const union sock_addr *peer, uint32_t slot)
+{
+    if (w->role->opens_streams)
+        return share_open_address(w->strangers, peer);
+    return share_open(&w->shares.pool, SHARE_LANE, slot);
+}
+
+static struct lane *lane_new(struct worker *w, const union sock_addr *peer, struct crypt *crypt)
 {
     uint32_t slot = slab_take(&w->lanes);
 
@@ -33,6 +69,8 @@ static struct lane *lane_new(struct worker *w, struct crypt *crypt)
     lane->slot = slot;
     lane->generation = generation;
     lane->fd = -1;
+    lane->peer = *peer;
+    lane->share = first_owner(w, peer, slot);
     lane->tls = w->config->tls;
     lane->crypt = crypt;
     lane->rx.buf = lane->raw.buf = lane->control.buf = lane->data.buf = BUF_NONE;
@@ -77,25 +115,27 @@ static void start(struct lane *lane)
 
 struct lane *lane_open(struct worker *w, int fd, struct crypt *crypt)
 {
-    struct lane *lane = lane_new(w, crypt);
+    union sock_addr peer;
 
+    sock_peer(fd, &peer);
+    struct lane *lane = lane_new(w, &peer, crypt);
     if (lane == NULL)
         return NULL;
-    lane->fd = fd;
+    lane_set_fd(lane, fd);
     lane->fsm = SESSION_INIT;
-    sock_peer(fd, &lane->peer);
     start(lane);
     return lane;
 }
 
 struct lane *lane_adopt(struct worker *w, int fd, struct crypt *crypt)
 {
-    struct lane *lane = lane_new(w, crypt);
+    union sock_addr peer;
 
+    sock_peer(fd, &peer);
+    struct lane *lane = lane_new(w, &peer, crypt);
     if (lane == NULL)
         return NULL;
-    lane->fd = fd;
-    sock_peer(fd, &lane->peer);
+    lane_set_fd(lane, fd);
     lane->fsm = SESSION_INIT;
     lane->state = LANE_OPEN;
     lane->crypt_ready = lane->tls;
@@ -114,16 +154,16 @@ struct lane *lane_dial(struct worker *w, const union sock_addr *addr, struct cry
         *error = -fd;
         return NULL;
     }
-    struct lane *lane = lane_new(w, crypt);
+    struct lane *lane = lane_new(w, addr, crypt);
     if (lane == NULL) {
         *error = ENOBUFS;
         sock_close(fd);
         return NULL;
     }
-    lane->fd = fd;
+    lane_set_fd(lane, fd);
     lane->state = LANE_CONNECTING;
     lane->fsm = SESSION_INIT;
-    lane->dial_addr = lane->peer = *addr;
+    lane->dial_addr = *addr;
     lane->connect_flight = true;
     timer_set(&w->timers, &lane->timer, w->now + w->config->connect_timeout);
     ring_connect(w->ring, op_pack(OP_LANE_CONNECT, lane->slot, lane->generation, 0), fd,
@@ -249,8 +289,7 @@ bool lane_join(struct lane *lane)
         /* A peer that acknowledges nothing any more must not hold up the end. */
         if (lane->zc_pending > 0)
             sock_set_rst(lane->fd);
-        ring_close_fd(w->ring, lane->fd);
-        lane->fd = -1;
+        ring_close_fd(w->ring, lane_take_fd(lane));
     }
     if (lane->zc_pending > 0)
         return false;
@@ -262,6 +301,7 @@ bool lane_join(struct lane *lane)
     if (w->role->lane_freed != NULL)
         w->role->lane_freed(lane);
     explicit_bzero(lane->preface, sizeof(lane->preface)); /* a JOIN that never left */
+    share_unref(lane->share);
     lane->state = LANE_FREE;
     slab_give(&w->lanes, lane->slot);
     return true;
@@ -269,14 +309,11 @@ bool lane_join(struct lane *lane)
 
 int lane_detach_fd(struct lane *lane, struct crypt **crypt)
 {
-    int fd = lane->fd;
-
     *crypt = lane->crypt;
     lane->crypt = NULL;
 
     CHECK(!lane->recv_flight && !lane->send_flight && !lane->connect_flight);
-    lane->fd = -1;
-    return fd;
+    return lane_take_fd(lane);
 }
 
 void lane_set_fsm(struct lane *lane, enum session_state state)

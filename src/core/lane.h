@@ -51,6 +51,7 @@
 #include <sys/uio.h>
 
 struct session;
+struct share;
 struct stream;
 struct stream_id;
 struct worker;
@@ -110,6 +111,7 @@ struct lane_kept {
 struct lane {
     struct worker *worker;
     struct session *session; /* NULL before HELLO */
+    struct share *share;     /* owns what the lane takes: a stranger's address, then the lane */
     struct list node;        /* in worker->all_lanes; closing: worker->closing_lanes */
     struct list session_node;
     struct list dirty_node;
@@ -192,8 +194,9 @@ struct lane {
     bool will_log;               /* server: agreed in HELLO, begins with AUTH_OK */
     uint32_t log_head, log_tail; /* slices; SLAB_NONE when empty */
     uint32_t log_big;            /* big buffers that the log keeps, or more */
-    uint64_t tx_bytes;           /* given to the wire: the log ends here */
-    uint64_t acked;              /* the log begins here */
+    uint32_t log_slices;
+    uint64_t tx_bytes;    /* given to the wire: the log ends here */
+    uint64_t acked;       /* the log begins here */
     uint64_t peer_rx;     /* the peer's count; may be ahead of tx_bytes by what is in flight */
     uint64_t rx_acked;    /* our count as the peer was told */
     uint64_t replay_left; /* the last so many bytes of the log go out before anything new */
@@ -357,10 +360,15 @@ void lane_keep(struct lane *lane, struct stream_id *id);
 /* The table of ids runs out: lanes that keep some ask their peers. */
 void lane_kept_pressed(struct worker *worker);
 
+/* The lane, and what it takes from here on, belongs to another owner; takes over the reference.
+ * Nothing is in its log, and no ids are kept. */
+void lane_own(struct lane *lane, struct share *share);
+
 /* Room for and submission of frames. lane_control_begin gives FRAME_CONTROL_MAX bytes of room in the control pack, or NULL; lane_control_end(end)
  * queues what was written. The same for the data pack. */
 uint8_t *lane_control_begin(struct lane *lane);
 void lane_control_end(struct lane *lane, const uint8_t *end);
+void lane_control_drop(struct lane *lane); /* nothing was written after all */
 uint8_t *lane_data_begin(struct lane *lane, uint32_t room);
 void lane_data_end(struct lane *lane, const uint8_t *end);
 
@@ -401,6 +409,9 @@ void lane_connect_done(struct worker *worker, const struct ring_cqe *cqe);
 
 /* Buffers were freed: lanes that wait for one go on. */
 void lane_unstarve(struct worker *worker);
+
+/* The same for those whose owner had its share of them: at most so many, who ask again. */
+void lane_unwait(struct worker *worker, unsigned most);
 
 /* Cancels big reads that have waited too long; returns when to look again (ns), UINT64_MAX if there are none. */
 uint64_t lane_sweep(struct worker *worker);

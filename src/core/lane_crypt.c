@@ -44,7 +44,7 @@ static bool sealed_take(struct lane *lane, size_t size)
     if (lane->sealed_buf == BUF_NONE && size > BUF_SMALL_SIZE)
         lane->sealed_buf = lane_take_big(lane);
     if (lane->sealed_buf == BUF_NONE)
-        lane->sealed_buf = buf_take_small(bufs);
+        lane->sealed_buf = buf_take_small(bufs, lane->share);
     return lane->sealed_buf != BUF_NONE;
 }
 
@@ -149,7 +149,7 @@ static bool take_leftover(struct lane *lane)
     size_t size = crypt_leftover_size(lane->crypt);
 
     if (size > 0 && size <= BUF_SMALL_SIZE)
-        lane->raw.buf = buf_take_small(&lane->worker->bufs);
+        lane->raw.buf = buf_take_small(&lane->worker->bufs, lane->share);
     if (size > 0 && lane->raw.buf == BUF_NONE && !lane_rx_room(lane, &lane->raw, BUF_BIG_SIZE))
         return false;
     if (size > 0)
@@ -221,7 +221,7 @@ static void read_kernel(struct lane *lane)
     if (lane->rx.parsed == lane->rx.filled)
         lane_rx_release(lane, &lane->rx);
     if (lane->rx.buf == BUF_NONE && !lane->rx_busy) {
-        uint32_t buf = buf_take_small(&w->bufs);
+        uint32_t buf = buf_take_small(&w->bufs, lane->share);
         lane->rx = (struct lane_rx){ .buf = buf, .parsed = BUF_HEADROOM, .filled = BUF_HEADROOM };
     } else if (!lane_rx_room(lane, &lane->rx, LANE_RX_ROOM)) {
         return;
@@ -282,7 +282,8 @@ static enum reason leave_big(struct lane *lane, enum reason reason)
     struct lane_rx *rx = &lane->rx;
     uint32_t left = rx->filled - rx->parsed, big = rx->buf;
 
-    if (big == BUF_NONE || !buf_is_big(big) || (big != w->crypt_spare && !buf_big_low(&w->bufs)))
+    if (big == BUF_NONE || !buf_is_big(big) ||
+        (big != w->crypt_spare && !buf_big_scarce(&w->bufs, lane->share)))
         return reason;
     /* A lane that freezes goes on from here. */
     bool keep =
@@ -295,6 +296,7 @@ static enum reason leave_big(struct lane *lane, enum reason reason)
         buf_put(&w->bufs, big);
     } else if (buf_refs(&w->bufs, big) > 1) {
         /* Big buffers came back while frames were handled, and a stream referred to this one. */
+        buf_charge(&w->bufs, big, lane->share);
         buf_put(&w->bufs, big);
         w->crypt_spare = BUF_NONE;
     }
@@ -314,7 +316,7 @@ static bool rx_room(struct lane *lane, uint32_t want, enum reason *reason)
     if (rx->parsed == rx->filled)
         lane_rx_release(lane, rx);
     if (rx->buf == BUF_NONE && !buf_is_big(lane->raw.buf)) /* what fits there fits here, too */
-        rx->buf = buf_take_small(&lane->worker->bufs);
+        rx->buf = buf_take_small(&lane->worker->bufs, lane->share);
     return lane_rx_room(lane, rx, want) || use_spare(lane);
 }
 
@@ -359,7 +361,7 @@ static enum reason open_records(struct lane *lane)
     struct worker *w = lane->worker;
 
     if (w->crypt_spare == BUF_NONE)
-        w->crypt_spare = buf_take_big(&w->bufs);
+        w->crypt_spare = buf_take_big(&w->bufs, &w->shares.pool);
     uint32_t parsed = lane->raw.parsed;
     enum reason reason = leave_big(lane, open_whole(lane));
     /* A JOIN may have handed the lane over, crypt and all. Where nothing was opened, nothing is new:

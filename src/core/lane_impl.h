@@ -31,6 +31,11 @@ bool lane_rx_move_small(struct lane *lane, struct lane_rx *rx);
 void lane_rx_read(struct lane *lane, struct lane_rx *rx);
 void lane_watch_read(struct lane *lane);
 
+/* lane.c: the lane's socket, and its end (the caller closes what it takes): as descriptors of its
+ * owner. */
+void lane_set_fd(struct lane *lane, int fd);
+int lane_take_fd(struct lane *lane);
+
 /* lane.c: cancels what is in flight. */
 void lane_cancel_flight(struct lane *lane);
 

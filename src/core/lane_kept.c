@@ -160,6 +160,7 @@ static void give_back(struct lane *lane, struct list *node)
     struct slab *ids = &lane->worker->ids;
 
     lane->kept.count--;
+    share_give(lane->share, SHARE_IDS, 1);
     slab_give(ids, slab_index(ids, container_of(node, struct stream_id, node)));
 }
 

@@ -33,6 +33,9 @@
 #include "core/stream.h"
 #include "core/worker.h"
 
+/* Lanes that wait for their logs: so many are looked at in a turn. */
+#define LOG_LOOKS 8u
+
 /* The log */
 
 static struct slice *slice_at(struct lane *lane, uint32_t index)
@@ -46,7 +49,10 @@ static void count_run(struct lane *lane, uint32_t buf, uint32_t neighbour, uint3
     if (!buf_is_big(buf) || (neighbour != SLAB_NONE && slice_at(lane, neighbour)->buf == buf))
         return;
     lane->log_big += by;
-    lane->worker->log_big += by;
+    if (by == 1)
+        share_take(lane->share, SHARE_LOG, 1);
+    else
+        share_give(lane->share, SHARE_LOG, 1);
 }
 
 static void log_pop(struct lane *lane)
@@ -61,6 +67,8 @@ static void log_pop(struct lane *lane)
         lane->log_tail = SLAB_NONE;
     buf_put(&w->bufs, slice->buf);
     slab_give(&w->slices, index);
+    share_give(lane->share, SHARE_SLICES, 1);
+    lane->log_slices--;
 }
 
 void lane_log_open(struct lane *lane)
@@ -103,11 +111,13 @@ void lane_log(struct lane *lane, uint32_t buf, uint32_t offset, uint32_t size)
             return;
         }
     }
-    uint32_t index = slab_take(&w->slices);
+    uint32_t index = share_may(lane->share, SHARE_SLICES, 1) ? slab_take(&w->slices) : SLAB_NONE;
     if (index == SLAB_NONE) {
-        give_up(lane, "out of slices");
+        give_up(lane, share_blame(lane->share, SHARE_SLICES));
         return;
     }
+    share_take(lane->share, SHARE_SLICES, 1);
+    lane->log_slices++;
     buf_ref(&w->bufs, buf);
     count_run(lane, buf, lane->log_tail, 1);
     *slice_at(lane, index) =
@@ -119,42 +129,47 @@ void lane_log(struct lane *lane, uint32_t buf, uint32_t offset, uint32_t size)
     lane->log_tail = index;
 }
 
-static bool logs_keep_many(const struct worker *w)
-{
-    return w->log_big >= w->config->bulk_buffers / 2;
-}
-
 /* A peer that does not count gets no more than this: its streams wait for its count. */
 static bool keeps_too_much(const struct lane *lane)
 {
     return lane->tx_bytes - lane->acked >= LANE_LOG_MAX;
 }
 
-/* Lanes that keep little are not held back by those that keep much. */
-static bool keeps_with_many(const struct lane *lane)
+/* Of big buffers the logs of all lanes have a part. Of what they share with others, small buffers
+ * and slices, a log leaves the last to frames that must go out. Lanes that keep little are not held
+ * back by those that keep much. */
+static bool keeps_its_share(const struct lane *lane)
 {
-    return lane->log_big >= LANE_LOG_BIG_MIN && logs_keep_many(lane->worker);
+    if (lane->log_big >= LANE_LOG_BIG_MIN && !share_may(lane->share, SHARE_LOG, 1))
+        return true;
+    return lane->log_slices >= LANE_LOG_SLICES_MIN &&
+           (share_sparing(lane->share, SHARE_SMALL) || share_sparing(lane->share, SHARE_SLICES));
 }
 
 bool lane_log_full(const struct lane *lane)
 {
-    return lane->logs && (keeps_too_much(lane) || keeps_with_many(lane));
+    return lane->logs && (keeps_too_much(lane) || keeps_its_share(lane));
 }
 
 void lane_log_wait(struct lane *lane)
 {
     if (!lane->logs || keeps_too_much(lane)) /* lane_log_trim wakes it */
         return;
-    if (keeps_with_many(lane) && !list_linked(&lane->log_node))
+    if (keeps_its_share(lane) && !list_linked(&lane->log_node))
         list_append(&lane->worker->log_lanes, &lane->log_node);
 }
 
+/* Some in each turn: an owner who keeps its share may have many lanes. */
 void lane_log_unwait(struct worker *w)
 {
-    struct list *node;
+    for (unsigned i = 0; i < LOG_LOOKS && !list_empty(&w->log_lanes); i++) {
+        struct lane *lane = container_of(list_pop(&w->log_lanes), struct lane, log_node);
 
-    while (!logs_keep_many(w) && (node = list_pop(&w->log_lanes)) != NULL)
-        lane_tx_wake(container_of(node, struct lane, log_node));
+        if (keeps_its_share(lane))
+            list_append(&w->log_lanes, &lane->log_node);
+        else
+            lane_tx_wake(lane);
+    }
 }
 
 /* Forgets what the peer has, as far as it was given to the wire by our own count. */
@@ -313,9 +328,8 @@ static void close_connection(struct lane *lane)
 
     if (lane->fd >= 0) {
         sock_set_rst(lane->fd);
-        ring_close_fd(w->ring, lane->fd);
+        ring_close_fd(w->ring, lane_take_fd(lane));
     }
-    lane->fd = -1;
     lane->replay_left = 0;
     lane_preface_drop(lane);
     leave_big_buffer(lane);
@@ -352,7 +366,7 @@ static bool thaw(struct lane *lane, int fd, struct crypt *crypt, uint64_t peer_r
     lane_log_trim(lane);
     lane->replay_left = lane->tx_bytes - peer_rx;
     CHECK(lane->tls == (crypt != NULL));
-    lane->fd = fd;
+    lane_set_fd(lane, fd);
     lane->crypt = crypt;
     lane->crypt_ready = lane->tls;
     lane->crypt_closed = lane->crypt_ended = false;

@@ -46,7 +46,7 @@ bool lane_rx_move_small(struct lane *lane, struct lane_rx *rx)
 {
     struct buf_pool *bufs = &lane->worker->bufs;
     uint32_t left = rx->filled - rx->parsed;
-    uint32_t to = buf_take_small(bufs);
+    uint32_t to = buf_take_small(bufs, lane->share);
 
     CHECK(left <= BUF_SMALL_SIZE);
     if (to == BUF_NONE)
@@ -61,7 +61,9 @@ uint32_t lane_take_big(struct lane *lane)
     struct buf_pool *bufs = &lane->worker->bufs;
     bool stranger = lane->session == NULL && lane->worker->role->opens_streams;
 
-    return stranger ? buf_take_bulk(bufs) : buf_take_big(bufs);
+    if (stranger)
+        return buf_take_bulk(bufs, lane->share);
+    return share_may(lane->share, SHARE_BIG, 1) ? buf_take_big(bufs, lane->share) : BUF_NONE;
 }
 
 static uint32_t room_of(const struct lane_rx *rx)
@@ -92,10 +94,28 @@ bool lane_rx_room(struct lane *lane, struct lane_rx *rx, uint32_t want)
     return true;
 }
 
+/* Whose owner has its share is not woken by every buffer that comes back. */
 void lane_starve(struct lane *lane)
 {
+    struct worker *w = lane->worker;
+    bool may = share_may(lane->share, SHARE_SMALL, 1) && share_may(lane->share, SHARE_BIG, 1);
+
     if (!list_linked(&lane->starved_node))
-        list_append(&lane->worker->starved_lanes, &lane->starved_node);
+        list_append(may ? &w->starved_lanes : &w->short_lanes, &lane->starved_node);
+}
+
+static void go_on(struct lane *lane)
+{
+    lane_tx_wake(lane);
+    lane_mark(lane); /* reads again */
+}
+
+void lane_unwait(struct worker *w, unsigned most)
+{
+    struct list *node;
+
+    while (most-- > 0 && (node = list_pop(&w->short_lanes)) != NULL)
+        go_on(container_of(node, struct lane, starved_node));
 }
 
 void lane_unstarve(struct worker *w)
@@ -105,11 +125,8 @@ void lane_unstarve(struct worker *w)
     list_init(&now);
     while ((node = list_pop(&w->starved_lanes)) != NULL)
         list_append(&now, node);
-    while ((node = list_pop(&now)) != NULL) {
-        struct lane *lane = container_of(node, struct lane, starved_node);
-        lane_tx_wake(lane);
-        lane_mark(lane); /* reads again */
-    }
+    while ((node = list_pop(&now)) != NULL)
+        go_on(container_of(node, struct lane, starved_node));
 }
 
 /* Reading */
@@ -461,7 +478,7 @@ static void arrived(struct lane *lane, const struct ring_cqe *cqe)
     struct lane_rx *rx = lane->recv_rx;
 
     if ((cqe->flags & RING_CQE_BUFFER) != 0) {
-        buf_provided_taken(&w->bufs, cqe->buffer);
+        buf_provided_taken(&w->bufs, cqe->buffer, lane->share);
         CHECK(rx->buf == BUF_NONE);
         if (cqe->res > 0)
             *rx = (struct lane_rx){ .buf = cqe->buffer,

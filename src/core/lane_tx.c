@@ -17,9 +17,9 @@ enum { ZC_UNDECIDED, ZC_ON, ZC_OFF };
 static uint32_t pack_take(struct lane *lane, bool big)
 {
     struct buf_pool *bufs = &lane->worker->bufs;
-    uint32_t buf = big ? buf_take_bulk(bufs) : BUF_NONE;
+    uint32_t buf = big ? buf_take_bulk(bufs, lane->share) : BUF_NONE;
 
-    return buf != BUF_NONE ? buf : buf_take_small(bufs);
+    return buf != BUF_NONE ? buf : buf_take_allowed(bufs, lane->share);
 }
 
 /* Makes room for `room` bytes behind what waits: at the front of its own buffer if the log keeps nothing of it, or in another one. Nothing of it is in
@@ -32,9 +32,9 @@ static bool pack_move(struct lane *lane, struct lane_pack *pack, uint32_t room, 
     uint32_t to = own && need <= buf_size(pack->buf) ? pack->buf : BUF_NONE;
 
     if (to == BUF_NONE && need <= BUF_BIG_SIZE && (big || need > BUF_SMALL_SIZE))
-        to = buf_take_bulk(bufs);
+        to = buf_take_bulk(bufs, lane->share);
     if (to == BUF_NONE && need <= BUF_SMALL_SIZE)
-        to = buf_take_small(bufs);
+        to = buf_take_allowed(bufs, lane->share);
     if (to == BUF_NONE)
         return false;
     memmove(buf_data(bufs, to), buf_data(bufs, pack->buf) + pack->sent, size);
@@ -110,6 +110,11 @@ uint8_t *lane_control_begin(struct lane *lane)
 void lane_control_end(struct lane *lane, const uint8_t *end)
 {
     pack_end(lane, &lane->control, end);
+}
+
+void lane_control_drop(struct lane *lane)
+{
+    pack_settle(lane, &lane->control);
 }
 
 uint8_t *lane_data_begin(struct lane *lane, uint32_t room)

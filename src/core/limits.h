@@ -90,6 +90,9 @@ CHECK_STATIC(BUF_HEADROOM >= FRAME_HEADER_MAX + 5, "frame header and TLS record 
 #define LANE_LOG_MAX     LIMIT_DRAWN(lane_log_max, 64u * 1024u * 1024u)
 #define LANE_LOG_CONTROL (16u * 1024u * 1024u)
 #define LANE_LOG_BIG_MIN LIMIT_DRAWN(lane_log_big_min, 8u)
+/* And slices that every lane may keep when its owner has three quarters of them, or of the small
+ * buffers. */
+#define LANE_LOG_SLICES_MIN 64u
 /* Bytes of the log in one send. */
 #define LANE_REPLAY_SEND (1024u * 1024u)
 /* HELLO, HELLO_OK, JOIN or JOIN_OK. The longest is HELLO: 16 bytes of numbers, and two texts of

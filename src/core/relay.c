@@ -20,6 +20,10 @@
 #define SMALL_PIECE (BUF_SMALL_SIZE / 2)
 /* Zero copy starts to pay somewhere above this (page pinning and a second completion against a copy). */
 #define ZC_MIN (64u * 1024u)
+/* Who has not used its window for so long is at rest; so many are looked at for one that wants to
+ * grow. */
+#define WINDOW_REST_NS NSEC_PER_SEC
+#define WIDE_LOOKS     8u
 
 enum { ZC_UNDECIDED, ZC_ON, ZC_OFF };
 
@@ -41,12 +45,24 @@ static void set_bulk(struct stream *s, bool bulk)
     s->worker->bulk_streams += bulk ? 1u : -1u;
 }
 
+/* Reads no more until its owner holds less. */
+static void wait_for_share(struct stream *s)
+{
+    s->starved = true;
+    list_remove(&s->wait_node);
+    list_append(&s->worker->short_streams, &s->wait_node);
+}
+
 static void relay_recv(struct stream *s)
 {
     struct worker *w = s->worker;
     unsigned flags = s->dry ? RING_POLL_FIRST : 0;
 
-    s->recv_buf = s->bulk ? buf_take_bulk(&w->bufs) : BUF_NONE;
+    if (!share_may(s->share, SHARE_SMALL, 1)) {
+        wait_for_share(s);
+        return;
+    }
+    s->recv_buf = s->bulk ? buf_take_bulk(&w->bufs, s->share) : BUF_NONE;
     if (s->recv_buf != BUF_NONE) {
         uint32_t size = min_u32(bulk_share(w), min_u32(s->tx.credit, s->lane->peer_max_data));
 
@@ -117,10 +133,12 @@ void relay_recv_done(struct worker *w, const struct ring_cqe *cqe)
         list_remove(&s->sweep_node);
     if ((cqe->flags & RING_CQE_BUFFER) != 0) {
         buf = cqe->buffer;
-        buf_provided_taken(&w->bufs, buf);
+        buf_provided_taken(&w->bufs, buf, s->share);
     }
     if (s->state != STREAM_CLOSING && cqe->res > 0) {
         recv_data(s, buf, (uint32_t)cqe->res, (cqe->flags & RING_CQE_NONEMPTY) != 0);
+        if (buf_small_low(&w->bufs) && share_over(s->share, SHARE_SMALL))
+            stream_refuse_buffers(s);
         return;
     }
     if (buf != BUF_NONE)
@@ -182,6 +200,7 @@ static bool send_bulk(struct stream *s, uint32_t size)
     CHECK(size == s->held_size && s->held_offset >= BUF_HEADROOM);
     frame_put(lane->version, buf_data(&s->worker->bufs, s->held) + s->held_offset - header, &frame);
     s->bulk_pending += size + header;
+    buf_charge(&s->worker->bufs, s->held, lane->share); /* which may keep it in its log */
     lane_bulk_push(lane, s, s->held, s->held_offset - header, size + header);
     s->held = BUF_NONE;
     leave_line(s);
@@ -409,8 +428,7 @@ static void send_blocked(struct stream *s)
 {
     s->blocked = true;
     if (!stream_compact(s)) {
-        worker_count(s->worker, STAT_REFUSED_BUFFERS, 1);
-        stream_close(s, REASON_LIMIT_BUFFERS, true);
+        stream_refuse_buffers(s);
         return;
     }
     stream_mark(s);
@@ -511,6 +529,37 @@ void relay_send_done(struct worker *w, const struct ring_cqe *cqe)
         send_result(s, cqe->res, asked);
 }
 
+/* Streams at rest make room for those that move. */
+static void lapse_windows(struct worker *w)
+{
+    for (unsigned i = 0; i < WIDE_LOOKS && !list_empty(&w->wide_streams); i++) {
+        struct stream *s = container_of(list_pop(&w->wide_streams), struct stream, wide_node);
+        bool rests = w->now - s->rx.updated >= WINDOW_REST_NS;
+        uint32_t counted = rests ? window_rx_lapse(&s->rx) : 0;
+
+        if (counted > 0)
+            share_give(s->share, SHARE_WINDOW, counted);
+        else
+            list_append(&w->wide_streams, &s->wide_node); /* looked at again after the others */
+    }
+}
+
+static uint32_t update_window(struct stream *s, const struct window_terms *terms)
+{
+    struct worker *w = s->worker;
+    uint32_t counted = s->rx.counted;
+
+    uint32_t increment = window_rx_update(&s->rx, w->now, terms);
+    if (s->rx.counted > counted)
+        share_take(s->share, SHARE_WINDOW, s->rx.counted - counted);
+    else if (s->rx.counted < counted)
+        share_give(s->share, SHARE_WINDOW, counted - s->rx.counted);
+    list_remove(&s->wide_node);
+    if (s->rx.counted > 0)
+        list_append(&w->wide_streams, &s->wide_node);
+    return increment;
+}
+
 static void send_window(struct stream *s, uint32_t limit)
 {
     struct lane *lane = s->lane;
@@ -523,10 +572,18 @@ static void send_window(struct stream *s, uint32_t limit)
     }
     if (limit < s->rx.size)
         worker_count(w, STAT_WINDOWS_LIMITED, 1);
-    uint32_t increment =
-        window_rx_update(&s->rx, w->now, max_u64(lane_path_rtt(lane), lane->rtt_min), limit,
-                         w->config->window_max, &w->window_budget);
-    lane_control_end(lane, frame_put_window(p, s->wire_id, increment));
+    if (s->rx.size < w->config->window_max && share_room(s->share, SHARE_WINDOW) < s->rx.size)
+        lapse_windows(w);
+    struct window_terms terms = { .rtt = max_u64(lane_path_rtt(lane), lane->rtt_min),
+                                  .limit = limit,
+                                  .max = w->config->window_max,
+                                  .room = share_room(s->share, SHARE_WINDOW),
+                                  .over = share_over(s->share, SHARE_WINDOW) };
+    uint32_t increment = update_window(s, &terms);
+    if (increment > 0)
+        lane_control_end(lane, frame_put_window(p, s->wire_id, increment));
+    else
+        lane_control_drop(lane);
 }
 
 /* The local peer may be unable to read because it cannot write: its own bytes wait for a lane that the far side does not read. Somebody who could write and
@@ -662,6 +719,18 @@ uint64_t relay_sweep(struct worker *w)
         next = min_u64(next, w->now + BULK_QUIET);
     }
     return next;
+}
+
+void relay_unwait(struct worker *w, unsigned most)
+{
+    struct list *node;
+
+    while (most-- > 0 && (node = list_pop(&w->short_streams)) != NULL) {
+        struct stream *s = container_of(node, struct stream, wait_node);
+
+        s->starved = false;
+        stream_mark(s);
+    }
 }
 
 void relay_unstarve(struct worker *w)

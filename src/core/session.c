@@ -6,21 +6,32 @@
 #include "core/log.h"
 #include "core/worker.h"
 
-struct session *session_open(struct worker *w, uint64_t id, uint8_t version)
+struct session *session_open(struct worker *w, uint64_t id, uint8_t version, struct share *share)
 {
     uint32_t slot = slab_take(&w->sessions);
 
-    if (slot == SLAB_NONE)
+    if (slot == SLAB_NONE) {
+        share_unref(share);
         return NULL;
+    }
     struct session *session = slab_at(&w->sessions, slot);
     memset(session, 0, sizeof(*session));
     session->worker = w;
     session->slot = slot;
     session->id = id;
     session->version = version;
+    session->share = share;
     list_init(&session->lanes);
     list_append(&w->all_sessions, &session->node);
     return session;
+}
+
+void session_free(struct session *session)
+{
+    for (uint32_t i = 0; i < CONFIG_TUNNELS_MAX; i++)
+        share_unref(session->tunnels[i].share);
+    share_unref(session->share);
+    slab_give(&session->worker->sessions, session->slot);
 }
 
 struct session *session_find(struct worker *w, uint64_t id)
@@ -40,7 +51,9 @@ void session_attach(struct session *session, struct lane *lane)
     lane->session = session;
     list_append(&session->lanes, &lane->session_node);
     session->lane_count++;
-    session->worker->session_lanes++;
+    if (lane->worker->role->opens_streams) /* a client's lanes are its own from the beginning */
+        lane_own(lane, share_open(session->share, SHARE_LANE, lane->index));
+    share_take(lane->share, SHARE_LANES, 1);
 }
 
 void session_detach(struct lane *lane)
@@ -48,7 +61,7 @@ void session_detach(struct lane *lane)
     CHECK(lane->session->lane_count > 0);
     list_remove(&lane->session_node);
     lane->session->lane_count--;
-    lane->worker->session_lanes--;
+    share_give(lane->share, SHARE_LANES, 1);
     lane->session = NULL;
 }
 
@@ -107,4 +120,12 @@ struct session_tunnel *session_tunnel(struct session *session, uint16_t index)
     if (index >= session->tunnel_count || !session->tunnels[index].bound)
         return NULL;
     return &session->tunnels[index];
+}
+
+struct share *session_tunnel_share(struct session *session, struct session_tunnel *tunnel,
+                                   const union sock_addr *visitor)
+{
+    if (tunnel->share == NULL)
+        tunnel->share = share_open(session->share, SHARE_TUNNEL, tunnel->index);
+    return share_open_address(tunnel->share, visitor);
 }

@@ -10,6 +10,7 @@
 #include "core/config.h"
 #include "core/list.h"
 #include "core/reason.h"
+#include "core/sock.h"
 #include "core/timer.h"
 
 #include <stdbool.h>
@@ -17,6 +18,7 @@
 
 struct lane;
 struct listener;
+struct share;
 struct worker;
 
 struct session_tunnel {
@@ -27,6 +29,7 @@ struct session_tunnel {
     uint16_t index;
     uint16_t port;
     struct listener *listener; /* server */
+    struct share *share;       /* see session_tunnel_share */
     uint64_t streams, bytes_up, bytes_down;
     char name[64];
     char origin[272]; /* HOST:PORT */
@@ -37,6 +40,7 @@ struct session {
     struct list node; /* in worker->all_sessions; closing: worker->closing_sessions */
     uint64_t id;
     uint32_t slot;
+    struct share *share; /* owns, together with all below, what the session takes here */
     uint8_t version;
     bool closing;
     bool draining; /* no new streams */
@@ -46,8 +50,12 @@ struct session {
     uint32_t tunnel_count;
 };
 
-/* NULL when the table is full. */
-struct session *session_open(struct worker *worker, uint64_t id, uint8_t version);
+/* Takes over the reference on share. NULL when the table is full. */
+struct session *session_open(struct worker *worker, uint64_t id, uint8_t version,
+                             struct share *share);
+
+/* At the end of a turn, of a session that was closed. */
+void session_free(struct session *session);
 struct session *session_find(struct worker *worker, uint64_t id);
 
 void session_attach(struct session *session, struct lane *lane);
@@ -64,5 +72,10 @@ void session_close(struct session *session, enum reason reason);
 
 /* Tunnel of an index, NULL if not bound. */
 struct session_tunnel *session_tunnel(struct session *session, uint16_t index);
+
+/* The owner of what a visitor from this address takes in the tunnel, with a reference for the
+ * caller. */
+struct share *session_tunnel_share(struct session *session, struct session_tunnel *tunnel,
+                                   const union sock_addr *visitor);
 
 #endif

@@ -202,11 +202,16 @@ static struct asker asks_itself(uint64_t times)
     return (struct asker){ .times = times, .self = true };
 }
 
-bool share_fits(const struct share *share, enum share_kind kind, uint64_t amount)
+uint64_t share_room(const struct share *share, enum share_kind kind)
 {
     bool over = false;
 
-    return room_of(share, kind, asks_itself(SHARE_RICH), &over) >= amount;
+    return room_of(share, kind, asks_itself(SHARE_RICH), &over);
+}
+
+bool share_fits(const struct share *share, enum share_kind kind, uint64_t amount)
+{
+    return share_room(share, kind) >= amount;
 }
 
 bool share_over(const struct share *share, enum share_kind kind)

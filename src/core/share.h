@@ -151,6 +151,9 @@ void share_move(struct share *from, struct share *to, enum share_kind kind, uint
 void share_take_fd(struct share *share);
 void share_give_fd(struct share *share);
 
+/* What is free for this owner. */
+uint64_t share_room(const struct share *share, enum share_kind kind);
+
 /* The slow part of share_may. */
 bool share_fits(const struct share *share, enum share_kind kind, uint64_t amount);
 

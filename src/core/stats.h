@@ -14,6 +14,7 @@
     X(BYTES_UP, "bytes from local sockets to lanes")                                    \
     X(BYTES_DOWN, "bytes from lanes to local sockets")                                  \
     X(REFUSED_STREAMS, "visitors refused: too many streams")                            \
+    X(REFUSED_FDS, "visitors refused: too many file descriptors")                       \
     X(REFUSED_SESSIONS, "clients refused: too many sessions")                           \
     X(REFUSED_LANES, "connections refused: too many lanes")                             \
     X(REFUSED_UNAUTHENTICATED, "connections refused: too many that have not logged in") \

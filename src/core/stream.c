@@ -21,18 +21,19 @@ static bool makes_ids(const struct lane *lane)
     return lane->version == FRAME_V2 && lane->worker->role->opens_streams;
 }
 
-/* 0: there is none, or the lane keeps more than its share: one that is frozen, or whose peer
- * does not count, is not to stop the others. */
+/* 0: there is none, or the lane has its share of them: one that is frozen, or whose peer does not
+ * count, is not to stop the others. */
 static uint32_t take_id(const struct lane *lane, uint32_t slot)
 {
     struct worker *w = lane->worker;
-    bool greedy = lane->kept.count > w->ids.count / 2;
-    uint32_t place = greedy ? SLAB_NONE : slab_take(&w->ids);
+    bool may = share_may(lane->share, SHARE_IDS, 1);
+    uint32_t place = may ? slab_take(&w->ids) : SLAB_NONE;
 
     if (slab_available(&w->ids) <= w->ids.count / 8)
         lane_kept_pressed(w);
     if (place == SLAB_NONE)
         return 0;
+    share_take(lane->share, SHARE_IDS, 1);
     struct stream_id *id = slab_at(&w->ids, place);
     CHECK(id->stream == 0);
     id->generation = id->generation >= STREAM_GENERATION_MAX ? 1 : id->generation + 1;
@@ -41,7 +42,7 @@ static uint32_t take_id(const struct lane *lane, uint32_t slot)
     return id->generation << STREAM_SLOT_BITS | place;
 }
 
-static void stream_init(struct stream *s, struct lane *lane, uint32_t slot)
+static void stream_init(struct stream *s, struct lane *lane, uint32_t slot, struct share *share)
 {
     struct worker *w = lane->worker;
     uint32_t generation = s->generation + 1; /* survives in the free slot */
@@ -49,6 +50,7 @@ static void stream_init(struct stream *s, struct lane *lane, uint32_t slot)
     *s = (struct stream){
         .worker = w,
         .lane = lane,
+        .share = share,
         .slot = slot,
         .generation = generation,
         .fd = -1,
@@ -63,12 +65,28 @@ static void stream_init(struct stream *s, struct lane *lane, uint32_t slot)
     list_init(&s->dirty_node);
     list_init(&s->wait_node);
     list_init(&s->sweep_node);
+    list_init(&s->wide_node);
     timer_init(&s->timer, stream_timer_fire);
     list_append(&lane->streams, &s->lane_node);
     lane->stream_count++;
 }
 
-struct stream *stream_open(struct lane *lane, uint32_t wire_id, int fd, enum stream_state state)
+void stream_set_fd(struct stream *s, int fd)
+{
+    CHECK(s->fd < 0 && fd >= 0);
+    s->fd = fd;
+    share_take_fd(s->share);
+}
+
+void stream_drop_fd(struct stream *s)
+{
+    ring_close_fd(s->worker->ring, s->fd);
+    s->fd = -1;
+    share_give_fd(s->share);
+}
+
+struct stream *stream_open(struct lane *lane, uint32_t wire_id, int fd, enum stream_state state,
+                           struct share *share)
 {
     struct worker *w = lane->worker;
     uint32_t slot = slab_take(&w->streams);
@@ -82,8 +100,10 @@ struct stream *stream_open(struct lane *lane, uint32_t wire_id, int fd, enum str
     }
     struct stream *s = slab_at(&w->streams, slot);
     CHECK(s->state == STREAM_FREE);
-    stream_init(s, lane, slot);
-    s->fd = fd;
+    stream_init(s, lane, slot, share);
+    share_take(share, SHARE_STREAMS, 1);
+    if (fd >= 0)
+        stream_set_fd(s, fd);
     s->state = state;
     s->wire_id = wire_id;
     if (lane->version == FRAME_V1) {
@@ -130,6 +150,7 @@ static bool queue_append(struct stream *s, uint32_t buf, uint32_t offset, uint32
         buf_put(&s->worker->bufs, buf);
         return false;
     }
+    share_take(s->share, SHARE_SLICES, 1);
     *slice_at(s, index) =
         (struct slice){ .next = SLAB_NONE, .buf = buf, .offset = offset, .size = size };
     if (s->tail == SLAB_NONE)
@@ -138,6 +159,12 @@ static bool queue_append(struct stream *s, uint32_t buf, uint32_t offset, uint32
         slice_at(s, s->tail)->next = index;
     s->tail = index;
     return true;
+}
+
+static void slice_give(struct stream *s, uint32_t index)
+{
+    slab_give(&s->worker->slices, index);
+    share_give(s->share, SHARE_SLICES, 1);
 }
 
 static void queue_pop(struct stream *s)
@@ -149,7 +176,7 @@ static void queue_pop(struct stream *s)
     if (s->head == SLAB_NONE)
         s->tail = SLAB_NONE;
     buf_put(&s->worker->bufs, slice->buf);
-    slab_give(&s->worker->slices, index);
+    slice_give(s, index);
 }
 
 /* Room behind the last slice, if that is a small buffer of this stream alone. */
@@ -172,7 +199,7 @@ static bool queue_copy(struct stream *s, const uint8_t *src, uint32_t size)
         uint32_t room = tail_room(s);
 
         if (room == 0) {
-            uint32_t buf = buf_take_small(bufs);
+            uint32_t buf = buf_take_allowed(bufs, s->share);
             if (buf == BUF_NONE || !queue_append(s, buf, 0, 0))
                 return false;
             room = BUF_SMALL_SIZE;
@@ -187,20 +214,28 @@ static bool queue_copy(struct stream *s, const uint8_t *src, uint32_t size)
     return true;
 }
 
-/* Whether a new slice should be copied rather than referenced. The first slice of an open, unblocked stream goes out in this very turn. */
+/* Whether a new slice should be copied rather than referenced. The first slice of an open,
+ * unblocked stream goes out in this very turn. References are never all slices: there is one left
+ * for each small buffer. */
 static bool wants_copy(const struct stream *s, uint32_t size)
 {
-    if (buf_big_low(&s->worker->bufs))
+    const struct worker *w = s->worker;
+
+    if (buf_big_scarce(&w->bufs, s->lane->share) ||
+        slab_available(&w->slices) <= w->slices.count / 2 || share_sparing(s->share, SHARE_SLICES))
         return true;
+    if (!share_may(s->share, SHARE_SMALL, 1))
+        return false;
     if (s->state == STREAM_CONNECTING || s->blocked)
         return size < SLICE_KEEP;
     return s->head != SLAB_NONE && size < BUF_SMALL_SIZE / 2;
 }
 
-static void refuse_buffers(struct stream *s)
+void stream_refuse_buffers(struct stream *s)
 {
     worker_count(s->worker, STAT_REFUSED_BUFFERS, 1);
-    log_at(LOG_WARN, stream_subject(s), "out of small buffers: stream ends");
+    log_at(LOG_WARN, stream_subject(s), "out of small buffers, stream ends: %s",
+           share_blame(s->share, SHARE_SMALL));
     stream_close(s, REASON_LIMIT_BUFFERS, true);
 }
 
@@ -222,7 +257,7 @@ void stream_rx_push(struct stream *s, uint32_t buf, uint32_t offset, uint32_t si
     s->tunnel->bytes_down += size;
     s->heard = s->worker->now;
     if (!ok) {
-        refuse_buffers(s);
+        stream_refuse_buffers(s);
         return;
     }
     stream_mark(s);
@@ -266,9 +301,15 @@ void stream_rx_consume(struct stream *s, uint32_t bytes)
     }
 }
 
-/* Whether a slice that has to wait may stay where it lies: it fills its buffer well, or nobody else uses it. */
+/* Whether a slice that has to wait may stay where it lies: it fills its buffer well, or nobody else
+ * uses it, or there is no other for it. */
 static bool keeps_buffer(const struct stream *s, const struct slice *slice)
 {
+    const struct worker *w = s->worker;
+
+    if (s->lane != NULL && !share_may(s->share, SHARE_SMALL, 1) &&
+        !buf_big_scarce(&w->bufs, s->lane->share))
+        return true;
     if (buf_is_big(slice->buf))
         return slice->size >= SLICE_KEEP;
     return buf_refs(&s->worker->bufs, slice->buf) == 1;
@@ -299,7 +340,7 @@ bool stream_compact(struct stream *s)
     while (index != SLAB_NONE) {
         struct slice slice = *slice_at(s, index);
 
-        slab_give(&s->worker->slices, index);
+        slice_give(s, index);
         index = slice.next;
         if (!ok) {
             buf_put(&s->worker->bufs, slice.buf);
@@ -397,7 +438,7 @@ static void drop_queue(struct stream *s)
         struct slice slice = *slice_at(s, index);
 
         buf_put(&s->worker->bufs, slice.buf);
-        slab_give(&s->worker->slices, index);
+        slice_give(s, index);
         index = slice.next;
     }
 }
@@ -448,8 +489,10 @@ void stream_close(struct stream *s, enum reason reason, bool tell)
     if (s->held != BUF_NONE)
         buf_put(&w->bufs, s->held);
     s->held = BUF_NONE;
-    w->window_budget +=
-        s->rx.size > w->config->window_initial ? s->rx.size - w->config->window_initial : 0;
+    list_remove(&s->wide_node);
+    if (s->rx.counted > 0)
+        share_give(s->share, SHARE_WINDOW, s->rx.counted);
+    s->rx.counted = 0;
     unhold_lane(s);
     if (tell && lane != NULL && lane_takes(lane) && !peer_is_done(s))
         s->reset_due = !send_reset(s, lane); /* stream_join tries again */
@@ -528,8 +571,7 @@ bool stream_join(struct stream *s)
     if (s->fd >= 0) {
         if (ends_by_fin(s))
             sock_set_fin(s->fd);
-        ring_close_fd(w->ring, s->fd);
-        s->fd = -1;
+        stream_drop_fd(s);
     }
     /* Notifications of what a peer has not acknowledged come because the socket is closed, not before. */
     if (s->zc_pending > 0 || s->lane != NULL)
@@ -539,6 +581,8 @@ bool stream_join(struct stream *s)
     timer_stop(&s->timer);
     list_remove(&s->sweep_node);
     s->state = STREAM_FREE;
+    share_give(s->share, SHARE_STREAMS, 1);
+    share_unref(s->share);
     slab_give(&w->streams, s->slot);
     return true;
 }

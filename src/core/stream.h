@@ -59,6 +59,7 @@
 
 struct lane;
 struct session_tunnel;
+struct share;
 struct worker;
 
 enum stream_state { STREAM_FREE, STREAM_CONNECTING, STREAM_OPEN, STREAM_CLOSING };
@@ -90,10 +91,13 @@ struct stream {
     struct worker *worker;
     struct lane *lane;             /* NULL once closing, and nothing of it waits there */
     struct session_tunnel *tunnel; /* counters; valid as long as lane is */
+    struct share *share;           /* of the visitor's address: owns what the stream takes */
     struct list lane_node;         /* in lane->streams */
     struct list dirty_node;        /* in worker->dirty_streams */
-    struct list wait_node;  /* in lane->wait_bulk or wait_small, or worker->starved_streams */
+    struct list wait_node;  /* in lane->wait_bulk or wait_small, or worker->starved_streams or
+                               short_streams */
     struct list sweep_node; /* in worker->bulk_reads; closing: in worker->closing_streams */
+    struct list wide_node;  /* in worker->wide_streams */
     struct timer timer;     /* connect time-out; v1: quiet end, stall */
 
     uint32_t slot;
@@ -111,7 +115,7 @@ struct stream {
     bool dry;            /* the last read emptied the socket: poll first */
     bool reset_due;      /* closing: RESET (v1: StreamClose) waits for its turn on the lane */
     bool lane_paused;    /* v1: this stream holds up its lane */
-    bool starved;        /* in worker->starved_streams */
+    bool starved;        /* in worker->starved_streams or short_streams */
     bool sending_all;    /* the send in flight waits until all is sent */
     bool sending_zc;     /* the send in flight is zero-copy */
     uint8_t zc;          /* 0 undecided, 1 on, 2 off */
@@ -156,9 +160,16 @@ struct stream_id {
 };
 
 /* A free slot as an OPEN or CONNECTING stream on `lane`, with its windows; NULL when the table
- * is full, or that of the ids. The caller has counted and refuses. Owns fd (-1 for none yet).
- * wire_id 0: made here. */
-struct stream *stream_open(struct lane *lane, uint32_t wire_id, int fd, enum stream_state state);
+ * is full, or that of the ids, or the lane has its share of these. The caller has counted and
+ * refuses; it has asked whether `share`, the owner of what the stream takes, may have another
+ * stream, and a descriptor. Owns fd (-1 for none yet) and the reference on share, but not if it
+ * fails. wire_id 0: made here. */
+struct stream *stream_open(struct lane *lane, uint32_t wire_id, int fd, enum stream_state state,
+                           struct share *share);
+
+/* The stream's socket, and its end: as descriptors of its owner. */
+void stream_set_fd(struct stream *stream, int fd);
+void stream_drop_fd(struct stream *stream);
 
 /* The stream of a completion: its slot is not used again while an operation is in flight. */
 struct stream *stream_from_op(struct worker *worker, uint32_t slot);
@@ -183,6 +194,9 @@ void stream_rx_consume(struct stream *stream, uint32_t bytes);
 
 /* The peer's RESET or FIN has come for a stream that is closing: perhaps its last word. */
 void stream_peer_ended(struct stream *stream, bool reset);
+
+/* Ends a stream for which there is no small buffer, with a word about who has them. */
+void stream_refuse_buffers(struct stream *stream);
 
 /* Ends the stream. tell: the peer does not know yet, send RESET (v1: StreamClose). */
 void stream_close(struct stream *stream, enum reason reason, bool tell);

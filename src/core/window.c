@@ -26,14 +26,18 @@
 static void check_invariant(const struct window_rx *w)
 {
     CHECK((uint64_t)w->granted + w->held + w->unreported == w->size);
+    CHECK(w->size >= w->least && w->counted <= w->size - w->least);
 }
 
 void window_rx_init(struct window_rx *w, uint32_t size, uint64_t now)
 {
     CHECK(size > 0 && size <= CREDIT_MAX);
-    *w = (struct window_rx){
-        .size = size, .granted = size, .rate_since = now, .updated = now, .late_since = now
-    };
+    *w = (struct window_rx){ .size = size,
+                             .least = size,
+                             .granted = size,
+                             .rate_since = now,
+                             .updated = now,
+                             .late_since = now };
 }
 
 bool window_tx_add(struct window_tx *w, uint32_t increment)
@@ -114,21 +118,38 @@ static uint32_t update_limited(struct window_rx *w, uint64_t now, uint32_t limit
     return increment;
 }
 
-uint32_t window_rx_update(struct window_rx *w, uint64_t now, uint64_t rtt, uint32_t limit,
-                          uint32_t max, uint64_t *budget)
+/* What has lapsed is counted again, as far as there is room; what is not, and all that the owner has
+ * too much, is not granted again. Returns what room is left. */
+static uint64_t shrink(struct window_rx *w, const struct window_terms *terms)
+{
+    uint32_t beyond = w->size - w->least;
+    uint32_t again = (uint32_t)min_u64(beyond - w->counted, terms->room);
+    uint32_t lack = beyond - w->counted - again;
+    uint32_t drop = min_u32(w->unreported, terms->over ? beyond : lack);
+
+    w->counted += again;
+    w->size -= drop;
+    w->unreported -= drop;
+    w->withheld = min_u32(w->withheld, w->unreported);
+    w->counted = min_u32(w->counted, w->size - w->least);
+    return terms->room - again;
+}
+
+uint32_t window_rx_update(struct window_rx *w, uint64_t now, const struct window_terms *terms)
 {
     uint32_t grow = 0;
-    bool quick = w->withheld == 0 && now - w->updated < 2 * max_u64(rtt, RTT_FLOOR);
+    bool quick = w->withheld == 0 && now - w->updated < 2 * max_u64(terms->rtt, RTT_FLOOR);
 
-    CHECK(w->unreported > 0 && window_rx_due(w, limit));
-    measure_rate(w, now, rtt);
-    if (limit < w->size)
-        return update_limited(w, now, limit);
-    max = min_u32(max, limit);
-    if (quick && w->size < max) {
-        grow = min_u32(w->size, max - w->size);
-        grow = (uint32_t)min_u64(grow, *budget);
-        *budget -= grow;
+    CHECK(w->unreported > 0 && window_rx_due(w, terms->limit));
+    measure_rate(w, now, terms->rtt);
+    uint32_t before = w->size;
+    uint64_t room = shrink(w, terms);
+    if (terms->limit < w->size)
+        return update_limited(w, now, terms->limit);
+    uint32_t max = min_u32(terms->max, terms->limit);
+    if (quick && w->size == before && w->size < max && w->counted == w->size - w->least) {
+        grow = (uint32_t)min_u64(min_u32(w->size, max - w->size), room);
+        w->counted += grow;
     }
     uint32_t increment = w->unreported + grow;
     w->size += grow;
@@ -138,4 +159,14 @@ uint32_t window_rx_update(struct window_rx *w, uint64_t now, uint64_t rtt, uint3
     w->updated = now;
     check_invariant(w);
     return increment;
+}
+
+uint32_t window_rx_lapse(struct window_rx *w)
+{
+    uint32_t counted = w->counted;
+
+    if (w->held > 0)
+        return 0;
+    w->counted = 0;
+    return counted;
 }

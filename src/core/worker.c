@@ -20,6 +20,8 @@
 
 /* Lanes that wait for a buffer look again when one came back, and this often in any case. */
 #define STARVE_RETRY (20 * NSEC_PER_MSEC)
+/* Who waits until its owner has less looks as often, so many at a time. */
+#define SHORT_LOOKS 256u
 
 static void message_done(struct worker *w, const struct ring_cqe *cqe);
 static void message_sent_done(struct worker *w, const struct ring_cqe *cqe);
@@ -27,6 +29,7 @@ static void one_drained(struct worker *w);
 static void drain_timer_fire(struct timer *timer);
 static void sweep_timer_fire(struct timer *timer);
 static void starve_timer_fire(struct timer *timer);
+static void short_timer_fire(struct timer *timer);
 
 /* Two lines, and one for each counter: a number and a text of stats.h. What would not fit is left
  * out. */
@@ -71,6 +74,31 @@ static void dump(void *arg)
 
 /* Set-up */
 
+#define NO_MEMORY                                                                             \
+    "the kernel refused address space: lower --max-streams, --bulk-buffers or --workers, or " \
+    "raise "                                                                                  \
+    "ulimit -v"
+
+static uint32_t lanes_most(const struct config *config)
+{
+    return config->role == CONFIG_SERVER ? config->max_lanes + config->max_unauthenticated : 256;
+}
+
+/* Windows grow within the memory of the big buffers. Logs may keep half of these, and a little more
+ * for what one owner alone may not have. */
+static void set_capacities(struct worker *w)
+{
+    const struct config *config = w->config;
+    uint64_t *capacity = w->shares.capacity;
+
+    capacity[SHARE_SLICES] = SLICE_COUNT;
+    capacity[SHARE_LOG] = config->bulk_buffers / 2 + config->bulk_buffers / 16;
+    capacity[SHARE_WINDOW] = (uint64_t)config->bulk_buffers * BUF_BIG_SIZE;
+    capacity[SHARE_STREAMS] = config->max_streams;
+    capacity[SHARE_IDS] = w->ids.count;
+    capacity[SHARE_LANES] = config->role == CONFIG_SERVER ? config->max_lanes : lanes_most(config);
+}
+
 static bool open_slabs(struct worker *w)
 {
     const struct config *config = w->config;
@@ -78,13 +106,12 @@ static bool open_slabs(struct worker *w)
     uint32_t sessions = server ? config->max_sessions : 4;
     /* The server listens once for lanes and once per tunnel of every session. */
     uint32_t listeners = server ? 1 + sessions * CONFIG_TUNNELS_MAX : 1;
-    uint32_t lanes = server ? config->max_lanes + config->max_unauthenticated : 256;
 
-    return buf_pool_open(&w->bufs, BUF_SMALL_COUNT, config->bulk_buffers) &&
+    return buf_pool_open(&w->bufs, &w->shares, BUF_SMALL_COUNT, config->bulk_buffers) &&
            slab_open(&w->slices, sizeof(struct slice), SLICE_COUNT, 0) &&
            slab_open(&w->streams, sizeof(struct stream), config->max_streams, 0) &&
            slab_open(&w->ids, sizeof(struct stream_id), server ? STREAM_IDS : 1, STREAM_APART) &&
-           slab_open(&w->lanes, sizeof(struct lane), lanes, 0) &&
+           slab_open(&w->lanes, sizeof(struct lane), lanes_most(config), 0) &&
            slab_open(&w->sessions, sizeof(struct session), sessions, 0) &&
            slab_open(&w->listeners, sizeof(struct listener), listeners, 0);
 }
@@ -96,7 +123,8 @@ static void init_lists(struct worker *w)
                              &w->closing_sessions, &w->starved_streams, &w->starved_lanes,
                              &w->bulk_reads,       &w->orphan_streams,  &w->busy_lanes,
                              &w->all_lanes,        &w->all_sessions,    &w->all_listeners,
-                             &w->frozen_lanes,     &w->settling_lanes,  &w->log_lanes };
+                             &w->frozen_lanes,     &w->settling_lanes,  &w->log_lanes,
+                             &w->short_streams,    &w->short_lanes,     &w->wide_streams };
 
     for (unsigned i = 0; i < ARRAY_SIZE(lists); i++)
         list_init(lists[i]);
@@ -110,7 +138,6 @@ static void init(struct worker *w, const struct config *config, const struct rol
     w->role = role;
     w->peer_count = config->workers;
     w->crypt_spare = BUF_NONE;
-    w->window_budget = (uint64_t)config->bulk_buffers * BUF_BIG_SIZE;
     init_lists(w);
 }
 
@@ -127,14 +154,32 @@ static bool open_ring(struct worker *w, unsigned entries, struct worker_error *e
     return code == 0;
 }
 
+/* An owner for each stream's address, each lane, and each session with its tunnels. */
+static bool open_shares(struct worker *w, struct worker_error *error)
+{
+    const struct config *config = w->config;
+    uint32_t sessions = config->role == CONFIG_SERVER ? config->max_sessions : 1;
+    int code = share_tree_open(&w->shares, config->max_streams + lanes_most(config) +
+                                               sessions * (3 + CONFIG_TUNNELS_MAX));
+
+    if (code == -ENOMEM)
+        error->text = NO_MEMORY;
+    else if (code != 0)
+        error->text = "the kernel gives no random bytes (getrandom)";
+    if (code == 0)
+        w->strangers = share_open(&w->shares.pool, SHARE_STRANGERS, 0);
+    return code == 0;
+}
+
 static bool open_parts(struct worker *w, unsigned entries, struct worker_error *error)
 {
-    if (open_slabs(w))
+    if (!open_shares(w, error))
+        return false;
+    if (open_slabs(w)) {
+        set_capacities(w);
         return open_ring(w, entries, error);
-    *error = (struct worker_error){
-        .text = "the kernel refused address space: lower --max-streams, --bulk-buffers or "
-                "--workers, or raise ulimit -v"
-    };
+    }
+    *error = (struct worker_error){ .text = NO_MEMORY };
     return false;
 }
 
@@ -159,6 +204,7 @@ struct worker *worker_open(const struct config *config, const struct role *role,
     timer_init(&w->drain_timer, drain_timer_fire);
     timer_init(&w->sweep_timer, sweep_timer_fire);
     timer_init(&w->starve_timer, starve_timer_fire);
+    timer_init(&w->short_timer, short_timer_fire);
     return w;
 }
 
@@ -172,6 +218,7 @@ void worker_close(struct worker *w)
     slab_close(&w->lanes);
     slab_close(&w->sessions);
     slab_close(&w->listeners);
+    share_tree_close(&w->shares);
     free(w);
 }
 
@@ -507,7 +554,7 @@ static void reap(struct worker *w)
         listener_join(container_of(node, struct listener, node));
     }
     while ((node = list_pop(&w->closing_sessions)) != NULL)
-        slab_give(&w->sessions, container_of(node, struct session, node)->slot);
+        session_free(container_of(node, struct session, node));
 }
 
 /* Buffers that came back are lent again, and what waited for one goes on. */
@@ -516,12 +563,24 @@ static void starve_timer_fire(struct timer *timer)
     lane_unstarve(container_of(timer, struct worker, starve_timer));
 }
 
+static void short_timer_fire(struct timer *timer)
+{
+    struct worker *w = container_of(timer, struct worker, short_timer);
+
+    relay_unwait(w, SHORT_LOOKS);
+    lane_unwait(w, SHORT_LOOKS);
+}
+
 static void refill(struct worker *w)
 {
     buf_provide(&w->bufs, w->ring);
     if (!list_empty(&w->starved_streams))
         relay_unstarve(w);
     lane_log_unwait(w);
+    if ((!list_empty(&w->short_streams) || !list_empty(&w->short_lanes) ||
+         !list_empty(&w->log_lanes)) &&
+        !timer_is_set(&w->short_timer))
+        timer_set(&w->timers, &w->short_timer, w->now + STARVE_RETRY);
     if (list_empty(&w->starved_lanes))
         return;
     if (w->bufs.returned)

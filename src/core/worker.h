@@ -26,6 +26,7 @@
 #include "core/message.h"
 #include "core/reason.h"
 #include "core/ring.h"
+#include "core/share.h"
 #include "core/slab.h"
 #include "core/stats.h"
 #include "core/timer.h"
@@ -105,6 +106,8 @@ struct worker {
     enum worker_phase phase;
     int exit_code;
 
+    struct share_tree shares; /* whose all of the following is */
+    struct share *strangers;  /* server: the owner above whoever has not logged in */
     struct buf_pool bufs;
     struct slab slices;
     struct slab streams;
@@ -113,9 +116,6 @@ struct worker {
     struct slab lanes;
     struct slab sessions;
     struct slab listeners;
-    uint64_t window_budget; /* bytes by which windows may still grow beyond their initial size */
-
-    uint32_t session_lanes; /* lanes that belong to a session */
 
     uint32_t bulk_streams; /* streams whose reads go into big buffers */
 
@@ -136,8 +136,7 @@ struct worker {
     struct list frozen_lanes;
     struct list
         settling_lanes; /* frozen ones whose connection is still to be closed, or that have another */
-    uint32_t log_big;   /* sum of the lanes' log_big */
-    struct list log_lanes; /* with streams that wait until it is less */
+    struct list log_lanes; /* with streams that wait until their logs may keep more */
     struct list closing_listeners;
     unsigned spares; /* of spare_fds: descriptors kept for lanes, see listener.h */
     bool keeps_spares;
@@ -148,6 +147,10 @@ struct worker {
     struct list crypt_lanes;     /* TLS handshakes with work to do */
     struct list starved_streams; /* reads that found no small buffer */
     struct list starved_lanes;   /* reads that found no big buffer */
+    struct list short_streams;   /* reads that wait until their owner has less, see share.h */
+    struct list short_lanes;     /* the same of lanes, for any buffer */
+    struct timer short_timer;
+    struct list wide_streams; /* whose windows have grown; the longest unused first */
     uint32_t
         crypt_spare; /* big buffer for opening records when there is no other, see lane_crypt.c; BUF_NONE: not taken yet */
     struct list busy_lanes; /* lanes with a read into an empty big buffer in flight */

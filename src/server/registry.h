@@ -42,6 +42,7 @@ struct registry_session {
     uint8_t client[FRAME_CLIENT_MAX]; /* identity; client_size 0: not known */
     uint8_t client_size;
     unsigned token;                                     /* which one it showed */
+    union sock_addr peer;                               /* from where it logged in */
     uint32_t tunnel_count;                              /* 1 + the highest index that is bound */
     struct registry_tunnel tunnels[CONFIG_TUNNELS_MAX]; /* port 0: the index is not bound */
 };

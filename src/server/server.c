@@ -271,9 +271,16 @@ static enum reason rx_hello(struct lane *lane, const uint8_t *src, const uint8_t
     return reason;
 }
 
-static bool lanes_full(const struct worker *w)
+/* The owner of what a session takes here: token, client's address, session. */
+static struct share *session_share(struct worker *w, const struct registry_session *shared)
 {
-    return w->session_lanes >= w->config->max_lanes;
+    struct share *token = share_open(&w->shares.pool, SHARE_TOKEN, shared->token);
+    struct share *address = share_open_address(token, &shared->peer);
+    struct share *session = share_open(address, SHARE_SESSION, shared->id);
+
+    share_unref(token);
+    share_unref(address);
+    return session;
 }
 
 static uint8_t *put_auth_ok(const struct lane *lane, uint64_t session,
@@ -308,12 +315,14 @@ static enum reason check_auth(const struct lane *lane, const uint8_t *src, const
 
 /* Everything that a session needs is there: afterwards nothing refuses it, so that no session of
  * the same client ends for one that does not come to be. */
-static enum reason session_room(struct lane *lane)
+static enum reason session_room(struct lane *lane, const struct share *share)
 {
     struct worker *w = lane->worker;
 
-    if (lanes_full(w))
+    if (!share_may(share, SHARE_LANES, 1)) {
+        log_at(LOG_WARN, lane_subject(lane), "too many lanes: %s", share_blame(share, SHARE_LANES));
         return REASON_LIMIT_LANES;
+    }
     if (slab_available(&w->sessions) == 0 ||
         (lane->version == FRAME_V1 && !lane_map_open(lane, V1_MAP_SIZE)))
         return REASON_LIMIT_SESSIONS;
@@ -331,18 +340,22 @@ static enum reason log_in(struct lane *lane, const struct auth_login *login)
                                        .peer_window = lane->peer_window,
                                        .peer_max_data = lane->peer_max_data,
                                        .client_size = lane->client_size,
-                                       .token = login->token };
+                                       .token = login->token,
+                                       .peer = lane->peer };
+    struct share *share = session_share(w, &shared);
     uint64_t replaced = 0;
-    enum reason reason = session_room(lane);
+    enum reason reason = session_room(lane, share);
 
     memcpy(shared.client, lane->client, sizeof(shared.client));
     if (reason == REASON_DONE)
         reason = registry_add(&shared, login->secret, &replaced);
-    if (reason != REASON_DONE)
+    if (reason != REASON_DONE) {
+        share_unref(share);
         return refuse_session(lane, reason);
+    }
     if (replaced != 0)
         tunnel_replace_session(w, replaced, "its client has logged in anew");
-    struct session *session = session_open(w, shared.id, lane->version);
+    struct session *session = session_open(w, shared.id, lane->version, share);
     CHECK(session != NULL);
     authenticated(lane);
     session_attach(session, lane);
@@ -401,14 +414,19 @@ static void adopt_lane(struct lane *lane, const struct registry_session *shared,
 {
     struct worker *w = lane->worker;
     struct session *session = session_find(w, shared->id);
+    struct share *share = session_share(w, shared);
 
-    if (lanes_full(w) && find_lane(w, shared->id, index) == NULL) {
+    if (!share_may(share, SHARE_LANES, 1) && find_lane(w, shared->id, index) == NULL) {
         worker_count(w, STAT_REFUSED_LANES, 1);
+        log_at(LOG_WARN, lane_subject(lane), "too many lanes: %s", share_blame(share, SHARE_LANES));
+        share_unref(share);
         refuse_join(lane, REASON_LIMIT_LANES);
         return;
     }
     if (session == NULL)
-        session = session_open(w, shared->id, FRAME_V2);
+        session = session_open(w, shared->id, FRAME_V2, share);
+    else
+        share_unref(share);
     if (session == NULL) {
         refuse_session(lane, REASON_LIMIT_SESSIONS);
         return;

@@ -13,11 +13,28 @@
 #include "core/worker.h"
 #include "server/registry.h"
 
-static void refuse(struct worker *w, int fd, enum stats_item stat)
+static void refuse(struct worker *w, int fd, enum stats_item stat, const char *who)
 {
     worker_count(w, stat, 1);
-    log_at(LOG_WARN, "server", "%s", stat_text(stat));
+    log_at(LOG_WARN, "server", "%s: %s", stat_text(stat), who);
     ring_close_fd(w->ring, fd);
+}
+
+/* False: who comes from there has its share already, and is refused. */
+static bool may_come(struct worker *w, const struct share *share, int fd)
+{
+    static const struct {
+        enum share_kind kind;
+        enum stats_item stat;
+    } needs[] = { { SHARE_STREAMS, STAT_REFUSED_STREAMS }, { SHARE_FDS, STAT_REFUSED_FDS } };
+
+    for (unsigned i = 0; i < ARRAY_SIZE(needs); i++) {
+        if (share_may(share, needs[i].kind, 1))
+            continue;
+        refuse(w, fd, needs[i].stat, share_blame(share, needs[i].kind));
+        return false;
+    }
+    return true;
 }
 
 /* v1 ids are counted; one whose place in the map is taken by a long-lived stream is passed over. 0: all places are taken. */
@@ -32,34 +49,54 @@ static uint32_t v1_id(struct lane *lane)
     return 0;
 }
 
-static void open_stream(struct lane *lane, struct session_tunnel *tunnel, int fd)
+static void put_open(struct lane *lane, struct stream *s, uint8_t *p)
+{
+    struct frame_open open = { .tunnel = s->tunnel->index };
+    union sock_addr addr;
+
+    if (lane->version != FRAME_V1) {
+        addr_to_frame(&s->visitor.sa, &open.visitor);
+        sock_local(s->fd, &addr);
+        addr_to_frame(&addr.sa, &open.local);
+    }
+    lane_data_end(lane, frame_put_open(lane->version, p, s->wire_id, &open));
+}
+
+/* Takes over the reference on share. */
+static void open_for(struct lane *lane, struct session_tunnel *tunnel, int fd,
+                     const union sock_addr *visitor, struct share *share)
 {
     struct worker *w = lane->worker;
     uint8_t *p = lane_data_begin(lane, LANE_OPEN_ROOM);
     uint32_t id = lane->version == FRAME_V1 ? v1_id(lane) : 0;
     struct stream *s = NULL;
-    struct frame_open open = { .tunnel = tunnel->index };
-    union sock_addr addr;
 
-    if (p == NULL) {
-        refuse(w, fd, STAT_REFUSED_BUFFERS);
+    if (p != NULL && (lane->version != FRAME_V1 || id != 0))
+        s = stream_open(lane, id, fd, STREAM_OPEN, share);
+    if (s != NULL) {
+        s->tunnel = tunnel;
+        tunnel->streams++;
+        s->visitor = *visitor;
+        put_open(lane, s, p);
         return;
     }
-    if (lane->version != FRAME_V1 || id != 0)
-        s = stream_open(lane, id, fd, STREAM_OPEN);
-    if (s == NULL) {
-        refuse(w, fd, STAT_REFUSED_STREAMS);
-        return;
-    }
-    s->tunnel = tunnel;
-    tunnel->streams++;
-    sock_peer(fd, &s->visitor);
-    if (lane->version != FRAME_V1) {
-        addr_to_frame(&s->visitor.sa, &open.visitor);
-        sock_local(fd, &addr);
-        addr_to_frame(&addr.sa, &open.local);
-    }
-    lane_data_end(lane, frame_put_open(lane->version, p, s->wire_id, &open));
+    share_unref(share);
+    if (p == NULL)
+        refuse(w, fd, STAT_REFUSED_BUFFERS, share_blame(lane->share, SHARE_SMALL));
+    else
+        refuse(w, fd, STAT_REFUSED_STREAMS, share_blame(lane->share, SHARE_IDS));
+}
+
+static void open_stream(struct lane *lane, struct session_tunnel *tunnel, int fd)
+{
+    union sock_addr visitor;
+
+    sock_peer(fd, &visitor);
+    struct share *share = session_tunnel_share(lane->session, tunnel, &visitor);
+    if (may_come(lane->worker, share, fd))
+        open_for(lane, tunnel, fd, &visitor, share);
+    else
+        share_unref(share);
 }
 
 /* No lane here: the home worker has lane 0. */

@@ -671,6 +671,21 @@ static uint32_t kept_ids(const struct worker *w)
     return count;
 }
 
+/* What owners hold is what the pools have lent; who is gone holds nothing. */
+static void check_shares(const struct worker *w, bool stopped)
+{
+    const uint64_t *used = w->shares.pool.used;
+
+    CHECK(used[SHARE_SMALL] == w->bufs.small.used && used[SHARE_BIG] == w->bufs.big.used);
+    CHECK(used[SHARE_SLICES] == w->slices.used && used[SHARE_IDS] == w->ids.used);
+    CHECK(used[SHARE_STREAMS] == 0 && used[SHARE_WINDOW] == 0);
+    CHECK(list_empty(&w->wide_streams) && list_empty(&w->short_streams));
+    if (!stopped)
+        return;
+    CHECK(used[SHARE_LANES] == 0 && used[SHARE_FDS] == 0 && used[SHARE_LOG] == 0);
+    CHECK(w->shares.nodes.used == 1 && list_empty(&w->short_lanes)); /* the strangers' */
+}
+
 static void check_pools(const struct worker *w, bool stopped)
 {
     uint32_t spare = w->crypt_spare != BUF_NONE ? 1 : 0; /* kept for opening records */
@@ -680,7 +695,7 @@ static void check_pools(const struct worker *w, bool stopped)
     CHECK(w->streams.used == 0 && w->slices.used == logged && w->ids.used == kept_ids(w));
     CHECK(list_empty(&w->starved_streams) && list_empty(&w->bulk_reads));
     CHECK(list_empty(&w->orphan_streams));
-    CHECK(w->window_budget == (uint64_t)w->config->bulk_buffers * BUF_BIG_SIZE);
+    check_shares(w, stopped);
     if (!stopped) {
         /* A lane may hold the beginning of a frame, and has two packs at most. */
         CHECK(w->bufs.big.used <= 3 * w->lanes.used + spare + logged);

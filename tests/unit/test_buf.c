@@ -1,5 +1,5 @@
 /*
- * buf: references, the reserve of the lanes, the low mark, and small buffers lent to a real ring (skipped where io_uring cannot
+ * buf: references, owners, the reserve of the lanes, and small buffers lent to a real ring (skipped where io_uring cannot
  * be used).
  */
 #include <check.h>
@@ -20,20 +20,26 @@
 #define BIG   16u
 
 static struct buf_pool pool;
+static struct share_tree tree;
+static struct share *owner, *other;
 
 static void open_pool(void)
 {
-    ck_assert(buf_pool_open(&pool, SMALL, BIG));
+    ck_assert_int_eq(share_tree_open(&tree, 8), 0);
+    ck_assert(buf_pool_open(&pool, &tree, SMALL, BIG));
+    owner = share_open(&tree.pool, SHARE_LANE, 1);
+    other = share_open(&tree.pool, SHARE_LANE, 2);
 }
 
 static void close_pool(void)
 {
     buf_pool_close(&pool);
+    share_tree_close(&tree);
 }
 
 START_TEST(a_buffer_lives_as_long_as_its_last_reference)
 {
-    uint32_t small = buf_take_small(&pool), big = buf_take_big(&pool);
+    uint32_t small = buf_take_small(&pool, owner), big = buf_take_big(&pool, owner);
 
     ck_assert(!buf_is_big(small) && buf_is_big(big));
     ck_assert_uint_eq(buf_size(small), BUF_SMALL_SIZE);
@@ -57,7 +63,7 @@ END_TEST
 /* One read of 1 MiB holds a frame of one byte for each of far more than 65,535 streams. */
 START_TEST(a_buffer_has_as_many_references_as_a_read_has_frames)
 {
-    uint32_t big = buf_take_big(&pool), count = BUF_BIG_SIZE / 10;
+    uint32_t big = buf_take_big(&pool, owner), count = BUF_BIG_SIZE / 10;
 
     for (uint32_t i = 0; i < count; i++)
         buf_ref(&pool, big);
@@ -75,11 +81,11 @@ START_TEST(buffers_do_not_overlap)
     uint32_t ids[BIG];
 
     for (unsigned i = 0; i < BIG; i++) {
-        ids[i] = buf_take_big(&pool);
+        ids[i] = buf_take_big(&pool, owner);
         ck_assert_uint_ne(ids[i], BUF_NONE);
         memset(buf_data(&pool, ids[i]), (int)i, BUF_BIG_SIZE);
     }
-    ck_assert_uint_eq(buf_take_big(&pool), BUF_NONE);
+    ck_assert_uint_eq(buf_take_big(&pool, owner), BUF_NONE);
     for (unsigned i = 0; i < BIG; i++) {
         ck_assert_uint_eq(buf_data(&pool, ids[i])[0], i);
         ck_assert_uint_eq(buf_data(&pool, ids[i])[BUF_BIG_SIZE - 1], i);
@@ -92,42 +98,76 @@ START_TEST(bulk_reads_leave_the_lanes_reserve)
 {
     uint32_t taken = 0;
 
-    while (buf_take_bulk(&pool) != BUF_NONE)
+    while (buf_take_bulk(&pool, owner) != BUF_NONE)
         taken++;
     ck_assert_uint_eq(taken, BIG - pool.big_reserve);
     ck_assert_uint_gt(pool.big_reserve, 0);
-    ck_assert(buf_big_low(&pool));
+    ck_assert(buf_big_scarce(&pool, owner) && buf_big_scarce(&pool, other));
     for (; taken < BIG; taken++)
-        ck_assert_uint_ne(buf_take_big(&pool), BUF_NONE);
-    ck_assert_uint_eq(buf_take_big(&pool), BUF_NONE);
+        ck_assert_uint_ne(buf_take_big(&pool, owner), BUF_NONE);
+    ck_assert_uint_eq(buf_take_big(&pool, owner), BUF_NONE);
 }
 END_TEST
 
-START_TEST(low_is_told_before_the_reserve_is_reached)
+START_TEST(scarce_for_one_before_the_reserve_is_reached)
 {
     uint32_t taken = 0;
 
-    ck_assert(!buf_big_low(&pool));
-    while (!buf_big_low(&pool)) {
-        ck_assert_uint_ne(buf_take_bulk(&pool), BUF_NONE);
+    ck_assert(!buf_big_scarce(&pool, owner));
+    while (!buf_big_scarce(&pool, owner)) {
+        ck_assert_uint_ne(buf_take_bulk(&pool, owner), BUF_NONE);
         taken++;
     }
     ck_assert_uint_gt(slab_available(&pool.big), pool.big_reserve);
     ck_assert_uint_lt(taken, BIG);
+    ck_assert(!buf_big_scarce(&pool, other)); /* who has none */
+}
+END_TEST
+
+START_TEST(buffers_are_counted_for_whoever_has_them)
+{
+    uint32_t small = buf_take_small(&pool, owner), big = buf_take_big(&pool, owner);
+
+    ck_assert_uint_eq(owner->used[SHARE_SMALL], 1);
+    ck_assert_uint_eq(owner->used[SHARE_BIG], 1);
+    buf_ref(&pool, big);
+    buf_charge(&pool, big, other);
+    buf_charge(&pool, big, other);
+    ck_assert_uint_eq(owner->used[SHARE_BIG], 0);
+    ck_assert_uint_eq(other->used[SHARE_BIG], 1);
+    buf_put(&pool, big);
+    ck_assert_uint_eq(other->used[SHARE_BIG], 1);
+    buf_put(&pool, big);
+    buf_put(&pool, small);
+    ck_assert_uint_eq(tree.pool.used[SHARE_BIG], 0);
+    ck_assert_uint_eq(tree.pool.used[SHARE_SMALL], 0);
+}
+END_TEST
+
+START_TEST(an_owner_is_allowed_its_share)
+{
+    uint32_t taken = 0;
+
+    while (buf_take_allowed(&pool, owner) != BUF_NONE)
+        taken++;
+    ck_assert_uint_ge(taken, SMALL * 7 / 8);
+    ck_assert_uint_lt(taken, SMALL);
+    ck_assert_uint_ne(buf_take_allowed(&pool, other), BUF_NONE);
+    ck_assert_uint_ne(buf_take_small(&pool, owner), BUF_NONE); /* what must be is not asked */
 }
 END_TEST
 
 START_TEST(small_buffers_run_out_explicitly)
 {
     for (unsigned i = 0; i < SMALL; i++)
-        ck_assert_uint_ne(buf_take_small(&pool), BUF_NONE);
-    ck_assert_uint_eq(buf_take_small(&pool), BUF_NONE);
+        ck_assert_uint_ne(buf_take_small(&pool, owner), BUF_NONE);
+    ck_assert_uint_eq(buf_take_small(&pool, owner), BUF_NONE);
 }
 END_TEST
 
 START_TEST(a_put_too_many_is_a_bug)
 {
-    uint32_t id = buf_take_small(&pool);
+    uint32_t id = buf_take_small(&pool, owner);
 
     buf_put(&pool, id);
     buf_put(&pool, id);
@@ -136,7 +176,7 @@ END_TEST
 
 START_TEST(a_reference_to_a_free_buffer_is_a_bug)
 {
-    uint32_t id = buf_take_big(&pool);
+    uint32_t id = buf_take_big(&pool, owner);
 
     buf_put(&pool, id);
     buf_ref(&pool, id);
@@ -164,15 +204,15 @@ START_TEST(lends_what_there_is_and_tops_up)
     buf_provide(&pool, ring);
     ck_assert_uint_eq(pool.small.used, BUF_PROVIDED);
     uint32_t mine[SMALL], count = 0;
-    while ((mine[count] = buf_take_small(&pool)) != BUF_NONE)
+    while ((mine[count] = buf_take_small(&pool, owner)) != BUF_NONE)
         count++;
-    buf_provided_taken(&pool, 0); /* as if the kernel had used it: now the caller's */
+    buf_provided_taken(&pool, 0, owner); /* as if the kernel had used it: now the caller's */
     buf_provide(&pool, ring);
     ck_assert_uint_eq(pool.provided, BUF_PROVIDED - 1); /* nothing left to lend */
     buf_put(&pool, mine[0]);
     buf_provide(&pool, ring);
     ck_assert_uint_eq(pool.provided, BUF_PROVIDED);
-    ck_assert_uint_eq(buf_take_small(&pool), BUF_NONE);
+    ck_assert_uint_eq(buf_take_small(&pool, owner), BUF_NONE);
     ring_close(ring);
 }
 END_TEST
@@ -180,7 +220,7 @@ END_TEST
 START_TEST(big_buffers_register_once_or_say_no)
 {
     struct ring *ring = start_ring();
-    uint32_t id = buf_take_big(&pool);
+    uint32_t id = buf_take_big(&pool, owner);
 
     ck_assert_int_eq(buf_fixed_index(&pool, ring, id), -1); /* no table */
     pool.registered = ring_register_table(ring, BIG) == 0;
@@ -200,7 +240,7 @@ static unsigned register_all(struct ring *ring)
 
     pool.registered = ring_register_table(ring, BIG) == 0;
     ck_assert(pool.registered);
-    for (uint32_t id; (id = buf_take_big(&pool)) != BUF_NONE;) {
+    for (uint32_t id; (id = buf_take_big(&pool, owner)) != BUF_NONE;) {
         int index = buf_fixed_index(&pool, ring, id);
         ck_assert_int_eq(buf_fixed_index(&pool, ring, id), index); /* once and for all */
         registered += index >= 0;
@@ -267,7 +307,9 @@ int main(void)
     tcase_add_test(tcase, a_buffer_has_as_many_references_as_a_read_has_frames);
     tcase_add_test(tcase, buffers_do_not_overlap);
     tcase_add_test(tcase, bulk_reads_leave_the_lanes_reserve);
-    tcase_add_test(tcase, low_is_told_before_the_reserve_is_reached);
+    tcase_add_test(tcase, scarce_for_one_before_the_reserve_is_reached);
+    tcase_add_test(tcase, buffers_are_counted_for_whoever_has_them);
+    tcase_add_test(tcase, an_owner_is_allowed_its_share);
     tcase_add_test(tcase, small_buffers_run_out_explicitly);
     tcase_add_test_raise_signal(tcase, a_put_too_many_is_a_bug, SIGABRT);
     tcase_add_test_raise_signal(tcase, a_reference_to_a_free_buffer_is_a_bug, SIGABRT);

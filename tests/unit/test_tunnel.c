@@ -48,7 +48,8 @@ static void open_session(void)
     sock_close(listener);
     ck_assert_ptr_nonnull(lane);
     ck_assert_int_eq(registry_add(&shared, secret, &replaced), REASON_DONE);
-    session = session_open(worker, shared.id, FRAME_V2);
+    session = session_open(worker, shared.id, FRAME_V2,
+                           share_open(&worker->shares.pool, SHARE_SESSION, shared.id));
     ck_assert_ptr_nonnull(session);
     session_attach(session, lane);
     lane->version = FRAME_V2;

@@ -12,6 +12,18 @@
 
 #define MSEC NSEC_PER_MSEC
 
+/* An update by an owner that is within its share, and whose budget what is counted comes from. */
+static uint32_t update(struct window_rx *rx, uint64_t now, uint64_t rtt, uint32_t limit,
+                       uint32_t max, uint64_t *budget)
+{
+    struct window_terms terms = { .rtt = rtt, .limit = limit, .max = max, .room = *budget };
+    uint32_t counted = rx->counted, increment = window_rx_update(rx, now, &terms);
+
+    *budget += counted;
+    *budget -= rx->counted;
+    return increment;
+}
+
 START_TEST(a_new_window_grants_its_size)
 {
     struct window_rx rx;
@@ -36,7 +48,7 @@ START_TEST(an_update_is_due_at_half_the_size)
     ck_assert(!window_rx_due(&rx, WINDOW_NO_LIMIT));
     window_rx_consume(&rx, 1);
     ck_assert(window_rx_due(&rx, WINDOW_NO_LIMIT));
-    ck_assert_uint_eq(window_rx_update(&rx, 1, MSEC, WINDOW_NO_LIMIT, 4000, &budget), 500);
+    ck_assert_uint_eq(update(&rx, 1, MSEC, WINDOW_NO_LIMIT, 4000, &budget), 500);
     ck_assert(!window_rx_due(&rx, WINDOW_NO_LIMIT));
     ck_assert_uint_eq(rx.size, 1000); /* no budget: no growth */
     ck_assert_uint_eq(rx.granted, 500);
@@ -50,7 +62,7 @@ static uint32_t use_half(struct window_rx *rx, uint64_t now, uint64_t rtt, uint3
 
     ck_assert(window_rx_push(rx, half));
     window_rx_consume(rx, half);
-    return window_rx_update(rx, now, rtt, WINDOW_NO_LIMIT, max, budget);
+    return update(rx, now, rtt, WINDOW_NO_LIMIT, max, budget);
 }
 
 START_TEST(grows_when_used_up_within_two_round_trips)
@@ -95,12 +107,12 @@ START_TEST(a_limit_withholds_and_gives_back)
         !window_rx_due(&rx, 400)); /* 351 are outstanding, seven eighths of the limit are 350 */
     window_rx_consume(&rx, 1);
     ck_assert(window_rx_due(&rx, 400));
-    ck_assert_uint_eq(window_rx_update(&rx, 1, MSEC, 400, 4000, &budget), 50);
+    ck_assert_uint_eq(update(&rx, 1, MSEC, 400, 4000, &budget), 50);
     ck_assert_uint_eq(rx.granted + rx.held, 400);
     ck_assert_uint_eq(rx.size, 1000); /* quick, and yet it does not grow */
     ck_assert(!window_rx_due(&rx, 400));
     ck_assert(window_rx_due(&rx, WINDOW_NO_LIMIT)); /* the sparse ones are quiet: all of it */
-    ck_assert_uint_eq(window_rx_update(&rx, 2, MSEC, WINDOW_NO_LIMIT, 4000, &budget), 600);
+    ck_assert_uint_eq(update(&rx, 2, MSEC, WINDOW_NO_LIMIT, 4000, &budget), 600);
     ck_assert_uint_eq(rx.size,
                       1000); /* soon after the last one, but it was not the window that limited */
     ck_assert_uint_eq(rx.granted + rx.held, 1000);
@@ -184,6 +196,77 @@ static uint32_t next_random(uint32_t *seed)
     return *seed >> 8;
 }
 
+/* Grown from 1000 to 8000, all counted. */
+static void grow(struct window_rx *rx, uint64_t *budget)
+{
+    window_rx_init(rx, 1000, 0);
+    for (unsigned i = 1; i <= 3; i++)
+        use_half(rx, i, MSEC, 8000, budget);
+    ck_assert_uint_eq(rx->size, 8000);
+    ck_assert_uint_eq(rx->counted, 7000);
+}
+
+START_TEST(the_window_of_an_owner_with_too_much_shrinks)
+{
+    struct window_terms terms = {
+        .rtt = MSEC, .limit = WINDOW_NO_LIMIT, .max = 8000, .room = 0, .over = true
+    };
+    uint64_t budget = 10000;
+    struct window_rx rx;
+
+    grow(&rx, &budget);
+    for (uint32_t size = 4000; size >= 1000; size /= 2) {
+        uint32_t half = rx.size / 2;
+        ck_assert(window_rx_push(&rx, half));
+        window_rx_consume(&rx, half);
+        ck_assert_uint_eq(window_rx_update(&rx, 4, &terms), 0); /* none of it is granted again */
+        ck_assert_uint_eq(rx.size, size);
+        ck_assert_uint_eq(rx.counted, size - 1000);
+    }
+    ck_assert(window_rx_push(&rx, 500)); /* at its initial size it goes on */
+    window_rx_consume(&rx, 500);
+    ck_assert_uint_eq(window_rx_update(&rx, 5, &terms), 500);
+    ck_assert_uint_eq(rx.size, 1000);
+}
+END_TEST
+
+START_TEST(a_stream_at_rest_gives_up_what_is_counted)
+{
+    uint64_t budget = 10000;
+    struct window_rx rx;
+
+    grow(&rx, &budget);
+    ck_assert(window_rx_push(&rx, 10));
+    ck_assert_uint_eq(window_rx_lapse(&rx), 0); /* it holds something */
+    window_rx_consume(&rx, 10);
+    ck_assert_uint_eq(window_rx_lapse(&rx), 7000);
+    ck_assert_uint_eq(window_rx_lapse(&rx), 0);
+    ck_assert_uint_eq(rx.size, 8000);
+    budget = 5000; /* others have taken the rest meanwhile */
+    ck_assert(window_rx_push(&rx, 3990));
+    window_rx_consume(&rx, 3990);
+    ck_assert_uint_eq(update(&rx, 9, MSEC, WINDOW_NO_LIMIT, 8000, &budget), 2000);
+    ck_assert_uint_eq(rx.size, 6000);
+    ck_assert_uint_eq(rx.counted, 5000);
+    ck_assert_uint_eq(budget, 0);
+}
+END_TEST
+
+static uint32_t two_ends_update(struct window_rx *rx, uint64_t now, uint32_t limit, uint32_t *seed,
+                                uint64_t *budget)
+{
+    struct window_terms terms = { .rtt = MSEC,
+                                  .limit = limit,
+                                  .max = 4000,
+                                  .room = next_random(seed) % (*budget + 1),
+                                  .over = next_random(seed) % 8 == 0 };
+    uint32_t counted = rx->counted, increment = window_rx_update(rx, now, &terms);
+
+    *budget += counted;
+    *budget -= rx->counted;
+    return increment;
+}
+
 /* Two ends and a path that delays both data and updates. */
 START_TEST(two_ends_agree)
 {
@@ -214,8 +297,10 @@ START_TEST(two_ends_agree)
             break;
         case 2:
             window_rx_consume(&rx, min_u32(amount, rx.held));
+            if (next_random(&seed) % 50 == 0)
+                budget += window_rx_lapse(&rx);
             if (window_rx_due(&rx, limit))
-                credit_on_way += window_rx_update(&rx, now, MSEC, limit, 4000, &budget);
+                credit_on_way += two_ends_update(&rx, now, limit, &seed, &budget);
             break;
         default:
             amount = (uint32_t)min_u64(amount, credit_on_way);
@@ -227,7 +312,7 @@ START_TEST(two_ends_agree)
         ck_assert_uint_le(rx.held + data_on_way, rx.size); /* memory is bounded by the window */
         if (limit < rx.size)
             ck_assert_uint_le(rx.granted + rx.held, max_u64(limit, most));
-        ck_assert_uint_eq(5000 - budget, rx.size - 1000);
+        ck_assert_uint_eq(5000 - budget, rx.counted);
     }
     ck_assert_uint_gt(sent, 100000); /* it never ran dry for good */
 }
@@ -247,6 +332,8 @@ int main(void)
     tcase_add_test(tcase, a_limit_withholds_and_gives_back);
     tcase_add_test(tcase, the_limit_is_a_few_paths_at_the_rate);
     tcase_add_test(tcase, sparse_is_little_in_small_frames);
+    tcase_add_test(tcase, the_window_of_an_owner_with_too_much_shrinks);
+    tcase_add_test(tcase, a_stream_at_rest_gives_up_what_is_counted);
     tcase_add_test(tcase, credit_beyond_the_limit_is_refused);
     tcase_add_test_raise_signal(tcase, sending_beyond_credit_is_a_bug, SIGABRT);
     tcase_add_test_raise_signal(tcase, consuming_what_is_not_held_is_a_bug, SIGABRT);
