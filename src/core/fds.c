@@ -34,7 +34,8 @@ void fds_open(unsigned workers)
 
     if (getrlimit(RLIMIT_NOFILE, &limit) != 0)
         return;
-    uint64_t own = open_now(limit.rlim_cur) + FDS_OWN + (uint64_t)workers * FDS_WORKER;
+    uint64_t own = open_now(limit.rlim_cur) + min_u64(FDS_OWN, limit.rlim_cur / 8) +
+                   (uint64_t)workers * FDS_WORKER;
     fds_set(limit.rlim_cur > own + FDS_LEAST ? limit.rlim_cur - own : FDS_LEAST);
 }
 
