@@ -50,7 +50,7 @@ void lane_own(struct lane *lane, struct share *share)
 static struct share *first_owner(struct worker *w, const union sock_addr *peer, uint32_t slot)
 {
     if (w->role->opens_streams)
-        return share_open_address(w->strangers, peer);
+        return share_open_address(w->strangers_share, peer);
     return share_open(&w->shares.pool, SHARE_LANE, slot);
 }
 
@@ -87,6 +87,7 @@ static struct lane *lane_new(struct worker *w, const union sock_addr *peer, stru
     list_init(&lane->settle_node);
     list_init(&lane->crypt_node);
     list_init(&lane->sweep_node);
+    list_init(&lane->stranger_node);
     lane->sealed_buf = BUF_NONE;
     lane->log_head = lane->log_tail = SLAB_NONE;
     lane->next_fd = -1;
@@ -123,6 +124,7 @@ struct lane *lane_open(struct worker *w, int fd, struct crypt *crypt)
         return NULL;
     lane_set_fd(lane, fd);
     lane->fsm = SESSION_INIT;
+    strangers_add(&w->strangers, lane);
     start(lane);
     return lane;
 }

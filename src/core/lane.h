@@ -52,6 +52,7 @@
 
 struct session;
 struct share;
+struct strangers_address;
 struct stream;
 struct stream_id;
 struct worker;
@@ -116,9 +117,11 @@ struct lane {
     struct list session_node;
     struct list dirty_node;
     struct list starved_node;
-    struct list log_node;    /* in worker->log_lanes */
-    struct list frozen_node; /* in worker->frozen_lanes */
-    struct list settle_node; /* in worker->settling_lanes */
+    struct list log_node;               /* in worker->log_lanes */
+    struct list frozen_node;            /* in worker->frozen_lanes */
+    struct list settle_node;            /* in worker->settling_lanes */
+    struct list stranger_node;          /* in stranger->lanes */
+    struct strangers_address *stranger; /* server: it has the place of one who has not logged in */
     struct list streams;
     struct list wait_small, wait_bulk; /* streams waiting for room, in turn */
     struct timer timer;                /* connect and handshake time-out, then heartbeat */
@@ -133,8 +136,7 @@ struct lane {
     uint8_t reason;
     bool recv_flight, send_flight, connect_flight;
     bool dry;
-    bool unauthenticated; /* counted in the server's limit */
-    bool shut;            /* LINGER: our FIN is out */
+    bool shut; /* LINGER: our FIN is out */
     bool goaway_sent, goaway_heard;
     bool peer_beats; /* it has sent a PING or Heartbeat */
     uint16_t index;  /* of the session's lanes */
@@ -220,7 +222,8 @@ struct lane {
 
     bool tls;               /* is to be TLS, from birth to end: see lane_gate.c */
     struct crypt *crypt;    /* NULL: plain, or its TLS is over */
-    struct list crypt_node; /* in worker->crypt_lanes: a handshake step is due */
+    struct list crypt_node; /* in worker->crypt_lanes, or those of a stranger's address: a
+                               handshake step is due */
     struct lane_rx raw;     /* records as received */
     uint32_t sealed_buf, sealed_sent, sealed_filled; /* records and handshake bytes to send */
     bool crypt_ready;  /* handshake over; its last bytes may still have to leave */
@@ -239,8 +242,9 @@ struct lane {
     union sock_addr dial_addr;
 };
 
-/* A lane around a connected socket, reading. crypt: NULL for a plain lane, otherwise taken over, and the lane shakes hands first. NULL when the
- * table is full; the caller still owns fd and crypt. */
+/* A server's lane around a connected socket, reading: a stranger, for whom there must be a place.
+ * crypt: NULL for a plain lane, otherwise taken over, and the lane shakes hands first. NULL when
+ * the table is full; the caller still owns fd and crypt. */
 struct lane *lane_open(struct worker *worker, int fd, struct crypt *crypt);
 
 /* A lane that dials; the role's lane_connected is called when the connection, TLS included, is up or has failed. NULL when the table is full or no

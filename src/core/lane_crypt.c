@@ -1,8 +1,9 @@
 /*
  * lane_crypt: TLS under a lane's frames.
  *
- * Handshake. Received bytes gather in the raw buffer; the worker makes one step of one lane per turn (worker->crypt_lanes), because a step may be a few
- * hundred microseconds of public-key arithmetic and the streams of other lanes must not wait for a storm of them. Nothing is read while a step is
+ * Handshake. Received bytes gather in the raw buffer; the worker makes one step of one lane per turn
+ * (worker.c, shake_hands), because a step may be a few hundred microseconds of public-key arithmetic
+ * and the streams of other lanes must not wait for a storm of them. Nothing is read while a step is
  * due or while the last handshake bytes are on their way, so that no record is taken from the socket before the kernel may want to (kTLS).
  *
  * User engine, receiving: records gather in the raw buffer, each is opened (in one pass over its bytes) to the end of the lane's read buffer, where frames are
@@ -87,8 +88,14 @@ static void fail(struct lane *lane, enum reason reason)
 
 static void queue_step(struct lane *lane)
 {
-    if (!list_linked(&lane->crypt_node))
-        list_append(&lane->worker->crypt_lanes, &lane->crypt_node);
+    struct worker *w = lane->worker;
+
+    if (list_linked(&lane->crypt_node))
+        return;
+    if (lane->stranger != NULL)
+        strangers_due(&w->strangers, lane);
+    else
+        list_append(&w->crypt_lanes, &lane->crypt_node);
 }
 
 void lane_crypt_begin(struct lane *lane)

@@ -96,6 +96,7 @@ struct share {
     uint64_t key;
     uint32_t refs; /* of objects, and of the nodes below */
     uint32_t next; /* in its bucket: slab index + 1 */
+    uint32_t tag;  /* of somebody who keeps something for this owner; 0: nothing */
     uint8_t level; /* enum share_level */
     uint64_t used[SHARE_KIND_COUNT];
 };

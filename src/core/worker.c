@@ -112,6 +112,7 @@ static bool open_slabs(struct worker *w)
            slab_open(&w->streams, sizeof(struct stream), config->max_streams, 0) &&
            slab_open(&w->ids, sizeof(struct stream_id), server ? STREAM_IDS : 1, STREAM_APART) &&
            slab_open(&w->lanes, sizeof(struct lane), lanes_most(config), 0) &&
+           strangers_open(&w->strangers, server ? config->max_unauthenticated : 1) &&
            slab_open(&w->sessions, sizeof(struct session), sessions, 0) &&
            slab_open(&w->listeners, sizeof(struct listener), listeners, 0);
 }
@@ -167,7 +168,7 @@ static bool open_shares(struct worker *w, struct worker_error *error)
     else if (code != 0)
         error->text = "the kernel gives no random bytes (getrandom)";
     if (code == 0)
-        w->strangers = share_open(&w->shares.pool, SHARE_STRANGERS, 0);
+        w->strangers_share = share_open(&w->shares.pool, SHARE_STRANGERS, 0);
     return code == 0;
 }
 
@@ -218,6 +219,7 @@ void worker_close(struct worker *w)
     slab_close(&w->lanes);
     slab_close(&w->sessions);
     slab_close(&w->listeners);
+    strangers_close(&w->strangers);
     share_tree_close(&w->shares);
     free(w);
 }
@@ -495,13 +497,51 @@ static void dispatch(struct worker *w, unsigned count)
     worker_count(w, STAT_EVENTS, count);
 }
 
-/* One handshake step a turn: a few hundred microseconds of public-key arithmetic at most between two turns of the streams. */
-static void shake_hands(struct worker *w)
+static bool hands_wait(const struct worker *w)
+{
+    return !list_empty(&w->crypt_lanes) || !list_empty(&w->strangers.due);
+}
+
+/* Our own lanes, and those that come back by themselves, before strangers. */
+static struct lane *next_hand(struct worker *w)
 {
     struct list *node = list_pop(&w->crypt_lanes);
 
-    if (node != NULL)
-        lane_crypt_step(container_of(node, struct lane, crypt_node));
+    return node != NULL ? container_of(node, struct lane, crypt_node)
+                        : strangers_next(&w->strangers);
+}
+
+/* One handshake step a turn: a few hundred microseconds of public-key arithmetic at most between two
+ * turns of the streams. While streams move, a step is followed by a pause of three times as long as
+ * it took: a storm of handshakes has a quarter of the core, and all of it when there is nothing
+ * else to do. */
+static void shake_hands(struct worker *w)
+{
+    uint64_t moved = w->stats.value[STAT_BYTES_UP] + w->stats.value[STAT_BYTES_DOWN];
+
+    w->moves = moved != w->moved;
+    w->moved = moved;
+    if (!hands_wait(w) || (w->moves && w->now < w->shake_at))
+        return;
+    struct lane *lane = next_hand(w);
+    if (lane == NULL)
+        return;
+    uint64_t began = ring_now(w->ring);
+    lane_crypt_step(lane);
+    uint64_t ended = ring_now(w->ring);
+    w->shake_at = ended + 3 * (ended - began);
+}
+
+/* How long the ring may wait for completions. */
+static uint64_t patience(struct worker *w)
+{
+    uint64_t timeout = timer_next(&w->timers, w->now);
+
+    if (!list_empty(&w->dirty_streams) || !list_empty(&w->dirty_lanes))
+        return 0;
+    if (!hands_wait(w))
+        return timeout;
+    return !w->moves || w->now >= w->shake_at ? 0 : min_u64(timeout, w->shake_at - w->now);
 }
 
 static void pump(struct worker *w)
@@ -606,14 +646,9 @@ static void run_timers(struct worker *w)
 
 bool worker_turn(struct worker *w, uint64_t max_wait)
 {
-    uint64_t timeout = timer_next(&w->timers, w->now);
-    bool busy = !list_empty(&w->dirty_streams) || !list_empty(&w->dirty_lanes) ||
-                !list_empty(&w->crypt_lanes);
-
     if (w->phase == WORKER_STOPPED)
         return false;
-    timeout = busy ? 0 : min_u64(timeout, max_wait);
-    unsigned count = ring_wait(w->ring, timeout, w->batch, WORKER_BATCH);
+    unsigned count = ring_wait(w->ring, min_u64(patience(w), max_wait), w->batch, WORKER_BATCH);
     w->now = ring_now(w->ring);
     worker_count(w, STAT_TURNS, 1);
     dispatch(w, count);
@@ -624,7 +659,8 @@ bool worker_turn(struct worker *w, uint64_t max_wait)
     reap(w);
     refill(w);
     if (w->phase == WORKER_STOPPING && all_gone(w)) {
-        w->role->stop(w);
+        if (w->role->stop != NULL)
+            w->role->stop(w);
         w->phase = WORKER_STOPPED;
     }
     return true;

@@ -29,6 +29,7 @@
 #include "core/share.h"
 #include "core/slab.h"
 #include "core/stats.h"
+#include "core/strangers.h"
 #include "core/timer.h"
 
 #include <stdbool.h>
@@ -106,8 +107,9 @@ struct worker {
     enum worker_phase phase;
     int exit_code;
 
-    struct share_tree shares; /* whose all of the following is */
-    struct share *strangers;  /* server: the owner above whoever has not logged in */
+    struct share_tree shares;      /* whose all of the following is */
+    struct share *strangers_share; /* server: the owner above whoever has not logged in */
+    struct strangers strangers;
     struct buf_pool bufs;
     struct slab slices;
     struct slab streams;
@@ -144,7 +146,10 @@ struct worker {
     uint32_t short_listeners; /* that had to pause, see listener.h */
     struct log_lasting pauses;
     struct list closing_sessions;
-    struct list crypt_lanes;     /* TLS handshakes with work to do */
+    struct list crypt_lanes;     /* TLS handshakes with work to do, but for strangers' */
+    uint64_t shake_at;           /* ns: no handshake step before, see worker.c */
+    uint64_t moved;              /* bytes of streams, as of the last turn */
+    bool moves;                  /* they changed in it */
     struct list starved_streams; /* reads that found no small buffer */
     struct list starved_lanes;   /* reads that found no big buffer */
     struct list short_streams;   /* reads that wait until their owner has less, see share.h */

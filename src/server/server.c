@@ -32,24 +32,14 @@
 
 #include <errno.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
 #define V1_MAP_SIZE 65536u
 #define AGENT       "culvert"
 
-struct server {
-    uint32_t unauthenticated; /* lanes before AUTH_OK */
-};
-
 /* Set by server_prepare, read-only afterwards. */
 static union sock_addr listen_addr;
-
-static struct server *server_of(struct worker *w)
-{
-    return w->role_state;
-}
 
 /* Preparation */
 
@@ -143,17 +133,14 @@ void server_reload(const struct config *config)
 static int server_start(struct worker *w)
 {
     char text[ADDR_TEXT_MAX];
-    struct server *server = calloc(1, sizeof(*server));
-    int fd = server != NULL ? sock_listen(&listen_addr, true, LISTENER_BACKLOG) : -ENOMEM;
+    int fd = sock_listen(&listen_addr, true, LISTENER_BACKLOG);
 
     addr_format(&listen_addr.sa, text, sizeof(text));
     if (fd < 0) {
         log_at(LOG_ERROR, "server", "cannot listen on %s: %s%s", text, strerror(-fd),
                cure_text(-fd));
-        free(server);
         return EXIT_CODE_CANNOT_START;
     }
-    w->role_state = server;
     CHECK(listener_open(w, fd, NULL, 0, 0) != NULL); /* the first of its slab */
     if (w->index == 0)
         log_out("listening: %s", text);
@@ -189,9 +176,7 @@ static void server_session_closed(struct session *session, enum reason reason)
 
 static void authenticated(struct lane *lane)
 {
-    if (lane->unauthenticated)
-        server_of(lane->worker)->unauthenticated--;
-    lane->unauthenticated = false;
+    strangers_remove(&lane->worker->strangers, lane);
 }
 
 static enum reason refuse_auth(struct lane *lane, enum reason reason)
@@ -598,25 +583,35 @@ static enum reason server_frame(struct lane *lane, const struct frame *frame, co
 
 /* Lanes come and go */
 
+/* The oldest stranger of the busiest address makes room for a new one. */
+static void dismiss_stranger(struct worker *w)
+{
+    struct lane *lane = strangers_last(&w->strangers);
+    char text[96];
+
+    if (lane == NULL)
+        return;
+    snprintf(text, sizeof(text), "%u of %u places are its address's", lane->stranger->count,
+             w->strangers.most);
+    worker_count(w, STAT_REFUSED_UNAUTHENTICATED, 1);
+    strangers_remove(&w->strangers, lane);
+    lane_close(lane, REASON_LIMIT_UNAUTHENTICATED, text);
+}
+
 static void accept_lane(struct worker *w, int fd)
 {
-    struct server *server = server_of(w);
-    struct lane *lane = NULL;
     struct crypt *crypt = NULL;
-    enum stats_item refused = STAT_REFUSED_LANES;
+    struct lane *lane = NULL;
 
-    if (server->unauthenticated >= w->config->max_unauthenticated)
-        refused = STAT_REFUSED_UNAUTHENTICATED;
-    else if (!w->config->tls || (crypt = certificate_crypt()) != NULL)
+    if (!strangers_room(&w->strangers) || !share_may(w->strangers_share, SHARE_FDS, 1))
+        dismiss_stranger(w);
+    if (!w->config->tls || (crypt = certificate_crypt()) != NULL)
         lane = lane_open(w, fd, crypt);
-    if (lane != NULL) {
-        lane->unauthenticated = true;
-        server->unauthenticated++;
+    if (lane != NULL)
         return;
-    }
     crypt_close(crypt);
-    worker_count(w, refused, 1);
-    log_at(LOG_WARN, "server", "%s", stat_text(refused));
+    worker_count(w, STAT_REFUSED_LANES, 1);
+    log_at(LOG_WARN, "server", "%s", stat_text(STAT_REFUSED_LANES));
     sock_set_rst(fd);
     ring_close_fd(w->ring, fd);
 }
@@ -728,12 +723,6 @@ static void server_drain(struct worker *w)
         lane_goaway(container_of(node, struct lane, node), REASON_SHUTDOWN);
 }
 
-static void server_stop(struct worker *w)
-{
-    free(w->role_state);
-    w->role_state = NULL;
-}
-
 const struct role server_role = {
     .name = "server",
     .opens_streams = true,
@@ -749,5 +738,4 @@ const struct role server_role = {
     .session_closed = server_session_closed,
     .message = server_message,
     .drain = server_drain,
-    .stop = server_stop,
 };

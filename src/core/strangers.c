@@ -1,0 +1,122 @@
+/* strangers: see strangers.h. */
+#include "core/strangers.h"
+
+#include "core/base.h"
+#include "core/lane.h"
+#include "core/share.h"
+
+bool strangers_open(struct strangers *strangers, uint32_t most)
+{
+    *strangers = (struct strangers){ .most = most };
+    list_init(&strangers->due);
+    for (unsigned i = 0; i < STRANGERS_COUNTS; i++)
+        list_init(&strangers->by_count[i]);
+    return slab_open(&strangers->addresses, sizeof(struct strangers_address), most, 0);
+}
+
+void strangers_close(struct strangers *strangers)
+{
+    slab_close(&strangers->addresses);
+}
+
+static void sort_in(struct strangers *strangers, struct strangers_address *address)
+{
+    uint32_t place = min_u32(address->count, STRANGERS_COUNTS) - 1;
+
+    list_remove(&address->count_node);
+    list_append(&strangers->by_count[place], &address->count_node);
+}
+
+static struct strangers_address *address_of(struct strangers *strangers, struct share *share)
+{
+    if (share->tag != 0)
+        return slab_at(&strangers->addresses, share->tag - 1);
+    uint32_t index = slab_take(&strangers->addresses);
+    CHECK(index != SLAB_NONE); /* one for each place */
+    struct strangers_address *address = slab_at(&strangers->addresses, index);
+    *address = (struct strangers_address){ .share = share };
+    list_init(&address->lanes);
+    list_init(&address->due);
+    list_init(&address->count_node);
+    list_init(&address->due_node);
+    share->tag = index + 1;
+    share_ref(share);
+    return address;
+}
+
+static void forget(struct strangers *strangers, struct strangers_address *address)
+{
+    list_remove(&address->count_node);
+    list_remove(&address->due_node);
+    address->share->tag = 0;
+    share_unref(address->share);
+    slab_give(&strangers->addresses, slab_index(&strangers->addresses, address));
+}
+
+void strangers_add(struct strangers *strangers, struct lane *lane)
+{
+    struct strangers_address *address = address_of(strangers, lane->share);
+
+    CHECK(strangers_room(strangers) && lane->stranger == NULL);
+    lane->stranger = address;
+    list_append(&address->lanes, &lane->stranger_node);
+    address->count++;
+    strangers->count++;
+    sort_in(strangers, address);
+}
+
+void strangers_remove(struct strangers *strangers, struct lane *lane)
+{
+    struct strangers_address *address = lane->stranger;
+
+    if (address == NULL)
+        return;
+    lane->stranger = NULL;
+    list_remove(&lane->stranger_node);
+    list_remove(&lane->crypt_node);
+    strangers->count--;
+    if (--address->count == 0)
+        forget(strangers, address);
+    else
+        sort_in(strangers, address);
+}
+
+struct lane *strangers_last(const struct strangers *strangers)
+{
+    for (unsigned i = STRANGERS_COUNTS; i > 0; i--) {
+        const struct list *list = &strangers->by_count[i - 1];
+
+        if (list_empty(list))
+            continue;
+        const struct strangers_address *address =
+            container_of(list->next, struct strangers_address, count_node);
+        return container_of(address->lanes.next, struct lane, stranger_node);
+    }
+    return NULL;
+}
+
+void strangers_due(struct strangers *strangers, struct lane *lane)
+{
+    struct strangers_address *address = lane->stranger;
+
+    list_append(&address->due, &lane->crypt_node);
+    if (!list_linked(&address->due_node))
+        list_append(&strangers->due, &address->due_node);
+}
+
+/* An address whose lanes have gone meanwhile has no turn. */
+struct lane *strangers_next(struct strangers *strangers)
+{
+    struct list *node;
+
+    while ((node = list_pop(&strangers->due)) != NULL) {
+        struct strangers_address *address = container_of(node, struct strangers_address, due_node);
+        struct list *step = list_pop(&address->due);
+
+        if (!list_empty(&address->due))
+            list_append(&strangers->due, &address->due_node);
+        if (step != NULL)
+            return container_of(step, struct lane, crypt_node);
+    }
+    return NULL;
+}

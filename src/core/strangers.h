@@ -1,0 +1,67 @@
+/*
+ * strangers: connections to a server that have not logged in, by the address that they come from.
+ *
+ * There are places for so many of them (--max-unauthenticated). When all are taken, the newcomer gets
+ * that of the oldest of the address that has most: a log-in takes a few round trips, while whoever
+ * holds a place and says nothing is the oldest at some time. So one address that makes connections
+ * as fast as it can only takes places from itself, and who comes from the same address still has as
+ * long as a full turn of all places takes.
+ *
+ * Steps of TLS handshakes, which cost some hundred microseconds each, are taken in turns between
+ * addresses, not between connections.
+ *
+ * Addresses are those of share.h, whose nodes name an entry here (share.tag). Entries with the same
+ * number of connections are in one list, up to STRANGERS_COUNTS; from there on they are the same.
+ */
+#ifndef CULVERT_CORE_STRANGERS_H
+#define CULVERT_CORE_STRANGERS_H
+
+#include "core/list.h"
+#include "core/slab.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+struct lane;
+struct share;
+
+#define STRANGERS_COUNTS 64u
+
+struct strangers_address {
+    struct share *share;
+    uint32_t count;
+    struct list lanes;      /* the oldest first */
+    struct list due;        /* lanes with a handshake step to make */
+    struct list count_node; /* in strangers.by_count */
+    struct list due_node;   /* in strangers.due */
+};
+
+struct strangers {
+    struct slab addresses;
+    struct list by_count[STRANGERS_COUNTS]; /* [count - 1] */
+    struct list due;
+    uint32_t count, most;
+};
+
+/* False: no memory. */
+bool strangers_open(struct strangers *strangers, uint32_t most);
+void strangers_close(struct strangers *strangers);
+
+/* A place is free. */
+static inline bool strangers_room(const struct strangers *strangers)
+{
+    return strangers->count < strangers->most;
+}
+
+/* A lane whose share is its address takes a place, which must be free; and leaves it, if it has one. */
+void strangers_add(struct strangers *strangers, struct lane *lane);
+void strangers_remove(struct strangers *strangers, struct lane *lane);
+
+/* Who gives up its place next; NULL if there is nobody. */
+struct lane *strangers_last(const struct strangers *strangers);
+
+/* A step of the lane's handshake is due; and the lane whose turn it is, NULL if there is none. */
+void strangers_due(struct strangers *strangers, struct lane *lane);
+struct lane *strangers_next(struct strangers *strangers);
+
+#endif
