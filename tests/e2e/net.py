@@ -55,9 +55,10 @@ class ResetAtOnce:
 
     recv = recv_into = send = sendall = shutdown = fail
 
-    def settimeout(self, _):
+    def settimeout(self, *_):
         pass
 
+    setsockopt = settimeout
     close = fileno = lambda self: -1
 
     def __enter__(self):
