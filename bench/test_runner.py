@@ -228,11 +228,61 @@ def arguments(rows):
     return types.SimpleNamespace(rows=rows)
 
 
-def load_program():
-    """bench/run as a module; its name has no ending that an import would find."""
-    path = os.path.join(os.path.dirname(os.path.abspath(__file__)), "run")
-    loader = importlib.machinery.SourceFileLoader("bench_run", path)
-    module = importlib.util.module_from_spec(importlib.util.spec_from_loader("bench_run", loader))
+class Attacks(unittest.TestCase):
+    """bench/attack: what is a ratio, and what breaks the rule."""
+
+    def setUp(self):
+        self.program = load_program("attack")
+
+    def round(self, rate, p99, bulk, log_in):
+        requests = {"requests": rate, "per_second": rate, "latency_us": {"p99": p99}}
+        return self.program.result_of(
+            {"requests": requests, "bulk": {"gbit_per_second": bulk}}, [0.01, log_in]
+        )
+
+    def judge(self, *attacked):
+        rounds = [{"reference": self.round(1000, 50, 4.0, 0.02), "attacked": a} for a in attacked]
+        found = self.program.figures(rounds)
+        return found, self.program.holds(found)
+
+    def test_medians_and_the_longest_log_in(self):
+        found, holds = self.judge(
+            self.round(900, 90, 3.6, 0.5), self.round(100, 900, 1, 0.9), self.round(950, 60, 4, 0.1)
+        )
+        self.assertEqual((found["rate"], found["p99"], found["bulk"]), (0.9, 1.8, 0.9))
+        self.assertEqual(found["log-in"], 0.9)
+        self.assertTrue(holds)
+
+    def test_each_rule_is_one(self):
+        rows = ((790, 50, 4, 0.1), (1000, 101, 4, 0.1), (1000, 50, 3, 0.1), (1000, 50, 4, 1.1))
+        for broken in rows:
+            self.assertFalse(self.judge(self.round(*broken))[1], broken)
+
+    def test_a_load_that_was_lost_or_not_answered(self):
+        for requests in (None, {"requests": 0, "per_second": 0, "latency_us": {"p99": 0}}):
+            lost = self.program.result_of({"requests": requests, "bulk": None}, [0.1])
+            self.assertEqual((lost["rate"], lost["p99"], lost["bulk"]), (0, float("inf"), 0))
+            self.assertFalse(self.judge(lost)[1])
+
+    def test_one_load_alone(self):
+        alone = self.program.result_of({"bulk": {"gbit_per_second": 4}}, [0.1])
+        rounds = [{"reference": alone, "attacked": {**alone, "did": 1}}]
+        self.assertTrue(self.program.holds(self.program.figures(rounds)))
+        self.assertIn("holds", self.program.line_of("x", rounds))
+
+    def test_attacks_are_there(self):
+        for name, attack in self.program.ATTACKS.items():
+            if not attack.siege:
+                self.assertIn(attack.arguments[0], self.program.hostile.ATTACKS, name)
+
+
+def load_program(name="run"):
+    """A program of bench/ as a module; its name has no ending that an import would find."""
+    path = os.path.join(os.path.dirname(os.path.abspath(__file__)), name)
+    loader = importlib.machinery.SourceFileLoader("bench_" + name, path)
+    module = importlib.util.module_from_spec(
+        importlib.util.spec_from_loader("bench_" + name, loader)
+    )
     loader.exec_module(module)
     return module
 
