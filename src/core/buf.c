@@ -16,10 +16,9 @@ bool buf_pool_open(struct buf_pool *pool, struct share_tree *tree, uint32_t smal
     CHECK(small_count <= BUF_SMALL_COUNT && big_count >= 8 && big_count < BUF_BIG_BIT);
     /* Two at least: a TLS lane needs one for the records it receives, one for what it opens of them. */
     *pool = (struct buf_pool){ .pool = &tree->pool,
-                               .big_reserve = (uint32_t)max_u64(big_count / 8, 2) };
+                               .big_reserve = (uint32_t)max_u64(big_count / 64, 2) };
     tree->capacity[SHARE_SMALL] = small_count;
     tree->capacity[SHARE_BIG] = big_count;
-    pool->big_low = (uint32_t)max_u64(big_count / 4, pool->big_reserve + 2);
     if (!slab_open(&pool->small, BUF_SMALL_SIZE, small_count, 0) ||
         !slab_open(&pool->big, BUF_BIG_SIZE, big_count, 0))
         return false;

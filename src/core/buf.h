@@ -12,7 +12,7 @@
  *
  * When an owner has many of the big buffers, its slices are copied into small ones (see stream.c),
  * so that what a slow reader has not taken never holds up the lanes: buf_big_scarce is that
- * moment. The last `big_reserve` are for lanes alone.
+ * moment. The very last are for lanes alone.
  */
 #ifndef CULVERT_CORE_BUF_H
 #define CULVERT_CORE_BUF_H
@@ -36,7 +36,6 @@ struct buf_pool {
     struct share *pool; /* owns what is lent to the kernel */
     bool returned;     /* a buffer came back since the worker last looked: what starves may go on */
     uint32_t provided; /* small ones lent to the kernel */
-    uint32_t big_low;
     uint32_t big_reserve;
     bool registered;    /* the ring has a table of fixed buffers, index = big buffer */
     uint8_t *big_fixed; /* per big buffer: 1 registered, 2 refused */
@@ -82,13 +81,10 @@ static inline uint32_t buf_size(uint32_t id)
 }
 
 /* True if this owner should do without big buffers where it can: it has many while there are few, or
- * there are hardly any. */
+ * there are none but for the lanes. */
 static inline bool buf_big_scarce(const struct buf_pool *pool, const struct share *owner)
 {
-    uint32_t available = slab_available(&pool->big);
-
-    return available < pool->big_low &&
-           (available <= pool->big_reserve || share_sparing(owner, SHARE_BIG));
+    return slab_available(&pool->big) <= pool->big_reserve || share_sparing(owner, SHARE_BIG);
 }
 
 /* True if there are so few small ones that owners with more than their share cannot go on. */

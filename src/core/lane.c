@@ -43,7 +43,9 @@ void lane_own(struct lane *lane, struct share *share)
     if (lane->fd >= 0)
         share_move(lane->share, share, SHARE_FDS, 1);
     share_unref(lane->share);
-    lane->share = share;
+    lane->share = lane->payer = share;
+    while (lane->payer->level >= SHARE_SESSION && lane->payer->parent != NULL)
+        lane->payer = lane->payer->parent;
 }
 
 /* A server's are strangers at first. */
@@ -70,7 +72,7 @@ static struct lane *lane_new(struct worker *w, const union sock_addr *peer, stru
     lane->generation = generation;
     lane->fd = -1;
     lane->peer = *peer;
-    lane->share = first_owner(w, peer, slot);
+    lane->share = lane->payer = first_owner(w, peer, slot);
     lane->tls = w->config->tls;
     lane->crypt = crypt;
     lane->rx.buf = lane->raw.buf = lane->control.buf = lane->data.buf = BUF_NONE;
@@ -88,6 +90,7 @@ static struct lane *lane_new(struct worker *w, const union sock_addr *peer, stru
     list_init(&lane->crypt_node);
     list_init(&lane->sweep_node);
     list_init(&lane->stranger_node);
+    list_init(&lane->late_node);
     lane->sealed_buf = BUF_NONE;
     lane->log_head = lane->log_tail = SLAB_NONE;
     lane->next_fd = -1;
@@ -245,6 +248,7 @@ void lane_close(struct lane *lane, enum reason reason, const char *text)
     list_remove(&lane->dirty_node);
     list_remove(&lane->starved_node);
     list_remove(&lane->log_node);
+    list_remove(&lane->late_node);
     list_remove(&lane->crypt_node);
     list_remove(&lane->sweep_node);
     list_remove(&lane->node);

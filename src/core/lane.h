@@ -113,14 +113,16 @@ struct lane {
     struct worker *worker;
     struct session *session; /* NULL before HELLO */
     struct share *share;     /* owns what the lane takes: a stranger's address, then the lane */
+    struct share *payer;     /* counts its frames: a stranger's address, then the client's */
     struct list node;        /* in worker->all_lanes; closing: worker->closing_lanes */
     struct list session_node;
     struct list dirty_node;
     struct list starved_node;
-    struct list log_node;               /* in worker->log_lanes */
-    struct list frozen_node;            /* in worker->frozen_lanes */
-    struct list settle_node;            /* in worker->settling_lanes */
-    struct list stranger_node;          /* in stranger->lanes */
+    struct list log_node;      /* in worker->log_lanes */
+    struct list late_node;     /* in worker->late_lanes: frames that were read wait for a turn */
+    struct list frozen_node;   /* in worker->frozen_lanes */
+    struct list settle_node;   /* in worker->settling_lanes */
+    struct list stranger_node; /* in stranger->lanes */
     struct strangers_address *stranger; /* server: it has the place of one who has not logged in */
     struct list streams;
     struct list wait_small, wait_bulk; /* streams waiting for room, in turn */
@@ -398,6 +400,9 @@ void lane_bulk_push(struct lane *lane, struct stream *stream, uint32_t buf, uint
 
 /* GOAWAY with a reason; once per lane. */
 void lane_goaway(struct lane *lane, enum reason reason);
+
+/* A new turn: lanes go on with frames that were too many for the one before. */
+void lane_late(struct worker *worker);
 
 /* Submits a read unless one is in flight or the lane is held up. */
 void lane_read(struct lane *lane);

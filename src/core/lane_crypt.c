@@ -292,6 +292,11 @@ static enum reason leave_big(struct lane *lane, enum reason reason)
     if (big == BUF_NONE || !buf_is_big(big) ||
         (big != w->crypt_spare && !buf_big_scarce(&w->bufs, lane->share)))
         return reason;
+    if (left > BUF_SMALL_SIZE) { /* frames that wait for the next turn: the buffer is the lane's */
+        buf_charge(&w->bufs, big, lane->share);
+        w->crypt_spare = big == w->crypt_spare ? BUF_NONE : w->crypt_spare;
+        return reason;
+    }
     /* A lane that freezes goes on from here. */
     bool keep =
         left > 0 && (reason == REASON_DONE || reason == REASON_TLS_FAILED) && lane_takes(lane);
@@ -318,7 +323,7 @@ static bool rx_room(struct lane *lane, uint32_t want, enum reason *reason)
     if (rx->buf != BUF_NONE && buf_size(rx->buf) - rx->filled >= want)
         return true;
     *reason = lane_rx_parse(lane);
-    if (*reason != REASON_DONE || lane->state != LANE_OPEN)
+    if (*reason != REASON_DONE || lane->state != LANE_OPEN || list_linked(&lane->late_node))
         return false;
     if (rx->parsed == rx->filled)
         lane_rx_release(lane, rx);
@@ -334,7 +339,7 @@ static enum reason open_whole(struct lane *lane)
     struct lane_rx *raw = &lane->raw, *rx = &lane->rx;
     enum reason reason = REASON_DONE;
 
-    while (raw->parsed < raw->filled) {
+    while (raw->parsed < raw->filled && !list_linked(&lane->late_node)) {
         size_t used = 0, size = 0;
         uint8_t *src = buf_data(bufs, raw->buf) + raw->parsed;
         uint8_t *end = buf_data(bufs, raw->buf) + raw->filled, *dst = NULL;

@@ -190,7 +190,8 @@ uint64_t lane_sweep(struct worker *w)
 
 void lane_read(struct lane *lane)
 {
-    if (!lane_is_connected(lane) || lane->recv_flight || lane->paused > 0 || lane->awaits_out)
+    if (!lane_is_connected(lane) || lane->recv_flight || lane->paused > 0 || lane->awaits_out ||
+        list_linked(&lane->late_node))
         return;
     if (lane->tls)
         lane_crypt_read(lane);
@@ -398,7 +399,42 @@ static void rx_data(struct lane *lane)
         stream_rx_fin(s);
 }
 
-/* All that was read: a stream that holds up a v1 lane stops the next read, so it may be over its limit by one buffer. */
+/* False: what is left of the frames that were read waits for the next turn. A client does not hold up
+ * its server. */
+static bool may_go_on(struct lane *lane)
+{
+    struct worker *w = lane->worker;
+    struct share *payer = lane->payer;
+
+    if (payer->turn != w->stats.value[STAT_TURNS]) {
+        payer->turn = w->stats.value[STAT_TURNS];
+        payer->work = 0;
+    }
+    if (++payer->work <= TURN_FRAMES || !w->role->opens_streams)
+        return true;
+    if (!list_linked(&lane->late_node))
+        list_append(&w->late_lanes, &lane->late_node);
+    return false;
+}
+
+void lane_late(struct worker *w)
+{
+    struct list now, *node;
+
+    list_init(&now);
+    while ((node = list_pop(&w->late_lanes)) != NULL)
+        list_append(&now, node);
+    while ((node = list_pop(&now)) != NULL) {
+        struct lane *lane = container_of(node, struct lane, late_node);
+
+        lane_rx_handle(lane);
+        if (!list_linked(&lane->late_node))
+            lane_mark(lane); /* reads again */
+    }
+}
+
+/* All that was read, as far as the turn goes: a stream that holds up a v1 lane stops the next read,
+ * so it may be over its limit by one buffer. */
 enum reason lane_rx_parse(struct lane *lane)
 {
     while (lane_takes(lane) && lane->rx.parsed < lane->rx.filled) {
@@ -410,6 +446,8 @@ enum reason lane_rx_parse(struct lane *lane)
             rx_data(lane);
             continue;
         }
+        if (!may_go_on(lane))
+            return REASON_DONE;
         if (lane->version == 0)
             lane->version =
                 src[0] == FRAME_V1 ? FRAME_V1 : FRAME_V2; /* anything else: BAD_VERSION */

@@ -151,6 +151,11 @@ CHECK_STATIC(2 * SINK_TEXT_MAX <= SINK_QUEUE,
 #define SINK_END_QUIET_NS NSEC_PER_SEC
 #define SINK_END_NS       (5 * NSEC_PER_SEC)
 
+/* Frames of one client's address that are handled in a turn, over all its lanes: small ones cost some
+ * 100 ns each, whatever is in them, and a read of 1 MiB may hold 80,000. What is left waits for the
+ * next turn. */
+#define TURN_FRAMES LIMIT_DRAWN(turn_frames, 2048u)
+
 /* Completions handled in one turn. */
 #define WORKER_BATCH 512u
 /* Submission queue of a worker's ring: as wished, and what it may come down to by halves where the

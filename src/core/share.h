@@ -97,6 +97,8 @@ struct share {
     uint32_t refs; /* of objects, and of the nodes below */
     uint32_t next; /* in its bucket: slab index + 1 */
     uint32_t tag;  /* of somebody who keeps something for this owner; 0: nothing */
+    uint32_t work; /* frames handled in `turn`, see lane_rx.c */
+    uint64_t turn;
     uint8_t level; /* enum share_level */
     uint64_t used[SHARE_KIND_COUNT];
 };

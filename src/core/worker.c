@@ -125,7 +125,8 @@ static void init_lists(struct worker *w)
                              &w->bulk_reads,       &w->orphan_streams,  &w->busy_lanes,
                              &w->all_lanes,        &w->all_sessions,    &w->all_listeners,
                              &w->frozen_lanes,     &w->settling_lanes,  &w->log_lanes,
-                             &w->short_streams,    &w->short_lanes,     &w->wide_streams };
+                             &w->short_streams,    &w->short_lanes,     &w->wide_streams,
+                             &w->late_lanes };
 
     for (unsigned i = 0; i < ARRAY_SIZE(lists); i++)
         list_init(lists[i]);
@@ -537,7 +538,8 @@ static uint64_t patience(struct worker *w)
 {
     uint64_t timeout = timer_next(&w->timers, w->now);
 
-    if (!list_empty(&w->dirty_streams) || !list_empty(&w->dirty_lanes))
+    if (!list_empty(&w->dirty_streams) || !list_empty(&w->dirty_lanes) ||
+        !list_empty(&w->late_lanes))
         return 0;
     if (!hands_wait(w))
         return timeout;
@@ -651,6 +653,7 @@ bool worker_turn(struct worker *w, uint64_t max_wait)
     unsigned count = ring_wait(w->ring, min_u64(patience(w), max_wait), w->batch, WORKER_BATCH);
     w->now = ring_now(w->ring);
     worker_count(w, STAT_TURNS, 1);
+    lane_late(w);
     dispatch(w, count);
     run_timers(w);
     shake_hands(w);

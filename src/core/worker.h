@@ -135,6 +135,7 @@ struct worker {
     struct list orphan_streams;  /* v1: lane gone, what has arrived is being delivered */
     struct list closing_streams; /* to be joined */
     struct list closing_lanes;
+    struct list late_lanes; /* with frames that wait for the next turn */
     struct list frozen_lanes;
     struct list
         settling_lanes; /* frozen ones whose connection is still to be closed, or that have another */

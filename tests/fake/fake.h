@@ -124,6 +124,9 @@ void fake_kill(unsigned process, void (*lost)(uint64_t user_data));
 /* Operations of this ring that are in flight, zero-copy notifications that are due included. */
 unsigned fake_ring_in_flight(const struct ring *ring);
 
+/* The worker of this ring has done something in a turn without completions. */
+void fake_ring_worked(struct ring *ring);
+
 /* Zero-copy sends so far of which something was sent, and whose report said that the kernel
  * copied. */
 uint64_t fake_zc_copies(void);

@@ -260,6 +260,11 @@ bool fake_rings_idle(uint64_t *wake)
     return true;
 }
 
+void fake_ring_worked(struct ring *ring)
+{
+    ring->spins = 0;
+}
+
 unsigned fake_ring_in_flight(const struct ring *ring)
 {
     unsigned count = 0;

@@ -516,6 +516,18 @@ static void turn_stopped(struct worker *w)
         CHECK(cqe.user_data >> 58 == OP_MESSAGE);
 }
 
+static void turn_of(struct worker *w)
+{
+    uint64_t frames = w->stats.value[STAT_FRAMES_IN];
+
+    if (!worker_turn(w, UINT64_MAX)) {
+        turn_stopped(w);
+        return;
+    }
+    if (w->stats.value[STAT_FRAMES_IN] != frames) /* those that an earlier turn had left */
+        fake_ring_worked(w->ring);
+}
+
 /* False when nothing can happen any more by itself. */
 static bool turn(void)
 {
@@ -528,8 +540,8 @@ static bool turn(void)
         struct worker *w = run.workers[side][side == SERVER ? i : i - count[0]];
 
         fake_process(side);
-        if (fake_ring_ready(w->ring) && !worker_turn(w, UINT64_MAX))
-            turn_stopped(w);
+        if (fake_ring_ready(w->ring))
+            turn_of(w);
         if (run.steps % 64 == 0)
             check_windows(w);
     }
@@ -833,6 +845,8 @@ static void limits_draw(uint64_t seed)
         (!run.resume || run.mood.short_grace) && fake_random_chance(&r, run.resume ? 300 : 80);
     if (run.mood.churn)
         draw_churn(&r);
+    if (fake_random_chance(&r, 200))
+        fake_limits.turn_frames = (uint32_t)fake_random_size(&r, 1, 64);
     if (run.mood.dearth) {
         fake_limits.provided = 1u << fake_random_between(&r, 0, 4);
         fake_limits.small_buffers = fake_limits.provided + (uint32_t)fake_random_between(&r, 8, 24);

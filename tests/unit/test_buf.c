@@ -100,6 +100,11 @@ START_TEST(bulk_reads_leave_the_lanes_reserve)
 
     while (buf_take_bulk(&pool, owner) != BUF_NONE)
         taken++;
+    ck_assert_uint_ge(taken, BIG * 3 / 4);
+    ck_assert_uint_lt(taken, BIG - pool.big_reserve + 1);
+    ck_assert(!buf_big_scarce(&pool, other) || taken == BIG - pool.big_reserve);
+    while (buf_take_bulk(&pool, other) != BUF_NONE)
+        taken++;
     ck_assert_uint_eq(taken, BIG - pool.big_reserve);
     ck_assert_uint_gt(pool.big_reserve, 0);
     ck_assert(buf_big_scarce(&pool, owner) && buf_big_scarce(&pool, other));
