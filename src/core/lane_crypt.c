@@ -227,6 +227,7 @@ static void read_kernel(struct lane *lane)
 
     if (lane->rx.parsed == lane->rx.filled)
         lane_rx_release(lane, &lane->rx);
+    lane_rx_leave_big(lane, &lane->rx);
     if (lane->rx.buf == BUF_NONE && !lane->rx_busy) {
         uint32_t buf = buf_take_small(&w->bufs, lane->share);
         lane->rx = (struct lane_rx){ .buf = buf, .parsed = BUF_HEADROOM, .filled = BUF_HEADROOM };
@@ -245,7 +246,7 @@ static void read_kernel(struct lane *lane)
                                     .msg_controllen = sizeof(lane->rx_control) };
     lane->recv_flight = true;
     lane->recv_rx = &lane->rx;
-    if (buf_is_big(lane->rx.buf) && lane->rx.parsed == lane->rx.filled)
+    if (buf_is_big(lane->rx.buf))
         lane_watch_read(lane);
     ring_recvmsg(w->ring, op_pack(OP_LANE_RECV, lane->slot, lane->generation, 0), lane->fd,
                  &lane->rx_msg, lane->dry ? RING_POLL_FIRST : 0);

@@ -27,6 +27,9 @@ uint32_t lane_take_big(struct lane *lane);
 /* lane_rx.c: what is unparsed, at most a small buffer's worth, moves to a small one; the old one is the caller's. False: none is free, nothing has changed. */
 bool lane_rx_move_small(struct lane *lane, struct lane_rx *rx);
 
+/* lane_rx.c: what is little moves out of a big buffer, if the lane is quiet. */
+void lane_rx_leave_big(struct lane *lane, struct lane_rx *rx);
+
 /* lane_rx.c: submits a read into a small or big buffer. */
 void lane_rx_read(struct lane *lane, struct lane_rx *rx);
 void lane_watch_read(struct lane *lane);

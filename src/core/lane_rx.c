@@ -4,7 +4,8 @@
  * Reads start small, like those of streams: a quiet lane names no buffer, the kernel picks a small one when data is there; thousands of idle lanes, logged in or
  * not, hold no buffer at all. Before the log-in a server's lane never gets the last big buffers, so that strangers cannot hold up sessions. (A client's may: the
  * logs of frozen lanes can hold all the others until this very connection has brought their peer's count.) A read that fills its small buffer makes the lane busy: the next one names a big buffer. A busy lane that then hears nothing
- * for LANE_QUIET gives it back (lane_sweep). What is left unparsed (less than a header, or than a control frame) keeps its buffer.
+ * for LANE_QUIET gives it back (lane_sweep); what is left unparsed (less than a header, or than a control frame) moves to a small one, if it fits there: who begins frames on many lanes and never
+ * ends them must not hold the big ones.
  */
 #include "core/crypt.h"
 #include "core/lane.h"
@@ -131,6 +132,16 @@ void lane_unstarve(struct worker *w)
 
 /* Reading */
 
+/* A quiet lane leaves a big buffer for the little that it keeps there. */
+void lane_rx_leave_big(struct lane *lane, struct lane_rx *rx)
+{
+    uint32_t left = rx->filled - rx->parsed, big = rx->buf;
+
+    if (!lane->rx_busy && big != BUF_NONE && buf_is_big(big) && left > 0 &&
+        left + LANE_RX_ROOM <= BUF_SMALL_SIZE && lane_rx_move_small(lane, rx))
+        buf_put(&lane->worker->bufs, big);
+}
+
 void lane_rx_read(struct lane *lane, struct lane_rx *rx)
 {
     struct worker *w = lane->worker;
@@ -139,13 +150,14 @@ void lane_rx_read(struct lane *lane, struct lane_rx *rx)
 
     if (rx->filled == rx->parsed)
         lane_rx_release(lane, rx);
+    lane_rx_leave_big(lane, rx);
     bool fresh = rx->buf == BUF_NONE;
     if (fresh && !lane->rx_busy) {
         ring_recv_provided(w->ring, user_data, lane->fd, flags);
     } else if (lane_rx_room(lane, rx, LANE_RX_ROOM)) {
         ring_recv(w->ring, user_data, lane->fd, buf_data(&w->bufs, rx->buf) + rx->filled,
                   room_of(rx), flags);
-        if (fresh)
+        if (buf_is_big(rx->buf))
             lane_watch_read(lane);
     } else if (fresh && w->bufs.provided > 0) {
         /* Slowly is better than not at all: the peer's count may free the others. Without any it
@@ -159,7 +171,7 @@ void lane_rx_read(struct lane *lane, struct lane_rx *rx)
     lane->recv_rx = rx;
 }
 
-/* A read into a big buffer that holds nothing else: it is taken back if nothing comes. */
+/* A read into a big buffer: it is taken back if nothing comes. */
 void lane_watch_read(struct lane *lane)
 {
     struct worker *w = lane->worker;

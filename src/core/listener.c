@@ -127,6 +127,11 @@ struct listener *listener_open(struct worker *w, int fd, struct session *session
     *listener = (struct listener){
         .worker = w, .session = session, .slot = slot, .fd = fd, .tunnel = tunnel, .port = port
     };
+    if (session != NULL) {
+        listener->share = session->share;
+        share_ref(listener->share);
+        share_take_fd(listener->share);
+    }
     timer_init(&listener->timer, timer_fire);
     list_append(&w->all_listeners, &listener->node);
     if (for_lanes(listener)) {
@@ -166,6 +171,10 @@ bool listener_join(struct listener *listener)
     sock_close(
         listener
             ->fd); /* at once, not with the next submission: the port is free when the role is told */
+    if (listener->share != NULL) {
+        share_give_fd(listener->share);
+        share_unref(listener->share);
+    }
     if (listener->worker->role->listener_closed != NULL)
         listener->worker->role->listener_closed(listener);
     slab_give(&listener->worker->listeners, listener->slot);

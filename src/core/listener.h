@@ -26,6 +26,7 @@
 #include <stdint.h>
 
 struct session;
+struct share;
 struct worker;
 
 #define LISTENER_PAUSE   (100 * NSEC_PER_MSEC)
@@ -36,6 +37,7 @@ struct worker;
 struct listener {
     struct worker *worker;
     struct session *session; /* NULL: the tunnel address, for lanes */
+    struct share *share;     /* whose descriptor it is; NULL: the server's own */
     struct list node;        /* in worker->all_listeners; closing: worker->closing_listeners */
     struct timer timer;      /* pause, and the look after it; closing: the next cancel */
     uint32_t slot;
