@@ -23,6 +23,7 @@ struct session *session_open(struct worker *w, uint64_t id, uint8_t version, str
     session->share = share;
     list_init(&session->lanes);
     list_append(&w->all_sessions, &session->node);
+    chain_add(&w->session_ids, id, slot);
     return session;
 }
 
@@ -34,15 +35,18 @@ void session_free(struct session *session)
     slab_give(&session->worker->sessions, session->slot);
 }
 
+static struct session *session_at(const struct worker *w, uint32_t slot)
+{
+    return slab_at(&w->sessions, slot);
+}
+
 struct session *session_find(struct worker *w, uint64_t id)
 {
-    for (struct list *node = w->all_sessions.next; node != &w->all_sessions; node = node->next) {
-        struct session *session = container_of(node, struct session, node);
+    uint32_t slot = chain_first(&w->session_ids, id);
 
-        if (session->id == id)
-            return session;
-    }
-    return NULL;
+    while (slot != CHAIN_END && session_at(w, slot)->id != id)
+        slot = chain_next(&w->session_ids, slot);
+    return slot != CHAIN_END ? session_at(w, slot) : NULL;
 }
 
 void session_attach(struct session *session, struct lane *lane)
@@ -99,6 +103,7 @@ void session_close(struct session *session, enum reason reason)
     if (session->closing)
         return;
     session->closing = true;
+    chain_remove(&w->session_ids, session->id, session->slot);
     list_remove(&session->node);
     list_append(&w->closing_sessions, &session->node);
     for (uint32_t i = 0; i < session->tunnel_count; i++) {

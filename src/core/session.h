@@ -56,6 +56,9 @@ struct session *session_open(struct worker *worker, uint64_t id, uint8_t version
 
 /* At the end of a turn, of a session that was closed. */
 void session_free(struct session *session);
+
+/* The part of a session here that is not closing; NULL if there is none. In a few steps, however
+ * many there are. */
 struct session *session_find(struct worker *worker, uint64_t id);
 
 void session_attach(struct session *session, struct lane *lane);

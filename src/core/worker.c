@@ -114,6 +114,7 @@ static bool open_slabs(struct worker *w)
            slab_open(&w->lanes, sizeof(struct lane), lanes_most(config), 0) &&
            strangers_open(&w->strangers, server ? config->max_unauthenticated : 1) &&
            slab_open(&w->sessions, sizeof(struct session), sessions, 0) &&
+           chain_open(&w->session_ids, sessions) &&
            slab_open(&w->listeners, sizeof(struct listener), listeners, 0);
 }
 
@@ -219,6 +220,7 @@ void worker_close(struct worker *w)
     slab_close(&w->ids);
     slab_close(&w->lanes);
     slab_close(&w->sessions);
+    chain_close(&w->session_ids);
     slab_close(&w->listeners);
     strangers_close(&w->strangers);
     share_tree_close(&w->shares);

@@ -19,6 +19,7 @@
 #define CULVERT_CORE_WORKER_H
 
 #include "core/buf.h"
+#include "core/chain.h"
 #include "core/config.h"
 #include "core/list.h"
 #include "core/listener.h"
@@ -117,6 +118,7 @@ struct worker {
     uint64_t ids_pressed; /* ns: when they last ran so short that all lanes asked for counts */
     struct slab lanes;
     struct slab sessions;
+    struct chain session_ids; /* those of all_sessions, by id */
     struct slab listeners;
 
     uint32_t bulk_streams; /* streams whose reads go into big buffers */
