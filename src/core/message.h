@@ -22,7 +22,7 @@ enum message_kind {
     MESSAGE_TUNNEL,        /* server: session has a new tunnel, number */
     MESSAGE_SESSION_END,   /* both: session is over, number = enum reason */
     MESSAGE_SESSION_DRAIN, /* server: session's client says GOAWAY: no more visitors */
-    MESSAGE_PORT_CLOSED,   /* server: a port that some session waits for is free */
+    MESSAGE_BIND_AGAIN,    /* server: a BIND of the session that waits may go on */
     MESSAGE_DIAL,          /* client: dial lane `number` of the session */
     MESSAGE_NETWORK,       /* client: the network of this machine has changed */
     MESSAGE_ANSWER,        /* client: number: 1 if a human trusts the server's key */

@@ -2,94 +2,168 @@
 #include "server/registry.h"
 
 #include "core/base.h"
+#include "core/chain.h"
 #include "core/check.h"
 #include "core/listener.h"
+#include "core/log.h"
 #include "core/secret.h"
+#include "core/slab.h"
+#include "server/memory.h"
+#include "server/ports.h"
 
 #include <errno.h>
 #include <pthread.h>
-#include <stdlib.h>
+#include <sys/random.h>
 
-/* Ports that sessions had which are gone; the oldest is forgotten first. */
-#define MEMORIES 4096u
-
-struct memory {
-    uint8_t client[FRAME_CLIENT_MAX];
-    uint8_t client_size; /* 0: unused */
-    unsigned token;
-    uint16_t index, port;
+struct entry {
+    struct registry_session session;     /* id 0: free */
+    uint16_t awaits[CONFIG_TUNNELS_MAX]; /* ports that its BINDs wait for; 0: none */
 };
 
 static struct {
     pthread_mutex_t mutex;
-    struct memory memories[MEMORIES];
-    unsigned next_memory;
-    struct registry_session *sessions;
-    uint8_t (*secrets)[SCRAM_KEY_SIZE]; /* secret memory; [i] is the secret of sessions[i] */
-    uint32_t max_sessions;
+    struct slab entries;
+    uint8_t (*secrets)[SCRAM_KEY_SIZE]; /* secret memory; [i] is the secret of entry i */
+    struct chain ids, clients;          /* of entries */
+    struct hash_key key;
+    struct memory memory;
+    struct ports ports;
     uint16_t start_port;
     uint64_t last_id;
-    uint16_t port_refs[65536]; /* listening sockets, those that are being closed among them */
-    uint64_t awaited
-        [65536]; /* the session whose BIND waits for the port: nobody else gets it meanwhile; one that has ended waits for nothing */
-    uint64_t
-        taken[65536]; /* the session that took the port from another one, and may wait for it */
 } registry = { .mutex = PTHREAD_MUTEX_INITIALIZER };
 
-static void free_tables(void)
+/* Life */
+
+static bool open_tables(uint32_t sessions)
 {
-    free(registry.sessions);
-    secret_free(registry.secrets);
-    registry.sessions = NULL;
-    registry.secrets = NULL;
+    registry.secrets = secret_alloc(sessions * sizeof(registry.secrets[0]));
+    return slab_open(&registry.entries, sizeof(struct entry), sessions, 0) &&
+           chain_open(&registry.ids, sessions) && chain_open(&registry.clients, sessions) &&
+           memory_open(&registry.memory, &registry.key) && ports_open(&registry.ports) &&
+           registry.secrets != NULL;
 }
 
 bool registry_open(const struct config *config)
 {
-    registry.max_sessions = config->max_sessions;
     registry.start_port = config->start_port;
     registry.last_id = 0;
-    memset(registry.port_refs, 0, sizeof(registry.port_refs));
-    memset(registry.memories, 0, sizeof(registry.memories));
-    registry.sessions = calloc(config->max_sessions, sizeof(registry.sessions[0]));
-    registry.secrets = secret_alloc(config->max_sessions * sizeof(registry.secrets[0]));
-    if (registry.sessions != NULL && registry.secrets != NULL)
+    if (getrandom(&registry.key, sizeof(registry.key), 0) != (ssize_t)sizeof(registry.key)) {
+        log_at(LOG_ERROR, "server", "the kernel gives no random bytes (getrandom): %s",
+               strerror(errno));
+        return false;
+    }
+    if (open_tables(config->max_sessions))
         return true;
-    free_tables();
+    log_at(LOG_ERROR, "server", "out of memory for --max-sessions %u: lower it, or raise ulimit -v",
+           config->max_sessions);
+    registry_close();
     return false;
 }
 
 void registry_close(void)
 {
-    if (registry.sessions == NULL)
-        return;
-    for (uint32_t port = 0; port < ARRAY_SIZE(registry.awaited);
-         port++) /* most of their pages were never touched, and stay so */
-        if (registry.awaited[port] != 0 || registry.taken[port] != 0)
-            registry.awaited[port] = registry.taken[port] = 0;
-    free_tables();
+    slab_close(&registry.entries);
+    chain_close(&registry.ids);
+    chain_close(&registry.clients);
+    memory_close(&registry.memory);
+    ports_close(&registry.ports);
+    secret_free(registry.secrets);
+    registry.secrets = NULL;
 }
 
-static uint8_t *secret_of(const struct registry_session *entry)
+/* Entries */
+
+static struct entry *entry_at(uint32_t index)
 {
-    return registry.secrets[entry - registry.sessions];
+    return slab_at(&registry.entries, index);
 }
 
-/* The entry is free again. */
-static void clear(struct registry_session *entry)
+static uint32_t entry_index(const struct entry *entry)
 {
-    explicit_bzero(secret_of(entry), SCRAM_KEY_SIZE);
-    *entry = (struct registry_session){ .id = 0 };
+    return slab_index(&registry.entries, entry);
 }
 
-/* id 0 finds a free entry. */
-static struct registry_session *find(uint64_t id)
+static uint8_t *entry_secret(const struct entry *entry)
 {
-    for (uint32_t i = 0; i < registry.max_sessions; i++)
-        if (registry.sessions[i].id == id)
-            return &registry.sessions[i];
-    return NULL;
+    return registry.secrets[entry_index(entry)];
 }
+
+static struct entry *entry_find(uint64_t id)
+{
+    uint32_t i = chain_first(&registry.ids, id);
+
+    while (i != CHAIN_END && entry_at(i)->session.id != id)
+        i = chain_next(&registry.ids, i);
+    return i != CHAIN_END ? entry_at(i) : NULL;
+}
+
+static uint64_t entry_hash(const struct client_key *client)
+{
+    return client_key_hash(client, 0, &registry.key);
+}
+
+/* The session that this client had until now; NULL if it had none. */
+static struct entry *entry_find_client(const struct client_key *client)
+{
+    uint32_t i = client->size > 0 ? chain_first(&registry.clients, entry_hash(client)) : CHAIN_END;
+
+    while (i != CHAIN_END && !client_key_equal(&entry_at(i)->session.client, client))
+        i = chain_next(&registry.clients, i);
+    return i != CHAIN_END ? entry_at(i) : NULL;
+}
+
+static struct entry *entry_add(const struct registry_session *session, const uint8_t *secret)
+{
+    uint32_t i = slab_take(&registry.entries);
+
+    if (i == SLAB_NONE)
+        return NULL;
+    struct entry *entry = entry_at(i);
+    *entry = (struct entry){ .session = *session };
+    secret_copy(entry_secret(entry), secret, SCRAM_KEY_SIZE);
+    chain_add(&registry.ids, session->id, i);
+    if (session->client.size > 0)
+        chain_add(&registry.clients, entry_hash(&session->client), i);
+    return entry;
+}
+
+/* It waits for no port any more. */
+static void entry_wait_over(struct entry *entry, uint16_t index)
+{
+    if (entry->awaits[index] != 0)
+        ports_await(&registry.ports, entry->awaits[index], 0);
+    entry->awaits[index] = 0;
+}
+
+/* Its ports are remembered. What it holds in registry.ports is nobody's as soon as its id is not
+ * found any more. */
+static void entry_remove(struct entry *entry)
+{
+    const struct registry_session *s = &entry->session;
+
+    for (uint16_t i = 0; i < CONFIG_TUNNELS_MAX; i++) {
+        entry_wait_over(entry, i);
+        if (s->tunnels[i].port != 0)
+            memory_note(&registry.memory, &s->client, i, s->tunnels[i].port);
+    }
+    explicit_bzero(entry_secret(entry), SCRAM_KEY_SIZE);
+    chain_remove(&registry.ids, s->id, entry_index(entry));
+    if (s->client.size > 0)
+        chain_remove(&registry.clients, entry_hash(&s->client), entry_index(entry));
+    entry->session.id = 0;
+    slab_give(&registry.entries, entry_index(entry));
+}
+
+/* Without the tunnels that it has not. */
+static void entry_copy(const struct entry *entry, struct registry_session *out)
+{
+    size_t size = offsetof(struct registry_session, tunnels) +
+                  entry->session.tunnel_count * sizeof(out->tunnels[0]);
+
+    memcpy(out, &entry->session, size);
+}
+
+/* Sessions */
 
 uint64_t registry_next_id(void)
 {
@@ -99,68 +173,19 @@ uint64_t registry_next_id(void)
     return id;
 }
 
-static bool same_client(const struct registry_session *a, const struct registry_session *b)
-{
-    return a->client_size > 0 && a->client_size == b->client_size && a->token == b->token &&
-           memcmp(a->client, b->client, a->client_size) == 0;
-}
-
-/* The session that this client had until now; NULL if it had none. */
-static struct registry_session *find_client(const struct registry_session *session)
-{
-    for (uint32_t i = 0; i < registry.max_sessions; i++)
-        if (registry.sessions[i].id != 0 && same_client(&registry.sessions[i], session))
-            return &registry.sessions[i];
-    return NULL;
-}
-
-static struct memory *recall(const struct registry_session *session, uint16_t index)
-{
-    for (unsigned i = 0; i < MEMORIES; i++) {
-        struct memory *m = &registry.memories[i];
-
-        if (m->client_size > 0 && m->client_size == session->client_size && m->index == index &&
-            m->token == session->token && memcmp(m->client, session->client, m->client_size) == 0)
-            return m;
-    }
-    return NULL;
-}
-
-static void remember(const struct registry_session *session)
-{
-    for (uint32_t i = 0; session->client_size > 0 && i < session->tunnel_count; i++) {
-        if (session->tunnels[i].port == 0)
-            continue;
-        struct memory *m = recall(session, (uint16_t)i);
-        if (m == NULL)
-            m = &registry.memories[registry.next_memory++ % MEMORIES];
-        *m = (struct memory){ .client_size = session->client_size,
-                              .token = session->token,
-                              .index = (uint16_t)i,
-                              .port = session->tunnels[i].port };
-        memcpy(m->client, session->client, sizeof(m->client));
-    }
-}
-
 enum reason registry_add(const struct registry_session *session,
                          const uint8_t secret[SCRAM_KEY_SIZE], uint64_t *replaced)
 {
     *replaced = 0;
     pthread_mutex_lock(&registry.mutex);
-    struct registry_session *entry = find_client(session);
-    if (entry != NULL) {
-        *replaced = entry->id;
-        remember(entry);
-        clear(entry);
-    } else {
-        entry = find(0);
+    struct entry *old = entry_find_client(&session->client);
+    if (old != NULL) {
+        *replaced = old->session.id;
+        entry_remove(old);
     }
-    if (entry != NULL) {
-        *entry = *session;
-        secret_copy(secret_of(entry), secret, SCRAM_KEY_SIZE);
-    }
+    bool added = entry_add(session, secret) != NULL;
     pthread_mutex_unlock(&registry.mutex);
-    return entry != NULL ? REASON_DONE : REASON_LIMIT_SESSIONS;
+    return added ? REASON_DONE : REASON_LIMIT_SESSIONS;
 }
 
 enum reason registry_join(const struct frame_join *join, const struct scram_channel *channel,
@@ -169,15 +194,13 @@ enum reason registry_join(const struct frame_join *join, const struct scram_chan
     enum reason reason = REASON_UNKNOWN_SESSION;
     uint8_t proof[FRAME_PROOF_SIZE];
 
-    if (join->session == 0)
-        return reason;
     pthread_mutex_lock(&registry.mutex);
-    const struct registry_session *entry = find(join->session);
+    const struct entry *entry = entry_find(join->session);
     if (entry != NULL) {
-        scram_join(secret_of(entry), channel, join, proof);
+        scram_join(entry_secret(entry), channel, join, proof);
         if (scram_equal(proof, join->proof, sizeof(proof))) {
-            scram_join_ok(secret_of(entry), channel, join, answer);
-            *out = *entry;
+            scram_join_ok(entry_secret(entry), channel, join, answer);
+            entry_copy(entry, out);
             reason = REASON_DONE;
         }
     }
@@ -188,45 +211,75 @@ enum reason registry_join(const struct frame_join *join, const struct scram_chan
 bool registry_get(uint64_t id, struct registry_session *out)
 {
     pthread_mutex_lock(&registry.mutex);
-    struct registry_session *entry = id != 0 ? find(id) : NULL;
+    const struct entry *entry = entry_find(id);
     if (entry != NULL)
-        *out = *entry;
+        entry_copy(entry, out);
     pthread_mutex_unlock(&registry.mutex);
     return entry != NULL;
+}
+
+static struct registry_home home_of(uint64_t id)
+{
+    const struct entry *entry = entry_find(id);
+
+    if (entry == NULL)
+        return (struct registry_home){ .session = 0 };
+    return (struct registry_home){ .session = id, .worker = entry->session.home };
+}
+
+bool registry_home(uint64_t id, struct registry_home *out)
+{
+    pthread_mutex_lock(&registry.mutex);
+    *out = home_of(id);
+    pthread_mutex_unlock(&registry.mutex);
+    return out->session != 0;
 }
 
 void registry_lost(uint64_t id, bool lost)
 {
     pthread_mutex_lock(&registry.mutex);
-    struct registry_session *entry = find(id);
+    struct entry *entry = entry_find(id);
     if (entry != NULL)
-        entry->lost = lost;
+        entry->session.lost = lost;
     pthread_mutex_unlock(&registry.mutex);
 }
 
 void registry_drain(uint64_t id)
 {
     pthread_mutex_lock(&registry.mutex);
-    struct registry_session *entry = find(id);
+    struct entry *entry = entry_find(id);
     if (entry != NULL)
-        entry->draining = true;
+        entry->session.draining = true;
     pthread_mutex_unlock(&registry.mutex);
 }
 
 bool registry_remove(uint64_t id)
 {
     pthread_mutex_lock(&registry.mutex);
-    struct registry_session *entry = find(id);
-    if (entry != NULL) {
-        remember(entry);
-        clear(entry);
-    }
+    struct entry *entry = entry_find(id);
+    if (entry != NULL)
+        entry_remove(entry);
     pthread_mutex_unlock(&registry.mutex);
     return entry != NULL;
 }
 
-/* A listening socket on the port, or -errno. A first bind without SO_REUSEPORT shows a port that any other program (or another culvert of the same
- * user, whose SO_REUSEPORT would let us in) has. */
+/* BIND: what to try next is found under the mutex, tried outside, and the result taken in under it
+ * again. */
+
+struct binding {
+    uint64_t id;
+    const struct registry_wish *wish;
+    struct registry_bound *bound;
+    uint16_t claims[3]; /* ports that the client had, most certain first; 0: none, or tried */
+    uint32_t next;      /* the search: the lowest port that was not looked at; 0: over */
+    bool all;           /* it looks at other programs' ports, too */
+    uint16_t port;      /* reserved, being tried; 0: there is nothing to try */
+    bool claimed;       /* it is a claim */
+};
+
+/* A listening socket on the port, or -errno. A first bind without SO_REUSEPORT shows a port that
+ * any other program (or another culvert of the same user, whose SO_REUSEPORT would let us in)
+ * has. */
 static int listen_on(const union sock_addr *addr, uint16_t port)
 {
     union sock_addr at = *addr;
@@ -239,156 +292,251 @@ static int listen_on(const union sock_addr *addr, uint16_t port)
     return sock_listen_streams(&at, LISTENER_BACKLOG);
 }
 
-static bool is_held(uint16_t port)
+static bool is_held(const struct port *port)
 {
-    for (uint32_t i = 0; i < registry.max_sessions; i++)
-        for (uint32_t k = 0; registry.sessions[i].id != 0 && k < registry.sessions[i].tunnel_count;
-             k++)
-            if (registry.sessions[i].tunnels[k].port == port)
-                return true;
-    return false;
+    return port->holder != 0 && entry_find(port->holder) != NULL;
 }
 
-/* Somebody with the same token wants a port by number that a session has which nobody may ever come back to: one that was started again with another command line, as a
- * rule. */
-static uint64_t evict(const struct registry_session *session, uint16_t port)
+/* One listening socket less; *waiter: the session that waits for it, if that was the last one. */
+static void port_let_go(uint16_t port, struct registry_home *waiter)
 {
-    for (uint32_t i = 0; port != 0 && i < registry.max_sessions; i++) {
-        struct registry_session *other = &registry.sessions[i];
+    uint64_t awaited = ports_at(&registry.ports, port)->awaited;
 
-        for (uint32_t k = 0; other->id != 0 && k < other->tunnel_count; k++) {
-            if (other == session || other->tunnels[k].port != port || !other->lost ||
-                other->token != session->token)
-                continue;
-            uint64_t id = other->id;
-            remember(other);
-            for (uint32_t t = 0; t < other->tunnel_count; t++)
-                registry.taken[other->tunnels[t].port] = session->id;
-            clear(other);
-            return id;
-        }
+    *waiter = (struct registry_home){ .session = 0 };
+    if (ports_unref(&registry.ports, port) && awaited != 0)
+        *waiter = home_of(awaited);
+}
+
+/* Somebody with the same token wants a port by number that a session has which nobody may ever come
+ * back to: one that was started again with another command line, as a rule. */
+static uint64_t evict(const struct registry_session *session, uint16_t wanted)
+{
+    struct port *port = ports_at(&registry.ports, wanted);
+    struct entry *other = wanted != 0 ? entry_find(port->holder) : NULL;
+
+    if (other == NULL || other->session.id == session->id || !other->session.lost ||
+        other->session.client.token != session->client.token)
+        return 0;
+    uint64_t id = other->session.id;
+    port->taken = session->id;
+    for (uint32_t i = 0; i < other->session.tunnel_count; i++)
+        ports_at(&registry.ports, other->session.tunnels[i].port)->taken = session->id;
+    entry_remove(other);
+    return id;
+}
+
+static void bind_begin(struct binding *b, struct entry *entry)
+{
+    const struct registry_wish *wish = b->wish;
+    const struct registry_session *s = &entry->session;
+
+    ports_tick(&registry.ports, wish->now);
+    entry_wait_over(entry, wish->index);
+    b->bound->evicted = evict(s, wish->wanted);
+    b->claims[0] = memory_recall(&registry.memory, &s->client, wish->index);
+    b->claims[1] = wish->ticket;
+    if (ports_at(&registry.ports, wish->wanted)->taken == s->id)
+        b->claims[2] = wish->wanted;
+    b->next = wish->wanted != 0 ? wish->wanted : registry.start_port;
+}
+
+/* The next port that the client has a claim to; 0: none, or one to wait for. */
+static uint16_t next_claim(struct binding *b, struct entry *entry)
+{
+    for (unsigned i = 0; i < ARRAY_SIZE(b->claims); i++) {
+        uint16_t number = b->claims[i], wanted = b->wish->wanted;
+        const struct port *port = ports_at(&registry.ports, number);
+
+        b->claims[i] = 0;
+        if (number == 0 || (wanted != 0 && number != wanted) || is_held(port) || port->awaited != 0)
+            continue;
+        b->bound->closing = port->refs > 0;
+        if (!b->bound->closing)
+            return number;
+        ports_await(&registry.ports, number, b->id);
+        entry->awaits[b->wish->index] = number;
+        return 0;
     }
     return 0;
 }
 
-static bool awaited_by_other(const struct registry_session *session, uint16_t port)
+static uint16_t next_wanted(struct binding *b)
 {
-    uint64_t id = registry.awaited[port];
+    uint16_t port = (uint16_t)b->next;
 
-    return id != 0 && id != session->id && find(id) != NULL;
+    b->next = 0;
+    return port != 0 && !ports_is_busy(&registry.ports, port) ? port : 0;
 }
 
-/* The ports that the client had, most certain first. A claim whose old sockets still close is waited for. */
-static bool find_claim(const struct registry_session *session, uint16_t index,
-                       const union sock_addr *addr, uint16_t wanted, uint16_t ticket,
-                       struct registry_bound *bound)
+/* What other programs had some seconds ago is looked at again before there is no port. */
+static uint16_t next_free(struct binding *b)
 {
-    const struct memory *m = recall(session, index);
-    const uint16_t claims[] = { m != NULL ? m->port : 0, ticket,
-                                registry.taken[wanted] == session->id ? wanted : 0 };
+    bool all = b->all || b->bound->tries < REGISTRY_AGAIN;
+    uint16_t port = b->next < PORTS_COUNT ? ports_find(&registry.ports, b->next, all) : 0;
 
-    for (unsigned i = 0; i < ARRAY_SIZE(claims); i++) {
-        uint16_t port = claims[i];
-
-        if (port == 0 || (wanted != 0 && port != wanted) || is_held(port) ||
-            awaited_by_other(session, port))
-            continue;
-        bound->closing = registry.port_refs[port] > 0;
-        if (bound->closing) {
-            registry.awaited[port] = session->id;
-            return false;
-        }
-        registry.awaited[port] = 0;
-        bound->fd = listen_on(addr, port);
-        bound->port = port;
-        if (bound->fd >= 0)
-            return true;
+    if (port == 0 && !all) {
+        b->all = true;
+        port = ports_find(&registry.ports, registry.start_port, true);
     }
-    return false;
+    b->next = port + 1U;
+    return port;
 }
 
-static enum reason find_port(const struct registry_session *session, const union sock_addr *addr,
-                             uint16_t wanted, struct registry_bound *bound)
+static enum reason bind_next(struct binding *b, struct entry *entry)
 {
-    unsigned first = wanted != 0 ? wanted : registry.start_port;
-    unsigned last = wanted != 0 ? wanted : 65535;
+    bool any = b->wish->wanted == 0;
 
-    for (unsigned p = first; p <= last; p++) {
-        if (registry.port_refs[p] > 0 || awaited_by_other(session, (uint16_t)p))
-            continue;
-        int result = listen_on(addr, (uint16_t)p);
-        if (result >= 0) {
-            bound->port = (uint16_t)p;
-            bound->fd = result;
-            return REASON_DONE;
-        }
-        if (result == -EMFILE || result == -ENFILE)
-            return REASON_LIMIT_DESCRIPTORS;
-        if (result == -EACCES)
-            return REASON_PORT_FORBIDDEN;
+    b->port = next_claim(b, entry);
+    b->claimed = b->port != 0;
+    if (b->bound->closing)
+        return REASON_PORT_BUSY;
+    if (!b->claimed)
+        b->port = any ? next_free(b) : next_wanted(b);
+    if (b->port == 0)
+        return any ? REASON_PORTS_EXHAUSTED : REASON_PORT_BUSY;
+    if (b->bound->tries == REGISTRY_TRIES) {
+        b->port = 0;
+        b->bound->later = !b->all; /* otherwise all that is left is other programs' */
+        return b->all ? REASON_PORTS_EXHAUSTED : REASON_PORT_BUSY;
     }
-    return wanted != 0 ? REASON_PORT_BUSY : REASON_PORTS_EXHAUSTED;
+    ports_ref(&registry.ports, b->port);
+    ports_at(&registry.ports, b->port)->holder = b->id;
+    return REASON_DONE;
 }
 
-enum reason registry_bind(uint64_t id, uint16_t index, const union sock_addr *addr, uint16_t wanted,
-                          uint16_t ticket, const struct registry_tunnel *what,
+/* The tunnel is there. */
+static void bind_note(struct binding *b, struct registry_session *session, int fd)
+{
+    struct registry_tunnel *tunnel = &session->tunnels[b->wish->index];
+
+    *tunnel = *b->wish->what;
+    tunnel->port = b->bound->port = b->port;
+    b->bound->fd = fd;
+    b->port = 0;
+    session->tunnel_count = (uint32_t)max_u64(session->tunnel_count, b->wish->index + 1U);
+}
+
+/* The port could not be had: what that says, REASON_DONE if others are to be tried. */
+static enum reason bind_failed(struct binding *b, int error)
+{
+    struct registry_home waiter;
+
+    ports_at(&registry.ports, b->port)->holder = 0;
+    port_let_go(b->port, &waiter);
+    CHECK(waiter.session == 0); /* nobody waits for what a living session holds */
+    if (error == EADDRINUSE)
+        ports_note_foreign(&registry.ports, b->port);
+    b->port = 0;
+    if (error == EADDRINUSE || b->claimed)
+        return REASON_DONE;
+    b->bound->error = error;
+    if (error == EMFILE || error == ENFILE)
+        return REASON_LIMIT_DESCRIPTORS;
+    return error == EACCES ? REASON_PORT_FORBIDDEN : REASON_SOCKET_ERROR;
+}
+
+/* Takes in what came of b->port (0: this is the beginning; result: a descriptor, or -errno), and
+ * reserves the next one to be tried. */
+static enum reason bind_step(struct binding *b, int result)
+{
+    struct entry *entry = entry_find(b->id);
+
+    if (entry == NULL)
+        return REASON_UNKNOWN_SESSION;
+    if (b->port == 0) {
+        bind_begin(b, entry);
+    } else if (result >= 0) {
+        bind_note(b, &entry->session, result);
+        return REASON_DONE;
+    } else {
+        enum reason reason = bind_failed(b, -result);
+        if (reason != REASON_DONE)
+            return reason;
+    }
+    return bind_next(b, entry);
+}
+
+static uint64_t looked(void)
+{
+    return registry.ids.looked + registry.clients.looked + registry.memory.chain.looked +
+           registry.ports.looked;
+}
+
+static enum reason bind_locked_step(struct binding *b, int result)
+{
+    pthread_mutex_lock(&registry.mutex);
+    uint64_t before = looked();
+    enum reason reason = bind_step(b, result);
+    b->bound->looked += (unsigned)(looked() - before);
+    pthread_mutex_unlock(&registry.mutex);
+    return reason;
+}
+
+/* The session has ended while its port was tried. */
+static void bind_drop(struct binding *b, int result)
+{
+    if (result >= 0)
+        sock_close(result);
+    pthread_mutex_lock(&registry.mutex);
+    port_let_go(b->port, &b->bound->freed);
+    pthread_mutex_unlock(&registry.mutex);
+}
+
+enum reason registry_bind(uint64_t id, const struct registry_wish *wish,
                           struct registry_bound *bound)
 {
-    enum reason reason = REASON_UNKNOWN_SESSION;
+    struct binding b = { .id = id, .wish = wish, .bound = bound };
+    int result = 0;
 
-    CHECK(index < CONFIG_TUNNELS_MAX);
+    CHECK(wish->index < CONFIG_TUNNELS_MAX);
     *bound = (struct registry_bound){ .fd = -1 };
-    pthread_mutex_lock(&registry.mutex);
-    struct registry_session *entry = find(id);
-    if (entry != NULL) {
-        bound->evicted = evict(entry, wanted);
-        if (find_claim(entry, index, addr, wanted, ticket, bound))
-            reason = REASON_DONE;
-        else
-            reason = bound->closing ? REASON_PORT_BUSY : find_port(entry, addr, wanted, bound);
+    enum reason reason = bind_locked_step(&b, result);
+    while (reason == REASON_DONE && b.port != 0) {
+        bound->tries++;
+        result = listen_on(wish->addr, b.port);
+        reason = bind_locked_step(&b, result);
     }
-    if (reason == REASON_DONE) {
-        struct registry_tunnel *tunnel = &entry->tunnels[index];
-        *tunnel = *what;
-        tunnel->port = bound->port;
-        entry->tunnel_count = (uint32_t)max_u64(entry->tunnel_count, index + 1U);
-        registry.port_refs[bound->port]++;
-    }
-    pthread_mutex_unlock(&registry.mutex);
+    if (b.port != 0)
+        bind_drop(&b, result);
     return reason;
 }
 
 void registry_unbind(uint64_t id, uint16_t index, uint16_t port)
 {
     pthread_mutex_lock(&registry.mutex);
-    struct registry_session *entry = find(id);
-    CHECK(index < CONFIG_TUNNELS_MAX && registry.port_refs[port] > 0);
-    if (entry != NULL && entry->tunnels[index].port == port)
-        entry->tunnels[index] = (struct registry_tunnel){ .port = 0 };
-    while (entry != NULL && entry->tunnel_count > 0 &&
-           entry->tunnels[entry->tunnel_count - 1].port == 0)
-        entry->tunnel_count--;
+    struct entry *entry = entry_find(id);
+    struct port *p = ports_at(&registry.ports, port);
+    CHECK(index < CONFIG_TUNNELS_MAX && p->refs > 0);
+    if (entry != NULL && entry->session.tunnels[index].port == port) {
+        struct registry_session *s = &entry->session;
+
+        if (p->holder == id)
+            p->holder = 0;
+        s->tunnels[index] = (struct registry_tunnel){ .port = 0 };
+        while (s->tunnel_count > 0 && s->tunnels[s->tunnel_count - 1].port == 0)
+            s->tunnel_count--;
+    }
     pthread_mutex_unlock(&registry.mutex);
 }
 
 bool registry_port_ref(uint64_t id, uint16_t index, uint16_t port)
 {
     pthread_mutex_lock(&registry.mutex);
-    const struct registry_session *entry = find(id);
-    bool stands = entry != NULL && entry->tunnels[index].port == port;
-    CHECK(registry.port_refs[port] < UINT16_MAX);
+    const struct entry *entry = entry_find(id);
+    bool stands = entry != NULL && entry->session.tunnels[index].port == port &&
+                  ports_at(&registry.ports, port)->holder == id;
     if (stands)
-        registry.port_refs[port]++;
+        ports_ref(&registry.ports, port);
     pthread_mutex_unlock(&registry.mutex);
     return stands;
 }
 
-bool registry_port_unref(uint16_t port)
+struct registry_home registry_port_unref(uint16_t port)
 {
+    struct registry_home waiter;
+
     pthread_mutex_lock(&registry.mutex);
-    CHECK(registry.port_refs[port] > 0);
-    bool last = --registry.port_refs[port] == 0;
-    bool awaited = last && registry.awaited[port] != 0;
+    port_let_go(port, &waiter);
     pthread_mutex_unlock(&registry.mutex);
-    return awaited;
+    return waiter;
 }

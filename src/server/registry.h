@@ -1,14 +1,23 @@
 /*
  * registry: what the server's workers share: sessions and public ports.
  *
- * Touched when a client logs in, binds, joins a lane or leaves, never for a stream: a mutex is enough, and the data path stays free of locks. A
- * session's parts on the workers copy what they need from here.
+ * Touched when a client logs in, binds, joins a lane or leaves, never for a stream: a mutex is
+ * enough, and the data path stays free of locks. A session's parts on the workers copy what they
+ * need from here. Nobody waits long for the mutex: whatever is done under it takes a few steps,
+ * however many sessions and ports there are (chain.h, ports.h), and never a system call.
  *
- * A client that is started again while its old session still stands is known by its identity and token: the old session goes, its ports are the new one's. The
- * ports of sessions that have ended are remembered for a while, so that a client which comes back finds them, if nobody else took them.
+ * A client that is started again while its old session still stands is known by its identity and
+ * token: the old session goes, its ports are the new one's. The ports of sessions that have ended
+ * are remembered for a while (memory.h), so that a client which comes back finds them, if nobody
+ * else took them.
  *
- * A public port is taken from the moment a session asks for it until the last worker has closed its listening socket (a port counted as free
- * while a socket is still bound would be skipped by the next client that wants it).
+ * A public port is taken from the moment a session asks for it until the last worker has closed its
+ * listening socket (a port counted as free while a socket is still bound would be skipped by the
+ * next client that wants it). registry_bind reserves a port under the mutex, lets go of that, tries
+ * to listen, and comes back with the result: while it is away its session may end, and other
+ * workers bind other ports. Whether another program has a port only the kernel knows: each BIND
+ * asks it REGISTRY_TRIES times at most, then the others have their turn. What it found is
+ * remembered for some seconds (ports.h), and all but the lowest of these are passed over.
  */
 #ifndef CULVERT_SERVER_REGISTRY_H
 #define CULVERT_SERVER_REGISTRY_H
@@ -18,9 +27,15 @@
 #include "core/reason.h"
 #include "core/scram.h"
 #include "core/sock.h"
+#include "server/client_key.h"
 
 #include <stdbool.h>
 #include <stdint.h>
+
+/* Ports that one registry_bind tries to listen on; of these, ports that it tries although another
+ * program had them some seconds ago: if that had only a few, the lowest free one is exact. */
+#define REGISTRY_TRIES 32u
+#define REGISTRY_AGAIN 8u
 
 struct registry_tunnel {
     uint16_t port;
@@ -38,13 +53,18 @@ struct registry_session {
     uint32_t peer_window, peer_max_data;
     bool draining;
     bool resumes;
-    bool lost;                        /* its lane 0 has no connection at the moment */
-    uint8_t client[FRAME_CLIENT_MAX]; /* identity; client_size 0: not known */
-    uint8_t client_size;
-    unsigned token;                                     /* which one it showed */
-    union sock_addr peer;                               /* from where it logged in */
-    uint32_t tunnel_count;                              /* 1 + the highest index that is bound */
-    struct registry_tunnel tunnels[CONFIG_TUNNELS_MAX]; /* port 0: the index is not bound */
+    bool lost; /* its lane 0 has no connection at the moment */
+    struct client_key client;
+    union sock_addr peer;  /* from where it logged in */
+    uint32_t tunnel_count; /* 1 + the highest index that is bound */
+    /* port 0: the index is not bound. In a copy only the first tunnel_count are filled in. */
+    struct registry_tunnel tunnels[CONFIG_TUNNELS_MAX];
+};
+
+/* Where a session lives. */
+struct registry_home {
+    uint64_t session; /* 0: none */
+    unsigned worker;
 };
 
 /* Once, before the workers start. False: out of memory. */
@@ -68,6 +88,9 @@ enum reason registry_join(const struct frame_join *join, const struct scram_chan
 /* Copies a session's facts; false if it has ended. */
 bool registry_get(uint64_t id, struct registry_session *out);
 
+/* Where it lives only. */
+bool registry_home(uint64_t id, struct registry_home *out);
+
 /* Says whether the session's lane 0 has a connection. */
 void registry_lost(uint64_t id, bool lost);
 
@@ -77,31 +100,52 @@ void registry_drain(uint64_t id);
 /* Takes the session out; false if somebody else already did. */
 bool registry_remove(uint64_t id);
 
+struct registry_wish {
+    uint16_t index;              /* of the tunnel, which the caller knows to be unbound */
+    uint16_t wanted;             /* by number; 0: any */
+    uint16_t ticket;             /* what a ticket says that the client had; 0: none */
+    const union sock_addr *addr; /* where to listen */
+    const struct registry_tunnel *what;
+    uint64_t now; /* ns */
+};
+
 struct registry_bound {
     uint16_t port;
     int fd;
+    int error; /* errno of a try that failed for no fault of its port; 0: none did */
     uint64_t
         evicted; /* the session that lost its port to this one, which the caller ends; 0: none */
-    bool closing;
+    struct registry_home freed; /* a session that waits for a port, which is free again */
+    bool closing;               /* the BIND waits: see below */
+    bool later;                 /* enough was tried in one go: the caller asks again soon */
+    unsigned tries, looked;     /* what it cost: ports tried, and steps under the mutex */
 };
 
-/* Finds a public port for tunnel `index` of the session, which the caller knows to be unbound: `wanted`, or when 0 the one that this client had, or `ticket` (0: none), or the
- * first free one from the start port upwards. A wanted port that a lost session of the same token has is taken from it. Opens its listening socket
- * (SO_REUSEPORT) on `addr`, and notes the tunnel. REASON_DONE with a port and a descriptor, or PORT_BUSY, PORT_FORBIDDEN, PORTS_EXHAUSTED, LIMIT_DESCRIPTORS,
- * UNKNOWN_SESSION. PORT_BUSY and `closing`: a port that this client has a claim to, but sockets of its old session still listen there. A visitor who came to one of them would be
- * reset with it, so there is no new one beside them: the caller asks again when registry_port_unref says that somebody waits. */
-enum reason registry_bind(uint64_t id, uint16_t index, const union sock_addr *addr, uint16_t wanted,
-                          uint16_t ticket, const struct registry_tunnel *what,
+/*
+ * Finds a public port for a tunnel of the session: the wanted one, or when that is 0 the one that
+ * this client had, or that of its ticket, or the lowest free one from the start port upwards. A
+ * wanted port that a lost session of the same token has is taken from it. Opens its listening
+ * socket (SO_REUSEPORT), and notes the tunnel.
+ *
+ * REASON_DONE with a port and a descriptor, or PORT_BUSY, PORT_FORBIDDEN, PORTS_EXHAUSTED,
+ * LIMIT_DESCRIPTORS, SOCKET_ERROR (see `error`), UNKNOWN_SESSION.
+ *
+ * PORT_BUSY and `closing`: a port that this client has a claim to, but sockets of its old session
+ * still listen there. A visitor who came to one of them would be reset with it, so there is no new
+ * one beside them: the caller asks again when registry_port_unref (or `freed`) names its session.
+ */
+enum reason registry_bind(uint64_t id, const struct registry_wish *wish,
                           struct registry_bound *bound);
 
 /* Takes back what registry_bind has noted of a tunnel that came to nothing, before its socket is
  * counted off by registry_port_unref: from then on the port is anybody's, and the index free. */
 void registry_unbind(uint64_t id, uint16_t index, uint16_t port);
 
-/* One more listening socket, about to be opened, on the port of a tunnel. False: the session has ended, or has not this tunnel. */
+/* One more listening socket, about to be opened, on the port of a tunnel. False: the session has
+ * ended, or has not this tunnel, or its port is another session's meanwhile. */
 bool registry_port_ref(uint64_t id, uint16_t index, uint16_t port);
 
-/* One less. True if it was the last one of a port that a session waits for. */
-bool registry_port_unref(uint16_t port);
+/* One less, which is closed. If it was the last one: the session that waits for the port. */
+struct registry_home registry_port_unref(uint16_t port);
 
 #endif

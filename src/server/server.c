@@ -101,13 +101,7 @@ int server_prepare(struct config *config)
     tunnel_open(&public_addr, config->public_addr[0] != '\0');
     if (config->tls && !certificate_open(config, &listen_addr))
         return EXIT_CODE_CANNOT_START;
-    if (!registry_open(config)) {
-        log_at(LOG_ERROR, "server",
-               "out of memory for --max-sessions %u: lower it, or raise ulimit -v",
-               config->max_sessions);
-        return EXIT_CODE_CANNOT_START;
-    }
-    if (!auth_open(config) || !ticket_open(config))
+    if (!registry_open(config) || !auth_open(config) || !ticket_open(config))
         return EXIT_CODE_CANNOT_START;
     if (config->token_is_default)
         log_at(LOG_WARN, "server",
@@ -259,7 +253,7 @@ static enum reason rx_hello(struct lane *lane, const uint8_t *src, const uint8_t
 /* The owner of what a session takes here: token, client's address, session. */
 static struct share *session_share(struct worker *w, const struct registry_session *shared)
 {
-    struct share *token = share_open(&w->shares.pool, SHARE_TOKEN, shared->token);
+    struct share *token = share_open(&w->shares.pool, SHARE_TOKEN, shared->client.token);
     struct share *address = share_open_address(token, &shared->peer);
     struct share *session = share_open(address, SHARE_SESSION, shared->id);
 
@@ -324,14 +318,14 @@ static enum reason log_in(struct lane *lane, const struct auth_login *login)
                                        .resumes = lane->will_log,
                                        .peer_window = lane->peer_window,
                                        .peer_max_data = lane->peer_max_data,
-                                       .client_size = lane->client_size,
-                                       .token = login->token,
+                                       .client = { .token = login->token,
+                                                   .size = lane->client_size },
                                        .peer = lane->peer };
     struct share *share = session_share(w, &shared);
     uint64_t replaced = 0;
     enum reason reason = session_room(lane, share);
 
-    memcpy(shared.client, lane->client, sizeof(shared.client));
+    memcpy(shared.client.bytes, lane->client, sizeof(shared.client.bytes));
     if (reason == REASON_DONE)
         reason = registry_add(&shared, login->secret, &replaced);
     if (reason != REASON_DONE) {
@@ -672,8 +666,9 @@ static void server_message(struct worker *w, struct message *message)
         if (session != NULL)
             tunnel_stop(session);
         break;
-    case MESSAGE_PORT_CLOSED:
-        tunnel_port_free(w);
+    case MESSAGE_BIND_AGAIN:
+        if (session != NULL)
+            tunnel_bind_again(session);
         break;
     default:
         CHECK(!"a message that the server does not know");

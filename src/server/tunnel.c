@@ -35,12 +35,19 @@ static void text_copy(char *dst, size_t size, struct frame_text text)
 
 /* Listening sockets */
 
+/* The session (0: none) may go on with its BIND, on its own worker and in a turn of its own. */
+static void tell_waiter(struct worker *w, struct registry_home waiter)
+{
+    if (waiter.session == 0)
+        return;
+    struct message *message = message_new(MESSAGE_BIND_AGAIN);
+    message->session = waiter.session;
+    worker_post(w, waiter.worker, message);
+}
+
 static void port_unref(struct worker *w, uint16_t port)
 {
-    if (!registry_port_unref(port))
-        return;
-    worker_post_others(w, MESSAGE_PORT_CLOSED, 0, 0);
-    tunnel_port_free(w);
+    tell_waiter(w, registry_port_unref(port));
 }
 
 void tunnel_listener_closed(struct listener *listener)
@@ -121,12 +128,39 @@ void tunnel_replace_session(struct worker *w, uint64_t id, const char *why)
         session_close(session, REASON_REPLACED);
 }
 
-/* Indices are the client's choice: one whose BIND was refused stays free, and the next ones do not depend on it. DONE without a port: it waits. */
+/* Asks the registry, and does what follows from its answer for others. */
+static enum reason ask_registry(struct lane *lane, const struct registry_wish *wish,
+                                struct registry_bound *bound)
+{
+    struct worker *w = lane->worker;
+    uint64_t id = lane->session->id;
+    enum reason reason = registry_bind(id, wish, bound);
+
+    if (bound->evicted != 0)
+        tunnel_replace_session(w, bound->evicted,
+                               "it has no connection, and a client with its token wants its port");
+    tell_waiter(w, bound->freed);
+    if (bound->later)
+        tell_waiter(w, (struct registry_home){ .session = id, .worker = w->index });
+    if (bound->error != 0)
+        log_at(LOG_WARN, lane_subject(lane), "cannot listen on a public port: %s",
+               strerror(bound->error));
+    return reason;
+}
+
+/* Indices are the client's choice: one whose BIND was refused stays free, and the next ones do not
+ * depend on it. DONE without a port: it waits. */
 static enum reason bind_tunnel(struct lane *lane, uint16_t index, uint16_t wanted, uint16_t ticket,
                                struct registry_tunnel *what)
 {
     struct session *session = lane->session;
     struct worker *w = lane->worker;
+    const struct registry_wish wish = { .index = index,
+                                        .wanted = wanted,
+                                        .ticket = ticket,
+                                        .addr = &public_addr,
+                                        .what = what,
+                                        .now = w->now };
     struct registry_bound bound;
 
     if (index >= CONFIG_TUNNELS_MAX)
@@ -135,12 +169,8 @@ static enum reason bind_tunnel(struct lane *lane, uint16_t index, uint16_t wante
         return REASON_BAD_STATE;
     if (w->phase != WORKER_RUNNING || session->draining)
         return REASON_SHUTDOWN;
-    enum reason reason =
-        registry_bind(session->id, index, &public_addr, wanted, ticket, what, &bound);
-    if (bound.evicted != 0)
-        tunnel_replace_session(w, bound.evicted,
-                               "it has no connection, and a client with its token wants its port");
-    if (bound.closing)
+    enum reason reason = ask_registry(lane, &wish, &bound);
+    if (bound.closing || bound.later)
         return REASON_DONE;
     if (reason != REASON_DONE)
         return reason;
@@ -193,6 +223,8 @@ static enum reason bind_and_answer(struct lane *lane, uint16_t index, uint16_t w
         bind_later(lane->session, index, wanted, ticket, what);
         return REASON_DONE;
     }
+    if (reason != REASON_DONE && lane->version == FRAME_V1)
+        return reason; /* it has no word for that */
     uint8_t *p = lane_control_begin(lane);
     if (p == NULL)
         return REASON_LIMIT_BUFFERS;
@@ -234,17 +266,12 @@ static void bind_in_order(struct session *session, struct lane *lane)
     }
 }
 
-/* Any session may end on the way (its port is taken from it), so the list is turned round, not walked. */
-void tunnel_port_free(struct worker *w)
+void tunnel_bind_again(struct session *session)
 {
-    for (uint32_t n = w->sessions.used; n > 0 && !list_empty(&w->all_sessions); n--) {
-        struct session *session = container_of(list_pop(&w->all_sessions), struct session, node);
-        struct lane *lane = session_lane(session, 0);
+    struct lane *lane = session_lane(session, 0);
 
-        list_append(&w->all_sessions, &session->node);
-        if (lane != NULL)
-            bind_in_order(session, lane);
-    }
+    if (lane != NULL)
+        bind_in_order(session, lane);
 }
 
 /* A new tunnel, while an earlier one waits. */
@@ -279,14 +306,5 @@ enum reason tunnel_bind(struct lane *lane, const uint8_t *src, const uint8_t *en
 enum reason tunnel_bind_v1(struct lane *lane)
 {
     struct registry_tunnel what = { .port = 0 };
-    enum reason reason = bind_tunnel(lane, 0, 0, 0, &what);
-
-    if (reason != REASON_DONE)
-        return reason;
-    uint8_t *p = lane_control_begin(lane);
-    if (p == NULL)
-        return REASON_LIMIT_BUFFERS;
-    lane_control_end(
-        lane, frame_put_bind_ok(lane->version, p, &(struct frame_bind_ok){ .port = what.port }));
-    return REASON_DONE;
+    return bind_and_answer(lane, 0, 0, 0, &what);
 }

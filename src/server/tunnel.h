@@ -1,9 +1,13 @@
 /*
- * tunnel: the public ports of the server's sessions. BIND asks for one; each worker that has a lane of the session listens on it.
+ * tunnel: the public ports of the server's sessions. BIND asks for one; each worker that has a lane
+ * of the session listens on it.
  *
- * A client that comes again gets the ports that its old session had. BIND is answered when no socket of that session listens there any more, on any worker: until then a
- * visitor may be given to one of them by the kernel, and is reset with it. What waits for that is in the session's tunnels (session_tunnel.waits), and answers go out in the
- * order of the indices.
+ * A client that comes again gets the ports that its old session had. BIND is answered when no
+ * socket of that session listens there any more, on any worker: until then a visitor may be given
+ * to one of them by the kernel, and is reset with it. What waits for that is in the session's
+ * tunnels (session_tunnel.waits), and answers go out in the order of the indices. Whoever closes
+ * the last socket tells the session that waits, and no other. A BIND that met many ports of other
+ * programs waits in the same way, for a turn of everybody else.
  */
 #ifndef CULVERT_SERVER_TUNNEL_H
 #define CULVERT_SERVER_TUNNEL_H
@@ -39,8 +43,8 @@ void tunnel_stop(struct session *session);
  * visitors are told now. */
 void tunnel_replace_session(struct worker *worker, uint64_t id, const char *why);
 
-/* Some port that a session here may wait for is free. */
-void tunnel_port_free(struct worker *worker);
+/* What the session's BINDs wait for may be there. */
+void tunnel_bind_again(struct session *session);
 
 /* role.listener_closed: one socket less on its port. */
 void tunnel_listener_closed(struct listener *listener);

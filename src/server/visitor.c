@@ -103,9 +103,9 @@ static void open_stream(struct lane *lane, struct session_tunnel *tunnel, int fd
 static void hand_over(struct session *session, uint16_t tunnel, int fd)
 {
     struct worker *w = session->worker;
-    struct registry_session shared;
+    struct registry_home home;
 
-    if (!registry_get(session->id, &shared) || shared.home == w->index) {
+    if (!registry_home(session->id, &home) || home.worker == w->index) {
         ring_close_fd(w->ring, fd);
         return;
     }
@@ -114,7 +114,7 @@ static void hand_over(struct session *session, uint16_t tunnel, int fd)
     message->number = tunnel;
     message->fd = fd;
     worker_count(w, STAT_CROSSINGS, 1);
-    worker_post(w, shared.home, message);
+    worker_post(w, home.worker, message);
 }
 
 static void accept_on(struct session *session, uint16_t index, int fd, bool may_hand_over)

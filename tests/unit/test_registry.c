@@ -1,20 +1,51 @@
-/* registry: sessions and public ports, without workers: the test says when a listening socket is open and closed. */
+/* registry: sessions and public ports, without workers: the test says when a listening socket is
+ * open and closed. bind(2) is the test's own: it counts, says that another program has a port, and
+ * does what another worker does meanwhile. */
 #include <arpa/inet.h>
 #include <check.h>
 #include <stdlib.h>
+#include <errno.h>
 #include <string.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
+#include "core/base.h"
+#include "server/ports.h"
 #include "server/registry.h"
 
 static struct config config;
 static union sock_addr loopback;
+static uint64_t clock_ns;
 static const struct registry_tunnel tunnel = { .name = "t", .origin = "localhost:1" };
 
 /* Where the search for ports begins: below the range from which the kernel takes ports of clients. */
 static uint16_t first_port(void)
 {
     return (uint16_t)(20000 + getpid() % 10000);
+}
+
+static struct {
+    unsigned calls;
+    int error;               /* of every call, if not 0 */
+    bool alone;              /* the ports of this machine are no matter: only those that follow */
+    uint8_t foreign[65536];  /* ports of other programs */
+    void (*meanwhile)(void); /* once, within a call */
+} kernel;
+
+int bind(int fd, const struct sockaddr *addr, socklen_t size)
+{
+    union sock_addr at;
+    void (*meanwhile)(void) = kernel.meanwhile;
+
+    memcpy(&at, addr, size);
+    kernel.calls++;
+    kernel.meanwhile = NULL;
+    if (meanwhile != NULL)
+        meanwhile();
+    errno = kernel.foreign[sock_addr_port(&at)] ? EADDRINUSE : kernel.error;
+    if (errno == 0 && !kernel.alone)
+        return (int)syscall(SYS_bind, fd, addr, size);
+    return errno != 0 ? -1 : 0; /* listen(2) finds a port for it */
 }
 
 /* One that is free at the moment, beyond those that the search finds. */
@@ -41,7 +72,18 @@ static void setup(void)
 
     memset(&loopback, 0, sizeof(loopback));
     memcpy(&loopback, &at, sizeof(at));
+    memset(&kernel, 0, sizeof(kernel));
+    clock_ns = PORTS_FOREIGN_NS;
     config = (struct config){ .max_sessions = 3, .start_port = first_port() };
+    ck_assert(registry_open(&config));
+}
+
+/* With another number of sessions and another search, on a machine of its own. */
+static void open_again(uint32_t sessions, uint16_t start_port)
+{
+    kernel.alone = true;
+    registry_close();
+    config = (struct config){ .max_sessions = sessions, .start_port = start_port };
     ck_assert(registry_open(&config));
 }
 
@@ -55,11 +97,11 @@ static const uint8_t no_secret[SCRAM_KEY_SIZE];
 /* Logs a client in; `name` "" is one without identity. *replaced may be NULL. */
 static uint64_t log_in(const char *name, unsigned token, uint64_t *replaced)
 {
-    struct registry_session session = { .id = registry_next_id(), .token = token };
+    struct registry_session session = { .id = registry_next_id(), .client.token = token };
     uint64_t old = 0;
 
-    session.client_size = (uint8_t)strlen(name);
-    memcpy(session.client, name, session.client_size);
+    session.client.size = (uint8_t)strlen(name);
+    memcpy(session.client.bytes, name, session.client.size);
     ck_assert_int_eq(registry_add(&session, no_secret, &old), REASON_DONE);
     if (replaced != NULL)
         *replaced = old;
@@ -70,12 +112,24 @@ static uint64_t log_in(const char *name, unsigned token, uint64_t *replaced)
 static enum reason bind_port(uint64_t id, uint16_t index, uint16_t wanted, uint16_t ticket,
                              struct registry_bound *bound)
 {
-    enum reason reason = registry_bind(id, index, &loopback, wanted, ticket, &tunnel, bound);
+    const struct registry_wish wish = { .index = index,
+                                        .wanted = wanted,
+                                        .ticket = ticket,
+                                        .addr = &loopback,
+                                        .what = &tunnel,
+                                        .now = clock_ns };
+    enum reason reason = registry_bind(id, &wish, bound);
 
     ck_assert_int_eq(reason == REASON_DONE, bound->fd >= 0);
     if (bound->fd >= 0)
         sock_close(bound->fd);
     return reason;
+}
+
+/* The session that waits for the port, if this was its last socket; 0: none. */
+static uint64_t port_closed(uint16_t port)
+{
+    return registry_port_unref(port).session;
 }
 
 static uint16_t get_port(uint64_t id, uint16_t index)
@@ -115,7 +169,7 @@ START_TEST(a_port_in_use_is_refused_and_a_closed_one_is_not)
     ck_assert(registry_remove(a));
     ck_assert_int_eq(bind_port(b, 0, port, 0, &bound),
                      REASON_PORT_BUSY); /* a socket is still open */
-    ck_assert(!registry_port_unref(port));
+    ck_assert_uint_eq(port_closed(port), 0);
     ck_assert_int_eq(bind_port(b, 0, port, 0, &bound), REASON_DONE);
     ck_assert_uint_eq(bound.port, port);
 }
@@ -129,15 +183,14 @@ START_TEST(a_tunnel_that_came_to_nothing_leaves_no_trace)
     struct registry_bound bound;
 
     registry_unbind(a, 3, port);
-    ck_assert(!registry_port_unref(port));
+    ck_assert_uint_eq(port_closed(port), 0);
     ck_assert(registry_get(a, &seen));
     ck_assert_uint_eq(seen.tunnel_count, 1);
     ck_assert_uint_eq(seen.tunnels[0].port, first);
-    ck_assert_uint_eq(seen.tunnels[3].port, 0);
     ck_assert_int_eq(bind_port(b, 0, 0, port, &bound), REASON_DONE); /* by ticket */
     ck_assert_uint_eq(bound.port, port);
     ck_assert(registry_remove(a)); /* and it is not remembered as the client's */
-    ck_assert(registry_remove(b) && !registry_port_unref(port) && !registry_port_unref(first));
+    ck_assert(registry_remove(b) && port_closed(port) == 0 && port_closed(first) == 0);
     ck_assert_uint_ne(get_port(log_in("a", 0, NULL), 3), port);
 }
 END_TEST
@@ -181,9 +234,9 @@ START_TEST(a_client_that_comes_again_waits_for_the_last_socket_of_its_port)
     ck_assert_uint_eq(replaced, a);
     ck_assert_int_eq(bind_port(again, 0, 0, 0, &bound), REASON_PORT_BUSY);
     ck_assert(bound.closing);
-    ck_assert(!registry_port_unref(port));
+    ck_assert_uint_eq(port_closed(port), 0);
     ck_assert_int_eq(bind_port(again, 0, 0, 0, &bound), REASON_PORT_BUSY);
-    ck_assert(registry_port_unref(port)); /* somebody waits */
+    ck_assert_uint_eq(port_closed(port), again);
     ck_assert_int_eq(bind_port(again, 0, 0, 0, &bound), REASON_DONE);
     ck_assert_uint_eq(bound.port, port);
 }
@@ -199,7 +252,7 @@ static uint64_t wait_for_port(uint16_t *port)
     uint64_t again = log_in("a", 0, NULL);
     ck_assert_int_eq(bind_port(again, 0, 0, 0, &bound), REASON_PORT_BUSY);
     ck_assert(bound.closing);
-    ck_assert(registry_port_unref(*port));
+    ck_assert_uint_eq(port_closed(*port), again);
     return again;
 }
 
@@ -243,12 +296,12 @@ START_TEST(a_lost_session_of_the_same_token_gives_its_port)
     ck_assert_int_eq(bind_port(c, 0, port, 0, &bound), REASON_PORT_BUSY);
     ck_assert_uint_eq(bound.evicted, a);
     ck_assert(bound.closing);
-    ck_assert(registry_port_unref(port));
+    ck_assert_uint_eq(port_closed(port), c);
     ck_assert_int_eq(bind_port(c, 0, port, 0, &bound), REASON_DONE);
     ck_assert_int_eq(bind_port(c, 1, second, 0, &bound),
                      REASON_PORT_BUSY); /* the other port of the session that went */
     ck_assert(bound.closing && bound.evicted == 0);
-    ck_assert(registry_port_unref(second));
+    ck_assert_uint_eq(port_closed(second), c);
     ck_assert_int_eq(bind_port(c, 1, second, 0, &bound), REASON_DONE);
 }
 END_TEST
@@ -287,7 +340,7 @@ START_TEST(ports_are_remembered_by_client_token_and_index)
     uint16_t first = get_port(a, 0), second = get_port(a, 1);
 
     ck_assert(registry_remove(a));
-    ck_assert(!registry_port_unref(first) && !registry_port_unref(second));
+    ck_assert(port_closed(first) == 0 && port_closed(second) == 0);
     uint64_t other = log_in("a", 2, NULL);
     ck_assert_uint_ne(get_port(other, 1), second);
     uint64_t again = log_in("a", 1, NULL);
@@ -338,7 +391,7 @@ END_TEST
 START_TEST(a_secret_ends_with_its_session)
 {
     static const struct scram_channel channel = { .transcript = "here" };
-    struct registry_session session = { .token = 1, .client = "a", .client_size = 1 }, out;
+    struct registry_session session = { .client = { .token = 1, .bytes = "a", .size = 1 } }, out;
     uint8_t secret[4][SCRAM_KEY_SIZE];
     uint64_t id[4], replaced;
 
@@ -374,6 +427,256 @@ START_TEST(no_more_sessions_than_allowed)
 }
 END_TEST
 
+/* The session of this test, for what another worker does. */
+static uint64_t mine, theirs;
+
+static void use_the_registry(void)
+{
+    theirs = registry_next_id(); /* with the mutex taken this never comes back */
+}
+
+START_TEST(nobody_waits_while_the_kernel_is_asked)
+{
+    mine = log_in("a", 0, NULL);
+    theirs = 0;
+    kernel.meanwhile = use_the_registry;
+    (void)get_port(mine, 0);
+    ck_assert_uint_gt(theirs, mine);
+}
+END_TEST
+
+static void take_ports(unsigned count)
+{
+    struct registry_bound bound;
+    uint64_t id = 0;
+
+    for (unsigned i = 0; i < count; i++) {
+        if (i % CONFIG_TUNNELS_MAX == 0)
+            id = log_in("", 0, NULL);
+        ck_assert_int_eq(bind_port(id, (uint16_t)(i % CONFIG_TUNNELS_MAX), 0, 0, &bound),
+                         REASON_DONE);
+    }
+}
+
+START_TEST(a_bind_takes_few_steps_with_10000_ports_taken)
+{
+    struct registry_bound bound;
+
+    open_again(1000, 2000);
+    take_ports(10000);
+    uint64_t id = log_in("somebody", 0, NULL);
+    kernel.calls = 0;
+    ck_assert_int_eq(bind_port(id, 0, 0, 0, &bound), REASON_DONE);
+    ck_assert_uint_le(kernel.calls, 2);
+    ck_assert_uint_eq(bound.tries, 1);
+    ck_assert_uint_le(bound.looked, PORTS_COUNT / 64 + 16);
+    uint16_t port = bound.port;
+    ck_assert(registry_remove(id)); /* and one that comes again */
+    ck_assert_uint_eq(port_closed(port), 0);
+    id = log_in("somebody", 0, NULL);
+    kernel.calls = 0;
+    ck_assert_int_eq(bind_port(id, 0, 0, 0, &bound), REASON_DONE);
+    ck_assert_uint_eq(bound.port, port);
+    ck_assert_uint_le(kernel.calls, 2);
+    ck_assert_uint_le(bound.looked, 16);
+}
+END_TEST
+
+START_TEST(other_programs_with_10000_ports_are_passed_in_portions)
+{
+    uint64_t a;
+    unsigned turns = 0;
+    struct registry_bound bound;
+    enum reason reason;
+
+    open_again(3, 2000);
+    a = log_in("a", 0, NULL);
+    memset(kernel.foreign + 2000, 1, 10000);
+    do {
+        kernel.calls = 0;
+        reason = bind_port(a, 0, 0, 0, &bound);
+        ck_assert_uint_le(kernel.calls, REGISTRY_TRIES + 1);
+        ck_assert_uint_le(bound.looked, (REGISTRY_TRIES + 1) * (PORTS_COUNT / 64 + 16));
+        ck_assert_int_eq(reason == REASON_DONE, !bound.later);
+        turns++;
+    } while (bound.later);
+    ck_assert_uint_ge(bound.port, 12000);
+    ck_assert_uint_ge(turns, 10000 / REGISTRY_TRIES);
+    kernel.calls = 0; /* now it is known */
+    ck_assert_int_eq(bind_port(a, 1, 0, 0, &bound), REASON_DONE);
+    ck_assert_uint_le(kernel.calls, REGISTRY_AGAIN + 2);
+}
+END_TEST
+
+/* Nothing comes of the port that is bound. */
+static uint16_t find_port(uint64_t id)
+{
+    uint16_t port = get_port(id, 0);
+
+    registry_unbind(id, 0, port);
+    ck_assert_uint_eq(port_closed(port), 0);
+    return port;
+}
+
+START_TEST(other_programs_that_have_gone_are_noticed_at_once_or_after_a_while)
+{
+    uint64_t a;
+    struct registry_bound bound;
+
+    open_again(3, 2000);
+    a = log_in("a", 0, NULL);
+    memset(kernel.foreign + 2000, 1, 20);
+    ck_assert_uint_eq(find_port(a), 2020);
+    kernel.foreign[2000 + REGISTRY_AGAIN - 1] = 0;
+    ck_assert_uint_eq(find_port(a), 2000 + REGISTRY_AGAIN - 1);
+    kernel.foreign[2000 + REGISTRY_AGAIN - 1] = 1;
+    kernel.foreign[2015] = 0;
+    ck_assert_uint_eq(find_port(a), 2020); /* it is not asked for again at once */
+    ck_assert_int_eq(bind_port(a, 2, 2015, 0, &bound), REASON_DONE); /* but by number */
+    registry_unbind(a, 2, 2015);
+    ck_assert_uint_eq(port_closed(2015), 0);
+    clock_ns += 2 * PORTS_FOREIGN_NS;
+    ck_assert_uint_eq(find_port(a), 2015);
+}
+END_TEST
+
+START_TEST(ports_of_others_are_asked_for_again_before_there_is_none)
+{
+    uint64_t a;
+    struct registry_bound bound;
+
+    open_again(3, 65534);
+    a = log_in("a", 0, NULL);
+    kernel.foreign[65534] = kernel.foreign[65535] = 1;
+    ck_assert_int_eq(bind_port(a, 0, 0, 0, &bound), REASON_PORTS_EXHAUSTED);
+    ck_assert(!bound.later);
+    kernel.foreign[65535] = 0;
+    ck_assert_int_eq(bind_port(a, 0, 0, 0, &bound), REASON_DONE);
+    ck_assert_uint_eq(bound.port, 65535);
+    kernel.calls = 0;
+    ck_assert_int_eq(bind_port(a, 1, 0, 0, &bound), REASON_PORTS_EXHAUSTED);
+    ck_assert_uint_le(kernel.calls, 1);
+}
+END_TEST
+
+/* Nothing is wrong with any port: then the others are not tried. */
+START_TEST(what_is_no_ports_fault_ends_the_search)
+{
+    static const struct {
+        int error;
+        enum reason reason;
+    } known[] = { { EMFILE, REASON_LIMIT_DESCRIPTORS },
+                  { ENFILE, REASON_LIMIT_DESCRIPTORS },
+                  { EACCES, REASON_PORT_FORBIDDEN },
+                  { EADDRNOTAVAIL, REASON_SOCKET_ERROR } };
+    uint64_t a = log_in("a", 0, NULL);
+    struct registry_bound bound;
+
+    for (unsigned i = 0; i < ARRAY_SIZE(known); i++) {
+        kernel.error = known[i].error;
+        kernel.calls = 0;
+        ck_assert_int_eq(bind_port(a, 0, 0, 0, &bound), known[i].reason);
+        ck_assert_int_eq(bound.error, known[i].error);
+        ck_assert_uint_eq(kernel.calls, 1);
+    }
+    kernel.error = 0;
+    kernel.alone = true;
+    ck_assert_uint_eq(get_port(a, 0), first_port()); /* it was not noted as somebody's */
+}
+END_TEST
+
+static void end_mine(void)
+{
+    ck_assert(registry_remove(mine));
+}
+
+START_TEST(a_session_that_ends_while_its_port_is_tried_leaves_it)
+{
+    uint64_t b = log_in("b", 0, NULL);
+    struct registry_bound bound;
+
+    mine = log_in("a", 0, NULL);
+    kernel.alone = true;
+    kernel.meanwhile = end_mine;
+    ck_assert_int_eq(bind_port(mine, 0, 0, 0, &bound), REASON_UNKNOWN_SESSION);
+    ck_assert_uint_eq(get_port(b, 0), first_port());
+}
+END_TEST
+
+static struct registry_bound their_bound;
+
+/* The client comes again, on another worker, and wants by ticket the port that is being tried. */
+static void come_again(void)
+{
+    uint64_t replaced;
+
+    theirs = log_in("a", 0, &replaced);
+    ck_assert_uint_eq(replaced, mine);
+    ck_assert_int_eq(bind_port(theirs, 0, 0, first_port(), &their_bound), REASON_PORT_BUSY);
+}
+
+START_TEST(who_waits_for_a_port_that_is_tried_in_vain_is_told)
+{
+    struct registry_bound bound;
+
+    mine = log_in("a", 0, NULL);
+    kernel.alone = true;
+    kernel.meanwhile = come_again;
+    ck_assert_int_eq(bind_port(mine, 0, first_port(), 0, &bound), REASON_UNKNOWN_SESSION);
+    ck_assert(their_bound.closing);
+    ck_assert_uint_eq(bound.freed.session, theirs);
+    ck_assert_int_eq(bind_port(theirs, 0, 0, first_port(), &bound), REASON_DONE);
+    ck_assert_uint_eq(bound.port, first_port());
+}
+END_TEST
+
+static void want_the_same(void)
+{
+    theirs = log_in("b", 0, NULL);
+    ck_assert_int_eq(bind_port(theirs, 0, first_port(), first_port(), &their_bound),
+                     REASON_PORT_BUSY);
+}
+
+START_TEST(a_port_that_is_tried_is_nobody_elses)
+{
+    struct registry_bound bound;
+
+    mine = log_in("a", 0, NULL);
+    kernel.alone = true;
+    kernel.meanwhile = want_the_same;
+    ck_assert_int_eq(bind_port(mine, 0, first_port(), 0, &bound), REASON_DONE);
+    ck_assert(!their_bound.closing); /* it is not waited for: its holder lives */
+    ck_assert(registry_port_ref(mine, 0, first_port()));
+}
+END_TEST
+
+START_TEST(a_port_that_has_changed_hands_is_opened_by_its_holder_only)
+{
+    uint64_t a = log_in("a", 0, NULL), b = log_in("b", 0, NULL);
+    uint16_t port = get_port(a, 0);
+    struct registry_bound bound;
+
+    registry_drain(a); /* it closes its sockets, and lives on */
+    ck_assert_uint_eq(port_closed(port), 0);
+    ck_assert_int_eq(bind_port(b, 0, port, 0, &bound), REASON_DONE);
+    ck_assert(registry_port_ref(b, 0, port));
+    ck_assert(!registry_port_ref(a, 0, port));
+}
+END_TEST
+
+START_TEST(home_is_where_the_session_was_added)
+{
+    struct registry_session session = { .id = registry_next_id(), .home = 5 };
+    struct registry_home home;
+    uint64_t replaced;
+
+    ck_assert(!registry_home(session.id, &home));
+    ck_assert_int_eq(registry_add(&session, no_secret, &replaced), REASON_DONE);
+    ck_assert(registry_home(session.id, &home));
+    ck_assert(home.session == session.id && home.worker == 5);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("registry");
@@ -395,7 +698,22 @@ int main(void)
     tcase_add_test(tcase, ports_are_remembered_by_client_token_and_index);
     tcase_add_test(tcase, sessions_are_found_by_id_and_proof);
     tcase_add_test(tcase, no_more_sessions_than_allowed);
+    tcase_add_test(tcase, a_bind_takes_few_steps_with_10000_ports_taken);
+    tcase_add_test(tcase, other_programs_with_10000_ports_are_passed_in_portions);
+    tcase_add_test(tcase, other_programs_that_have_gone_are_noticed_at_once_or_after_a_while);
+    tcase_add_test(tcase, ports_of_others_are_asked_for_again_before_there_is_none);
+    tcase_add_test(tcase, what_is_no_ports_fault_ends_the_search);
+    tcase_add_test(tcase, a_session_that_ends_while_its_port_is_tried_leaves_it);
+    tcase_add_test(tcase, who_waits_for_a_port_that_is_tried_in_vain_is_told);
+    tcase_add_test(tcase, a_port_that_is_tried_is_nobody_elses);
+    tcase_add_test(tcase, a_port_that_has_changed_hands_is_opened_by_its_holder_only);
+    tcase_add_test(tcase, home_is_where_the_session_was_added);
     suite_add_tcase(suite, tcase);
+    TCase *lock = tcase_create("lock"); /* with a deadline: a dead lock is what would be wrong */
+    tcase_add_checked_fixture(lock, setup, teardown);
+    tcase_set_timeout(lock, 20);
+    tcase_add_test(lock, nobody_waits_while_the_kernel_is_asked);
+    suite_add_tcase(suite, lock);
     SRunner *runner = srunner_create(suite);
     srunner_run_all(runner, CK_NORMAL);
     int failed = srunner_ntests_failed(runner);
