@@ -56,10 +56,10 @@ static uint64_t log_in(unsigned number)
 {
     static const uint8_t secret[SCRAM_KEY_SIZE];
     struct registry_session session = { .id = registry_next_id(), .client.size = 16 };
-    uint64_t replaced;
+    struct registry_added added;
 
     memcpy(session.client.bytes, &number, sizeof(number));
-    if (registry_add(&session, secret, &replaced) != REASON_DONE)
+    if (registry_add(&session, secret, &added) != REASON_DONE)
         abort();
     return session.id;
 }

@@ -400,6 +400,7 @@ void lane_bulk_push(struct lane *lane, struct stream *stream, uint32_t buf, uint
 
 /* GOAWAY with a reason; once per lane. */
 void lane_goaway(struct lane *lane, enum reason reason);
+void lane_goaway_text(struct lane *lane, enum reason reason, const char *text);
 
 /* A new turn: lanes go on with frames that were too many for the one before. */
 void lane_late(struct worker *worker);

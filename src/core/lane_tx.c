@@ -129,7 +129,11 @@ void lane_data_end(struct lane *lane, const uint8_t *end)
 
 void lane_goaway(struct lane *lane, enum reason reason)
 {
-    const char *text = reason_text(reason);
+    lane_goaway_text(lane, reason, reason_text(reason));
+}
+
+void lane_goaway_text(struct lane *lane, enum reason reason, const char *text)
+{
     struct frame_error error = { .code = reason_code(reason),
                                  .text = { .data = text, .size = strlen(text) } };
 

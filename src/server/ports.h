@@ -20,6 +20,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+struct share;
+
 #define PORTS_COUNT      65536u
 #define PORTS_FOREIGN_NS (10 * NSEC_PER_SEC)
 
@@ -27,9 +29,10 @@
  * but may still stand here. */
 struct port {
     uint64_t holder;
-    uint64_t awaited; /* who waits for it: a session that lives */
-    uint64_t taken;   /* who took it from another session, and may wait for it */
-    uint32_t refs;    /* listening sockets, those that are opened or closed just now among them */
+    uint64_t awaited;    /* who waits for it: a session that lives */
+    uint64_t taken;      /* who took it from another session, and may wait for it */
+    struct share *owner; /* in which it counts, as long as it is in use; NULL: it does not */
+    uint32_t refs; /* listening sockets, those that are opened or closed just now among them */
 };
 
 struct ports {

@@ -7,6 +7,7 @@
 #include "core/listener.h"
 #include "core/log.h"
 #include "core/secret.h"
+#include "core/share.h"
 #include "core/slab.h"
 #include "server/memory.h"
 #include "server/ports.h"
@@ -18,6 +19,7 @@
 struct entry {
     struct registry_session session;     /* id 0: free */
     uint16_t awaits[CONFIG_TUNNELS_MAX]; /* ports that its BINDs wait for; 0: none */
+    struct share *share;
 };
 
 static struct {
@@ -28,11 +30,22 @@ static struct {
     struct hash_key key;
     struct memory memory;
     struct ports ports;
+    struct share_tree shares;
     uint16_t start_port;
     uint64_t last_id;
 } registry = { .mutex = PTHREAD_MUTEX_INITIALIZER };
 
 /* Life */
+
+/* For each session its token and address; and as many that have ended, whose sockets still close. */
+static bool open_shares(uint32_t sessions)
+{
+    if (share_tree_open(&registry.shares, 4 * sessions) != 0)
+        return false;
+    registry.shares.capacity[SHARE_SESSIONS] = sessions;
+    registry.shares.capacity[SHARE_PORTS] = PORTS_COUNT - registry.start_port;
+    return true;
+}
 
 static bool open_tables(uint32_t sessions)
 {
@@ -40,7 +53,7 @@ static bool open_tables(uint32_t sessions)
     return slab_open(&registry.entries, sizeof(struct entry), sessions, 0) &&
            chain_open(&registry.ids, sessions) && chain_open(&registry.clients, sessions) &&
            memory_open(&registry.memory, &registry.key) && ports_open(&registry.ports) &&
-           registry.secrets != NULL;
+           open_shares(sessions) && registry.secrets != NULL;
 }
 
 bool registry_open(const struct config *config)
@@ -67,6 +80,7 @@ void registry_close(void)
     chain_close(&registry.clients);
     memory_close(&registry.memory);
     ports_close(&registry.ports);
+    share_tree_close(&registry.shares);
     secret_free(registry.secrets);
     registry.secrets = NULL;
 }
@@ -112,19 +126,19 @@ static struct entry *entry_find_client(const struct client_key *client)
     return i != CHAIN_END ? entry_at(i) : NULL;
 }
 
-static struct entry *entry_add(const struct registry_session *session, const uint8_t *secret)
+/* Takes over the reference on share. There is room. */
+static void entry_add(const struct registry_session *session, const uint8_t *secret,
+                      struct share *share)
 {
     uint32_t i = slab_take(&registry.entries);
-
-    if (i == SLAB_NONE)
-        return NULL;
     struct entry *entry = entry_at(i);
-    *entry = (struct entry){ .session = *session };
+
+    *entry = (struct entry){ .session = *session, .share = share };
+    share_take(share, SHARE_SESSIONS, 1);
     secret_copy(entry_secret(entry), secret, SCRAM_KEY_SIZE);
     chain_add(&registry.ids, session->id, i);
     if (session->client.size > 0)
         chain_add(&registry.clients, entry_hash(&session->client), i);
-    return entry;
 }
 
 /* It waits for no port any more. */
@@ -151,6 +165,8 @@ static void entry_remove(struct entry *entry)
     if (s->client.size > 0)
         chain_remove(&registry.clients, entry_hash(&s->client), entry_index(entry));
     entry->session.id = 0;
+    share_give(entry->share, SHARE_SESSIONS, 1);
+    share_unref(entry->share);
     slab_give(&registry.entries, entry_index(entry));
 }
 
@@ -173,19 +189,43 @@ uint64_t registry_next_id(void)
     return id;
 }
 
-enum reason registry_add(const struct registry_session *session,
-                         const uint8_t secret[SCRAM_KEY_SIZE], uint64_t *replaced)
+/* Who takes a session and its ports: what one session holds of them is little. */
+static struct share *share_of(const struct registry_session *session)
 {
-    *replaced = 0;
-    pthread_mutex_lock(&registry.mutex);
+    struct share *token = share_open(&registry.shares.pool, SHARE_TOKEN, session->client.token);
+    struct share *address = share_open_address(token, &session->peer);
+
+    share_unref(token);
+    return address;
+}
+
+static enum reason add_locked(const struct registry_session *session, const uint8_t *secret,
+                              struct registry_added *added)
+{
+    struct share *share = share_of(session);
     struct entry *old = entry_find_client(&session->client);
+
+    if (old == NULL && !share_may(share, SHARE_SESSIONS, 1)) {
+        added->blame = share_blame(share, SHARE_SESSIONS);
+        share_unref(share);
+        return REASON_LIMIT_SESSIONS;
+    }
     if (old != NULL) {
-        *replaced = old->session.id;
+        added->replaced = old->session.id;
         entry_remove(old);
     }
-    bool added = entry_add(session, secret) != NULL;
+    entry_add(session, secret, share);
+    return REASON_DONE;
+}
+
+enum reason registry_add(const struct registry_session *session,
+                         const uint8_t secret[SCRAM_KEY_SIZE], struct registry_added *added)
+{
+    *added = (struct registry_added){ .replaced = 0 };
+    pthread_mutex_lock(&registry.mutex);
+    enum reason reason = add_locked(session, secret, added);
     pthread_mutex_unlock(&registry.mutex);
-    return added ? REASON_DONE : REASON_LIMIT_SESSIONS;
+    return reason;
 }
 
 enum reason registry_join(const struct frame_join *join, const struct scram_channel *channel,
@@ -297,14 +337,39 @@ static bool is_held(const struct port *port)
     return port->holder != 0 && entry_find(port->holder) != NULL;
 }
 
-/* One listening socket less; *waiter: the session that waits for it, if that was the last one. */
-static void port_let_go(uint16_t port, struct registry_home *waiter)
+/* What others lack when somebody has it. */
+static bool is_shared(uint16_t port)
 {
-    uint64_t awaited = ports_at(&registry.ports, port)->awaited;
+    return port >= registry.start_port;
+}
+
+/* The first socket of a port, which the session will open. */
+static void port_take(uint16_t number, const struct entry *entry)
+{
+    struct port *port = ports_at(&registry.ports, number);
+
+    ports_ref(&registry.ports, number);
+    port->holder = entry->session.id;
+    if (!is_shared(number))
+        return;
+    CHECK(port->refs == 1 && port->owner == NULL);
+    port->owner = entry->share;
+    share_take(port->owner, SHARE_PORTS, 1);
+}
+
+/* One listening socket less; *waiter: the session that waits for it, if that was the last one. */
+static void port_let_go(uint16_t number, struct registry_home *waiter)
+{
+    struct port *port = ports_at(&registry.ports, number);
 
     *waiter = (struct registry_home){ .session = 0 };
-    if (ports_unref(&registry.ports, port) && awaited != 0)
-        *waiter = home_of(awaited);
+    if (!ports_unref(&registry.ports, number))
+        return;
+    if (port->owner != NULL)
+        share_give(port->owner, SHARE_PORTS, 1);
+    port->owner = NULL;
+    if (port->awaited != 0)
+        *waiter = home_of(port->awaited);
 }
 
 /* Somebody with the same token wants a port by number that a session has which nobody may ever come
@@ -399,8 +464,12 @@ static enum reason bind_next(struct binding *b, struct entry *entry)
         b->bound->later = !b->all; /* otherwise all that is left is other programs' */
         return b->all ? REASON_PORTS_EXHAUSTED : REASON_PORT_BUSY;
     }
-    ports_ref(&registry.ports, b->port);
-    ports_at(&registry.ports, b->port)->holder = b->id;
+    if (is_shared(b->port) && !share_may(entry->share, SHARE_PORTS, 1)) {
+        b->port = 0;
+        b->bound->blame = share_blame(entry->share, SHARE_PORTS);
+        return REASON_PORTS_EXHAUSTED;
+    }
+    port_take(b->port, entry);
     return REASON_DONE;
 }
 

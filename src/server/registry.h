@@ -11,6 +11,11 @@
  * are remembered for a while (memory.h), so that a client which comes back finds them, if nobody
  * else took them.
  *
+ * Sessions, and public ports from the start port up, are shared (share.h): server -> token ->
+ * client's address. So neither one token nor one address takes all of them, be it by clients that
+ * come and go and leave sessions behind for the grace time. A client that comes again replaces its
+ * own session, and needs no new share for that. A port counts until its last socket is closed.
+ *
  * A public port is taken from the moment a session asks for it until the last worker has closed its
  * listening socket (a port counted as free while a socket is still bound would be skipped by the
  * next client that wants it). registry_bind reserves a port under the mutex, lets go of that, tries
@@ -74,11 +79,16 @@ void registry_close(void);
 /* The next session id: 1, 2, 3, ... */
 uint64_t registry_next_id(void);
 
-/* Registers a session (id from registry_next_id) with its secret. *replaced: the id of the
- * session of the same client that was taken out for it, which the caller ends; 0 if there was
- * none. LIMIT_SESSIONS when full. */
+struct registry_added {
+    uint64_t replaced; /* the session of the same client that was taken out for it, which the
+                          caller ends; 0: none */
+    const char *blame; /* refused: who has how many already (share_blame) */
+};
+
+/* Registers a session (id from registry_next_id) with its secret. LIMIT_SESSIONS when there are
+ * too many, or who comes has its share of them. */
 enum reason registry_add(const struct registry_session *session,
-                         const uint8_t secret[SCRAM_KEY_SIZE], uint64_t *replaced);
+                         const uint8_t secret[SCRAM_KEY_SIZE], struct registry_added *added);
 
 /* Copies a session's facts, without its secret, and makes the proof of JOIN_OK, if that of JOIN
  * is right on this channel. UNKNOWN_SESSION otherwise. */
@@ -112,9 +122,9 @@ struct registry_wish {
 struct registry_bound {
     uint16_t port;
     int fd;
-    int error; /* errno of a try that failed for no fault of its port; 0: none did */
-    uint64_t
-        evicted; /* the session that lost its port to this one, which the caller ends; 0: none */
+    int error;         /* errno of a try that failed for no fault of its port; 0: none did */
+    const char *blame; /* PORTS_EXHAUSTED: whose share of them is used up (share_blame), or NULL */
+    uint64_t evicted;  /* the session that lost its port to this one, which the caller ends */
     struct registry_home freed; /* a session that waits for a port, which is free again */
     bool closing;               /* the BIND waits: see below */
     bool later;                 /* enough was tried in one go: the caller asks again soon */

@@ -186,12 +186,23 @@ static enum reason refuse_auth(struct lane *lane, enum reason reason)
     return REASON_DONE;
 }
 
-static enum reason refuse_session(struct lane *lane, enum reason reason)
+/* text: more than the reason says, or NULL. */
+static enum reason refuse_session(struct lane *lane, enum reason reason, const char *text)
 {
     worker_count(lane->worker, STAT_REFUSED_SESSIONS, 1);
-    lane_goaway(lane, reason);
-    lane_finish(lane, reason, NULL);
+    lane_goaway_text(lane, reason, text != NULL ? text : reason_text(reason));
+    lane_finish(lane, reason, text);
     return REASON_DONE;
+}
+
+/* Somebody else may still come. */
+static enum reason refuse_share(struct lane *lane, enum reason reason, const char *blame)
+{
+    char text[256];
+
+    snprintf(text, sizeof(text), "%s, of %u: end some, or raise --max-sessions of the server",
+             blame, lane->worker->config->max_sessions);
+    return refuse_session(lane, reason, text);
 }
 
 static uint16_t lanes_offered(const struct worker *w, const struct frame_hello *hello)
@@ -322,18 +333,19 @@ static enum reason log_in(struct lane *lane, const struct auth_login *login)
                                                    .size = lane->client_size },
                                        .peer = lane->peer };
     struct share *share = session_share(w, &shared);
-    uint64_t replaced = 0;
+    struct registry_added added = { .replaced = 0 };
     enum reason reason = session_room(lane, share);
 
     memcpy(shared.client.bytes, lane->client, sizeof(shared.client.bytes));
     if (reason == REASON_DONE)
-        reason = registry_add(&shared, login->secret, &replaced);
+        reason = registry_add(&shared, login->secret, &added);
     if (reason != REASON_DONE) {
         share_unref(share);
-        return refuse_session(lane, reason);
+        return added.blame != NULL ? refuse_share(lane, reason, added.blame)
+                                   : refuse_session(lane, reason, NULL);
     }
-    if (replaced != 0)
-        tunnel_replace_session(w, replaced, "its client has logged in anew");
+    if (added.replaced != 0)
+        tunnel_replace_session(w, added.replaced, "its client has logged in anew");
     struct session *session = session_open(w, shared.id, lane->version, share);
     CHECK(session != NULL);
     authenticated(lane);
@@ -352,7 +364,7 @@ static enum reason rx_auth(struct lane *lane, const uint8_t *src, const uint8_t 
     struct auth_login *login = secret_alloc(sizeof(*login));
 
     if (login == NULL)
-        return refuse_session(lane, REASON_LIMIT_SESSIONS);
+        return refuse_session(lane, REASON_LIMIT_SESSIONS, NULL);
     enum reason reason = check_auth(lane, src, end, login);
     if (reason == REASON_DONE)
         reason = log_in(lane, login);
@@ -407,7 +419,7 @@ static void adopt_lane(struct lane *lane, const struct registry_session *shared,
     else
         share_unref(share);
     if (session == NULL) {
-        refuse_session(lane, REASON_LIMIT_SESSIONS);
+        refuse_session(lane, REASON_LIMIT_SESSIONS, NULL);
         return;
     }
     replace_lane(session, index);

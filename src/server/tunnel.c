@@ -142,16 +142,29 @@ static enum reason ask_registry(struct lane *lane, const struct registry_wish *w
     tell_waiter(w, bound->freed);
     if (bound->later)
         tell_waiter(w, (struct registry_home){ .session = id, .worker = w->index });
-    if (bound->error != 0)
-        log_at(LOG_WARN, lane_subject(lane), "cannot listen on a public port: %s",
-               strerror(bound->error));
     return reason;
 }
 
+/* What the log and the client are told of a BIND that was refused, in a static thread-local
+ * buffer. */
+static const char *refusal(enum reason reason, const struct registry_bound *bound)
+{
+    static _Thread_local char text[256];
+
+    snprintf(text, sizeof(text), "%s", reason_text(reason));
+    if (bound->blame != NULL)
+        snprintf(text, sizeof(text),
+                 "%s for you: %s; end some tunnels, or lower --start-port of the server",
+                 reason_text(reason), bound->blame);
+    else if (bound->error != 0)
+        snprintf(text, sizeof(text), "%s: %s", reason_text(reason), strerror(bound->error));
+    return text;
+}
+
 /* Indices are the client's choice: one whose BIND was refused stays free, and the next ones do not
- * depend on it. DONE without a port: it waits. */
+ * depend on it. DONE without a port: it waits. *why: more than the reason says, if there is more. */
 static enum reason bind_tunnel(struct lane *lane, uint16_t index, uint16_t wanted, uint16_t ticket,
-                               struct registry_tunnel *what)
+                               struct registry_tunnel *what, const char **why)
 {
     struct session *session = lane->session;
     struct worker *w = lane->worker;
@@ -172,8 +185,10 @@ static enum reason bind_tunnel(struct lane *lane, uint16_t index, uint16_t wante
     enum reason reason = ask_registry(lane, &wish, &bound);
     if (bound.closing || bound.later)
         return REASON_DONE;
-    if (reason != REASON_DONE)
+    if (reason != REASON_DONE) {
+        *why = refusal(reason, &bound);
         return reason;
+    }
     what->port = bound.port;
     if (!add_tunnel(session, index, what, bound.fd))
         return REASON_LIMIT_TUNNELS;
@@ -215,8 +230,11 @@ static void bind_later(struct session *session, uint16_t index, uint16_t wanted,
 static enum reason bind_and_answer(struct lane *lane, uint16_t index, uint16_t wanted,
                                    uint16_t ticket, struct registry_tunnel *what)
 {
-    enum reason reason = bind_tunnel(lane, index, wanted, ticket, what);
+    const char *why = NULL;
+    enum reason reason = bind_tunnel(lane, index, wanted, ticket, what, &why);
 
+    if (why == NULL)
+        why = reason_text(reason);
     if (lane->session == NULL)
         return REASON_DONE; /* it has ended on the way */
     if (reason == REASON_DONE && what->port == 0) {
@@ -233,9 +251,8 @@ static enum reason bind_and_answer(struct lane *lane, uint16_t index, uint16_t w
     } else {
         struct frame_error error = { .tunnel = index,
                                      .code = reason_code(reason),
-                                     .text = frame_text_of(reason_text(reason)) };
-        log_at(LOG_WARN, lane_subject(lane), "bind of port %u refused: %s", wanted,
-               reason_text(reason));
+                                     .text = frame_text_of(why) };
+        log_at(LOG_WARN, lane_subject(lane), "bind of port %u refused: %s", wanted, why);
         lane_control_end(lane, frame_put_bind_err(p, &error));
     }
     return REASON_DONE;

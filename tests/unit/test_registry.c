@@ -98,13 +98,13 @@ static const uint8_t no_secret[SCRAM_KEY_SIZE];
 static uint64_t log_in(const char *name, unsigned token, uint64_t *replaced)
 {
     struct registry_session session = { .id = registry_next_id(), .client.token = token };
-    uint64_t old = 0;
+    struct registry_added added;
 
     session.client.size = (uint8_t)strlen(name);
     memcpy(session.client.bytes, name, session.client.size);
-    ck_assert_int_eq(registry_add(&session, no_secret, &old), REASON_DONE);
+    ck_assert_int_eq(registry_add(&session, no_secret, &added), REASON_DONE);
     if (replaced != NULL)
-        *replaced = old;
+        *replaced = added.replaced;
     return session.id;
 }
 
@@ -370,9 +370,9 @@ START_TEST(sessions_are_found_by_id_and_proof)
                                       other = { .transcript = "there" };
     struct registry_session session = { .id = registry_next_id(), .lanes = 4 }, out;
     uint8_t secret[SCRAM_KEY_SIZE] = "a session's secret";
-    uint64_t replaced;
+    struct registry_added added;
 
-    ck_assert_int_eq(registry_add(&session, secret, &replaced), REASON_DONE);
+    ck_assert_int_eq(registry_add(&session, secret, &added), REASON_DONE);
     ck_assert_int_eq(try_join(session.id, secret, &channel, &channel, &out), REASON_DONE);
     ck_assert_uint_eq(out.lanes, 4);
     ck_assert_int_eq(try_join(session.id, secret, &channel, &other, &out), REASON_UNKNOWN_SESSION);
@@ -393,13 +393,14 @@ START_TEST(a_secret_ends_with_its_session)
     static const struct scram_channel channel = { .transcript = "here" };
     struct registry_session session = { .client = { .token = 1, .bytes = "a", .size = 1 } }, out;
     uint8_t secret[4][SCRAM_KEY_SIZE];
-    uint64_t id[4], replaced;
+    uint64_t id[4];
+    struct registry_added added;
 
     for (int i = 0; i < 4; i++) { /* the same client: each takes the place of the one before */
         session.id = id[i] = registry_next_id();
         memset(secret[i], 'a' + i, sizeof(secret[i]));
-        ck_assert_int_eq(registry_add(&session, secret[i], &replaced), REASON_DONE);
-        ck_assert_uint_eq(replaced, i > 0 ? id[i - 1] : 0);
+        ck_assert_int_eq(registry_add(&session, secret[i], &added), REASON_DONE);
+        ck_assert_uint_eq(added.replaced, i > 0 ? id[i - 1] : 0);
         for (int k = 0; k <= i; k++) {
             ck_assert_int_eq(try_join(id[k], secret[k], &channel, &channel, &out) == REASON_DONE,
                              k == i);
@@ -418,12 +419,13 @@ END_TEST
 START_TEST(no_more_sessions_than_allowed)
 {
     struct registry_session one_more = { .id = 99 };
-    uint64_t replaced;
+    struct registry_added added;
 
     for (unsigned i = 0; i < config.max_sessions; i++)
         log_in("", 0, NULL);
-    ck_assert_int_eq(registry_add(&one_more, no_secret, &replaced), REASON_LIMIT_SESSIONS);
-    ck_assert_uint_eq(replaced, 0);
+    ck_assert_int_eq(registry_add(&one_more, no_secret, &added), REASON_LIMIT_SESSIONS);
+    ck_assert_uint_eq(added.replaced, 0);
+    ck_assert_ptr_nonnull(added.blame);
 }
 END_TEST
 
@@ -668,12 +670,140 @@ START_TEST(home_is_where_the_session_was_added)
 {
     struct registry_session session = { .id = registry_next_id(), .home = 5 };
     struct registry_home home;
-    uint64_t replaced;
+    struct registry_added added;
 
     ck_assert(!registry_home(session.id, &home));
-    ck_assert_int_eq(registry_add(&session, no_secret, &replaced), REASON_DONE);
+    ck_assert_int_eq(registry_add(&session, no_secret, &added), REASON_DONE);
     ck_assert(registry_home(session.id, &home));
     ck_assert(home.session == session.id && home.worker == 5);
+}
+END_TEST
+
+/* From an address 192.0.2.x. */
+static enum reason come(unsigned host, uint32_t token, const char *name,
+                        struct registry_added *added, uint64_t *id)
+{
+    struct registry_session session = { .id = registry_next_id(), .client.token = token };
+    const struct sockaddr_in peer = { .sin_family = AF_INET,
+                                      .sin_addr.s_addr = htonl(0xc0000200 + host) };
+
+    *id = session.id;
+    memcpy(&session.peer, &peer, sizeof(peer));
+    session.client.size = (uint8_t)strlen(name);
+    memcpy(session.client.bytes, name, session.client.size);
+    return registry_add(&session, no_secret, added);
+}
+
+/* All that somebody gets. */
+static unsigned come_all(unsigned host, uint32_t token)
+{
+    struct registry_added added;
+    uint64_t id;
+    unsigned count = 0;
+
+    while (come(host, token, "", &added, &id) == REASON_DONE)
+        count++;
+    ck_assert_ptr_nonnull(added.blame);
+    return count;
+}
+
+START_TEST(no_token_takes_all_sessions)
+{
+    struct registry_added added;
+    uint64_t id;
+
+    open_again(4096, 2000);
+    unsigned all = come_all(1, 0);
+    ck_assert_uint_ge(all, 4096 * 7 / 8);
+    ck_assert_uint_le(all, 4096 * 9 / 10);
+    ck_assert_int_eq(come(2, 0, "", &added, &id), REASON_DONE); /* another address, which has few */
+    ck_assert_int_eq(come(1, 1, "", &added, &id), REASON_DONE); /* another token */
+    ck_assert_int_eq(come(1, 0, "", &added, &id), REASON_LIMIT_SESSIONS);
+    ck_assert_ptr_nonnull(strstr(added.blame, "sessions"));
+    ck_assert_uint_ge(come_all(1, 1), 300);
+    ck_assert_int_eq(come(3, 2, "", &added, &id), REASON_DONE);
+}
+END_TEST
+
+START_TEST(no_address_takes_all_sessions_of_the_only_token)
+{
+    struct registry_added added;
+    uint64_t id;
+
+    open_again(64, 2000);
+    (void)come_all(1, 0);
+    for (unsigned host = 2; host < 5; host++)
+        ck_assert_int_eq(come(host, 0, "", &added, &id), REASON_DONE);
+    ck_assert_int_eq(come(1, 0, "", &added, &id), REASON_LIMIT_SESSIONS);
+    ck_assert_ptr_nonnull(strstr(added.blame, "sessions"));
+}
+END_TEST
+
+START_TEST(who_comes_again_needs_no_new_share)
+{
+    struct registry_added added;
+    uint64_t old, id;
+
+    open_again(64, 2000);
+    ck_assert_int_eq(come(1, 0, "client", &added, &old), REASON_DONE);
+    (void)come_all(1, 0);
+    ck_assert_int_eq(come(1, 0, "another", &added, &id), REASON_LIMIT_SESSIONS);
+    for (unsigned i = 0; i < 3; i++) {
+        ck_assert_int_eq(come(1, 0, "client", &added, &id), REASON_DONE);
+        ck_assert_uint_eq(added.replaced, old);
+        old = id;
+    }
+    ck_assert(registry_remove(old)); /* and one that has gone makes room for one */
+    ck_assert_int_eq(come(1, 0, "another", &added, &id), REASON_DONE);
+    ck_assert_int_eq(come(1, 0, "", &added, &id), REASON_LIMIT_SESSIONS);
+}
+END_TEST
+
+/* All ports that sessions from there get. */
+static unsigned bind_all(unsigned host, uint32_t token, struct registry_bound *bound,
+                         uint64_t *last)
+{
+    struct registry_added added;
+    unsigned count = 0;
+    enum reason reason = REASON_DONE;
+
+    while (reason == REASON_DONE) {
+        uint16_t index = (uint16_t)(count % CONFIG_TUNNELS_MAX);
+
+        if (index == 0)
+            ck_assert_int_eq(come(host, token, "", &added, last), REASON_DONE);
+        reason = bind_port(*last, index, 0, 0, bound);
+        count += reason == REASON_DONE;
+    }
+    ck_assert_int_eq(reason, REASON_PORTS_EXHAUSTED);
+    return count;
+}
+
+START_TEST(no_token_takes_all_ports)
+{
+    struct registry_bound bound;
+    struct registry_added added;
+    uint64_t last, id;
+
+    open_again(4096, 65536 - 900);
+    unsigned all = bind_all(1, 0, &bound, &last);
+    ck_assert_uint_ge(all, 900 * 7 / 8);
+    ck_assert_uint_le(all, 900 * 9 / 10);
+    ck_assert_ptr_nonnull(bound.blame);
+    ck_assert_ptr_nonnull(strstr(bound.blame, "public ports"));
+    ck_assert_int_eq(come(2, 1, "", &added, &id), REASON_DONE);
+    uint16_t port = get_port(id, 0);
+    ck_assert_int_eq(bind_port(id, 1, 1000, 0, &bound), REASON_DONE); /* is no part of them */
+    ck_assert_int_eq(bind_port(last, CONFIG_TUNNELS_MAX - 1, 0, 0, &bound), REASON_PORTS_EXHAUSTED);
+    /* A port counts until its last socket is closed, whatever becomes of the session. */
+    ck_assert(registry_remove(id));
+    ck_assert_uint_eq(port_closed(port), 0);
+    ck_assert_uint_eq(port_closed(1000), 0);
+    ck_assert(registry_remove(last));
+    ck_assert_int_eq(come(1, 0, "", &added, &last), REASON_DONE);
+    ck_assert_int_eq(bind_port(last, 0, 0, 0, &bound), REASON_PORTS_EXHAUSTED);
+    ck_assert_uint_eq(port_closed((uint16_t)(65536 - 900 + all - 1)), 0);
+    ck_assert_int_eq(bind_port(last, 0, 0, 0, &bound), REASON_DONE);
 }
 END_TEST
 
@@ -708,6 +838,10 @@ int main(void)
     tcase_add_test(tcase, a_port_that_is_tried_is_nobody_elses);
     tcase_add_test(tcase, a_port_that_has_changed_hands_is_opened_by_its_holder_only);
     tcase_add_test(tcase, home_is_where_the_session_was_added);
+    tcase_add_test(tcase, no_token_takes_all_sessions);
+    tcase_add_test(tcase, no_address_takes_all_sessions_of_the_only_token);
+    tcase_add_test(tcase, who_comes_again_needs_no_new_share);
+    tcase_add_test(tcase, no_token_takes_all_ports);
     suite_add_tcase(suite, tcase);
     TCase *lock = tcase_create("lock"); /* with a deadline: a dead lock is what would be wrong */
     tcase_add_checked_fixture(lock, setup, teardown);

@@ -38,7 +38,7 @@ static void open_session(void)
 {
     struct registry_session shared = { .id = registry_next_id(), .lanes = 1 };
     union sock_addr at = loopback;
-    uint64_t replaced;
+    struct registry_added added;
     int listener = sock_listen(&at, false, 1);
 
     sock_local(listener, &at);
@@ -47,7 +47,7 @@ static void open_session(void)
     lane = lane_open(worker, accept(listener, NULL, NULL), NULL);
     sock_close(listener);
     ck_assert_ptr_nonnull(lane);
-    ck_assert_int_eq(registry_add(&shared, secret, &replaced), REASON_DONE);
+    ck_assert_int_eq(registry_add(&shared, secret, &added), REASON_DONE);
     session = session_open(worker, shared.id, FRAME_V2,
                            share_open(&worker->shares.pool, SHARE_SESSION, shared.id));
     ck_assert_ptr_nonnull(session);
