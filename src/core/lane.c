@@ -96,8 +96,7 @@ static struct lane *lane_new(struct worker *w, const union sock_addr *peer, stru
     lane->next_fd = -1;
     list_init(&lane->streams);
     lane_kept_init(lane);
-    list_init(&lane->wait_small);
-    list_init(&lane->wait_bulk);
+    lane_line_init(lane);
     timer_init(&lane->timer, lane_timer_fire);
     list_append(&w->all_lanes, &lane->node);
     worker_count(w, STAT_CONNECTIONS, 1);

@@ -109,6 +109,20 @@ struct lane_kept {
     uint64_t told; /* our count when the peer last heard it in PING or PONG */
 };
 
+/* What a stream waits for: see lane_line.c. */
+enum lane_line_kind {
+    LANE_LINE_NONE,
+    LANE_LINE_BULK,
+    LANE_LINE_DATA,
+    LANE_LINE_CONTROL,
+    LANE_LINES
+};
+
+struct lane_line {
+    struct list streams; /* in turn */
+    struct list *next;   /* the first that has had no turn since there is room; the head: none */
+};
+
 struct lane {
     struct worker *worker;
     struct session *session; /* NULL before HELLO */
@@ -125,8 +139,8 @@ struct lane {
     struct list stranger_node; /* in stranger->lanes */
     struct strangers_address *stranger; /* server: it has the place of one who has not logged in */
     struct list streams;
-    struct list wait_small, wait_bulk; /* streams waiting for room, in turn */
-    struct timer timer;                /* connect and handshake time-out, then heartbeat */
+    struct lane_line lines[LANE_LINES]; /* [LANE_LINE_NONE]: nobody */
+    struct timer timer;                 /* connect and handshake time-out, then heartbeat */
 
     uint32_t slot;
     uint32_t generation;
@@ -390,6 +404,14 @@ static inline bool lane_data_overtakes(const struct lane *lane)
 {
     return lane->data_cut && lane->control.filled > lane->control.sent;
 }
+
+/* Streams that wait for room, see lane_line.c. wake: there is room for `count`. leave: the stream
+ * waits no more. served: it got a place in the bulk queue. settle: at the end of its pump. */
+void lane_line_init(struct lane *lane);
+void lane_line_wake(struct lane *lane, enum lane_line_kind kind, uint32_t count);
+void lane_line_leave(struct stream *stream);
+void lane_line_served(struct stream *stream);
+void lane_line_settle(struct stream *stream);
 
 /* True if the bulk queue takes another segment. */
 bool lane_bulk_room(const struct lane *lane);

@@ -9,6 +9,8 @@
 #include <errno.h>
 
 #define ZC_MIN (64u * 1024u)
+/* So much room in the data pack for each stream that gets its turn by itself; others follow it. */
+#define LANE_LINE_STEP (8u * BUF_SMALL_SIZE)
 
 enum { ZC_UNDECIDED, ZC_ON, ZC_OFF };
 
@@ -422,18 +424,22 @@ static void account(struct lane *lane, uint32_t bytes)
     segments_sent(lane, bytes);
 }
 
-/* Streams in line get their turn: they are pumped in this turn, and stand in line again if there is still no room. */
+/* What the data pack takes at least. */
+static uint32_t data_room(const struct lane *lane)
+{
+    if (lane->data.buf != BUF_NONE)
+        return buf_size(lane->data.buf) - lane->data.filled;
+    return lane->logs && !lane->data_busy ? BUF_SMALL_SIZE : BUF_BIG_SIZE;
+}
+
+/* Streams in line get their turn: they are pumped in this turn of the worker. The first ones
+ * together with those that are marked already, so that they get their share of the room. */
 void lane_tx_wake(struct lane *lane)
 {
-    struct list *node;
-    unsigned room = LANE_SEGMENTS - lane->seg_count;
-
-    while ((node = list_pop(&lane->wait_small)) != NULL)
-        stream_mark(container_of(node, struct stream, wait_node));
-    if (!lane_bulk_room(lane))
-        return;
-    while (room-- > 0 && (node = list_pop(&lane->wait_bulk)) != NULL)
-        stream_mark(container_of(node, struct stream, wait_node));
+    lane_line_wake(lane, LANE_LINE_DATA, 1 + data_room(lane) / LANE_LINE_STEP);
+    lane_line_wake(lane, LANE_LINE_CONTROL, 1);
+    if (lane_bulk_room(lane))
+        lane_line_wake(lane, LANE_LINE_BULK, LANE_SEGMENTS - lane->seg_count);
 }
 
 void lane_tx_left(struct lane *lane, uint32_t bytes)

@@ -49,7 +49,7 @@ static void set_bulk(struct stream *s, bool bulk)
 static void wait_for_share(struct stream *s)
 {
     s->starved = true;
-    list_remove(&s->wait_node);
+    lane_line_leave(s);
     list_append(&s->worker->short_streams, &s->wait_node);
 }
 
@@ -95,7 +95,7 @@ static void recv_failed(struct stream *s, int error)
     if (error == -ENOBUFS) {
         worker_count(w, STAT_STARVED_SMALL, 1);
         s->starved = true;
-        list_remove(&s->wait_node);
+        lane_line_leave(s);
         list_append(&w->starved_streams, &s->wait_node);
         return;
     }
@@ -156,18 +156,10 @@ void relay_recv_done(struct worker *w, const struct ring_cqe *cqe)
         recv_failed(s, cqe->res);
 }
 
-static void wait_for_room(struct stream *s, struct list *line)
+static void wait_for_room(struct stream *s, enum lane_line_kind line)
 {
-    if (!list_linked(&s->wait_node)) /* keeps its place; being in a line without need is harmless */
-        list_append(line, &s->wait_node);
+    s->refused = line; /* relay_pump puts it there */
     lane_log_wait(s->lane);
-}
-
-/* It has had its turn: its place in a line must not use up another one. */
-static void leave_line(struct stream *s)
-{
-    if (!s->starved)
-        list_remove(&s->wait_node);
 }
 
 static void count_up(struct stream *s, uint32_t size)
@@ -194,7 +186,7 @@ static bool send_bulk(struct stream *s, uint32_t size)
     struct frame frame = data_frame(s, size, false);
 
     if (!lane_bulk_room(lane)) {
-        wait_for_room(s, &lane->wait_bulk);
+        wait_for_room(s, LANE_LINE_BULK);
         return false;
     }
     CHECK(size == s->held_size && s->held_offset >= BUF_HEADROOM);
@@ -203,7 +195,7 @@ static bool send_bulk(struct stream *s, uint32_t size)
     buf_charge(&s->worker->bufs, s->held, lane->share); /* which may keep it in its log */
     lane_bulk_push(lane, s, s->held, s->held_offset - header, size + header);
     s->held = BUF_NONE;
-    leave_line(s);
+    lane_line_served(s);
     count_up(s, size);
     return true;
 }
@@ -222,7 +214,7 @@ static bool send_small(struct stream *s, uint32_t size)
     }
     struct frame frame = data_frame(s, size, false);
     if (p == NULL) {
-        wait_for_room(s, &lane->wait_small);
+        wait_for_room(s, LANE_LINE_DATA);
         return false;
     }
     p = frame_put(lane->version, p, &frame);
@@ -269,7 +261,7 @@ static void send_fin(struct stream *s)
         return; /* lane_send_done marks the stream */
     uint8_t *p = lane_data_begin(lane, FRAME_HEADER_MAX);
     if (p == NULL) {
-        wait_for_room(s, &lane->wait_small);
+        wait_for_room(s, LANE_LINE_DATA);
         return;
     }
     lane_data_end(lane, frame_put(lane->version, p, &frame));
@@ -567,7 +559,7 @@ static void send_window(struct stream *s, uint32_t limit)
     uint8_t *p = lane_control_begin(lane);
 
     if (p == NULL) {
-        wait_for_room(s, &lane->wait_small);
+        wait_for_room(s, LANE_LINE_CONTROL);
         return;
     }
     if (limit < s->rx.size)
@@ -676,11 +668,8 @@ static void pump_orphan(struct stream *s)
         timer_set(&w->timers, &s->timer, w->now + V1_LOOK_NS);
 }
 
-void relay_pump(struct stream *s)
+static void pump(struct stream *s)
 {
-    CHECK(s->state == STREAM_OPEN || s->state == STREAM_CONNECTING);
-    if (s->state == STREAM_CONNECTING)
-        return;
     if (s->lane == NULL) {
         pump_orphan(s);
         return;
@@ -701,6 +690,17 @@ void relay_pump(struct stream *s)
         if (up_ended(s) && (s->ends & STREAM_DOWN_SHUT) != 0)
             stream_close(s, REASON_DONE, false);
     }
+}
+
+void relay_pump(struct stream *s)
+{
+    CHECK(s->state == STREAM_OPEN || s->state == STREAM_CONNECTING);
+    if (s->state == STREAM_CONNECTING)
+        return;
+    s->refused = LANE_LINE_NONE;
+    pump(s);
+    if (s->state == STREAM_OPEN)
+        lane_line_settle(s);
 }
 
 uint64_t relay_sweep(struct worker *w)

@@ -479,6 +479,7 @@ void stream_close(struct stream *s, enum reason reason, bool tell)
     count_end(w, reason);
     timer_stop(&s->timer);
     list_remove(&s->dirty_node);
+    lane_line_leave(s);
     list_remove(&s->wait_node);
     list_remove(&s->sweep_node);
     list_append(&w->closing_streams, &s->sweep_node);
@@ -529,8 +530,7 @@ static void go_on_alone(struct stream *s)
     s->ends |= STREAM_UP_EOF;
     s->took = w->now;
     s->acked = sock_acked(s->fd);
-    if (!s->starved)
-        list_remove(&s->wait_node); /* a line of the lane */
+    lane_line_leave(s);
     unhold_lane(s);
     detach_lane(s);
     list_append(&w->orphan_streams, &s->lane_node);

@@ -94,11 +94,11 @@ struct stream {
     struct share *share;           /* of the visitor's address: owns what the stream takes */
     struct list lane_node;         /* in lane->streams */
     struct list dirty_node;        /* in worker->dirty_streams */
-    struct list wait_node;  /* in lane->wait_bulk or wait_small, or worker->starved_streams or
+    struct list wait_node;         /* in a line of the lane, or in worker->starved_streams or
                                short_streams */
-    struct list sweep_node; /* in worker->bulk_reads; closing: in worker->closing_streams */
-    struct list wide_node;  /* in worker->wide_streams */
-    struct timer timer;     /* connect time-out; v1: quiet end, stall */
+    struct list sweep_node;        /* in worker->bulk_reads; closing: in worker->closing_streams */
+    struct list wide_node;         /* in worker->wide_streams */
+    struct timer timer;            /* connect time-out; v1: quiet end, stall */
 
     uint32_t slot;
     uint32_t generation; /* of the slot, for operations */
@@ -118,6 +118,9 @@ struct stream {
     bool starved;        /* in worker->starved_streams or short_streams */
     bool sending_all;    /* the send in flight waits until all is sent */
     bool sending_zc;     /* the send in flight is zero-copy */
+    bool turn;           /* it has its turn in that line */
+    uint8_t line;        /* enum lane_line_kind: where it stands */
+    uint8_t refused;     /* enum lane_line_kind: what it found no room for in this pump */
     uint8_t zc;          /* 0 undecided, 1 on, 2 off */
     uint8_t origin_try;  /* client: which address is being tried */
     uint8_t pieces;      /* slices of the send in flight: the first ones of the queue */
