@@ -114,6 +114,13 @@ CHECK_STATIC(LANE_PREFACE >= FRAME_V2_HEADER + 21u + FRAME_PROOF_SIZE, "JOIN");
 /* How long after a cancel a closing stream or listener with an operation in flight asks again. */
 #define CANCEL_AGAIN_NS (100 * NSEC_PER_MSEC)
 
+/* A visitor or an origin whose machine is gone says nothing: TCP asks one that has been quiet for
+ * PEER_QUIET, and gives it up when so many questions, PEER_ASK apart, had no answer: two minutes.
+ * It costs a live one a packet a minute. Seconds, as the kernel wants them. */
+#define PEER_QUIET_S 60
+#define PEER_ASK_S   15
+#define PEER_ASKS    4
+
 /* How long a lane that was told to go may take to close its end. */
 #define LANE_LINGER_NS (2 * NSEC_PER_SEC)
 

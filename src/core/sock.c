@@ -3,6 +3,7 @@
 
 #include "core/base.h"
 #include "core/check.h"
+#include "core/limits.h"
 
 #include <errno.h>
 #include <netinet/in.h>
@@ -82,11 +83,21 @@ int sock_dial(int family)
     return fd;
 }
 
+/* The times come first: SO_KEEPALIVE starts the timer with those that it finds. */
+static void set_keepalive(int fd)
+{
+    set_int(fd, IPPROTO_TCP, TCP_KEEPIDLE, PEER_QUIET_S);
+    set_int(fd, IPPROTO_TCP, TCP_KEEPINTVL, PEER_ASK_S);
+    set_int(fd, IPPROTO_TCP, TCP_KEEPCNT, PEER_ASKS);
+    set_int(fd, SOL_SOCKET, SO_KEEPALIVE, 1);
+}
+
 /* Before listen: accepted sockets have what the listening socket has at that moment. */
 static void set_stream(int fd)
 {
     set_linger(fd, true);
     set_int(fd, SOL_SOCKET, SO_OOBINLINE, 1);
+    set_keepalive(fd);
 }
 
 int sock_dial_stream(int family)
