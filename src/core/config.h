@@ -56,6 +56,7 @@ struct config {
     uint64_t connect_timeout; /* to the server and to origins */
     uint64_t drain_timeout;
     uint64_t grace; /* how long a lane that lost its connection waits for another; 0: not at all */
+    uint64_t stream_idle;       /* a stream on which nothing moved this long ends; 0: none does */
     enum config_auto zero_copy; /* SEND_ZC */
     char *token;       /* a server: any number, one in each line; NULL: nobody needs it any more */
     size_t token_size; /* a zero follows, which is not counted */

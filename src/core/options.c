@@ -171,6 +171,15 @@ static bool set_duration_or_auto(struct parse *p, const struct flag *flag, char 
     return true;
 }
 
+/* "off" is 0. */
+static bool set_duration_or_off(struct parse *p, const struct flag *flag, char *value)
+{
+    if (strcmp(value, "off") != 0)
+        return set_duration(p, flag, value);
+    store(p, flag, 0);
+    return true;
+}
+
 static bool set_size(struct parse *p, const struct flag *flag, char *value)
 {
     char min[VALUE_TEXT_MAX], max[VALUE_TEXT_MAX];
@@ -505,6 +514,10 @@ static const struct flag flags[] = {
       "how long streams wait when their connection is lost; auto: 60s with --tls, otherwise 0s",
       .set = set_duration_or_auto, .min = 0, .max = GRACE_MAX_S * NSEC_PER_SEC, AT(config.grace), .commands = FOR_ROLES,
       .group = GROUP_TIMES },
+    { "stream-idle", "D|off", "off",
+      "end a stream on which nothing has moved in either direction for this long",
+      .set = set_duration_or_off, .min = NSEC_PER_SEC, .max = 24 * HOUR, AT(config.stream_idle),
+      .commands = FOR_ROLES, .group = GROUP_TIMES },
     { "no-reconnect", NULL, NULL, "end when the session is lost",
       .set = set_switch_off, AT(config.reconnect), .commands = FOR_CLIENT, .group = GROUP_TIMES },
     { "reconnect-attempts", "N", "10", "give up after this many attempts in a row",

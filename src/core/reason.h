@@ -59,7 +59,10 @@
     X(TLS_ENDS_BETWEEN, 59, true,                                                                 \
       "TLS does not reach from the client to the server, something between them ends it")         \
     X(SERVER_UNPROVEN, 60, true, "the server did not prove that it knows the token")              \
-    X(OLD_WIRE, 61, true, "client and server speak different revisions of v2: update the older one")
+    X(OLD_WIRE, 61, true,                                                                         \
+      "client and server speak different revisions of v2: update the older one")                  \
+    X(STREAM_IDLE, 62, true, "nothing moved for longer than --stream-idle")                       \
+    X(PEER_SILENT, 63, true, "the far end has not answered for minutes")
 
 enum reason {
 #define X(name, code, rst, text) REASON_##name,

@@ -10,6 +10,7 @@
 #include <linux/netlink.h>
 #include <linux/rtnetlink.h>
 #include <linux/tcp.h>
+#include <poll.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
 
@@ -84,7 +85,7 @@ int sock_dial(int family)
 }
 
 /* The times come first: SO_KEEPALIVE starts the timer with those that it finds. */
-static void set_keepalive(int fd)
+void sock_ask_peer(int fd)
 {
     set_int(fd, IPPROTO_TCP, TCP_KEEPIDLE, PEER_QUIET_S);
     set_int(fd, IPPROTO_TCP, TCP_KEEPINTVL, PEER_ASK_S);
@@ -97,7 +98,6 @@ static void set_stream(int fd)
 {
     set_linger(fd, true);
     set_int(fd, SOL_SOCKET, SO_OOBINLINE, 1);
-    set_keepalive(fd);
 }
 
 int sock_dial_stream(int family)
@@ -121,8 +121,10 @@ static int listen_on(const union sock_addr *addr, bool shared, bool streams, int
     if (addr->sa.sa_family == AF_INET6)
         set_int(fd, IPPROTO_IPV6, IPV6_V6ONLY, 0);
     set_int(fd, IPPROTO_TCP, TCP_NODELAY, 1);
-    if (streams)
+    if (streams) {
         set_stream(fd);
+        sock_ask_peer(fd);
+    }
     if (bind(fd, &addr->sa, sock_addr_size(addr)) != 0 || listen(fd, backlog) != 0) {
         int error = errno;
         close(fd);
@@ -228,6 +230,36 @@ bool sock_is_stuck(int fd, uint64_t silence)
     if (info.tcpi_unacked == 0)
         return silent && info.tcpi_probes >= 2;
     return silent || info.tcpi_retransmits >= 3;
+}
+
+bool sock_is_silent(int fd, uint64_t silence)
+{
+    struct tcp_info info;
+
+    if (!get_tcp_info(fd, &info) || info.tcpi_last_ack_recv < silence / NSEC_PER_MSEC)
+        return false;
+    return info.tcpi_unacked > 0 ? info.tcpi_retransmits >= 2 : info.tcpi_probes >= 2;
+}
+
+bool sock_is_waiting(int fd, uint64_t *acked)
+{
+    struct tcp_info info;
+    bool known = get_tcp_info(fd, &info);
+
+    *acked = info.tcpi_bytes_acked;
+    return known && (info.tcpi_unacked > 0 || info.tcpi_notsent_bytes > 0);
+}
+
+void sock_errors(const int *fds, bool *broken, unsigned count)
+{
+    struct pollfd polls[SOCK_ERRORS_MAX];
+
+    CHECK(count > 0 && count <= SOCK_ERRORS_MAX);
+    for (unsigned i = 0; i < count; i++)
+        polls[i] = (struct pollfd){ .fd = fds[i] };
+    bool some = poll(polls, count, 0) > 0; /* not told now (EINTR): in the next round */
+    for (unsigned i = 0; i < count; i++)
+        broken[i] = some && (polls[i].revents & POLLERR) != 0;
 }
 
 uint64_t sock_path_rtt(int fd)

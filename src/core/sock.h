@@ -57,6 +57,22 @@ void sock_peer(int fd, union sock_addr *addr);
 /* A lane's options: keepalive, TCP_USER_TIMEOUT; TCP_NOTSENT_LOWAT is left alone. */
 void sock_lane_options(int fd, uint64_t timeout_ns);
 
+/* TCP asks whether the other end is still there (limits.h, PEER_QUIET_S). Visitors' sockets inherit
+ * it from their listener. */
+void sock_ask_peer(int fd);
+
+/* Which of these sockets have an error that nobody was told of yet, such as a reset; a FIN is none.
+ * One system call for all of them, at most SOCK_ERRORS_MAX. */
+#define SOCK_ERRORS_MAX 512u
+void sock_errors(const int *fds, bool *broken, unsigned count);
+
+/* True if something waits for the other end, and that has not answered for `silence` ns, asked more
+ * than once. A reader that takes nothing, but answers, is not silent. */
+bool sock_is_silent(int fd, uint64_t silence);
+
+/* True if some of what was sent has not been acknowledged; *acked: bytes that have been. */
+bool sock_is_waiting(int fd, uint64_t *acked);
+
 /* A descriptor that stands for nothing, to be given up for another one. fd or -errno. */
 int sock_spare(void);
 

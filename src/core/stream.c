@@ -6,6 +6,7 @@
 #include "core/lane.h"
 #include "core/log.h"
 #include "core/op.h"
+#include "core/quiet.h"
 #include "core/session.h"
 #include "core/worker.h"
 
@@ -116,6 +117,7 @@ struct stream *stream_open(struct lane *lane, uint32_t wire_id, int fd, enum str
         lane->map[s->wire_id & lane->map_mask] = slot + 1;
     worker_count(w, STAT_STREAMS, 1);
     lane_watch(lane);
+    quiet_watch(w);
     stream_mark(s);
     return s;
 }

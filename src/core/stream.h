@@ -151,6 +151,14 @@ struct stream {
     uint64_t
         took; /* ns: when the local socket last took bytes, or a v1 lane began to wait for it */
     uint64_t acked; /* v1: bytes that the local peer had acknowledged when it was last asked */
+
+    /* quiet.c */
+    bool asked;            /* TCP asks whether the local peer is still there */
+    bool broken;           /* one end was reset, and what was said before it is under way */
+    uint64_t broken_at;    /* ns: when that was seen, or something moved since */
+    uint64_t broken_moved; /* what had moved then */
+    uint64_t idle_at;      /* --stream-idle, ns: when the local peer was seen to take bytes ... */
+    uint64_t idle_acked;   /* ... and how many it had */
 };
 
 /* Server, v2: one id of the wire, in worker->ids: generation << STREAM_SLOT_BITS | its place

@@ -25,6 +25,7 @@
 #include "core/listener.h"
 #include "core/log.h"
 #include "core/message.h"
+#include "core/quiet.h"
 #include "core/reason.h"
 #include "core/ring.h"
 #include "core/share.h"
@@ -131,6 +132,7 @@ struct worker {
     unsigned drained_count; /* worker 0: workers that said so */
     struct timer starve_timer;
     struct timer sweep_timer;    /* bulk reads that went quiet, see relay.c */
+    struct quiet quiet;          /* streams of which no completion tells anything */
     struct list dirty_streams;   /* to be pumped in this turn */
     struct list dirty_lanes;     /* to be flushed in this turn, or the next */
     bool holds;                  /* the last turn left some of them for this one */

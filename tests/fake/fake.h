@@ -238,6 +238,9 @@ uint16_t fake_local_port(int fd);
 uint16_t fake_remote_port(int fd);
 bool fake_is_open(int fd);
 
+/* How long ago an RST arrived here, or `mark` last changed from one call to the next; 0: none has. */
+uint64_t fake_reset_for(int fd, uint64_t mark);
+
 /* Bytes that this socket has sent so far and that its peer has not read: what the "kernel" holds. */
 size_t fake_unread(int fd);
 

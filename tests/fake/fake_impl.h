@@ -67,9 +67,10 @@ struct fake_socket {
     int side;
     int error; /* pending, told once */
     bool reset, shut, linger0;
-    bool over;                /* shut down both ways: what is submitted on it ends at once */
-    uint64_t user_timeout;    /* ns, 0: none */
-    uint64_t timeout_arrived; /* of the sent bytes, when the time-out was set */
+    uint64_t reset_at, reset_mark; /* see fake_reset_for */
+    bool over;                     /* shut down both ways: what is submitted on it ends at once */
+    uint64_t user_timeout;         /* ns, 0: none */
+    uint64_t timeout_arrived;      /* of the sent bytes, when the time-out was set */
     struct fake_event timeout;
     struct fake_event connecting;
     struct fake_event dying;

@@ -268,6 +268,7 @@ static void rst_arrives(void *arg)
         return;
     fake_trace("fd %d: RST arrives", s->fd);
     s->reset = true;
+    s->reset_at = fake_now();
     s->error = in->fin_arrived ? EPIPE : ECONNRESET;
     in->written = in->arrived;
     if (fake_options()->rst_drops_received && in->taken < in->arrived) {
@@ -995,6 +996,18 @@ size_t fake_unread(int fd)
     if (s->conn == NULL)
         return 0;
     return s->conn->pipe[s->side].written - s->conn->pipe[s->side].taken;
+}
+
+uint64_t fake_reset_for(int fd, uint64_t mark)
+{
+    struct fake_socket *s = fake_socket(fd);
+
+    if (!s->reset)
+        return 0;
+    if (s->reset_mark != mark)
+        s->reset_at = fake_now();
+    s->reset_mark = mark;
+    return fake_now() - s->reset_at;
 }
 
 void fake_on_connection(uint16_t port, void (*fn)(int fd))

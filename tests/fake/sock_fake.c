@@ -142,6 +142,35 @@ bool sock_is_stuck(int fd, uint64_t silence)
     return fake_chance(fake_options()->stuck_lies);
 }
 
+void sock_ask_peer(int fd)
+{
+    (void)fake_socket(fd);
+}
+
+void sock_errors(const int *fds, bool *broken, unsigned count)
+{
+    CHECK(count > 0 && count <= SOCK_ERRORS_MAX);
+    for (unsigned i = 0; i < count; i++)
+        broken[i] = fake_socket(fds[i])->error != 0;
+}
+
+/* Local ends are never cut here. */
+bool sock_is_silent(int fd, uint64_t silence)
+{
+    CHECK(silence > 0);
+    (void)fake_socket(fd);
+    return false;
+}
+
+bool sock_is_waiting(int fd, uint64_t *acked)
+{
+    const struct fake_socket *s = fake_socket(fd);
+    const struct fake_pipe *out = s->conn != NULL ? &s->conn->pipe[s->side] : NULL;
+
+    *acked = out != NULL ? out->arrived : 0;
+    return out != NULL && out->written > out->arrived;
+}
+
 uint64_t sock_path_rtt(int fd)
 {
     (void)fd;

@@ -52,7 +52,8 @@ static int streams_listener(struct sockaddr_in *in)
     return fd;
 }
 
-/* A visitor's socket as its listener makes it, and one to an origin. */
+/* A visitor's socket as its listener makes it, and one to an origin when it was told
+ * to ask. */
 static void streams_have_it(void)
 {
     struct sockaddr_in in;
@@ -63,6 +64,7 @@ static void streams_have_it(void)
     int accepted = accept(listener, NULL, NULL);
     EXPECT(accepted >= 0);
     expect_times(accepted, PEER_QUIET_S, PEER_ASK_S, PEER_ASKS);
+    sock_ask_peer(dialled);
     expect_times(dialled, PEER_QUIET_S, PEER_ASK_S, PEER_ASKS);
     EXPECT(option_of(accepted, IPPROTO_TCP, TCP_USER_TIMEOUT) == 0);
     close(dialled);

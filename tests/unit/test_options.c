@@ -189,7 +189,7 @@ START_TEST(every_server_flag_reaches_its_place)
         "--cpus 5,0-1 --max-streams 7 --max-sessions 8 --max-lanes 9 --max-unauthenticated 10 "
         "--bulk-buffers 11 --window-initial 32K --window-max 1MiB --heartbeat 100ms --expiry 300ms "
         "--handshake-timeout 1s --connect-timeout 2s --drain-timeout 3m --zero-copy off --token s "
-        "--log-level debug");
+        "--stream-idle 4m --log-level debug");
 
     ck_assert_str_eq(config->listen.host, "127.0.0.1");
     ck_assert_uint_eq(config->listen.port, 9001);
@@ -211,6 +211,7 @@ START_TEST(every_server_flag_reaches_its_place)
     ck_assert_uint_eq(config->handshake_timeout, NSEC_PER_SEC);
     ck_assert_uint_eq(config->connect_timeout, 2 * NSEC_PER_SEC);
     ck_assert_uint_eq(config->drain_timeout, 180 * NSEC_PER_SEC);
+    ck_assert_uint_eq(config->stream_idle, 240 * NSEC_PER_SEC);
     ck_assert_int_eq(config->zero_copy, CONFIG_OFF);
     ck_assert_str_eq(config->token, "s");
     ck_assert(!config->token_is_default);

@@ -61,6 +61,8 @@ static const struct {
     { REASON_TLS_ENDS_BETWEEN, "TLS_ENDS_BETWEEN", 59, true },
     { REASON_SERVER_UNPROVEN, "SERVER_UNPROVEN", 60, true },
     { REASON_OLD_WIRE, "OLD_WIRE", 61, true },
+    { REASON_STREAM_IDLE, "STREAM_IDLE", 62, true },
+    { REASON_PEER_SILENT, "PEER_SILENT", 63, true },
 };
 
 START_TEST(codes_never_change)
