@@ -175,16 +175,27 @@ static uintptr_t last_huge(const struct buf_pool *pool, uint32_t index)
     return ((uintptr_t)slab_at(&pool->big, index) + BUF_BIG_SIZE - 1) / HUGE_PAGE;
 }
 
-/* The most that the kernel may count for it: whether there are huge pages is not known. */
+/* Whether another registered buffer has a part of this huge page: two neighbours each way may. */
+static bool is_counted(const struct buf_pool *pool, uint32_t index, uintptr_t huge)
+{
+    uint32_t first = index > 2 ? index - 2 : 0;
+
+    for (uint32_t i = first; i <= index + 2; i++)
+        if (i != index && is_fixed(pool, i) && first_huge(pool, i) <= huge &&
+            last_huge(pool, i) >= huge)
+            return true;
+    return false;
+}
+
+/* The most that the kernel may count for it beside the others: whether there are huge pages is not
+ * known. */
 static uint64_t cost_of(const struct buf_pool *pool, uint32_t index)
 {
-    uintptr_t first = first_huge(pool, index), last = last_huge(pool, index);
-    bool before = index > 0 && is_fixed(pool, index - 1) && last_huge(pool, index - 1) == first;
-    bool behind = is_fixed(pool, index + 1) && first_huge(pool, index + 1) == last;
+    uint64_t cost = 0;
 
-    if (first == last)
-        return before || behind ? 0 : HUGE_PAGE;
-    return (2U - before - behind) * HUGE_PAGE;
+    for (uintptr_t huge = first_huge(pool, index); huge <= last_huge(pool, index); huge++)
+        cost += is_counted(pool, index, huge) ? 0 : HUGE_PAGE;
+    return cost;
 }
 
 static bool fix(struct buf_pool *pool, struct ring *ring, uint32_t index)
@@ -211,4 +222,54 @@ int buf_fixed_index(struct buf_pool *pool, struct ring *ring, uint32_t id)
     if (pool->big_fixed[index] == FIXED_UNKNOWN)
         pool->big_fixed[index] = fix(pool, ring, index) ? FIXED_YES : FIXED_REFUSED;
     return pool->big_fixed[index] == FIXED_YES ? (int)index : -1;
+}
+
+/* Whether number a was given before b: they are less than half a turn of the counter apart. */
+static bool is_before(uint16_t a, uint16_t b)
+{
+    return (int16_t)(uint16_t)(a - b) < 0;
+}
+
+CHECK_STATIC(BUF_SMALL_SIZE % MEM_PAGE == 0, "small buffers are pages");
+
+uint16_t buf_lent_rest(struct buf_pool *pool, struct ring *ring, uint16_t next, uint16_t until,
+                       unsigned most)
+{
+    uint16_t first = (uint16_t)(ring_buffers_given(ring) - pool->provided);
+
+    CHECK(!ring_has_more(ring));
+    if (is_before(next, first))
+        next = first;
+    for (; is_before(next, until) && most > 0; next++, most--) {
+        uint32_t id = ring_buffer_at(ring, next);
+
+        CHECK(!buf_is_big(id) && pool->small_refs[id] == 1);
+        mem_give_back(slab_at(&pool->small, id), BUF_SMALL_SIZE);
+    }
+    return is_before(next, until) ? next : until;
+}
+
+/* The kernel must not go on with pages that are no longer ours. */
+static bool unfix(struct buf_pool *pool, struct ring *ring, uint32_t index)
+{
+    if (pool->big_fixed[index] == FIXED_YES) {
+        if (ring_unregister_buffer(ring, index) != 0)
+            return false;
+        uint64_t cost = cost_of(pool, index);
+        pinned_drop(cost);
+        pool->pinned -= cost;
+    }
+    pool->big_fixed[index] = FIXED_UNKNOWN; /* one that was refused may ask again */
+    return true;
+}
+
+bool buf_rest(struct buf_pool *pool, struct ring *ring)
+{
+    uint32_t index = slab_leaving(&pool->big);
+
+    CHECK(index != SLAB_NONE && pool->big_refs[index] == 0);
+    if (!unfix(pool, ring, index))
+        return false;
+    slab_rest(&pool->big);
+    return true;
 }

@@ -104,4 +104,14 @@ void buf_provided_taken(struct buf_pool *pool, uint32_t id, struct share *owner)
  * (pinned.h). */
 int buf_fixed_index(struct buf_pool *pool, struct ring *ring, uint32_t id);
 
+/* Small buffers that are lent, and were before the one given as number `until` (ring_buffers_given):
+ * the pages of at most `most` of them go back to the kernel, beginning with number `next`. Returns
+ * the number to go on with, `until` at the end. Only when all completions were read. */
+uint16_t buf_lent_rest(struct buf_pool *pool, struct ring *ring, uint16_t next, uint16_t until,
+                       unsigned most);
+
+/* The next big buffer that is to rest (slab.h) does, and is not registered any more. False: the
+ * kernel would not let go of it, and nothing has changed. */
+bool buf_rest(struct buf_pool *pool, struct ring *ring);
+
 #endif

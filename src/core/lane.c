@@ -70,6 +70,7 @@ static struct lane *lane_new(struct worker *w, const union sock_addr *peer, stru
     lane->worker = w;
     lane->slot = slot;
     lane->generation = generation;
+    trim_watch(w);
     lane->fd = -1;
     lane->peer = *peer;
     lane->share = lane->payer = first_owner(w, peer, slot);

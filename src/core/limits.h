@@ -114,6 +114,15 @@ CHECK_STATIC(LANE_PREFACE >= FRAME_V2_HEADER + 21u + FRAME_PROOF_SIZE, "JOIN");
 /* How long after a cancel a closing stream or listener with an operation in flight asks again. */
 #define CANCEL_AGAIN_NS (100 * NSEC_PER_MSEC)
 
+/* Memory that was not needed for a whole period goes back (trim.h): in a turn so many items, or so
+ * many bytes, some 100 us; so at least 250 MiB, or 16,000 items, in a second. */
+#define TRIM_PERIOD_NS (5 * NSEC_PER_SEC)
+#define TRIM_ITEMS     64u
+#define TRIM_BYTES     BUF_BIG_SIZE
+#define TRIM_NEXT_NS   NSEC_PER_MSEC
+/* Reads that take a small buffer in a period in which lent ones may rest. */
+#define TRIM_LENT_QUIET (BUF_PROVIDED / 4)
+
 /* A visitor or an origin whose machine is gone says nothing: TCP asks one that has been quiet for
  * PEER_QUIET, and gives it up when so many questions, PEER_ASK apart, had no answer: two minutes.
  * It costs a live one a packet a minute. Seconds, as the kernel wants them. While bytes wait for

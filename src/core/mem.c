@@ -4,6 +4,7 @@
 #include "core/check.h"
 
 #include <stdint.h>
+#include <string.h>
 #include <sys/mman.h>
 
 void *mem_map(size_t size)
@@ -18,6 +19,14 @@ void mem_unmap(void *base, size_t size)
 {
     if (base != NULL)
         CHECK(munmap(base, size) == 0);
+}
+
+/* Zeros are promised, also where the kernel does not take the pages. */
+void mem_give_back(void *base, size_t size)
+{
+    CHECK((uintptr_t)base % MEM_PAGE == 0 && size % MEM_PAGE == 0);
+    if (madvise(base, size, MADV_DONTNEED) != 0)
+        memset(base, 0, size);
 }
 
 void mem_no_dump(void *base, size_t size)

@@ -455,6 +455,16 @@ void ring_buffer_give(struct ring *ring, void *base, uint32_t size, uint32_t id)
     io_uring_buf_ring_advance(ring->buffers, 1);
 }
 
+uint16_t ring_buffers_given(const struct ring *ring)
+{
+    return ring->buffers->tail;
+}
+
+uint32_t ring_buffer_at(struct ring *ring, uint16_t place)
+{
+    return ring->buffers->bufs[place & io_uring_buf_ring_mask(ring->buffer_count)].bid;
+}
+
 int ring_register_table(struct ring *ring, unsigned count)
 {
     return io_uring_register_buffers_sparse(&ring->uring, count);
@@ -466,6 +476,11 @@ int ring_register_buffer(struct ring *ring, unsigned index, void *base, size_t s
     int result = io_uring_register_buffers_update_tag(&ring->uring, index, &iov, NULL, 1);
 
     return result < 0 ? result : 0;
+}
+
+int ring_unregister_buffer(struct ring *ring, unsigned index)
+{
+    return ring_register_buffer(ring, index, NULL, 0);
 }
 
 static void submitted(struct ring *ring)

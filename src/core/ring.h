@@ -103,10 +103,19 @@ uint64_t ring_now(const struct ring *ring);
 int ring_buffers_open(struct ring *ring, unsigned buffers);
 void ring_buffer_give(struct ring *ring, void *base, uint32_t size, uint32_t id);
 
+/* Buffers given so far, modulo 65,536, and the id of the one that was given as number `place`, one
+ * of those that the kernel has. A buffer that it has used is told by a completion; so as long as
+ * there are none to be read (ring_has_more), and until the next ring_wait or submission, those
+ * that it was given and that were not told are all unused. */
+uint16_t ring_buffers_given(const struct ring *ring);
+uint32_t ring_buffer_at(struct ring *ring, uint16_t place);
+
 /* A sparse table of `count` fixed buffers, and one entry of it: RING_ZC sends from a registered buffer need no page lookup. 0 or -errno
  * (-ENOMEM: over RLIMIT_MEMLOCK; sends then work unregistered). */
 int ring_register_table(struct ring *ring, unsigned count);
 int ring_register_buffer(struct ring *ring, unsigned index, void *base, size_t size);
+/* The entry is empty again; no send from it may be in flight. */
+int ring_unregister_buffer(struct ring *ring, unsigned index);
 
 void ring_accept(struct ring *ring, uint64_t user_data, int fd); /* multishot, CLOEXEC */
 void ring_connect(struct ring *ring, uint64_t user_data, int fd, const struct sockaddr *addr,

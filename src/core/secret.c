@@ -4,8 +4,9 @@
  * Blocks have sizes of powers of two, with a 16-byte header in front that remembers the size; freed
  * ones are wiped and kept in a list per size. So a block that is not in use is zeros but for its
  * header, which is why secret_alloc() clears nothing, and touches no page that its caller does not
- * touch. Chunks are mapped as they are needed and never given back. What is larger than BLOCK_MAX
- * is mapped alone. One lock: a handshake's hundred allocations are nothing beside its arithmetic.
+ * touch. Chunks are mapped as they are needed, and given back when nothing in them was used for a
+ * while (trim.h): after a storm of handshakes all but those that hold what came of it. What is
+ * larger than BLOCK_MAX is mapped alone. One lock: a handshake's hundred allocations are nothing beside its arithmetic.
  *
  * A chunk is locked whole but page by page as it is touched (MLOCK_ONFAULT), so that locking costs
  * no memory; against RLIMIT_MEMLOCK it counts whole. An ordinary user has 8 MiB of it for each
@@ -23,8 +24,7 @@
  * well, but forbids the whole machine to hibernate and needs Linux 5.14 with a boot parameter, or
  * 6.5; libcrypto's CRYPTO_secure_malloc alone, which holds only some secrets of one library;
  * prctl(PR_SET_DUMPABLE), which leaves no core dump at all, where the tables of a crashed worker
- * are wanted; and giving chunks back, for which a storm of handshakes would have to leave whole
- * chunks free.
+ * are wanted; and giving back single pages, for which free lists would have to lie elsewhere.
  *
  * Sanitized builds want to see each block: with CULVERT_SANITIZED everything here is malloc, but
  * wiped.
@@ -87,6 +87,20 @@ void secret_copy(void *dst, const void *src, size_t size)
 }
 
 #ifdef CULVERT_SANITIZED
+
+void secret_age(void)
+{
+}
+
+bool secret_trim(void)
+{
+    return false;
+}
+
+bool secret_is_warm(void)
+{
+    return false;
+}
 
 void *secret_alloc(size_t size)
 {
@@ -156,19 +170,39 @@ static void *map(size_t size, bool *locked)
 /* --- blocks ----------------------------------------------------------------------------------- */
 
 struct block {
-    size_t size;        /* header included */
+    uint32_t size;      /* header included */
+    uint32_t chunk;     /* CHUNK_NONE: mapped alone */
     struct block *next; /* in the list of its size; of a block in use: one of `in_use` */
 };
 
+/* A free block has its neighbour on the other side behind the header. */
+struct free_block {
+    struct block block;
+    struct block *before; /* NULL: it is the first */
+};
+
 CHECK_STATIC(sizeof(struct block) == 16, "what follows a header is aligned for any type");
+CHECK_STATIC(sizeof(struct free_block) <= 1u << BLOCK_MIN, "fits the smallest");
+
+struct chunk {
+    uint8_t *base; /* NULL: none */
+    uint32_t carved;
+    uint32_t used; /* blocks */
+    bool locked;
+    bool spared; /* nothing in it was in use when this period began, nor since */
+    bool old;    /* nor in the whole period before: it can go */
+};
+
+#define CHUNKS_MAX 16384u
+#define CHUNK_NONE UINT32_MAX
 
 /* [1]: whose pages are locked */
 static struct block in_use[2];
 static struct block *free_blocks[2][SIZE_COUNT];
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
-static uint8_t *chunk_at;
-static uint8_t *chunk_end;
-static bool chunk_locked;
+static struct chunk chunks[CHUNKS_MAX];
+static uint32_t chunk_count;          /* places of the table that were ever used */
+static uint32_t carving = CHUNK_NONE; /* the chunk that new blocks come from */
 
 static unsigned class_of(size_t size)
 {
@@ -179,17 +213,35 @@ static unsigned class_of(size_t size)
     return class;
 }
 
+static uint32_t chunk_place(void)
+{
+    for (uint32_t i = 0; i < chunk_count; i++)
+        if (chunks[i].base == NULL)
+            return i;
+    return chunk_count < CHUNKS_MAX ? chunk_count++ : CHUNK_NONE;
+}
+
+static bool chunk_begin(void)
+{
+    uint32_t place = chunk_place();
+    bool locked = false;
+    uint8_t *base = place != CHUNK_NONE ? map(CHUNK, &locked) : NULL;
+
+    if (base == NULL)
+        return false;
+    chunks[place] = (struct chunk){ .base = base, .locked = locked };
+    carving = place; /* the rest of the old chunk is lost: less than one block */
+    return true;
+}
+
 static struct block *carve(size_t size)
 {
-    if ((size_t)(chunk_end - chunk_at) < size) {
-        uint8_t *chunk = map(CHUNK, &chunk_locked);
-        if (chunk == NULL)
-            return NULL;
-        chunk_at = chunk; /* the rest of the old chunk is lost: less than one block */
-        chunk_end = chunk + CHUNK;
-    }
-    struct block *block = (struct block *)(void *)chunk_at;
-    chunk_at += size;
+    if ((carving == CHUNK_NONE || CHUNK - chunks[carving].carved < size) && !chunk_begin())
+        return NULL;
+    struct chunk *chunk = &chunks[carving];
+    struct block *block = (struct block *)(void *)(chunk->base + chunk->carved);
+    chunk->carved += (uint32_t)size;
+    block->chunk = carving;
     return block;
 }
 
@@ -206,39 +258,122 @@ static bool is_clean(const struct block *block)
 }
 #endif
 
-static struct block *pop(struct block **list)
+static struct block **list_of(const struct block *block, bool locked)
 {
-    struct block *block = *list;
+    return &free_blocks[locked][class_of(block->size) - BLOCK_MIN];
+}
 
+static void set_before(struct block *block, struct block *before)
+{
     if (block != NULL)
+        ((struct free_block *)(void *)block)->before = before;
+}
+
+/* The list is said by the caller: in a child of fork a block has forgotten its size. */
+static void unlink_block(struct block **list, struct block *block)
+{
+    struct block *before = ((struct free_block *)(void *)block)->before;
+
+    set_before(block->next, before);
+    if (before != NULL)
+        before->next = block->next;
+    else
         *list = block->next;
-    return block;
+    set_before(block, NULL);
+}
+
+static void link_block(struct block *block, bool locked)
+{
+    struct block **list = list_of(block, locked);
+
+    block->next = *list;
+    set_before(block->next, block);
+    *list = block;
 }
 
 static struct block *take(unsigned class, bool *locked)
 {
     pthread_mutex_lock(&lock);
     *locked = free_blocks[1][class - BLOCK_MIN] != NULL;
-    struct block *block = pop(&free_blocks[*locked][class - BLOCK_MIN]);
+    struct block **list = &free_blocks[*locked][class - BLOCK_MIN];
+    struct block *block = *list;
+    if (block != NULL)
+        unlink_block(list, block);
+    else
+        block = carve((size_t)1 << class);
+    if (block != NULL) {
+        struct chunk *chunk = &chunks[block->chunk];
+        *locked = chunk->locked;
+        chunk->used++;
+        chunk->spared = chunk->old = false;
+    }
 #ifdef CULVERT_DEBUG
     CHECK(block == NULL || is_clean(block));
 #endif
-    if (block == NULL) {
-        block = carve((size_t)1 << class);
-        *locked = chunk_locked;
-    }
     pthread_mutex_unlock(&lock);
     return block;
 }
 
 static void give(struct block *block, bool locked)
 {
-    struct block **list = &free_blocks[locked][class_of(block->size) - BLOCK_MIN];
+    pthread_mutex_lock(&lock);
+    CHECK(chunks[block->chunk].used > 0);
+    chunks[block->chunk].used--;
+    link_block(block, locked);
+    pthread_mutex_unlock(&lock);
+}
+
+/* --- giving chunks back ------------------------------------------------------------------------ */
+
+static bool may_go(uint32_t place)
+{
+    return chunks[place].base != NULL && chunks[place].used == 0 && place != carving;
+}
+
+void secret_age(void)
+{
+    pthread_mutex_lock(&lock);
+    for (uint32_t i = 0; i < chunk_count; i++) {
+        chunks[i].old = chunks[i].spared;
+        chunks[i].spared = may_go(i);
+    }
+    pthread_mutex_unlock(&lock);
+}
+
+bool secret_is_warm(void)
+{
+    bool warm = false;
 
     pthread_mutex_lock(&lock);
-    block->next = *list;
-    *list = block;
+    for (uint32_t i = 0; i < chunk_count; i++)
+        warm |= may_go(i);
     pthread_mutex_unlock(&lock);
+    return warm;
+}
+
+/* All its blocks are free: they stand one behind the other. */
+static void chunk_end(struct chunk *chunk)
+{
+    for (uint32_t at = 0; at < chunk->carved;) {
+        struct block *block = (struct block *)(void *)(chunk->base + at);
+
+        at += block->size;
+        unlink_block(list_of(block, chunk->locked), block);
+    }
+    CHECK(munmap(chunk->base, CHUNK) == 0);
+    *chunk = (struct chunk){ .base = NULL };
+}
+
+bool secret_trim(void)
+{
+    unsigned found = 0;
+
+    pthread_mutex_lock(&lock);
+    for (uint32_t i = 0; i < chunk_count && found < 2; i++)
+        if (chunks[i].old && may_go(i) && ++found == 1)
+            chunk_end(&chunks[i]);
+    pthread_mutex_unlock(&lock);
+    return found == 2;
 }
 
 static size_t payload(const struct block *block)
@@ -259,20 +394,22 @@ void *secret_alloc(size_t size)
     struct block *block;
     bool locked = false;
 
-    if (size > SIZE_MAX / 2)
+    if (size > UINT32_MAX - sizeof(*block))
         return NULL;
     size += sizeof(*block);
+    uint32_t chunk = CHUNK_NONE;
     if (size > (size_t)1 << BLOCK_MAX) {
         block = map(size, &locked);
     } else {
         unsigned class = class_of(size);
         block = take(class, &locked);
         size = (size_t)1 << class;
+        chunk = block != NULL ? block->chunk : CHUNK_NONE;
     }
     warn_once();
     if (block == NULL)
         return NULL;
-    *block = (struct block){ .size = size, .next = &in_use[locked] };
+    *block = (struct block){ .size = (uint32_t)size, .chunk = chunk, .next = &in_use[locked] };
     return block + 1;
 }
 

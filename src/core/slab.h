@@ -11,6 +11,14 @@
  * least `apart` - 1 others (all that stood in front of it when it came back), but for the first
  * time of an item, and as far as the slab is that large. This is for items whose index is told to
  * somebody else.
+ *
+ * Memory is given back (slab_age, slab_rest; not with `apart`). Items that come back form a stack,
+ * so those that nobody needed lie at its bottom: the stack of one period is put under that of the
+ * next as a whole, and what is left of it when the next is over was free all the time. So neither
+ * taking nor giving has to note anything. What was free so long rests: its pages go back to the
+ * kernel, an item at a time, and it is taken again when no other is free, before a fresh one, which
+ * it resembles: it is zeros. Of items that do not fill pages, a page goes when all that have a part
+ * of it rest.
  */
 #ifndef CULVERT_CORE_SLAB_H
 #define CULVERT_CORE_SLAB_H
@@ -29,14 +37,19 @@ struct slab {
     size_t item_size;
     uint32_t count;
     uint32_t apart;
-    uint32_t free; /* head of the list of given-back items */
-    uint32_t last; /* its tail */
+    uint32_t free;    /* head of the list of given-back items */
+    uint32_t last;    /* its tail, with `apart` */
+    uint32_t older;   /* head of the list of those that came back in the period before */
+    uint32_t leaving; /* of those that were free for a whole period: they are to rest */
+    uint32_t resting; /* of those without pages */
+    uint16_t *rests; /* of each page: resting items that have a part of it; NULL: items are pages */
     uint32_t fresh;
     uint32_t used;
     uint32_t peak;
 };
 
-/* False when memory cannot be mapped. Items are zeroed before their first use, not between uses. */
+/* False when memory cannot be mapped. Items are zeroed before their first use, and when they have
+ * rested, not otherwise between uses. */
 bool slab_open(struct slab *slab, size_t item_size, uint32_t count, uint32_t apart);
 void slab_close(struct slab *slab);
 
@@ -54,6 +67,22 @@ static inline uint32_t slab_index(const struct slab *slab, const void *item)
 /* An index, or SLAB_NONE. */
 uint32_t slab_take(struct slab *slab);
 void slab_give(struct slab *slab, uint32_t index);
+
+/* A period is over. */
+void slab_age(struct slab *slab);
+
+/* The next item that is to rest, SLAB_NONE if none is; and it rests. */
+static inline uint32_t slab_leaving(const struct slab *slab)
+{
+    return slab->leaving;
+}
+void slab_rest(struct slab *slab);
+
+/* True if items are free that do not rest. */
+static inline bool slab_is_warm(const struct slab *slab)
+{
+    return slab->apart == 0 && (slab->free & slab->older & slab->leaving) != SLAB_NONE;
+}
 
 static inline uint32_t slab_available(const struct slab *slab)
 {

@@ -209,6 +209,7 @@ struct worker *worker_open(const struct config *config, const struct role *role,
     timer_init(&w->starve_timer, starve_timer_fire);
     timer_init(&w->short_timer, short_timer_fire);
     quiet_init(w);
+    trim_init(w);
     return w;
 }
 

@@ -33,6 +33,7 @@
 #include "core/stats.h"
 #include "core/strangers.h"
 #include "core/timer.h"
+#include "core/trim.h"
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -132,6 +133,7 @@ struct worker {
     unsigned drained_count; /* worker 0: workers that said so */
     struct timer starve_timer;
     struct timer sweep_timer;    /* bulk reads that went quiet, see relay.c */
+    struct trim trim;            /* memory that is not needed any more */
     struct quiet quiet;          /* streams of which no completion tells anything */
     struct list dirty_streams;   /* to be pumped in this turn */
     struct list dirty_lanes;     /* to be flushed in this turn, or the next */

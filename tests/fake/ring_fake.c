@@ -329,6 +329,22 @@ void fake_provided_return(struct ring *ring, uint32_t id)
     p->given = true;
 }
 
+uint16_t ring_buffers_given(const struct ring *ring)
+{
+    return (uint16_t)ring->order_tail;
+}
+
+/* Who asks may write there. */
+uint32_t ring_buffer_at(struct ring *ring, uint16_t place)
+{
+    size_t back = (uint16_t)((uint16_t)ring->order_tail - place);
+
+    CHECK(back > 0 && back <= ring->order_tail - ring->order_head);
+    uint32_t id = ring->order[(ring->order_tail - back) % ring->provided_count];
+    ring->provided[id].poisoned = false;
+    return id;
+}
+
 int ring_register_table(struct ring *ring, unsigned count)
 {
     CHECK(ring->table == NULL && count > 0);
@@ -346,6 +362,31 @@ int ring_register_buffer(struct ring *ring, unsigned index, void *base, size_t s
     if (fake_chance(fake_options()->register_fails))
         return -ENOMEM;
     ring->table[index] = (struct registered){ .base = base, .size = size };
+    return 0;
+}
+
+static void check_not_sent_from(const struct list *ops, const uint8_t *base, size_t size)
+{
+    for (const struct list *node = ops->next; node != ops; node = node->next) {
+        const struct fake_op *op = container_of(node, struct fake_op, node);
+
+        for (unsigned i = 0; op->kind == SEND && i < op->iov_count; i++) {
+            const uint8_t *p = op->iov[i].iov_base;
+            CHECK(p + op->iov[i].iov_len <= base || p >= base + size);
+        }
+    }
+}
+
+int ring_unregister_buffer(struct ring *ring, unsigned index)
+{
+    CHECK(index < ring->table_size);
+    struct registered *r = &ring->table[index];
+
+    CHECK(r->base != NULL);
+    check_not_sent_from(&ring->prepared, r->base, r->size);
+    check_not_sent_from(&ring->flight, r->base, r->size);
+    check_not_sent_from(&ring->notifs, r->base, r->size);
+    *r = (struct registered){ .base = NULL };
     return 0;
 }
 

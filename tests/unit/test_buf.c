@@ -270,6 +270,66 @@ START_TEST(registration_ends_before_the_limit)
 }
 END_TEST
 
+static void rest_all_big(struct ring *ring)
+{
+    slab_age(&pool.big);
+    slab_age(&pool.big);
+    while (slab_leaving(&pool.big) != SLAB_NONE)
+        ck_assert(buf_rest(&pool, ring));
+}
+
+/* What is registered counts as long as it does not rest, in whatever order they rest; and may be
+ * registered again. */
+START_TEST(resting_buffers_are_not_registered)
+{
+    struct ring *ring = start_ring();
+
+    pinned_set_limit(64 * MIB);
+    unsigned registered = register_all(ring);
+    for (uint32_t i = 0; i < BIG; i += 2)
+        buf_put(&pool, i | BUF_BIG_BIT);
+    rest_all_big(ring);
+    for (uint32_t i = 1; i < BIG; i += 2)
+        buf_put(&pool, i | BUF_BIG_BIT);
+    rest_all_big(ring);
+    ck_assert_uint_eq(pool.pinned, 0);
+    for (uint32_t i = 0; i < BIG; i++)
+        ck_assert_uint_ne(pool.big_fixed[i], 1);
+    pool.registered = true;
+    unsigned again = 0;
+    for (uint32_t id; (id = buf_take_big(&pool)) != BUF_NONE;) {
+        ck_assert_uint_eq(buf_data(&pool, id)[BUF_BIG_SIZE - 1], 0);
+        again += buf_fixed_index(&pool, ring, id) >= 0;
+    }
+    ck_assert_uint_eq(again, registered);
+    ring_close(ring);
+}
+END_TEST
+
+/* Pages of lent buffers go, but for those that were lent last; and the buffers stay lent. */
+START_TEST(lent_buffers_rest)
+{
+    struct ring *ring = start_ring();
+    uint32_t kept = 3;
+
+    buf_provide(&pool, ring);
+    uint16_t given = ring_buffers_given(ring);
+    ck_assert_uint_eq(given, BUF_PROVIDED);
+    for (uint32_t i = 0; i < pool.provided; i++)
+        memset(buf_data(&pool, i), 1, BUF_SMALL_SIZE);
+    uint16_t next = 0, until = (uint16_t)(given - kept);
+    for (unsigned calls = 0; next != until; calls++) {
+        next = buf_lent_rest(&pool, ring, next, until, 100);
+        ck_assert_uint_le(calls, BUF_PROVIDED / 100);
+    }
+    for (uint32_t i = 0; i < pool.provided; i++)
+        ck_assert_uint_eq(buf_data(&pool, i)[i], i < pool.provided - kept ? 0 : 1);
+    ck_assert_uint_eq(buf_lent_rest(&pool, ring, next, until, 100), until);
+    ck_assert_uint_eq(pool.provided, BUF_PROVIDED);
+    ring_close(ring);
+}
+END_TEST
+
 /* An ordinary user of the usual 8 MiB: what is registered leaves 2 MiB of it for the rings of
  * another process. In huge pages and without. */
 START_TEST(registration_leaves_room_to_others)
@@ -320,6 +380,8 @@ int main(void)
     tcase_add_test_raise_signal(tcase, a_reference_to_a_free_buffer_is_a_bug, SIGABRT);
     if (ring_features()->usable) {
         tcase_add_test(tcase, lends_what_there_is_and_tops_up);
+        tcase_add_test(tcase, resting_buffers_are_not_registered);
+        tcase_add_test(tcase, lent_buffers_rest);
         tcase_add_test(tcase, big_buffers_register_once_or_say_no);
         tcase_add_test(tcase, registration_ends_before_the_limit);
         tcase_add_loop_test(tcase, registration_leaves_room_to_others, 0, 2);

@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -174,6 +175,9 @@ static void *churn(void *arg)
     uint8_t mark = (uint8_t)(seed + 1);
 
     for (int i = 0; i < 20000; i++) {
+        if (i % 500 == 0)
+            secret_age();
+        (void)secret_trim();
         unsigned at = (unsigned)rand_r(&seed) % KEPT;
         if (!all_are(kept[at], size[at], mark))
             return changed;
@@ -279,16 +283,64 @@ START_TEST(pages_are_touched_when_used)
 }
 END_TEST
 
+static bool is_mapped(const void *block)
+{
+    unsigned char resident[1];
+    uintptr_t page = (uintptr_t)block & ~(uintptr_t)4095;
+
+    return mincore((void *)page, 1, resident) == 0;
+}
+
+/* A storm, of which a block in five thousand stays: the memory of all others goes, when they have
+ * not been used for a whole period; that one is what it was, and there may be another storm. */
+START_TEST(a_storm_is_given_back)
+{
+    enum { COUNT = 20000, LIVES = 11 };
+    static uint8_t *blocks[COUNT];
+    unsigned gone = 0;
+
+    for (unsigned storm = 0; storm < 3; storm++) {
+        for (unsigned i = 0; i < COUNT; i++) {
+            blocks[i] = secret_alloc(1000);
+            ck_assert(blocks[i] != NULL && all_are(blocks[i], 1000, 0));
+            memset(blocks[i], 0xa5, 1000);
+        }
+        for (unsigned i = 0; i < COUNT; i++)
+            if (i % 5000 != LIVES)
+                secret_free(blocks[i]);
+        secret_age();
+        ck_assert(!secret_trim()); /* not yet a whole period */
+        ck_assert(secret_is_warm());
+        secret_age();
+        while (secret_trim()) {}
+        ck_assert(!secret_is_warm());
+        gone = 0;
+        for (unsigned i = 0; i < COUNT; i++)
+            gone += !is_mapped(blocks[i]);
+        ck_assert_uint_ge(gone,
+                          COUNT / 2); /* 20 chunks, five with a block in use or to carve from */
+        for (unsigned i = LIVES; i < COUNT; i += 5000) {
+            ck_assert(all_are(blocks[i], 1000, 0xa5));
+            secret_free(blocks[i]);
+        }
+    }
+}
+END_TEST
+
 START_TEST(fork_inherits_zeros)
 {
-    uint8_t *block = secret_alloc(100);
+    uint8_t *block = secret_alloc(100), *free_one = secret_alloc(100);
     int status;
 
     memset(block, 0xa5, 100);
+    secret_free(free_one); /* the child finds it in the list */
     pid_t child = fork();
     if (child == 0) {
-        uint8_t *own = secret_alloc(100);
-        _exit(all_are(block, 100, 0) && own != NULL && all_are(own, 100, 0) ? 0 : 1);
+        uint8_t *own = secret_alloc(100), *other = secret_alloc(100);
+        _exit(all_are(block, 100, 0) && own != NULL && all_are(own, 100, 0) && other != NULL &&
+                      other != own
+                  ? 0
+                  : 1);
     }
     ck_assert_int_eq(waitpid(child, &status, 0), child);
     ck_assert_int_eq(status, 0);
@@ -396,6 +448,7 @@ static void add_real(TCase *tc)
 #endif
     tcase_add_test(tc, pages_are_hidden_and_locked);
     tcase_add_test(tc, pages_are_touched_when_used);
+    tcase_add_test(tc, a_storm_is_given_back);
     tcase_add_test(tc, fork_inherits_zeros);
     tcase_add_test(tc, no_memory);
     tcase_add_test(tc, warns_once_when_not_locked);

@@ -208,6 +208,130 @@ START_TEST(random_run_keeps_them_apart)
 }
 END_TEST
 
+static unsigned resident_pages(const void *base, size_t size)
+{
+    static unsigned char pages[1024];
+    size_t page = (size_t)sysconf(_SC_PAGESIZE);
+    unsigned count = 0;
+
+    ck_assert_uint_le(size / page, sizeof(pages));
+    ck_assert_int_eq(mincore((void *)(uintptr_t)base, size, pages), 0);
+    for (size_t i = 0; i < size / page; i++)
+        count += pages[i] & 1u;
+    return count;
+}
+
+static unsigned rest_all(struct slab *s)
+{
+    unsigned count = 0;
+
+    for (; slab_leaving(s) != SLAB_NONE; count++)
+        slab_rest(s);
+    return count;
+}
+
+static void take_and_touch(struct slab *s, unsigned count)
+{
+    for (unsigned i = 0; i < count; i++) {
+        char *item = slab_at(s, slab_take(s));
+        for (size_t k = 0; k < s->item_size; k++)
+            ck_assert_int_eq(item[k], 0);
+        memset(item, 1, s->item_size);
+    }
+}
+
+/* Items of two pages: what was free for a whole period goes, what was needed in it stays. */
+START_TEST(what_was_free_for_a_period_is_given_back)
+{
+    struct slab s;
+    const size_t size = 8192;
+
+    ck_assert(slab_open(&s, size, 64, 0));
+    take_and_touch(&s, 64);
+    ck_assert_uint_eq(resident_pages(s.items, 64 * size), 128);
+    for (uint32_t i = 0; i < 60; i++)
+        slab_give(&s, i);
+    slab_age(&s);
+    ck_assert_uint_eq(rest_all(&s), 0); /* not yet a whole one */
+    for (unsigned i = 0; i < 10; i++)
+        ck_assert_uint_eq(slab_take(&s), 59 - i);
+    for (uint32_t i = 50; i < 60; i++)
+        slab_give(&s, i);
+    slab_age(&s);
+    ck_assert_uint_eq(rest_all(&s), 50);
+    ck_assert_uint_eq(resident_pages(s.items, 50 * size), 0);
+    ck_assert_uint_eq(resident_pages(slab_at(&s, 50), 14 * size), 28);
+    slab_age(&s);
+    ck_assert_uint_eq(rest_all(&s), 10);
+    ck_assert_uint_eq(s.used, 4);
+    ck_assert(!slab_is_warm(&s));
+    take_and_touch(&s, 60);
+    ck_assert_uint_eq(slab_take(&s), SLAB_NONE);
+    slab_close(&s);
+}
+END_TEST
+
+/* Items that share pages: a page goes with the last of them. */
+START_TEST(a_page_goes_with_its_last_item)
+{
+    struct slab s;
+    const uint32_t count = 4096 * 3 / 48; /* three pages, none of them of whole items */
+
+    ck_assert(slab_open(&s, 48, count, 0));
+    take_and_touch(&s, count);
+    for (uint32_t i = 0; i < count; i++)
+        if (i != 100) /* in the second page */
+            slab_give(&s, i);
+    slab_age(&s);
+    slab_age(&s);
+    ck_assert_uint_eq(rest_all(&s), count - 1);
+    ck_assert_uint_eq(resident_pages(s.items, 4096), 0);
+    ck_assert_uint_eq(resident_pages(s.items + 4096, 4096), 1);
+    ck_assert_uint_eq(resident_pages(s.items + 8192, 4096), 0);
+    ck_assert_int_eq(((char *)slab_at(&s, 100))[47], 1);
+    slab_give(&s, 100);
+    slab_age(&s);
+    slab_age(&s);
+    ck_assert_uint_eq(rest_all(&s), 1);
+    ck_assert_uint_eq(resident_pages(s.items, 3 * 4096), 0);
+    take_and_touch(&s, count);
+    slab_close(&s);
+}
+END_TEST
+
+/* Whatever is taken, given and aged: no item is there twice, none is lost, and what one holds stays
+ * as long as it is in use. */
+START_TEST(random_run_with_rest)
+{
+    uint32_t tags[COUNT] = { 0 }, seed = 7, rested = 0;
+    unsigned count = 0;
+
+    for (unsigned step = 1; step < 200000; step++) {
+        seed = seed * 1103515245u + 12345u;
+        unsigned pick = (seed >> 8) % COUNT;
+        if ((seed >> 16) % 50 == 0)
+            slab_age(&slab);
+        if ((seed >> 16) % 3 == 0 && slab_leaving(&slab) != SLAB_NONE) {
+            slab_rest(&slab);
+            rested++;
+        }
+        if (tags[pick] != 0) {
+            ck_assert_uint_eq(*(uint32_t *)slab_at(&slab, pick), tags[pick]);
+            slab_give(&slab, pick);
+            tags[pick] = 0;
+            count--;
+        } else if ((step / 2000) % 2 == 0) { /* many in use, then few */
+            uint32_t index = slab_take(&slab);
+            ck_assert(index < COUNT && tags[index] == 0);
+            *(uint32_t *)slab_at(&slab, index) = tags[index] = step;
+            count++;
+        }
+        ck_assert_uint_eq(slab.used, count);
+    }
+    ck_assert_uint_gt(rested, 1000);
+}
+END_TEST
+
 START_TEST(an_item_never_taken_is_a_bug)
 {
     (void)slab_take(&slab);
@@ -237,6 +361,9 @@ int main(void)
     tcase_add_test(tcase, fresh_ones_until_enough_are_free);
     tcase_add_test(tcase, random_run_keeps_them_apart);
     tcase_add_test(tcase, unused_items_cost_nothing);
+    tcase_add_test(tcase, what_was_free_for_a_period_is_given_back);
+    tcase_add_test(tcase, a_page_goes_with_its_last_item);
+    tcase_add_test(tcase, random_run_with_rest);
     tcase_add_test_raise_signal(tcase, an_item_never_taken_is_a_bug, SIGABRT);
     tcase_add_test_raise_signal(tcase, giving_what_was_not_taken_is_a_bug, SIGABRT);
     suite_add_tcase(suite, tcase);

@@ -2,6 +2,7 @@
 is given back."""
 import os
 import pathlib
+import ssl
 import time
 
 import net
@@ -132,3 +133,85 @@ def stream_idle_and_slow_readers(t):
     t.tunnel_server.expect("ends: nothing moved for longer than --stream-idle", stream="err", timeout=30 * t.factor)
     check_equal(net.end_of(stalled), "reset", "the stalled visitor's end")
     net.recv_exact(slow, 1 << 20)
+
+
+# Memory is given back
+
+SECONDS = 30  # from the end of the load until what it took is back, but for some
+
+
+def resident(t):
+    return [proc.memory() for proc in (t.tunnel_server, t.tunnel_client)]
+
+
+def base(t, addr):
+    """Resident bytes of server and client after the first small request."""
+    with net.connect(addr) as sock:
+        sock.sendall(b"?")
+        check_equal(net.recv_exact(sock, 1), b"?", "echo")
+    return resident(t)
+
+
+def given_back(t, before, peak):
+    """Both are at most half as large again as they were."""
+    t.note = " to ".join("%d+%d" % tuple(size >> 20 for size in sizes) for sizes in (before, peak))
+
+    def back():
+        return all(now <= 1.5 * then for now, then in zip(resident(t), before))
+    try:
+        t.until(back, f"memory to come back: {before}, then {peak}", timeout=(SECONDS + 10) * t.factor)
+    finally:
+        t.note += " to %d+%d MiB" % tuple(size >> 20 for size in resident(t))
+
+
+@case(waits=True, deadline=240)
+def memory_after_bulk(t):
+    """64 visitors with bulk, of whom half read slowly and leave by reset: when they are gone the memory is."""
+    size = t.size(24, 4) << 20
+    addr = t.tunnel(t.origin(net.until_cut(net.echo)))
+    before = base(t, addr)
+
+    def bulk(sock):
+        sender = net.Task(sock.sendall, bytes(size))
+        got = sum(len(net.recv_exact(sock, 1 << 16)) for _ in range(size >> 16))
+        sender.join_result()
+        return got
+
+    def flood(sock):
+        fill(sock)
+        net.rst(sock)
+    socks = [net.connect(addr) for _ in range(64)]
+    tasks = [net.Task(bulk if i % 2 == 0 else flood, sock) for i, sock in enumerate(socks)]
+    for task in tasks:
+        task.join_result(timeout=120 * t.factor)
+    peak = resident(t)
+    for sock in socks:
+        sock.close()
+    check(peak[0] > 3 * before[0], f"the load took memory: {before}, {peak}")
+    given_back(t, before, peak)
+    base(t, addr)
+
+
+@case(not_in={"plain": "there is no TLS"}, waits=True, deadline=240)
+def memory_after_half_handshakes(t):
+    """500 connections whose TLS handshake stops in the middle."""
+    count = t.size(500, 100)
+    addr = t.tunnel(t.origin(net.echo), server_flags=["--handshake-timeout", "60s"])
+    before = base(t, addr)
+    hello = ssl.MemoryBIO()
+    context = ssl.create_default_context(cafile=str(t.certs / "ca.pem"))
+    half = context.wrap_bio(ssl.MemoryBIO(), hello, server_hostname="localhost")
+    try:
+        half.do_handshake()
+    except ssl.SSLWantReadError:
+        first = hello.read()
+    socks = [net.connect(t.tunnel_server.addr) for _ in range(count)]
+    for sock in socks:
+        sock.sendall(first)
+    for sock in socks:
+        net.recv_exact(sock, 100)  # the server's part
+    peak = resident(t)
+    for sock in socks:
+        net.rst(sock)
+    given_back(t, before, peak)
+    base(t, addr)
