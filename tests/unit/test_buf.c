@@ -297,7 +297,7 @@ START_TEST(resting_buffers_are_not_registered)
         ck_assert_uint_ne(pool.big_fixed[i], 1);
     pool.registered = true;
     unsigned again = 0;
-    for (uint32_t id; (id = buf_take_big(&pool)) != BUF_NONE;) {
+    for (uint32_t id; (id = buf_take_big(&pool, owner)) != BUF_NONE;) {
         ck_assert_uint_eq(buf_data(&pool, id)[BUF_BIG_SIZE - 1], 0);
         again += buf_fixed_index(&pool, ring, id) >= 0;
     }
