@@ -30,6 +30,7 @@ static void drain_timer_fire(struct timer *timer);
 static void sweep_timer_fire(struct timer *timer);
 static void starve_timer_fire(struct timer *timer);
 static void short_timer_fire(struct timer *timer);
+static void reap(struct worker *w);
 
 /* Two lines, and one for each counter: a number and a text of stats.h. What would not fit is left
  * out. */
@@ -244,9 +245,14 @@ int worker_prepare(struct worker *w)
     return EXIT_CODE_OK;
 }
 
+/* What the start has closed already, when a dial failed at once, is no event to wait for. */
 int worker_start(struct worker *w)
 {
-    return w->role->start(w);
+    int result = w->role->start(w);
+
+    if (result == EXIT_CODE_OK)
+        reap(w);
+    return result;
 }
 
 /* Messages */
@@ -537,13 +543,20 @@ static void shake_hands(struct worker *w)
     w->shake_at = ended + 3 * (ended - began);
 }
 
+/* Stopping, and nothing is left whose end would be an event. */
+static bool is_over(const struct worker *w)
+{
+    return w->phase == WORKER_STOPPING && w->streams.used == 0 && w->lanes.used == 0 &&
+           w->listeners.used == 0;
+}
+
 /* How long the ring may wait for completions. */
 static uint64_t patience(struct worker *w)
 {
     uint64_t timeout = timer_next(&w->timers, w->now);
 
     if (!list_empty(&w->dirty_streams) || !list_empty(&w->dirty_lanes) ||
-        !list_empty(&w->late_lanes))
+        !list_empty(&w->late_lanes) || is_over(w))
         return 0;
     if (!hands_wait(w))
         return timeout;
@@ -636,11 +649,6 @@ static void refill(struct worker *w)
     w->bufs.returned = false;
 }
 
-static bool all_gone(const struct worker *w)
-{
-    return w->streams.used == 0 && w->lanes.used == 0 && w->listeners.used == 0;
-}
-
 /* What a timer waits for may be among the completions that are still to be read: timers run when all are, or when so many full batches have been that
  * everything which lay there before them was seen. */
 static void run_timers(struct worker *w)
@@ -665,7 +673,7 @@ bool worker_turn(struct worker *w, uint64_t max_wait)
     flush(w, count);
     reap(w);
     refill(w);
-    if (w->phase == WORKER_STOPPING && all_gone(w)) {
+    if (is_over(w)) {
         if (w->role->stop != NULL)
             w->role->stop(w);
         w->phase = WORKER_STOPPED;

@@ -152,3 +152,39 @@ def path_pauses(t):
         time.sleep(0.05)
     check_equal(receiving.join_result(), sending.join_result(), "checksum")
     check_equal(client.out.count("ready:"), 1, "ready lines")
+
+
+# Dialling
+
+@case(needs=["prlimit"])
+def first_dial_fails_at_once(t):
+    """A dial that fails before anything is waited for, as without descriptors, ends a client with --no-reconnect as any other does.
+
+    How many descriptors a client needs before it dials is found by trying: with fewer it cannot start."""
+    seen = {}
+    for limit in range(4, 60):
+        client = t.client(("127.0.0.1", 1), t.origin(net.echo), "--no-reconnect", wait=False, name=f"with{limit}",
+                          under=["prlimit", f"--nofile={limit}:{limit}"])
+        client.want = None
+        status = client.wait()
+        seen.setdefault(status, []).append(limit)
+        if "Connection refused" in client.err:
+            break
+        if "cannot dial" in client.err:
+            seen.setdefault("dial", []).append(limit)
+            check_equal(status, 4, "exit status")
+    check("dial" in seen, f"no limit under which the dial fails at once: {seen}")
+
+
+@case()
+def attempts_for_ever(t):
+    """--reconnect-attempts forever: a client tries on when others have given up, and is there when its server is."""
+    addr = ("127.0.0.1", t.port())
+    client = t.client(addr, t.origin(net.echo), "--reconnect-first", "1ms", "--reconnect-max", "2ms", "--reconnect-attempts", "forever",
+                      wait=False)
+    others = t.client(addr, t.origin(net.echo), "--reconnect-first", "10ms", "--reconnect-max", "20ms", wait=False)
+    others.want = (4,)
+    check_equal(others.wait(), 4, "exit status of one that gives up")
+    t.server(addr=addr)
+    client.read_ready(1)
+    echo_works(client.addr, 1000)
