@@ -199,14 +199,18 @@ static void attempt_failed(struct client *client)
         return;
     }
     if (client->attempt >= config->reconnect_attempts) {
-        log_at(LOG_ERROR, "client", "gave up after %u attempts", client->attempt);
+        log_at(LOG_ERROR, "client",
+               "gave up after %u attempts: --reconnect-attempts forever goes on", client->attempt);
         client_exit(w, EXIT_CODE_GAVE_UP);
         return;
     }
     client->attempt++;
     uint64_t wait = backoff(client);
-    log_at(LOG_INFO, "client", "attempt %u of %u in %.1f s", client->attempt,
-           config->reconnect_attempts, (double)wait / 1e9);
+    if (config->reconnect_attempts == CONFIG_FOREVER)
+        log_at(LOG_INFO, "client", "attempt %u in %.1f s", client->attempt, (double)wait / 1e9);
+    else
+        log_at(LOG_INFO, "client", "attempt %u of %u in %.1f s", client->attempt,
+               config->reconnect_attempts, (double)wait / 1e9);
     timer_set(&w->timers, &client->retry, w->now + wait);
 }
 

@@ -15,6 +15,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#define CONFIG_FOREVER     UINT32_MAX /* reconnect_attempts */
 #define CONFIG_TUNNELS_MAX 16
 #define CONFIG_SERVERS_MAX 8
 #define CONFIG_CPUS_MAX    256

@@ -15,7 +15,7 @@
     X(USAGE, 2, "wrong flag or value; the message names it and the cure")                          \
     X(CANNOT_START, 3,                                                                             \
       "the machine refused: io_uring forbidden, a limit too low, address in use, file unreadable") \
-    X(GAVE_UP, 4, "client: the server could not be reached in all reconnect attempts")             \
+    X(GAVE_UP, 4, "client: the server could not be reached in all --reconnect-attempts")           \
     X(AUTH_REFUSED, 5, "client: the server refused the token; trying again would not help")
 
 enum exit_code {

@@ -144,6 +144,19 @@ static bool set_number_or_auto(struct parse *p, const struct flag *flag, char *v
     return true;
 }
 
+static bool set_attempts(struct parse *p, const struct flag *flag, char *value)
+{
+    if (strcmp(value, "forever") == 0) {
+        store(p, flag, CONFIG_FOREVER);
+        return true;
+    }
+    if (!set_number(p, flag, value))
+        return fail(p, "--%s: '%.60s' is neither 'forever' nor a number from %llu to %llu",
+                    flag->name, value, (unsigned long long)flag->min,
+                    (unsigned long long)flag->max);
+    return true;
+}
+
 static bool set_duration(struct parse *p, const struct flag *flag, char *value)
 {
     char min[VALUE_TEXT_MAX], max[VALUE_TEXT_MAX];
@@ -520,8 +533,9 @@ static const struct flag flags[] = {
       .commands = FOR_ROLES, .group = GROUP_TIMES },
     { "no-reconnect", NULL, NULL, "end when the session is lost",
       .set = set_switch_off, AT(config.reconnect), .commands = FOR_CLIENT, .group = GROUP_TIMES },
-    { "reconnect-attempts", "N", "10", "give up after this many attempts in a row",
-      .set = set_number, .min = 1, .max = 1000000, AT(config.reconnect_attempts),
+    { "reconnect-attempts", "N|forever", "10",
+      "give up after this many attempts in a row; forever: never, as a service should",
+      .set = set_attempts, .min = 1, .max = 1000000, AT(config.reconnect_attempts),
       .commands = FOR_CLIENT, .group = GROUP_TIMES },
     { "reconnect-first", "D", "1s", "wait before the first attempt; doubles with each",
       .set = set_duration, .min = MSEC, .max = HOUR, AT(config.reconnect_first),

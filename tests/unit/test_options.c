@@ -292,6 +292,8 @@ START_TEST(the_forms_of_a_go_program_work)
     ck_assert_uint_eq(config->tunnel_count, 1);
     ck_assert(!config->reconnect);
     ck_assert(parse_ok("culvert --local 1 --no-reconnect=false")->reconnect);
+    config = parse_ok("culvert --local 1 --reconnect-attempts forever");
+    ck_assert_uint_eq(config->reconnect_attempts, CONFIG_FOREVER);
     ck_assert(!parse_ok("culvert server --tls=false --token t")->token_is_default);
 }
 END_TEST
@@ -393,6 +395,8 @@ static const struct {
     { "culvert client --local 1 --lanes 2 --wire v1", "--wire v1 has one lane" },
     { "culvert server --heartbeat 30s", "--expiry must be longer than --heartbeat" },
     { "culvert server --window-initial 1M --window-max 64K", "must not be above --window-max" },
+    { "culvert client --local 1 --reconnect-attempts never", "neither 'forever' nor a number" },
+    { "culvert client --local 1 --reconnect-attempts 0", "neither 'forever' nor a number" },
     { "culvert client --local 1 --reconnect-first 1m", "must not be above --reconnect-max" },
     /* TLS */
     { "culvert server --tls-cert c.pem --tls-key k.pem", "without --tls" },

@@ -432,6 +432,7 @@ def reconnect_schedule(t):
         times.append(time.monotonic())
         sock.close()
     check_equal(client.wait(), 4, "exit status")
+    check("gave up after 5 attempts: --reconnect-attempts forever goes on" in client.err, "the flag is not named")
     listener.setblocking(False)
     try:
         listener.accept()
