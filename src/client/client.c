@@ -3,8 +3,8 @@
  *
  * Worker 0 does all of this on lane 0. On v2 it says HELLO, and behind the server's nonce AUTH and
  * every BIND in one go, so that a session is ready two round trips after the connection; on v1 it
- * goes step by step, as that wire wants. When all binds are answered, the other lanes are dialled
- * by their workers.
+ * goes step by step, as that wire wants. When all binds are answered (bind.c), the other lanes are
+ * dialled by their workers.
  *
  * The token stays here on v2: what crosses the network are proofs (core/scram.h), and the server
  * has to prove itself before it is given a visitor.
@@ -54,11 +54,6 @@ static void retry_fire(struct timer *timer);
 
 /* Of the token, in secret memory. Made by client_prepare, read-only while workers run. */
 static struct scram_keys *keys;
-
-static bool leads(const struct worker *w)
-{
-    return w->index == 0;
-}
 
 /* Look-ups */
 
@@ -125,13 +120,14 @@ static int client_start(struct worker *w)
     client->worker = w;
     client->wire = w->config->wire == CONFIG_WIRE_V1 ? FRAME_V1 : FRAME_V2;
     timer_init(&client->retry, retry_fire);
+    bind_init(client);
     w->role_state = client;
     if (getrandom(&client->random, sizeof(client->random), 0) < 0)
         client->random = w->now;
     dialer_init(client);
     netwatch_open(client);
     origin_init(client);
-    if (leads(w))
+    if (client_leads(w))
         client_dial(client);
     return EXIT_CODE_OK;
 }
@@ -150,7 +146,7 @@ void client_exit(struct worker *w, int code)
 
 /* Dialling lane 0 */
 
-static const struct config_endpoint *server_endpoint(const struct client *client)
+const struct config_endpoint *client_server(const struct client *client)
 {
     return &client->worker->config->servers[client->server_index];
 }
@@ -268,7 +264,7 @@ static void next_address(struct client *client)
 void client_dial(struct client *client)
 {
     struct worker *w = client->worker;
-    const struct config_endpoint *endpoint = server_endpoint(client);
+    const struct config_endpoint *endpoint = client_server(client);
     int error = 0;
 
     CHECK(client->primary == NULL);
@@ -282,7 +278,7 @@ void client_dial(struct client *client)
         return;
     }
     client->heard = false;
-    client->answered = client->bound = 0;
+    bind_reset(client);
     struct crypt *crypt = w->config->tls ? trust_crypt(endpoint) : NULL;
     if (!w->config->tls || crypt != NULL)
         client->primary = lane_dial(w, &client->servers.addr[client->addr_index], crypt, &error);
@@ -365,25 +361,6 @@ static bool say_auth(struct client *client, struct lane *lane)
     return true;
 }
 
-static bool say_bind(struct lane *lane, unsigned index)
-{
-    const struct config_tunnel *tunnel = &lane->worker->config->tunnels[index];
-    char origin[ADDR_ENDPOINT_TEXT_MAX];
-    uint8_t *p = lane_control_begin(lane);
-    struct frame_bind bind = { .tunnel = (uint16_t)index,
-                               .port = tunnel->port,
-                               .name = frame_text_of(tunnel->name) };
-    const struct client_ticket *ticket = &client_of(lane->worker)->tickets[index];
-
-    bind.ticket = (struct frame_text){ .data = (const char *)ticket->data, .size = ticket->size };
-    if (p == NULL)
-        return false;
-    addr_format_endpoint(&tunnel->origin, origin, sizeof(origin));
-    bind.origin = frame_text_of(origin);
-    lane_control_end(lane, frame_put_bind(p, &bind));
-    return true;
-}
-
 static void primary_connected(struct client *client, struct lane *lane, int res)
 {
     uint32_t map = client->wire == FRAME_V1 ? V1_MAP_SIZE : STREAM_SLOTS_MAX;
@@ -428,6 +405,7 @@ static enum reason rx_hello_ok_v1(struct lane *lane)
     lane->offered = 1;
     lane->peer_max_data = V1_DATA_MAX;
     session_attach(session, lane);
+    (void)bind_say_all(client_of(lane->worker), lane);
     return say_auth_v1(lane) ? REASON_DONE : REASON_LIMIT_BUFFERS;
 }
 
@@ -439,10 +417,8 @@ static enum reason log_in(struct client *client, struct lane *lane)
 
     if (config->grace > 0)
         lane_log_open(lane);
-    bool said = say_auth(client, lane);
-    for (unsigned i = 0; i < config->tunnel_count; i++)
-        said = said && say_bind(lane, i);
-    return said ? REASON_DONE : REASON_LIMIT_BUFFERS;
+    return say_auth(client, lane) && bind_say_all(client, lane) ? REASON_DONE
+                                                                : REASON_LIMIT_BUFFERS;
 }
 
 /* What docs/PROTOCOL.md bounds of AUTH_OK. */
@@ -585,12 +561,11 @@ static void dial_lanes(struct client *client, struct lane *lane)
     }
 }
 
-/* Every bind has its answer. */
-static void binds_answered(struct client *client, struct lane *lane)
+void client_settled(struct client *client, struct lane *lane)
 {
     struct worker *w = client->worker;
 
-    if (client->bound == 0) {
+    if (client->binding.ready == 0) {
         lane_goaway(lane, REASON_SHUTDOWN);
         lane_finish(lane, REASON_PORT_BUSY, NULL);
         return;
@@ -602,97 +577,6 @@ static void binds_answered(struct client *client, struct lane *lane)
         log_at(LOG_WARN, "client",
                "a v1 server has one tunnel per client: only the first --local is public");
     dial_lanes(client, lane);
-}
-
-/* What a server says goes to a terminal and to programs that read it: a host is an address or a name, or it is not taken. */
-static bool is_host(const char *text, size_t size)
-{
-    static const char set[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789.:_-%";
-
-    for (size_t i = 0; i < size; i++)
-        if (text[i] == '\0' || strchr(set, text[i]) == NULL)
-            return false;
-    return size > 0;
-}
-
-static void tunnel_ready(struct client *client, struct lane *lane, const struct frame_bind_ok *ok)
-{
-    struct session_tunnel *tunnel = &lane->session->tunnels[ok->tunnel];
-    const struct config_tunnel *wanted = &client->worker->config->tunnels[ok->tunnel];
-    struct config_endpoint public_end = *server_endpoint(client);
-    char public_text[ADDR_ENDPOINT_TEXT_MAX];
-
-    tunnel->bound = true;
-    tunnel->index = ok->tunnel;
-    tunnel->port = ok->port;
-    snprintf(tunnel->name, sizeof(tunnel->name), "%s", wanted->name);
-    addr_format_endpoint(&wanted->origin, tunnel->origin, sizeof(tunnel->origin));
-    lane->session->tunnel_count = (uint32_t)max_u64(lane->session->tunnel_count, ok->tunnel + 1U);
-    public_end.port = ok->port;
-    if (is_host(ok->host.data, ok->host.size) && ok->host.size < sizeof(public_end.host)) {
-        memcpy(public_end.host, ok->host.data, ok->host.size);
-        public_end.host[ok->host.size] = '\0';
-    }
-    addr_format_endpoint(&public_end, public_text, sizeof(public_text));
-    log_out("ready: tcp://%s -> %s", public_text, tunnel->origin);
-    client->bound++;
-}
-
-/* How many BINDs have gone out; v1 has one, without a word. */
-static unsigned binds(const struct client *client, const struct lane *lane)
-{
-    return lane->version == FRAME_V1 ? 1 : client->worker->config->tunnel_count;
-}
-
-/* Every BIND gets one answer. False: this one has no question. */
-static bool note_answer(struct client *client, const struct lane *lane, uint16_t tunnel)
-{
-    CHECK_STATIC(CONFIG_TUNNELS_MAX < 32, "a bit of `answered` for each tunnel");
-    if (tunnel >= binds(client, lane) || (client->answered & 1u << tunnel) != 0)
-        return false;
-    client->answered |= 1u << tunnel;
-    return true;
-}
-
-static bool all_answered(const struct client *client, const struct lane *lane)
-{
-    return client->answered == (1u << binds(client, lane)) - 1;
-}
-
-static enum reason rx_bind_ok(struct client *client, struct lane *lane, const uint8_t *src,
-                              const uint8_t *end)
-{
-    struct frame_bind_ok ok = { .tunnel = 0 };
-
-    if (!frame_get_bind_ok(lane->version, src, end, &ok) || ok.port == 0 ||
-        ok.ticket.size > FRAME_TICKET_MAX || !note_answer(client, lane, ok.tunnel))
-        return REASON_BAD_FRAME;
-    if (lane->fsm != SESSION_FORWARDING) {
-        lane_set_fsm(lane, SESSION_FORWARDING);
-        lane_start_heartbeat(lane);
-    }
-    struct client_ticket *ticket = &client->tickets[ok.tunnel];
-    ticket->size = ok.ticket.size;
-    memcpy(ticket->data, ok.ticket.data, ticket->size);
-    tunnel_ready(client, lane, &ok);
-    if (all_answered(client, lane))
-        binds_answered(client, lane);
-    return REASON_DONE;
-}
-
-static enum reason rx_bind_err(struct client *client, struct lane *lane, const uint8_t *src,
-                               const uint8_t *end)
-{
-    const struct config *config = client->worker->config;
-    struct frame_error error;
-
-    if (!frame_get_bind_err(src, end, &error) || !note_answer(client, lane, error.tunnel))
-        return REASON_BAD_FRAME;
-    log_at(LOG_ERROR, "client", "tunnel %u, port %u: %.*s", error.tunnel,
-           config->tunnels[error.tunnel].port, (int)error.text.size, error.text.data);
-    if (all_answered(client, lane))
-        binds_answered(client, lane);
-    return REASON_DONE;
 }
 
 static enum reason rx_goaway(struct lane *lane, const uint8_t *src, const uint8_t *end)
@@ -725,9 +609,9 @@ static enum reason client_frame(struct lane *lane, const struct frame *frame, co
     case FRAME_AUTH_ERR:
         return rx_auth_err(client, lane, src, end);
     case FRAME_BIND_OK:
-        return rx_bind_ok(client, lane, src, end);
+        return bind_rx_ok(client, lane, src, end);
     case FRAME_BIND_ERR:
-        return rx_bind_err(client, lane, src, end);
+        return bind_rx_err(client, lane, src, end);
     case FRAME_JOIN_OK:
         return dialer_joined(lane, src, end);
     case FRAME_GOAWAY:
@@ -803,7 +687,7 @@ static void primary_lost(struct client *client, struct lane *lane, struct sessio
     }
     if (try_other_wire(client, lane, reason))
         timer_set(&w->timers, &client->retry, w->now);
-    else if (client->bound == 0)
+    else if (client->binding.ready == 0)
         next_address(
             client); /* no session came of it: a server that accepts and refuses does not hide the others */
     else
@@ -814,7 +698,7 @@ static void primary_lost(struct client *client, struct lane *lane, struct sessio
  * whose end tells everybody else. */
 static void session_violated(struct worker *w, struct session *session, enum reason reason)
 {
-    if (leads(w)) {
+    if (client_leads(w)) {
         session_close(session, reason);
         return;
     }
@@ -861,7 +745,7 @@ static void client_message(struct worker *w, struct message *message)
         dialer_start(client, message->pointer);
         break;
     case MESSAGE_SESSION_END: /* to worker 0: a violation, of a session that may have ended since */
-        if (!leads(w))
+        if (!client_leads(w))
             dialer_stop(client);
         session = session_find(w, message->session);
         if (session != NULL)
@@ -894,7 +778,7 @@ static void client_lane_asks(struct lane *lane, const char *pin)
     struct client *client = client_of(lane->worker);
 
     if (lane == client->primary)
-        trust_ask(lane->worker, server_endpoint(client), pin);
+        trust_ask(lane->worker, client_server(client), pin);
     else
         lane_answer(lane, false); /* lane 0 went to the same server: its key has changed since */
 }
@@ -917,6 +801,9 @@ static void client_stop(struct worker *w)
     struct client *client = client_of(w);
 
     timer_stop(&client->retry);
+    timer_stop(&client->binding.timer);
+    if (client_leads(w))
+        bind_report(client);
     dialer_stop(client);
     netwatch_close(client);
     secret_free(client->secret);

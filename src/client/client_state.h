@@ -53,6 +53,24 @@ struct client_lane {
     uint64_t dialled;   /* ns */
 };
 
+/* The tunnels, as bind.c keeps them. Sets have a bit for each. */
+struct client_binding {
+    uint32_t asked; /* BINDs that wait for their answer */
+    uint32_t ready; /* in this session */
+    uint32_t ever;  /* in any */
+    bool settled;   /* every first BIND of the session has its answer */
+    struct timer timer;
+    struct client_bind {
+        unsigned refusals; /* in this session, in a row */
+        enum reason why;   /* of the last one; DONE: none */
+        uint64_t due;      /* ns: when to ask again */
+        struct client_ticket {
+            size_t size;
+            uint8_t data[FRAME_TICKET_MAX];
+        } ticket; /* of the port that we had last */
+    } tunnels[CONFIG_TUNNELS_MAX];
+};
+
 struct client {
     struct worker *worker;
     uint8_t *secret; /* the session's, SCRAM_KEY_SIZE bytes of secret memory */
@@ -76,16 +94,11 @@ struct client {
     bool heard;                    /* the server said something on this lane */
     bool asked;                    /* a human has just accepted the server's key */
     bool was_ready;                /* all tunnels were bound once */
-    uint32_t answered;             /* binds that have their answer: a bit for each tunnel */
-    unsigned bound;
-    uint32_t slots; /* of lane 0's session, as in join_ticket */
-    struct client_ticket {
-        size_t size;
-        uint8_t data[FRAME_TICKET_MAX];
-    } tickets[CONFIG_TUNNELS_MAX]; /* of the ports that we had last */
-    uint64_t ready_at;             /* ns: when the last session was ready */
-    uint64_t lost_at;              /* ns: when it was lost; 0: never */
-    uint64_t random;               /* jitter */
+    struct client_binding binding;
+    uint32_t slots;    /* of lane 0's session, as in join_ticket */
+    uint64_t ready_at; /* ns: when the last session was ready */
+    uint64_t lost_at;  /* ns: when it was lost; 0: never */
+    uint64_t random;   /* jitter */
 };
 
 static inline struct client *client_of(struct worker *worker)
@@ -100,6 +113,12 @@ static inline struct share *client_share(struct worker *worker)
     return &worker->shares.pool;
 }
 
+/* Worker 0. */
+static inline bool client_leads(const struct worker *worker)
+{
+    return worker->index == 0;
+}
+
 /* client.c: HELLO, on lane 0 and on every other connection. */
 void client_hello(struct lane *lane);
 
@@ -111,6 +130,31 @@ void client_hurry(struct client *client);
 
 /* Ends all workers with this exit code. */
 void client_exit(struct worker *worker, int code);
+
+/* client.c: the server that is tried, or that the session is with. */
+const struct config_endpoint *client_server(const struct client *client);
+
+/* client.c: every BIND of a new session has its answer. */
+void client_settled(struct client *client, struct lane *lane);
+
+/* bind.c. reset: before a session. say_all: false if there is no room. */
+void bind_init(struct client *client);
+void bind_reset(struct client *client);
+bool bind_say_all(struct client *client, struct lane *lane);
+enum reason bind_rx_ok(struct client *client, struct lane *lane, const uint8_t *src,
+                       const uint8_t *end);
+enum reason bind_rx_err(struct client *client, struct lane *lane, const uint8_t *src,
+                        const uint8_t *end);
+
+/* The tunnel of an OPEN, NULL if there is none. A visitor on another lane may be faster than the
+ * answer to a BIND that was said again. */
+struct session_tunnel *bind_tunnel(struct lane *lane, uint16_t index);
+
+/* On another worker than lane 0's, where no answer comes: the tunnel is there. */
+struct session_tunnel *bind_fill(struct session *session, unsigned index);
+
+/* At the end: what was never ready stands in the summary, and in the exit code. */
+void bind_report(struct client *client);
 
 /* origin.c */
 void origin_init(struct client *client);

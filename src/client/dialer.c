@@ -14,7 +14,6 @@
 #include "client/client_state.h"
 
 #include "client/trust.h"
-#include "core/addr.h"
 #include "core/crypt.h"
 #include "core/lane.h"
 #include "core/log.h"
@@ -344,15 +343,8 @@ enum reason dialer_joined(struct lane *lane, const uint8_t *src, const uint8_t *
         session = session_open(w, entry->ticket.session, FRAME_V2, client_share(w));
         CHECK(session != NULL); /* one session at a time, four slots */
     }
-    for (unsigned i = 0; i < w->config->tunnel_count; i++) {
-        struct session_tunnel *tunnel = &session->tunnels[i];
-        if (tunnel->bound)
-            continue;
-        tunnel->bound = true;
-        tunnel->index = (uint16_t)i;
-        addr_format_endpoint(&w->config->tunnels[i].origin, tunnel->origin, sizeof(tunnel->origin));
-    }
-    session->tunnel_count = w->config->tunnel_count;
+    for (unsigned i = 0; i < w->config->tunnel_count && !client_leads(w); i++)
+        (void)bind_fill(session, i);
     session_attach(session, lane);
     if (entry->ticket.resumes)
         lane_log_open(lane);

@@ -156,7 +156,7 @@ enum reason origin_open(struct lane *lane, const struct frame *frame, const uint
     if (lane->version == FRAME_V2 &&
         (!frame_get_open(src, end, &open) || !is_place(lane, frame->stream)))
         return REASON_BAD_FRAME;
-    struct session_tunnel *tunnel = session_tunnel(lane->session, open.tunnel);
+    struct session_tunnel *tunnel = bind_tunnel(lane, open.tunnel);
     if (tunnel == NULL)
         return refuse(lane, frame->stream, REASON_NO_TUNNEL);
     if (!place_free(lane, frame->stream))

@@ -16,7 +16,9 @@
     X(CANNOT_START, 3,                                                                             \
       "the machine refused: io_uring forbidden, a limit too low, address in use, file unreadable") \
     X(GAVE_UP, 4, "client: the server could not be reached in all --reconnect-attempts")           \
-    X(AUTH_REFUSED, 5, "client: the server refused the token; trying again would not help")
+    X(AUTH_REFUSED, 5, "client: the server refused the token; trying again would not help")        \
+    X(TUNNEL_MISSING, 6,                                                                           \
+      "client: done or failed as above, but some tunnel was never ready; the summary names it")
 
 enum exit_code {
 #define X(name, status, text) EXIT_CODE_##name = (status),

@@ -25,6 +25,7 @@ struct session_tunnel {
     bool bound;
     bool
         waits; /* server: its BIND has no answer yet: the port that it has a claim to is still being closed, or an earlier BIND waits */
+    bool refused; /* server: and the log has said so; what a client asks again is not said again */
     uint16_t wanted, ticket;
     uint16_t index;
     uint16_t port;

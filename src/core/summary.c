@@ -12,10 +12,18 @@ struct row {
     uint64_t streams, bytes_up, bytes_down;
 };
 
+struct missing {
+    uint16_t port;
+    const char *why; /* NULL: it is not missing */
+    char origin[272];
+};
+
 static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
 static struct row rows[SUMMARY_ROWS];
 static unsigned row_count;
 static struct row folded; /* rows that had no place; session = how many */
+
+static struct missing missing[CONFIG_TUNNELS_MAX];
 
 static struct row *row_for(uint64_t session, const struct session_tunnel *tunnel)
 {
@@ -54,6 +62,31 @@ void summary_session(const struct session *session)
         row->bytes_down += tunnel->bytes_down;
     }
     pthread_mutex_unlock(&mutex);
+}
+
+void summary_missing(unsigned index, uint16_t port, const char *origin, const char *why)
+{
+    pthread_mutex_lock(&mutex);
+    missing[index].port = port;
+    missing[index].why = why;
+    snprintf(missing[index].origin, sizeof(missing[index].origin), "%s", origin);
+    pthread_mutex_unlock(&mutex);
+}
+
+static void print_missing(FILE *out)
+{
+    for (unsigned i = 0; i < CONFIG_TUNNELS_MAX; i++) {
+        const struct missing *m = &missing[i];
+
+        if (m->why == NULL)
+            continue;
+        fprintf(out, "  tunnel %u, ", i);
+        if (m->port != 0)
+            fprintf(out, "port %u", m->port);
+        else
+            fprintf(out, "any port");
+        fprintf(out, " -> %s: never ready: %s\n", m->origin, m->why);
+    }
 }
 
 static void print_bytes(FILE *out, uint64_t bytes)
@@ -106,6 +139,7 @@ void summary_print(FILE *out, const struct stats *sum, uint64_t uptime)
                 (unsigned long long)rows[i].session);
         print_row(out, &rows[i]);
     }
+    print_missing(out);
     fflush(out);
     pthread_mutex_unlock(&mutex);
 }

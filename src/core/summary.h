@@ -16,7 +16,11 @@
 /* Adds a session part's tunnels. */
 void summary_session(const struct session *session);
 
-/* Prints the rows: connections, sessions, streams, bytes, uptime (ns), then one line per tunnel. */
+/* Client: tunnel `index` was never ready. */
+void summary_missing(unsigned index, uint16_t port, const char *origin, const char *why);
+
+/* Prints the rows: connections, sessions, streams, bytes, uptime (ns), then one line per tunnel, and per one
+ * that never was. */
 void summary_print(FILE *out, const struct stats *sum, uint64_t uptime);
 
 #endif

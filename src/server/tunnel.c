@@ -227,6 +227,19 @@ static void bind_later(struct session *session, uint16_t index, uint16_t wanted,
     session->tunnel_count = (uint32_t)max_u64(session->tunnel_count, index + 1U);
 }
 
+/* A client asks again for as long as it has a session: said once. */
+static void log_refusal(struct lane *lane, uint16_t index, uint16_t wanted, const char *why)
+{
+    struct session_tunnel *tunnel =
+        index < CONFIG_TUNNELS_MAX ? &lane->session->tunnels[index] : NULL;
+
+    if (tunnel != NULL && tunnel->refused)
+        return;
+    if (tunnel != NULL)
+        tunnel->refused = true;
+    log_at(LOG_WARN, lane_subject(lane), "bind of port %u refused: %s", wanted, why);
+}
+
 static enum reason bind_and_answer(struct lane *lane, uint16_t index, uint16_t wanted,
                                    uint16_t ticket, struct registry_tunnel *what)
 {
@@ -252,7 +265,7 @@ static enum reason bind_and_answer(struct lane *lane, uint16_t index, uint16_t w
         struct frame_error error = { .tunnel = index,
                                      .code = reason_code(reason),
                                      .text = frame_text_of(why) };
-        log_at(LOG_WARN, lane_subject(lane), "bind of port %u refused: %s", wanted, why);
+        log_refusal(lane, index, wanted, why);
         lane_control_end(lane, frame_put_bind_err(p, &error));
     }
     return REASON_DONE;

@@ -188,3 +188,48 @@ def attempts_for_ever(t):
     t.server(addr=addr)
     client.read_ready(1)
     echo_works(client.addr, 1000)
+
+
+# Tunnels that are refused
+
+def with_busy_port(t, *flags, server_flags=()):
+    """A client with three tunnels, of which the second one's port is in use; returns (server, client, who has the port)."""
+    server = t.server(*server_flags)
+    held = net.listen(port=t.port())
+    ports = [flag for port in (0, held.getsockname()[1], 0) for flag in ("--port", port)]
+    origin = t.origin(net.echo)
+    client = t.client(server, origin, origin, origin, *ports, *flags, wait=False)
+    client.read_ready(2)
+    return server, client, held
+
+
+@case(not_in={"v1": "v1 has one tunnel"})
+def refused_tunnel_comes_later(t):
+    """A tunnel whose port is in use when its client starts is there as soon as the port is free; what both logs say of it meanwhile is one line."""
+    server, client, held = with_busy_port(t)
+    port = held.getsockname()[1]
+    client.expect(rf"tunnel 1, port {port}: the port is in use; it is asked for again", stream="err")
+    time.sleep(3.5)  # asked for again after 1 and 2 s more, in vain
+    for proc, what in ((client, f"tunnel 1, port {port}"), (server, f"bind of port {port} refused")):
+        check_equal(proc.err.count(what), 1, f"lines of the {proc.name}")
+    held.close()
+    client.expect(rf"^ready: tcp://127\.0\.0\.1:{port} -> ")
+    for addr in (("127.0.0.1", port), *client.addrs):
+        tasks = [net.Task(echo_works, addr, 100000) for _ in range(8)]  # on every lane
+        for task in tasks:
+            task.join_result()
+    check_equal(client.stop(), 0, "exit status")
+    check("never ready" not in client.out, "the summary has a tunnel that was ready as missing")
+
+
+@case(not_in={"v1": "v1 has one tunnel"})
+def refused_tunnel_never_comes(t):
+    """A tunnel that was never ready stands in the summary and in the exit code, whatever else ends the client."""
+    for flags, end in (((), lambda client, server: client.stop()), (("--no-reconnect",), lambda client, server: server.kill())):
+        server, client, held = with_busy_port(t, *flags)
+        client.want = (6,)
+        end(client, server)
+        check_equal(client.wait(), 6, "exit status")
+        check(f"tunnel 1, port {held.getsockname()[1]} -> " in client.out and "never ready: the port is in use" in client.out,
+              f"the summary does not name the tunnel: {client.out}")
+        held.close()
