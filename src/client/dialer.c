@@ -5,7 +5,8 @@
  *
  * A lane that can be resumed (lane 0, too) is only frozen when its connection is lost: the next connection, `probe`, says JOIN with RESUME and the count of the lane,
  * which must be final by then (dialer_still), and JOIN_OK moves it under the lane. The same is done, beside the connection that is there, when
- * nothing comes back from the path (dialer_suspect): the old connection is given up only when a new one is there to replace it.
+ * nothing comes back from the path (dialer_suspect): the old connection is given up only when a new one is there to replace it. Where that
+ * helps nothing, the next one is left alone for longer (lane_resume.c, "Patience").
  *
  * Times. A black hole gives no sign of its end, so connections are tried in quick succession, each with little patience (a SYN that was lost is sent again by TCP after a
  * second at the earliest); every fourth one has more, for paths with long round trips. Where the path is there, TLS and JOIN have their own, which grows. A refusal comes at once and is
@@ -292,6 +293,17 @@ void dialer_suspect(struct lane *lane)
     dial(entry);
 }
 
+/* Once for as long as it lasts: one such connection may be chance. */
+#define VAIN_TOLD 2u
+
+static void say_vain(const struct lane *lane)
+{
+    if (lane->vain == VAIN_TOLD)
+        log_at(LOG_WARN, lane_subject(lane),
+               "connections can be made, but what is sent through them does not arrive: are large "
+               "packets lost on the path (an MTU problem)? Waiting longer with each");
+}
+
 /* JOIN_OK for a lane that comes back. */
 static enum reason resumed(struct client_lane *entry, struct lane *probe, uint64_t count)
 {
@@ -309,7 +321,9 @@ static enum reason resumed(struct client_lane *entry, struct lane *probe, uint64
     timer_stop(&entry->timer);
     bool good = lane_resume(lane, probe, count);
     lane_close(probe, REASON_DONE, NULL);
-    if (!good)
+    if (good)
+        say_vain(lane);
+    else
         lane_close(lane, REASON_BAD_FRAME, "the server's count of bytes cannot be");
     return REASON_DONE;
 }

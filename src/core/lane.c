@@ -388,10 +388,16 @@ static bool expects_frames(const struct lane *lane)
     return lane->paused == 0 && (!v1_client || lane->peer_beats);
 }
 
-/* A client watches the path of a lane that has streams: it is the one who can dial again. */
+/* It has streams, or the peer has not counted all that the last of them said. */
+static bool is_needed(const struct lane *lane)
+{
+    return lane->stream_count > 0 || lane->peer_rx < lane->last_said;
+}
+
+/* A client watches the path of a lane that is needed: it is the one who can dial again. */
 static bool is_watched(const struct lane *lane)
 {
-    return lane->logs && lane->stream_count > 0 && lane->state == LANE_OPEN &&
+    return lane->logs && is_needed(lane) && lane->state == LANE_OPEN &&
            lane->fsm == SESSION_FORWARDING && !lane->worker->role->opens_streams;
 }
 
@@ -399,6 +405,8 @@ void lane_watch(struct lane *lane)
 {
     struct worker *w = lane->worker;
 
+    if (lane->stream_count > 0)
+        lane->last_said = UINT64_MAX;
     if (is_watched(lane) && lane->timer.due > w->now + LANE_WATCH_NS)
         timer_set(&w->timers, &lane->timer, w->now + LANE_WATCH_NS);
 }
@@ -408,12 +416,15 @@ void lane_watch(struct lane *lane)
 static void look(struct lane *lane)
 {
     struct worker *w = lane->worker;
+    uint64_t silence = w->now - lane->heard, patience = lane_patience(lane);
 
-    if (w->now - lane->heard < LANE_SILENCE_NS)
+    if (lane->stream_count == 0)
+        lane->last_said = min_u64(lane->last_said, lane->tx_bytes);
+    if (silence < LANE_SILENCE_NS)
         return;
     if (lane->ping_time == 0)
         lane_ask(lane);
-    if (sock_is_stuck(lane->fd, max_u64(LANE_SILENCE_NS, 4 * lane->rtt)))
+    if (silence >= patience && sock_is_stuck(lane->fd, max_u64(patience, 4 * lane->rtt)))
         w->role->lane_suspect(lane);
 }
 

@@ -223,8 +223,12 @@ struct lane {
     uint8_t answer[FRAME_PROOF_SIZE]; /* server: the proof of JOIN_OK */
     uint32_t preface_sent, preface_size;
     uint64_t frozen_since; /* ns */
-    uint64_t beat;         /* ns: when the next PING is due */
-    int next_fd; /* server: the connection that takes over when the old one is still; -1: none */
+    uint64_t
+        last_said; /* tx_bytes when the last stream had gone; UINT64_MAX while there are some */
+    uint64_t back_peer_rx; /* the peer's count when this connection took over */
+    uint8_t vain;  /* connections in a row, given up, through which nothing got that waited */
+    uint64_t beat; /* ns: when the next PING is due */
+    int next_fd;   /* server: the connection that takes over when the old one is still; -1: none */
     struct crypt *next_crypt;
     uint64_t next_rx; /* the count that came with it */
     uint8_t next_answer[FRAME_PROOF_SIZE];
@@ -285,6 +289,9 @@ void lane_lost(struct lane *lane, enum reason reason, const char *text);
 /* Keeps what is sent from here on, so that the lane can be resumed; and stops doing so. */
 void lane_log_open(struct lane *lane);
 void lane_log_close(struct lane *lane);
+
+/* How long nothing may come back before another connection is tried: see lane_resume.c. */
+uint64_t lane_patience(const struct lane *lane);
 
 /* A frozen lane with nothing in flight and no socket: its count of received bytes is final. */
 bool lane_is_still(const struct lane *lane);

@@ -18,6 +18,14 @@
  *
  * What was in flight when the lane froze counts as sent: nobody knows how much of it left, and the peer's count will tell.
  *
+ * Patience. That another connection can be made does not say that this one is dead: where large
+ * packets are lost without a word (an MTU problem, ICMP filtered), each begins with segments that are
+ * too long, and TCP finds that out by itself within seconds (net.ipv4.tcp_mtu_probing), if it is
+ * let. So a connection that was given up, and through which nothing had got that waited, makes the
+ * next silence that is taken for an end twice as long (lane_patience), up to the expiry; any count of
+ * the peer's that has grown makes it short again. Where something stops each connection after so
+ * many bytes, each moves some, and is replaced as quickly as the first.
+ *
  * Hand-over. The new connection logs in as a lane object of its own (JOIN, TLS). Its socket, crypt and what was read beyond JOIN_OK move to the frozen lane. JOIN and
  * JOIN_OK are not part of the lane's bytes: JOIN_OK is sent from `preface`.
  *
@@ -355,6 +363,24 @@ static void unlist(struct lane *lane)
     list_remove(&lane->settle_node);
 }
 
+uint64_t lane_patience(const struct lane *lane)
+{
+    unsigned shift = lane->peer_rx > lane->back_peer_rx ? 0 : min_u32(lane->vain, 16);
+
+    return min_u64(LANE_SILENCE_NS << shift, lane->worker->config->expiry);
+}
+
+/* What the connection before this one was good for. The counts are those of the moment at which it
+ * was given up. */
+static void judge_last(struct lane *lane, uint64_t peer_rx)
+{
+    if (peer_rx > lane->back_peer_rx || peer_rx == lane->tx_bytes)
+        lane->vain = 0;
+    else if (lane->reason == REASON_HEARTBEAT_MISSED && lane->vain < UINT8_MAX)
+        lane->vain++;
+    lane->back_peer_rx = peer_rx;
+}
+
 /* False: the counts do not fit each other. */
 static bool thaw(struct lane *lane, int fd, struct crypt *crypt, uint64_t peer_rx)
 {
@@ -362,6 +388,7 @@ static bool thaw(struct lane *lane, int fd, struct crypt *crypt, uint64_t peer_r
 
     if (!lane->logs || peer_rx < lane->acked || peer_rx > lane->tx_bytes)
         return false;
+    judge_last(lane, peer_rx);
     lane->peer_rx = peer_rx;
     lane_log_trim(lane);
     lane->replay_left = lane->tx_bytes - peer_rx;

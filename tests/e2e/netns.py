@@ -116,6 +116,20 @@ class Network:
                 self.must(self.run(side, "nft", "-f", "-", input=DROP.replace("WHICH", which)))
                 self.dropping.add(side)
 
+    def single_segments(self):
+        """For `narrow`, before there are connections: what travels is one segment, and TCP looks for their length when it must."""
+        for far in (False, True):
+            self.ip(far, "link", "set", PATH, "gso_max_segs", "1")
+            done = self.run(far, "sh", "-c", "echo 1 > /proc/sys/net/ipv4/tcp_mtu_probing")
+            if done.returncode:
+                raise Skip(f"no tcp_mtu_probing here: {done.stderr.strip()[:80]}")
+
+    def narrow(self, longest=1280):
+        """Packets that are longer are lost without a word, both ways: an MTU in the middle, and no ICMP."""
+        for side in (False, True):
+            self.must(self.run(side, "nft", "-f", "-", input=DROP.replace("WHICH", f"meta length > {longest}")))
+            self.dropping.add(side)
+
     def heal(self):
         """Nothing is lost any more; returns when (monotonic) the path was there again, at the earliest."""
         since = time.monotonic()

@@ -219,6 +219,11 @@ struct fake_trouble {
 /* As a fault of the direction's reader: fake_fault_hooks. Another one takes its place. */
 void fake_trouble(int fd, const struct fake_trouble *trouble);
 
+/* In both directions of this connection a segment of more than `longest` bytes is lost, again and
+ * again, until TCP has found out how long they may be, which takes `heals` ns from the first one.
+ * sock_is_stuck sees it. */
+void fake_narrow(int fd, size_t longest, uint64_t heals);
+
 /* fn(fd) is called for every connection to this port as it comes about, with the dialler's end. */
 void fake_on_connection(uint16_t port, void (*fn)(int fd));
 

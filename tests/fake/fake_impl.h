@@ -35,7 +35,10 @@ struct fake_pipe {
     struct fake_tapped tapped;
     bool troubled; /* `trouble` is still to come, `at` counted from the first byte ... */
     struct fake_trouble trouble;
-    struct fake_event release; /* FAKE_DELAY: set while the pipe is held */
+    struct fake_event release; /* FAKE_DELAY, fake_narrow: set while the pipe is held */
+    size_t longest;            /* fake_narrow: 0: any length passes */
+    uint64_t heals;            /* ns: how long it takes until that is so */
+    uint64_t narrow_since;     /* a segment is lost since; 0: none */
 };
 
 struct fake_conn {

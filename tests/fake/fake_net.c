@@ -308,7 +308,33 @@ static void doom_strikes(struct fake_conn *conn)
 
 static void pipe_release(void *arg)
 {
-    pipe_arm(arg);
+    struct fake_pipe *p = arg;
+
+    p->narrow_since = 0;
+    pipe_arm(p);
+}
+
+void fake_narrow(int fd, size_t longest, uint64_t heals)
+{
+    const struct fake_socket *s = fake_socket(fd);
+
+    CHECK(longest > 0 && s->conn != NULL);
+    for (int side = 0; side < 2; side++) {
+        s->conn->pipe[side].longest = longest;
+        s->conn->pipe[side].heals = heals;
+    }
+}
+
+/* Segments are as long as what there is to send. */
+static bool narrow_holds(struct fake_pipe *p)
+{
+    if (p->longest == 0 || p->written - p->arrived <= p->longest)
+        return false;
+    fake_trace("connection %llu: too long for the path", (unsigned long long)p->conn->id);
+    p->longest = 0;
+    p->narrow_since = fake_now();
+    fake_event_in(&p->release, p->heals);
+    return true;
 }
 
 void fake_record_begins(struct fake_pipe *p, uint64_t at)
@@ -386,6 +412,8 @@ static void pipe_deliver(void *arg)
         rst_send(conn, p->from);
         return;
     }
+    if (narrow_holds(p))
+        return;
     size_t n = p->written - p->arrived;
     if (to != NULL)
         n = min_size(n, p->recv_room - (p->arrived - p->taken));

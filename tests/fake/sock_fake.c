@@ -129,7 +129,7 @@ void sock_close(int fd)
     fake_socket_close(s, s->linger0);
 }
 
-/* The simulated network loses no packet: a path is there, or the connection is cut. What TCP of a real one takes for dead may be only slow: `stuck_lies`. */
+/* The simulated network loses no packet: a path is there, or it is too narrow, or the connection is cut. What TCP of a real one takes for dead may be only slow: `stuck_lies`. */
 bool sock_is_stuck(int fd, uint64_t silence)
 {
     const struct fake_socket *s = fake_socket(fd);
@@ -139,6 +139,8 @@ bool sock_is_stuck(int fd, uint64_t silence)
     const struct fake_pipe *out = &s->conn->pipe[s->side];
     if (s->conn->cut && out->written > out->arrived)
         return fake_now() >= s->conn->cut_at + silence;
+    if (out->narrow_since > 0)
+        return fake_now() >= out->narrow_since + silence;
     return fake_chance(fake_options()->stuck_lies);
 }
 

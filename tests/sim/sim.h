@@ -15,6 +15,7 @@ void sim_tunnel_tls(uint64_t seed); /* three quarters v2 */
 void sim_resume(uint64_t seed);     /* lanes lose their connections and come back */
 void sim_resume_tls(uint64_t seed);
 void sim_every(uint64_t seed); /* one short conversation, struck at one byte */
+void sim_heal(uint64_t seed);  /* connections can be made, and carry little or nothing */
 
 /* What the case knows about its state, printed by check_failed. NULL: nothing. A worker's start sets its own hook: call it again
  * afterwards. */

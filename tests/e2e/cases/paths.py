@@ -4,10 +4,13 @@ import time
 
 import net
 from harness import case, check, check_equal
+from netns import NEEDS, Network
 from proxy import Proxy
 
 MIB = 1 << 20
 QUICK = ["--heartbeat", "250ms", "--expiry", "2s"]
+V1 = {"v1": "v1 has no resume"}
+GRACE = ["--grace", "60s"]
 ENDS = ["--grace", "0s"]  # a session ends with its connections; cases/resume.py has the rest
 
 
@@ -151,6 +154,27 @@ def path_pauses(t):
             link.flow.set()
         time.sleep(0.05)
     check_equal(receiving.join_result(), sending.join_result(), "checksum")
+    check_equal(client.out.count("ready:"), 1, "ready lines")
+
+
+@case(not_in=V1, needs=NEEDS, deadline=240)
+def large_packets_lost(t):
+    """An MTU of 1280 in the middle, and nobody says so: TCP finds out by itself, if the client lets it; and the log says what it looks like."""
+    network, size = Network(t), 4 * MIB
+    network.single_segments()
+    origin = network.origin(lambda sock: net.Pattern("mtu").send(sock, size) if sock.recv(1) else None)
+    server = network.server(*GRACE)
+    client = network.client(server, origin, *GRACE)
+    t.lanes_up(server)
+    network.narrow()
+    started = time.monotonic()
+    socks = [net.connect(client.addr) for _ in range(4)]
+    for sock in socks:
+        sock.sendall(b"x")
+    for task in [net.Task(net.Pattern("mtu").recv, sock, size) for sock in socks]:
+        task.join_result()
+    t.note = f"healed after {time.monotonic() - started:.1f} s"
+    client.expect("large packets lost on the path", stream="err")
     check_equal(client.out.count("ready:"), 1, "ready lines")
 
 

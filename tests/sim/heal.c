@@ -1,0 +1,290 @@
+/*
+ * heal: one download through a path that lets connections be made, and not what is sent through
+ * them.
+ *
+ * Two moods. In the narrow one every segment that is longer than the path allows is lost, on every
+ * connection, until TCP has found that out, which takes it some seconds that the seed draws: a
+ * client that replaces each connection before that never gets anything through. In the stalling one
+ * every connection goes dark when so many bytes have passed: a client that has become patient
+ * waits long at each.
+ *
+ * Either way the bytes must be whole, and there in time: how much time follows from the mood.
+ */
+#include "core/base.h"
+#include "core/check.h"
+#include "core/config.h"
+#include "core/lane.h"
+#include "core/session.h"
+#include "core/worker.h"
+#include "client/client.h"
+#include "server/server.h"
+#include "sim/endpoint.h"
+#include "sim/path.h"
+#include "sim/sim.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#define TOKEN       "a-token-of-the-simulation"
+#define LANE_PORT   9000
+#define PUBLIC_PORT 10000
+#define ORIGIN_PORT 7000
+#define PATIENCE    (3600 * NSEC_PER_SEC) /* of the test */
+#define EXPIRY      (30 * NSEC_PER_SEC)
+#define HEALS_MAX   (14 * NSEC_PER_SEC)
+#define LONGEST     1200u
+#define STALL_MIN   40000u /* more than two records: what a connection does not finish is lost */
+#define STALL_MAX   400000u
+#define BYTES_MAX   4000000u
+
+enum side { SERVER, CLIENT };
+
+static struct {
+    bool tls, narrow;
+    uint64_t heals; /* narrow: ns */
+    uint64_t bytes; /* of the download */
+    uint64_t each;  /* stalling: what a connection lets pass */
+    struct config config[2];
+    struct worker *workers[2][1];
+    int origin;
+    struct endpoint_plan plan;
+} heal;
+
+static void dump(void)
+{
+    fprintf(stderr, "%s%s: heals after %.3f s, %llu bytes, %llu with each connection\n",
+            heal.narrow ? "narrow" : "stalling", heal.tls ? ", TLS" : "", (double)heal.heals / 1e9,
+            (unsigned long long)heal.bytes, (unsigned long long)heal.each);
+    fake_print_sockets();
+    path_print();
+}
+
+/* ---- the world ---- */
+
+static uint64_t size_between(uint64_t low, uint64_t high)
+{
+    return fake_random_size(fake_random(), low, high);
+}
+
+static void config_make(enum side side)
+{
+    struct config *c = &heal.config[side];
+    struct config_endpoint lanes = { .host = "127.0.0.1", .port = LANE_PORT };
+
+    *c = (struct config){
+        .role = side == SERVER ? CONFIG_SERVER : CONFIG_CLIENT,
+        .workers = 1,
+        .lanes = 1,
+        .max_streams = 4,
+        .max_sessions = 4,
+        .max_lanes = 4,
+        .max_unauthenticated = 4,
+        .bulk_buffers = 16,
+        .window_initial = 65536,
+        .window_max = 1048576,
+        .heartbeat = EXPIRY / 3,
+        .expiry = EXPIRY,
+        .handshake_timeout = 10 * NSEC_PER_SEC,
+        .connect_timeout = 10 * NSEC_PER_SEC,
+        .drain_timeout = 60 * NSEC_PER_SEC,
+        .grace = 600 * NSEC_PER_SEC,
+        .tls = heal.tls,
+        .start_port = PUBLIC_PORT,
+        .wire = CONFIG_WIRE_V2,
+        .reconnect = true,
+        .reconnect_attempts = 10,
+        .reconnect_first = NSEC_PER_SEC,
+        .reconnect_max = 30 * NSEC_PER_SEC,
+    };
+    snprintf(c->tls_cert, sizeof(c->tls_cert), "%s", side == SERVER ? "simulated" : "");
+    snprintf(c->tls_key, sizeof(c->tls_key), "%s", side == SERVER ? "simulated" : "");
+    snprintf(c->tls_pin, sizeof(c->tls_pin), "%s", side == CLIENT ? "simulated" : "");
+    c->listen = c->servers[0] = lanes;
+    c->server_count = c->tunnel_count = 1;
+    c->tunnels[0].origin = lanes;
+    c->tunnels[0].origin.port = ORIGIN_PORT;
+    CHECK(config_copy_token(c, TOKEN, strlen(TOKEN)));
+}
+
+static void open_worker(enum side side)
+{
+    const struct role *role = side == SERVER ? &server_role : &client_role;
+    struct worker_error error;
+    struct worker *w = worker_open(&heal.config[side], role, 0, WORKER_SQ_ENTRIES, &error);
+
+    CHECK(w != NULL);
+    heal.workers[side][0] = w;
+    w->peers = heal.workers[side];
+    CHECK(worker_prepare(w) == 0 && worker_start(w) == 0);
+    sim_set_dump(dump);
+}
+
+static void turn_stopped(struct worker *w)
+{
+    struct ring_cqe cqe;
+
+    while (ring_wait(w->ring, UINT64_MAX, &cqe, 1) == 1)
+        ;
+}
+
+static void run_until(bool (*done)(void), uint64_t limit)
+{
+    uint64_t end = fake_now() + limit;
+
+    while (!done()) {
+        for (unsigned side = 0; side < 2; side++) {
+            struct worker *w = heal.workers[side][0];
+
+            if (fake_ring_ready(w->ring) && !worker_turn(w, UINT64_MAX))
+                turn_stopped(w);
+        }
+        sim_totals.steps++;
+        CHECK(fake_step() || done());
+        CHECK(fake_now() < end || done()); /* too late */
+    }
+}
+
+/* ---- the path ---- */
+
+static void spoil_path(int fd)
+{
+    sim_totals.faults++;
+    if (heal.narrow)
+        fake_narrow(fd, LONGEST, heal.heals);
+    else
+        fake_doom(fd, heal.each, FAKE_LOSS_CUT);
+}
+
+static struct lane *client_lane(void)
+{
+    struct worker *w = heal.workers[CLIENT][0];
+
+    CHECK(!list_empty(&w->all_lanes));
+    return container_of(w->all_lanes.next, struct lane, node);
+}
+
+/* What a client may take: its patience grows until the path has healed once, and by then has come
+ * to less than twice that; some seconds for what it looks at twice a second. */
+static uint64_t time_allowed(void)
+{
+    uint64_t seconds = 3 * NSEC_PER_SEC;
+
+    if (heal.narrow)
+        return 4 * heal.heals + 8 * seconds;
+    return (heal.bytes / (heal.each / 2) + 3) * seconds;
+}
+
+/* ---- one run ---- */
+
+static bool is_public(void)
+{
+    return heal.workers[SERVER][0]->listeners.used == 2 && path_whole();
+}
+
+static bool all_stopped(void)
+{
+    for (unsigned side = 0; side < 2; side++)
+        if (heal.workers[side][0]->phase != WORKER_STOPPED ||
+            fake_ring_in_flight(heal.workers[side][0]->ring) > 0)
+            return false;
+    return true;
+}
+
+static void accept_origin(void *arg)
+{
+    int fd;
+
+    (void)arg;
+    while ((fd = fake_accept(heal.origin)) >= 0)
+        (void)endpoint_accept(fd, &heal.plan);
+}
+
+/* The client has much to send, the server next to nothing: whose silence is that of a path, and
+ * whose of a peer without a word to say? */
+static void download(void)
+{
+    struct endpoint_plan asks = {
+        .total = 100, .step_max = 100, .pause_at = UINT64_MAX, .reset_at = UINT64_MAX
+    };
+
+    heal.plan = asks;
+    heal.plan.total = heal.bytes;
+    heal.plan.step_max = 65536;
+    fake_watch(heal.origin, accept_origin, NULL);
+    fake_on_connection(LANE_PORT, spoil_path);
+    spoil_path(client_lane()->fd);
+    (void)endpoint_dial(PUBLIC_PORT, &asks);
+    run_until(endpoints_ended, time_allowed());
+    for (unsigned i = 0; i < endpoint_count(); i++)
+        CHECK(endpoint_at(i)->end == ENDPOINT_WELL);
+    fake_watch(heal.origin, NULL, NULL);
+}
+
+static void stop_both(void)
+{
+    for (unsigned side = 2; side-- > 0;) {
+        struct message *message = message_new(MESSAGE_STOP);
+
+        message->number = WORKER_STOP_DRAIN;
+        CHECK(worker_post_from_thread(heal.workers[side][0], message));
+    }
+    run_until(all_stopped, PATIENCE);
+    for (unsigned side = 0; side < 2; side++) {
+        struct worker *w = heal.workers[side][0];
+
+        turn_stopped(w);
+        CHECK(w->lanes.used == 0 && w->sessions.used == 0 && w->streams.used == 0);
+        CHECK(w->slices.used == 0 && w->bufs.small.used == w->bufs.provided);
+        for (unsigned i = 0; i < STAT_COUNT; i++)
+            sim_totals.stats[i] += w->stats.value[i];
+    }
+    CHECK(fake_program_sockets() == 0);
+    for (unsigned side = 0; side < 2; side++)
+        worker_close(heal.workers[side][0]);
+    client_finish();
+    server_finish();
+    fake_end(heal.origin, false);
+}
+
+static void draw(uint64_t seed)
+{
+    struct fake_options options;
+
+    fake_options_random(&options, seed);
+    options.buffer_min = 65536;
+    options.buffer_max = 262144;
+    options.segment_max = 0;
+    options.latency_max = min_u64(options.latency_max, 100 * NSEC_PER_MSEC);
+    options.latency_min = min_u64(options.latency_min, options.latency_max);
+    fake_open(seed, &options);
+    heal.tls = fake_random_chance(fake_random(), 500);
+    heal.narrow = fake_random_chance(fake_random(), 500);
+    heal.heals = size_between(NSEC_PER_MSEC, HEALS_MAX);
+    heal.bytes = size_between(10 * LONGEST, BYTES_MAX);
+    heal.each = size_between(STALL_MIN, STALL_MAX);
+}
+
+void sim_heal(uint64_t seed)
+{
+    struct path_world world = {
+        .workers = { heal.workers[SERVER], heal.workers[CLIENT] },
+        .count = { 1, 1 },
+        .port = LANE_PORT,
+    };
+
+    memset(&heal, 0, sizeof(heal));
+    draw(seed);
+    config_make(SERVER);
+    config_make(CLIENT);
+    sim_set_dump(dump);
+    heal.origin = fake_listen(ORIGIN_PORT, 4);
+    CHECK(server_prepare(&heal.config[SERVER]) == 0 && client_prepare(&heal.config[CLIENT]) == 0);
+    path_watch(&world);
+    open_worker(SERVER);
+    open_worker(CLIENT);
+    run_until(is_public, PATIENCE);
+    download();
+    fake_on_connection(LANE_PORT, NULL);
+    stop_both();
+    sim_set_dump(NULL);
+}
