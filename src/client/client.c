@@ -844,6 +844,7 @@ const struct role client_role = {
     .lane_still = dialer_still,
     .lane_suspect = dialer_suspect,
     .stream_connected = origin_connected,
+    .stream_late = origin_late,
     .session_closed = client_session_closed,
     .event = netwatch_event,
     .message = client_message,

@@ -18,9 +18,13 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+/* An address that has not answered for so long is tried no more alone (RFC 8305, section 5). */
+#define CLIENT_ATTEMPT_DELAY (250 * NSEC_PER_MSEC)
+
 /* Where an origin is: filled by origin_resolve, used in turn until one answers. */
 struct origin {
     struct resolve_result addrs; /* count 0: not resolved yet, or failed */
+    uint8_t list;                /* counts the look-ups that `addrs` came from */
     unsigned good;               /* the address that answered last: tried first */
     bool resolving;
     uint64_t resolved; /* ns */
@@ -162,7 +166,8 @@ void origin_resolve(struct client *client, unsigned tunnel);
 void origin_resolved(struct client *client, const struct message *message);
 enum reason origin_open(struct lane *lane, const struct frame *frame, const uint8_t *src,
                         const uint8_t *end);
-void origin_connected(struct stream *stream, int res);
+void origin_connected(struct stream *stream, bool beside, int res);
+void origin_late(struct stream *stream);
 
 /* dialer.c: lanes 1, 2, ... are made by dialer_start; lane 0 is taken into care by dialer_keep when its session is ready. */
 void dialer_init(struct client *client);

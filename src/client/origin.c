@@ -1,9 +1,25 @@
 /*
  * origin: the local services, and the streams' way to them.
  *
- * Names are looked up off the worker, when the client starts and again when no address answers (at most once in RESOLVE_AGAIN). OPEN that finds no
- * address yet waits for the look-up like a slow connect: it stays CONNECTING until origin_resolved dials for it. A stream tries the address that answered last
- * first, then the others.
+ * Names are looked up off the worker, when the client starts and again when no address answers (at
+ * most once in RESOLVE_AGAIN). OPEN that finds no address yet waits for the look-up like a slow
+ * connect: it stays CONNECTING until origin_resolved dials for it.
+ *
+ * Addresses. A stream tries the address that answered last first, then the others, whose families
+ * alternate (resolve.c). One that refuses is followed by the next at once; one that says nothing is
+ * left alone for CLIENT_ATTEMPT_DELAY, then the next is tried beside it, and who answers first is
+ * the origin (happy eyeballs, RFC 8305). The first is not given up: that an answer takes longer than
+ * a quarter of a second is no sign that none comes, and the next address may be the dead one. Two
+ * at most are on their way: a third address takes the place of the older attempt, which has had
+ * twice the delay by then. The connect time-out bounds all of it. A refusal and a silence end the
+ * same way, in give_up: the log names the origin, the name is looked up again, and the server is told
+ * why.
+ *
+ * What a second attempt needs is in the stream (struct stream_way), so that it ends with it. Rejected:
+ * a table of attempts beside the streams, each with a timer and an end of its own: it saves some
+ * fifty bytes of a stream, and has to be told of every way in which one can end. A stream with one
+ * address, or whose first one answers, pays nothing: its one timer is set once, to the delay or to
+ * the time-out.
  */
 #include "client/client_state.h"
 
@@ -48,9 +64,9 @@ static const union sock_addr *next_address(const struct stream *s)
 {
     const struct origin *origin = origin_of(s);
 
-    if (s->origin_try >= origin->addrs.count)
+    if (s->way.next >= origin->addrs.count)
         return NULL;
-    return &origin->addrs.addr[(origin->good + s->origin_try) % origin->addrs.count];
+    return &origin->addrs.addr[(s->way.first + s->way.next) % origin->addrs.count];
 }
 
 static enum reason reason_of(int error)
@@ -79,21 +95,50 @@ static void give_up(struct stream *s, int error)
     stream_close(s, reason_of(error), true);
 }
 
-static void dial(struct stream *s)
+static bool is_dialling(const struct stream *s)
+{
+    return (s->flight & (STREAM_CONNECT | STREAM_BESIDE)) != 0;
+}
+
+/* Until another address is due, or the end. */
+static void wait_on(struct stream *s)
 {
     struct worker *w = s->worker;
-    const union sock_addr *addr = next_address(s);
-    int fd = addr != NULL ? sock_dial_stream(addr->sa.sa_family) : -EHOSTUNREACH;
+    uint64_t next = next_address(s) != NULL ? w->now + CLIENT_ATTEMPT_DELAY : UINT64_MAX;
 
-    if (fd < 0) {
-        give_up(s, -fd);
-        return;
+    timer_set(&w->timers, &s->timer, min_u64(next, s->way.due));
+}
+
+static void connect_to(struct stream *s, bool beside, int fd, const union sock_addr *addr)
+{
+    if (beside)
+        stream_set_beside(s, fd);
+    else
+        stream_set_fd(s, fd);
+    s->way.attempt[beside] = s->way.next;
+    s->way.addr[beside] = *addr;
+    s->flight |= beside ? STREAM_BESIDE : STREAM_CONNECT;
+    ring_connect(s->worker->ring, op_pack(OP_STREAM_CONNECT, s->slot, s->generation, beside), fd,
+                 &s->way.addr[beside].sa, sock_addr_size(addr));
+}
+
+/* The next address that there is a socket for. `error`: why the one before came to nothing. */
+static void dial(struct stream *s, bool beside, int error)
+{
+    const union sock_addr *addr;
+    int fd = -1;
+
+    for (; fd < 0 && (addr = next_address(s)) != NULL; s->way.next++) {
+        fd = sock_dial_stream(addr->sa.sa_family);
+        if (fd >= 0)
+            connect_to(s, beside, fd, addr);
+        else
+            error = -fd;
     }
-    stream_set_fd(s, fd);
-    s->origin = *addr;
-    s->flight |= STREAM_CONNECT;
-    ring_connect(w->ring, op_pack(OP_STREAM_CONNECT, s->slot, s->generation, 0), fd, &s->origin.sa,
-                 sock_addr_size(&s->origin));
+    if (is_dialling(s))
+        wait_on(s);
+    else
+        give_up(s, error);
 }
 
 /* A refusal that needs no slot. On a lane that is slow to leave, more refusals than the control pack holds stand in the data pack. */
@@ -147,6 +192,15 @@ static enum reason may_open(const struct share *share)
     return share_may(share, SHARE_FDS, 1) ? REASON_DONE : REASON_LIMIT_DESCRIPTORS;
 }
 
+static void dial_first(struct stream *s)
+{
+    const struct origin *origin = origin_of(s);
+
+    s->way.list = origin->list;
+    s->way.first = (uint8_t)origin->good;
+    dial(s, false, EHOSTUNREACH);
+}
+
 enum reason origin_open(struct lane *lane, const struct frame *frame, const uint8_t *src,
                         const uint8_t *end)
 {
@@ -178,30 +232,79 @@ enum reason origin_open(struct lane *lane, const struct frame *frame, const uint
     s->tunnel = tunnel;
     tunnel->streams++;
     s->visitor = visitor;
-    timer_set(&w->timers, &s->timer, w->now + w->config->connect_timeout);
+    s->way.due = w->now + w->config->connect_timeout;
     if (origin_of(s)->addrs.count > 0 || !origin_of(s)->resolving)
-        dial(s);
+        dial_first(s);
+    else
+        timer_set(&w->timers, &s->timer, s->way.due);
     return REASON_DONE;
 }
 
-void origin_connected(struct stream *s, int res)
+static void close_attempt(struct stream *s, bool beside)
+{
+    if (beside)
+        stream_drop_beside(s);
+    else
+        stream_drop_fd(s);
+}
+
+/* A connect that is being cancelled and was faster is closed like one that was not. */
+static void abandon(struct stream *s, bool beside)
+{
+    ring_cancel(s->worker->ring, op_pack(OP_STREAM_CONNECT, s->slot, s->generation, beside));
+}
+
+/* The other attempt, if there is one, is beside from here on, whatever its operation is called. */
+static void won(struct stream *s, bool beside)
 {
     struct origin *origin = origin_of(s);
+    int fd = s->fd;
 
-    if (res == 0) {
-        timer_stop(&s->timer);
-        origin->good = (origin->good + s->origin_try) % origin->addrs.count;
-        s->state = STREAM_OPEN;
-        s->heard = s->worker->now;
-        stream_mark(s);
+    timer_stop(&s->timer);
+    if (s->way.list == origin->list)
+        origin->good = (s->way.first + s->way.attempt[beside]) % origin->addrs.count;
+    if (beside) {
+        s->fd = s->way.beside;
+        s->way.beside = fd;
+    }
+    if (is_dialling(s))
+        abandon(s, !beside);
+    s->state = STREAM_OPEN;
+    s->heard = s->worker->now;
+    stream_mark(s);
+}
+
+void origin_connected(struct stream *s, bool beside, int res)
+{
+    if (s->state == STREAM_OPEN) { /* it came second */
+        close_attempt(s, true);
         return;
     }
-    stream_drop_fd(s);
-    s->origin_try++;
-    if (next_address(s) != NULL)
-        dial(s);
+    if (res == 0) {
+        won(s, beside);
+        return;
+    }
+    close_attempt(s, beside);
+    dial(s, beside, res == -ECANCELED ? ETIMEDOUT : -res);
+}
+
+/* Two are on their way: the older one makes room, and dial() goes on where it ends. */
+static void abandon_older(struct stream *s)
+{
+    abandon(s, s->way.attempt[1] < s->way.attempt[0]);
+    wait_on(s);
+}
+
+void origin_late(struct stream *s)
+{
+    if (s->worker->now >= s->way.due || !is_dialling(s))
+        give_up(s, ETIMEDOUT);
+    else if ((s->flight & STREAM_BESIDE) == 0)
+        dial(s, true, 0);
+    else if ((s->flight & STREAM_CONNECT) == 0)
+        dial(s, false, 0);
     else
-        give_up(s, -res);
+        abandon_older(s);
 }
 
 /* Streams that came before the address was known. */
@@ -216,10 +319,23 @@ static void dial_waiting(struct client *client, unsigned tunnel)
             struct stream *s = container_of(m, struct stream, lane_node);
 
             m = m->next;
-            if (s->state == STREAM_CONNECTING && s->fd < 0 && s->tunnel->index == tunnel)
-                dial(s);
+            if (s->state == STREAM_CONNECTING && !is_dialling(s) && s->tunnel->index == tunnel)
+                dial_first(s);
         }
     }
+}
+
+/* What answered last is tried first, if it is still among them. */
+static void set_addresses(struct origin *origin, const struct resolve_result *result)
+{
+    union sock_addr good = origin->addrs.addr[origin->good];
+
+    origin->addrs = *result;
+    origin->good = 0;
+    origin->list++;
+    for (unsigned i = 0; i < result->count; i++)
+        if (addr_equal(&result->addr[i], &good))
+            origin->good = i;
 }
 
 void origin_resolved(struct client *client, const struct message *message)
@@ -229,8 +345,7 @@ void origin_resolved(struct client *client, const struct message *message)
 
     origin->resolving = false;
     if (result->count > 0) {
-        origin->addrs = *result;
-        origin->good = 0;
+        set_addresses(origin, result);
     } else {
         log_at(LOG_WARN, "origin", "%s", result->error);
     }

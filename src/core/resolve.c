@@ -64,6 +64,28 @@ static void result_fill(struct resolve_result *result, const struct addrinfo *li
     }
 }
 
+static void result_move(struct resolve_result *result, unsigned from, unsigned to)
+{
+    union sock_addr addr = result->addr[from];
+
+    memmove(&result->addr[to + 1], &result->addr[to], (from - to) * sizeof(addr));
+    result->addr[to] = addr;
+}
+
+void resolve_alternate(struct resolve_result *result)
+{
+    for (unsigned i = 1; i < result->count; i++) {
+        unsigned other = i;
+
+        while (other < result->count &&
+               result->addr[other].sa.sa_family == result->addr[i - 1].sa.sa_family)
+            other++;
+        if (other == result->count)
+            return;
+        result_move(result, other, i);
+    }
+}
+
 static void look_up(const char *host, uint16_t port, struct resolve_result *result)
 {
     struct addrinfo hints = { .ai_family = AF_UNSPEC, .ai_socktype = SOCK_STREAM };
@@ -76,6 +98,7 @@ static void look_up(const char *host, uint16_t port, struct resolve_result *resu
     error = getaddrinfo(host, NULL, &hints, &list);
     if (error == 0)
         result_fill(result, list, port);
+    resolve_alternate(result);
     if (list != NULL)
         freeaddrinfo(list);
     if (result->count == 0)

@@ -18,9 +18,10 @@
 #define RESOLVE_MAX 16u /* more addresses than anyone tries in turn; the rest are dropped */
 
 struct resolve_result {
-    unsigned count;                    /* 0: failed, and `error` says why */
-    union sock_addr addr[RESOLVE_MAX]; /* in the order to try (RFC 6724), without duplicates */
-    char error[128];                   /* "cannot resolve 'HOST': Name or service not known" */
+    unsigned count; /* 0: failed, and `error` says why */
+    union sock_addr
+        addr[RESOLVE_MAX]; /* in the order to try (RFC 6724), families in turn, no duplicates */
+    char error[128];       /* "cannot resolve 'HOST': Name or service not known" */
 };
 
 /* Without a look-up: a numeric IPv4 or IPv6 host, or the empty host of a listen address, which gives
@@ -33,6 +34,10 @@ bool resolve_numeric(const char *host, uint16_t port, struct resolve_result *out
  * hosts take the same way. False: no memory or no thread, and `done` will not be called. */
 bool resolve_start(const char *host, uint16_t port,
                    void (*done)(void *arg, struct resolve_result *result), void *arg);
+
+/* Families in turn, so that one that leads nowhere is left after one attempt (RFC 8305, section 4).
+ * Which is first, and the order within each, stay as they are. What look-ups give is so already. */
+void resolve_alternate(struct resolve_result *result);
 
 /* NULL is allowed. */
 void resolve_free(struct resolve_result *result);

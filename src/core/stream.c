@@ -55,6 +55,7 @@ static void stream_init(struct stream *s, struct lane *lane, uint32_t slot, stru
         .slot = slot,
         .generation = generation,
         .fd = -1,
+        .way.beside = -1,
         .held = BUF_NONE,
         .recv_buf = BUF_NONE,
         .head = SLAB_NONE,
@@ -83,6 +84,20 @@ void stream_drop_fd(struct stream *s)
 {
     ring_close_fd(s->worker->ring, s->fd);
     s->fd = -1;
+    share_give_fd(s->share);
+}
+
+void stream_set_beside(struct stream *s, int fd)
+{
+    CHECK(s->way.beside < 0 && fd >= 0);
+    s->way.beside = fd;
+    share_take_fd(s->share);
+}
+
+void stream_drop_beside(struct stream *s)
+{
+    ring_close_fd(s->worker->ring, s->way.beside);
+    s->way.beside = -1;
     share_give_fd(s->share);
 }
 
@@ -278,6 +293,8 @@ void stream_rx_reset(struct stream *s, enum reason reason)
 {
     if (!reason_is_rst(reason))
         reason = REASON_PEER_OTHER;
+    if (reason >= REASON_ORIGIN_REFUSED && reason <= REASON_ORIGIN_TIMEOUT)
+        log_at(LOG_WARN, stream_subject(s), "%s", reason_text(reason));
     if (s->state == STREAM_OPEN && s->queued > 0 && reason == REASON_PEER_RESET) {
         s->ends |= STREAM_DOWN_RST;
         stream_mark(s);
@@ -377,6 +394,8 @@ static void cancel_flight(struct stream *s)
         ring_cancel(ring, op_of(s, OP_STREAM_SEND, slice_at(s, s->head)->buf));
     if ((s->flight & STREAM_CONNECT) != 0)
         ring_cancel(ring, op_of(s, OP_STREAM_CONNECT, 0));
+    if ((s->flight & STREAM_BESIDE) != 0)
+        ring_cancel(ring, op_of(s, OP_STREAM_CONNECT, 1));
 }
 
 /* True if the peer has been told. Behind all that was said before: a reset must not destroy what
@@ -575,6 +594,8 @@ bool stream_join(struct stream *s)
             sock_set_fin(s->fd);
         stream_drop_fd(s);
     }
+    if (s->way.beside >= 0)
+        stream_drop_beside(s);
     /* Notifications of what a peer has not acknowledged come because the socket is closed, not before. */
     if (s->zc_pending > 0 || s->lane != NULL)
         return false;
@@ -597,7 +618,7 @@ static void stream_timer_fire(struct timer *timer)
     if (s->state == STREAM_CLOSING)
         cancel_flight(s);
     else if (s->state == STREAM_CONNECTING)
-        stream_close(s, REASON_ORIGIN_TIMEOUT, true);
+        s->worker->role->stream_late(s);
     else
         stream_mark(s);
 }

@@ -78,6 +78,21 @@ enum stream_flight { /* operations in flight */
                      STREAM_RECV = 1u << 0,
                      STREAM_SEND = 1u << 1,
                      STREAM_CONNECT = 1u << 2,
+                     STREAM_BESIDE = 1u << 3,
+};
+
+/* Client: the way to the origin, which origin.c takes. Two connections at most are being made: one
+ * becomes, or would become, the stream's fd (STREAM_CONNECT), one stands beside it (STREAM_BESIDE).
+ * If the latter is first the two change places; what came second is closed when its connect has
+ * ended. */
+struct stream_way {
+    uint64_t due;            /* ns: when the origin has had its time */
+    int beside;              /* -1: none */
+    uint8_t list;            /* which look-up the addresses are from ... */
+    uint8_t first;           /* ... where in its list the stream began, ... */
+    uint8_t next;            /* ... and how many addresses it has taken */
+    uint8_t attempt[2];      /* of these, the ones that are being tried: as fd, and beside it */
+    union sock_addr addr[2]; /* theirs; a new look-up may replace the list that they are from */
 };
 
 struct slice {
@@ -98,7 +113,7 @@ struct stream {
                                short_streams */
     struct list sweep_node;        /* in worker->bulk_reads; closing: in worker->closing_streams */
     struct list wide_node;         /* in worker->wide_streams */
-    struct timer timer;            /* connect time-out; v1: quiet end, stall */
+    struct timer timer;            /* connecting: another address, time-out; v1: quiet end, stall */
 
     uint32_t slot;
     uint32_t generation; /* of the slot, for operations */
@@ -122,7 +137,6 @@ struct stream {
     uint8_t line;        /* enum lane_line_kind: where it stands */
     uint8_t refused;     /* enum lane_line_kind: what it found no room for in this pump */
     uint8_t zc;          /* 0 undecided, 1 on, 2 off */
-    uint8_t origin_try;  /* client: which address is being tried */
     uint8_t pieces;      /* slices of the send in flight: the first ones of the queue */
     uint16_t zc_pending; /* notifications outstanding */
     uint16_t zc_void;    /* of these, of sends that moved nothing */
@@ -141,8 +155,7 @@ struct stream {
     uint32_t sending;    /* bytes in flight */
     struct window_rx rx;
 
-    union sock_addr
-        origin; /* client: being dialled; a new look-up may replace the list it is from */
+    struct stream_way way;
     union sock_addr visitor; /* who it is for; AF_UNSPEC on a v1 client */
     uint64_t bytes_up, bytes_down;
     uint64_t recv_since; /* ns: start of the bulk read in flight */
@@ -181,6 +194,10 @@ struct stream *stream_open(struct lane *lane, uint32_t wire_id, int fd, enum str
 /* The stream's socket, and its end: as descriptors of its owner. */
 void stream_set_fd(struct stream *stream, int fd);
 void stream_drop_fd(struct stream *stream);
+
+/* The same for an attempt beside another one (way.beside). */
+void stream_set_beside(struct stream *stream, int fd);
+void stream_drop_beside(struct stream *stream);
 
 /* The stream of a completion: its slot is not used again while an operation is in flight. */
 struct stream *stream_from_op(struct worker *worker, uint32_t slot);

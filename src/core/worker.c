@@ -461,12 +461,14 @@ static void none_done(struct worker *w, const struct ring_cqe *cqe)
 
 static void stream_connect_done(struct worker *w, const struct ring_cqe *cqe)
 {
-    struct stream *s = stream_from_op(w, op_unpack(cqe->user_data).slot);
+    struct op op = op_unpack(cqe->user_data);
+    struct stream *s = stream_from_op(w, op.slot);
+    uint8_t flight = op.aux == 0 ? STREAM_CONNECT : STREAM_BESIDE;
 
-    CHECK((s->flight & STREAM_CONNECT) != 0);
-    s->flight &= (uint8_t)~STREAM_CONNECT;
+    CHECK((s->flight & flight) != 0);
+    s->flight &= (uint8_t)~flight;
     if (s->state != STREAM_CLOSING)
-        w->role->stream_connected(s, cqe->res);
+        w->role->stream_connected(s, op.aux != 0, cqe->res);
 }
 
 static void role_done(struct worker *w, const struct ring_cqe *cqe)

@@ -75,8 +75,10 @@ struct role {
     void (*lane_suspect)(struct lane *lane);
     /* The lane's slot is about to be free. */
     void (*lane_freed)(struct lane *lane);
-    /* A stream's local connect ended (client). */
-    void (*stream_connected)(struct stream *stream, int res);
+    /* A stream's local connect ended (client): its fd's, or the one beside it. And: its timer says
+     * that none has for a while. */
+    void (*stream_connected)(struct stream *stream, bool beside, int res);
+    void (*stream_late)(struct stream *stream);
     /* A listener's socket was closed: its port is free. */
     void (*listener_closed)(struct listener *listener);
     /* The session part is about to be freed; its lanes and listeners are closed. */

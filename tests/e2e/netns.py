@@ -130,6 +130,23 @@ class Network:
             self.must(self.run(side, "nft", "-f", "-", input=DROP.replace("WHICH", f"meta length > {longest}")))
             self.dropping.add(side)
 
+    def silence(self, far, *addresses):
+        """Nobody answers who connects to these addresses, from now on at no others."""
+        rules = "".join(f"ip daddr {address} tcp flags & (syn|ack) == syn drop; " for address in addresses)
+        self.must(self.run(far, "nft", "-f", "-", input=f"""table inet silent {{}}
+delete table inet silent
+table inet silent {{ chain in {{ type filter hook input priority 0; {rules} }}; }}
+"""))
+
+    def named(self, addresses_of):
+        """`under` for a program that knows these names: {name: addresses}. name_again() changes them."""
+        self.hosts = self.t.write("hosts", "")
+        self.name_again(addresses_of)
+        return ["unshare", "--mount", "sh", "-c", 'mount --bind "$0" /etc/hosts && exec "$@"', str(self.hosts)]
+
+    def name_again(self, addresses_of):
+        self.hosts.write_text("".join(f"{address} {name}\n" for name, addresses in addresses_of.items() for address in addresses))
+
     def heal(self):
         """Nothing is lost any more; returns when (monotonic) the path was there again, at the earliest."""
         since = time.monotonic()

@@ -17,6 +17,7 @@
  *     or the death of a side: all its workers vanish at once (killed.c), and only the other one is
  *     left to see its streams' ends and to stop.
  */
+#include "core/addr.h"
 #include "core/base.h"
 #include "core/check.h"
 #include "core/config.h"
@@ -27,6 +28,7 @@
 #include "core/stream.h"
 #include "core/worker.h"
 #include "client/client.h"
+#include "client/client_state.h"
 #include "server/server.h"
 #include "sim/endpoint.h"
 #include "sim/killed.h"
@@ -41,6 +43,7 @@
 #define LANE_PORT    9000
 #define PUBLIC_PORT  10000
 #define ORIGIN_PORT  7000
+#define NOBODY_PORT  7100
 #define TUNNELS_MAX  3u
 #define WORKERS_MAX  3u
 #define VISITORS_MAX 24u
@@ -69,6 +72,7 @@ struct mood {
     bool stormy;      /* resume: the path stays bad while the workers stop ... */
     bool hasty;       /* ... which they do while streams are on */
     bool killed;      /* one side's process dies while streams are on */
+    bool addresses;   /* origins have several, of which one answers */
 };
 
 static struct {
@@ -116,13 +120,14 @@ static bool maybe(unsigned permille)
 
 static void dump_workers(void)
 {
-    fprintf(stderr, "%s%s%s, tunnels %u, moods:%s%s%s%s%s%s%s%s%s%s%s%s%s%s%s%s\n",
+    fprintf(stderr, "%s%s%s, tunnels %u, moods:%s%s%s%s%s%s%s%s%s%s%s%s%s%s%s%s%s\n",
             run.v1 ? "v1" : "v2", run.tls ? " over TLS" : "", run.resume ? ", resume" : "",
-            run.tunnels, run.mood.churn ? " churn" : "", run.mood.stalls ? " stalls" : "",
-            run.mood.miserly ? " miserly" : "", run.mood.dearth ? " dearth" : "",
-            run.mood.short_grace ? " short-grace" : "", run.mood.stormy ? " stormy" : "",
-            run.mood.hasty ? " hasty" : "", run.mood.killed ? " killed" : "",
-            run.mood.resets ? " resets" : "", run.mood.bad_origins ? " bad-origins" : "",
+            run.tunnels, run.mood.addresses ? " addresses" : "", run.mood.churn ? " churn" : "",
+            run.mood.stalls ? " stalls" : "", run.mood.miserly ? " miserly" : "",
+            run.mood.dearth ? " dearth" : "", run.mood.short_grace ? " short-grace" : "",
+            run.mood.stormy ? " stormy" : "", run.mood.hasty ? " hasty" : "",
+            run.mood.killed ? " killed" : "", run.mood.resets ? " resets" : "",
+            run.mood.bad_origins ? " bad-origins" : "",
             run.mood.stream_faults ? " stream-faults" : "", run.mood.limits ? " limits" : "",
             run.mood.bulk ? " bulk" : "", run.mood.lane_faults ? " lane-faults" : "",
             run.mood.spoils ? " spoils" : "", run.lane_lost ? " (lane lost)" : "");
@@ -444,6 +449,35 @@ static void open_origins(void)
             continue;
         run.origins[i] = fake_listen(port, 128);
         fake_watch(run.origins[i], accept_origins, &run.origins[i]);
+    }
+}
+
+/* Some that refuse, some that say nothing, and in the middle of them the one that answers. */
+static void draw_addresses(struct resolve_result *out, uint16_t good)
+{
+    unsigned before = (unsigned)between(0, 3), after = (unsigned)between(0, 2);
+
+    *out = (struct resolve_result){ .count = before + 1 + after };
+    for (unsigned i = 0; i < out->count; i++) {
+        uint16_t port = (uint16_t)(i == before ? good : NOBODY_PORT + between(0, 7));
+
+        CHECK(addr_from_host("127.0.0.1", port, &out->addr[i]));
+        if (i != before)
+            fake_blackhole(port, port % 2 == 0);
+    }
+}
+
+/* What a look-up of the origins' names would have said, on every worker of the client. */
+static void give_addresses(void)
+{
+    for (unsigned i = 0; i < run.tunnels && run.mood.addresses; i++) {
+        struct resolve_result addrs;
+
+        draw_addresses(&addrs, (uint16_t)(ORIGIN_PORT + i));
+        for (unsigned n = 0; n < run.config[CLIENT].workers; n++) {
+            struct message message = { .number = i, .pointer = &addrs };
+            origin_resolved(client_of(run.workers[CLIENT][n]), &message);
+        }
     }
 }
 
@@ -871,6 +905,7 @@ static void limits_draw(uint64_t seed)
         fake_limits.lane_ack = (uint32_t)fake_random_size(&r, 1024, 4194304);
         fake_limits.lane_ack_small = (uint32_t)fake_random_size(&r, 1024, 4194304);
     }
+    run.mood.addresses = fake_random_chance(&r, 200);
 }
 
 static void options_draw(uint64_t seed)
@@ -1122,6 +1157,7 @@ static void sim_tunnel(uint64_t seed, bool v1, bool tls, bool resume)
     CHECK(server_prepare(&run.config[SERVER]) == 0 && client_prepare(&run.config[CLIENT]) == 0);
     open_workers(SERVER);
     open_workers(CLIENT);
+    give_addresses();
     run.calm =
         run.tls || run.resume || maybe(800); /* the first session mostly comes without faults */
     run_until(run.resume        ? session_kept

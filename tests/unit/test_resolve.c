@@ -101,6 +101,26 @@ START_TEST(a_name_gives_distinct_addresses_with_the_port)
 }
 END_TEST
 
+START_TEST(families_take_turns)
+{
+    static const char *const given[] = { "::1", "::2", "::3", "127.0.0.1", "127.0.0.2", "::4" };
+    static const char *const wanted[] = { "::1", "127.0.0.1", "::2", "127.0.0.2", "::3", "::4" };
+    struct resolve_result result = { .count = 6 };
+    union sock_addr addr;
+
+    for (unsigned i = 0; i < 6; i++)
+        ck_assert(addr_from_host(given[i], 80, &result.addr[i]));
+    resolve_alternate(&result);
+    ck_assert_uint_eq(result.count, 6);
+    for (unsigned i = 0; i < 6; i++) {
+        ck_assert(addr_from_host(wanted[i], 80, &addr));
+        ck_assert_msg(addr_equal(&result.addr[i], &addr), "place %u is not %s", i, wanted[i]);
+    }
+    result.count = 0;
+    resolve_alternate(&result);
+}
+END_TEST
+
 START_TEST(a_numeric_host_takes_the_same_way)
 {
     struct waiter waiter;
@@ -166,6 +186,7 @@ int main(void)
     tcase_add_test(tcase, numeric_hosts_need_no_look_up);
     tcase_add_test(tcase, an_empty_host_is_every_address);
     tcase_add_test(tcase, a_name_gives_distinct_addresses_with_the_port);
+    tcase_add_test(tcase, families_take_turns);
     tcase_add_test(tcase, a_numeric_host_takes_the_same_way);
     tcase_add_test(tcase, a_name_that_is_not_there_says_so);
     tcase_add_test(tcase, many_look_ups_at_once_each_get_their_own);

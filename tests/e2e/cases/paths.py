@@ -214,6 +214,47 @@ def attempts_for_ever(t):
     echo_works(client.addr, 1000)
 
 
+def answer_of(addr):
+    """How long an origin's answer takes, or None if there is none."""
+    started = time.monotonic()
+    with net.connect(addr) as sock:
+        try:
+            sock.sendall(b"x")
+            return time.monotonic() - started if sock.recv(1) == b"x" else None
+        except OSError:
+            return None
+
+
+@case(needs=NEEDS)
+def origin_with_silent_addresses(t):
+    """An origin's name has three addresses, of which only the last one answers: a quarter of a second for each that says nothing, and from then on
+    none. When none answers, both logs say so, as with a refusal, and the name is looked up again."""
+    network, name = Network(t), "origin.test"
+    network.silence(True, "127.0.0.1", "127.0.0.3")
+    origin = network.t.origin
+    with network.in_far():
+        first = origin(net.echo, host="127.0.0.2")
+        later = origin(net.echo, host="127.0.0.4", port=first.addr[1])
+    under = network.named({name: ["127.0.0.1", "127.0.0.3", "127.0.0.2"]})
+    server = network.server()
+    client = network.client(server, (name, first.addr[1]), "--connect-timeout", "3s", under=under)
+    took = answer_of(client.addr)
+    check(took is not None and took < 1.5 * t.factor, f"the first visitor's answer: {took}")
+    for number in range(4 * t.mode.workers):  # each worker learns by itself
+        took = answer_of(client.addr)
+    check(took is not None and took < 0.2 * t.factor, f"an answer of the address that answered last: {took}")
+    network.silence(True, "127.0.0.1", "127.0.0.2", "127.0.0.3")
+    started = time.monotonic()
+    check(answer_of(client.addr) is None, "an answer of an address that is silent")
+    check(2.9 < time.monotonic() - started < 6 * t.factor, "the connect time-out bounds all attempts")
+    client.expect(rf"{name}:\d+: origin: Connection timed out", stream="err")
+    if not t.mode.v1:
+        server.expect("origin did not answer in time", stream="err")
+    network.name_again({name: ["127.0.0.1", "127.0.0.4"]})
+    t.until(lambda: answer_of(client.addr) is not None, "the new address to be looked up")
+    check(later.seen > 0, "nobody came to the new address")
+
+
 # Tunnels that are refused
 
 def with_busy_port(t, *flags, server_flags=()):
