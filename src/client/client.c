@@ -19,7 +19,8 @@
  * over, a new one is tried at once, and for QUICK_NS in quick succession: most servers that go away
  * are restarted, or the path blinked. Then comes the seed's schedule: 1, 2, 4, 8, 16, 30 s, each
  * with jitter (half of it fixed, half random, so that many clients do not come back in step), ten
- * attempts. Within one attempt every address of every --server is tried in turn. A session that
+ * attempts. Within one attempt every --server is tried in turn, and its addresses as race.c does. A
+ * session that
  * became ready resets the schedule; one that lived shortly does not earn the quick tries again.
  */
 #include "client/client.h"
@@ -121,6 +122,7 @@ static int client_start(struct worker *w)
     client->wire = w->config->wire == CONFIG_WIRE_V1 ? FRAME_V1 : FRAME_V2;
     timer_init(&client->retry, retry_fire);
     bind_init(client);
+    race_init(client);
     w->role_state = client;
     if (getrandom(&client->random, sizeof(client->random), 0) < 0)
         client->random = w->now;
@@ -172,7 +174,7 @@ static uint64_t backoff(struct client *client)
 /* The next attempt begins with the first server, and asks for its addresses. */
 static void begin_with_first(struct client *client)
 {
-    client->server_index = client->addr_index = 0;
+    client->server_index = 0;
     client->servers.count = 0;
 }
 
@@ -239,54 +241,52 @@ static void retry_fire(struct timer *timer)
     client_dial(container_of(timer, struct client, retry));
 }
 
-/* The next address of this server, or the next server. A wire that was tried for this address says nothing of the next one, nor of a server that went away
- * before it answered. */
-static void next_address(struct client *client)
+/* A wire that was tried for one address says nothing of the next one, nor of a server that went
+ * away before it answered. */
+static void forget_wire(struct client *client)
 {
-    const struct config *config = client->worker->config;
-
-    if (config->wire == CONFIG_WIRE_AUTO && !client->was_ready)
+    if (client->worker->config->wire == CONFIG_WIRE_AUTO && !client->was_ready)
         client->wire = FRAME_V2;
-    client->addr_index++;
-    if (client->addr_index < client->servers.count) {
-        client_dial(client);
-        return;
-    }
-    client->addr_index = 0;
+}
+
+void client_server_failed(struct client *client)
+{
+    forget_wire(client);
     client->servers.count = 0;
     client->server_index++;
-    if (client->server_index < config->server_count)
+    if (client->server_index < client->worker->config->server_count)
         client_dial(client);
     else
         attempt_failed(client);
+}
+
+/* No session came of the address that was up. */
+static void next_address(struct client *client)
+{
+    forget_wire(client);
+    client->heard = false;
+    race_resume(client);
 }
 
 void client_dial(struct client *client)
 {
     struct worker *w = client->worker;
     const struct config_endpoint *endpoint = client_server(client);
-    int error = 0;
 
     CHECK(client->primary == NULL);
-    if (client->servers.count == 0 &&
-        !resolve_numeric(endpoint->host, endpoint->port, &client->servers)) {
-        if (client_resolve(w, endpoint, RESOLVED_SERVER))
-            return; /* MESSAGE_RESOLVED goes on */
-        log_at(LOG_WARN, "client", "cannot look up %s: no memory or no thread for it",
-               endpoint->host);
-        next_address(client);
-        return;
-    }
     client->heard = false;
     bind_reset(client);
-    struct crypt *crypt = w->config->tls ? trust_crypt(endpoint) : NULL;
-    if (!w->config->tls || crypt != NULL)
-        client->primary = lane_dial(w, &client->servers.addr[client->addr_index], crypt, &error);
-    if (client->primary == NULL) {
-        crypt_close(crypt);
-        log_at(LOG_WARN, "client", "cannot dial: %s", strerror(error));
-        next_address(client);
+    if (client->servers.count > 0) { /* what is known of it is a try old: the other wire */
+        race_again(client);
+        return;
     }
+    if (resolve_numeric(endpoint->host, endpoint->port, &client->servers)) {
+        race_begin(client);
+    } else if (!client_resolve(w, endpoint, RESOLVED_SERVER)) {
+        log_at(LOG_WARN, "client", "cannot look up %s: no memory or no thread for it",
+               endpoint->host);
+        client_server_failed(client);
+    } /* otherwise MESSAGE_RESOLVED goes on */
 }
 
 static void server_resolved(struct client *client, const struct resolve_result *result)
@@ -296,11 +296,10 @@ static void server_resolved(struct client *client, const struct resolve_result *
     if (result->count == 0)
         log_at(LOG_WARN, "client", "%s", result->error);
     client->servers = *result;
-    client->addr_index = 0;
     if (result->count > 0)
-        client_dial(client);
+        race_begin(client);
     else
-        next_address(client);
+        client_server_failed(client);
 }
 
 /* Logging in */
@@ -369,6 +368,8 @@ static void primary_connected(struct client *client, struct lane *lane, int res)
         lane_close(lane, REASON_CONNECT_FAILED, strerror(-res));
         return;
     }
+    client->heard = false;
+    bind_reset(client);
     lane->version = client->wire;
     if (!lane_map_open(lane, map)) {
         lane_close(lane, REASON_LIMIT_BUFFERS, "no address space for the table of its streams");
@@ -384,7 +385,9 @@ static void client_lane_connected(struct lane *lane, int res)
 {
     struct client *client = client_of(lane->worker);
 
-    if (lane == client->primary)
+    if (res == 0 && race_has(client, lane))
+        race_won(client, lane);
+    if (lane == client->primary || race_has(client, lane))
         primary_connected(client, lane, res);
     else
         dialer_connected(lane, res);
@@ -570,6 +573,7 @@ void client_settled(struct client *client, struct lane *lane)
         lane_finish(lane, REASON_PORT_BUSY, NULL);
         return;
     }
+    race_good(client);
     client->attempt = 0;
     client->was_ready = true;
     client->ready_at = w->now;
@@ -688,8 +692,7 @@ static void primary_lost(struct client *client, struct lane *lane, struct sessio
     if (try_other_wire(client, lane, reason))
         timer_set(&w->timers, &client->retry, w->now);
     else if (client->binding.ready == 0)
-        next_address(
-            client); /* no session came of it: a server that accepts and refuses does not hide the others */
+        next_address(client); /* a server that accepts and refuses does not hide the others */
     else
         session_lost(client);
 }
@@ -717,6 +720,13 @@ static void client_lane_closed(struct lane *lane, struct session *session, enum 
     if (w->phase < WORKER_STOPPING && reason != REASON_REPLACED && reason != REASON_DONE)
         log_at(LOG_WARN, lane_subject(lane), "%s%s%s", reason_text(reason),
                text != NULL ? ": " : "", text != NULL ? text : "");
+    if (reason == REASON_TLS_FAILED &&
+        race_has(client, lane)) /* whom to trust is the same for all */
+        race_won(client, lane);
+    if (race_has(client, lane)) {
+        race_lost(client, lane, reason);
+        return;
+    }
     dialer_closed(client, lane);
     if (lane == client->primary)
         primary_lost(client, lane, session, reason);
@@ -777,6 +787,8 @@ static void client_lane_asks(struct lane *lane, const char *pin)
 {
     struct client *client = client_of(lane->worker);
 
+    if (race_has(client, lane))
+        race_won(client, lane);
     if (lane == client->primary)
         trust_ask(lane->worker, client_server(client), pin);
     else
@@ -788,6 +800,7 @@ static void client_drain(struct worker *w)
     struct client *client = client_of(w);
 
     timer_stop(&client->retry);
+    race_stop(client);
     dialer_stop(client);
     while (!list_empty(&w->frozen_lanes)) /* nobody brings them back any more */
         lane_close(container_of(w->frozen_lanes.next, struct lane, frozen_node), REASON_SHUTDOWN,
@@ -801,6 +814,7 @@ static void client_stop(struct worker *w)
     struct client *client = client_of(w);
 
     timer_stop(&client->retry);
+    timer_stop(&client->race.timer);
     timer_stop(&client->binding.timer);
     if (client_leads(w))
         bind_report(client);

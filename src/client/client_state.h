@@ -75,6 +75,18 @@ struct client_binding {
     } tunnels[CONFIG_TUNNELS_MAX];
 };
 
+/* The way to a server with several addresses, as race.c takes it. Places and bits are those of
+ * client->servers. */
+struct client_race {
+    struct lane *lanes[RESOLVE_MAX]; /* on their way */
+    uint32_t failed;
+    unsigned only; /* the address that is to be tried alone; RESOLVE_MAX: none is */
+    unsigned won;
+    uint64_t since;       /* ns */
+    union sock_addr good; /* of the last session; zeros: none yet */
+    struct timer timer;
+};
+
 struct client {
     struct worker *worker;
     uint8_t *secret; /* the session's, SCRAM_KEY_SIZE bytes of secret memory */
@@ -92,12 +104,12 @@ struct client {
     struct timer retry;
     struct resolve_result servers; /* of the server name being tried */
     unsigned server_index;         /* config->servers[] */
-    unsigned addr_index;           /* servers.addr[] */
-    unsigned attempt;              /* of the reconnect schedule; 0 when connected */
-    uint8_t wire;                  /* version of the next try */
-    bool heard;                    /* the server said something on this lane */
-    bool asked;                    /* a human has just accepted the server's key */
-    bool was_ready;                /* all tunnels were bound once */
+    struct client_race race;
+    unsigned attempt; /* of the reconnect schedule; 0 when connected */
+    uint8_t wire;     /* version of the next try */
+    bool heard;       /* the server said something on this lane */
+    bool asked;       /* a human has just accepted the server's key */
+    bool was_ready;   /* all tunnels were bound once */
     struct client_binding binding;
     uint32_t slots;    /* of lane 0's session, as in join_ticket */
     uint64_t ready_at; /* ns: when the last session was ready */
@@ -140,6 +152,22 @@ const struct config_endpoint *client_server(const struct client *client);
 
 /* client.c: every BIND of a new session has its answer. */
 void client_settled(struct client *client, struct lane *lane);
+
+/* client.c: all addresses of this server have failed. */
+void client_server_failed(struct client *client);
+
+/* race.c. begin: to client->servers. The lane that is up, or asks, becomes client->primary (won), one
+ * that was closed has lost. again: the winner's address with another wire; resume: nothing came of it,
+ * the others go on. good: there is a session. */
+void race_init(struct client *client);
+void race_begin(struct client *client);
+void race_again(struct client *client);
+void race_resume(struct client *client);
+bool race_has(const struct client *client, const struct lane *lane);
+void race_won(struct client *client, struct lane *lane);
+void race_lost(struct client *client, struct lane *lane, enum reason reason);
+void race_good(struct client *client);
+void race_stop(struct client *client);
 
 /* bind.c. reset: before a session. say_all: false if there is no room. */
 void bind_init(struct client *client);

@@ -4,7 +4,7 @@ import time
 
 import net
 from harness import case, check, check_equal
-from netns import NEEDS, Network
+from netns import NEEDS, PATH, Network
 from proxy import Proxy
 
 MIB = 1 << 20
@@ -253,6 +253,34 @@ def origin_with_silent_addresses(t):
     network.name_again({name: ["127.0.0.1", "127.0.0.4"]})
     t.until(lambda: answer_of(client.addr) is not None, "the new address to be looked up")
     check(later.seen > 0, "nobody came to the new address")
+
+
+@case(needs=NEEDS)
+def server_with_silent_addresses(t):
+    """The server's name has three addresses, of which one answers: a quarter of a second for each that says nothing, not a time-out. When none does,
+    the connect time-out is that of all together."""
+    network, silent, good = Network(t), ["192.0.2.3", "192.0.2.4"], "192.0.2.200"
+    for address in (*silent, good):
+        network.ip(False, "addr", "add", address + "/24", "dev", PATH)
+    network.silence(False, *silent)
+    under = network.named({"localhost": [*silent, good]})
+    server = t.server(host=good)
+    started = time.monotonic()
+    client = network.client(("localhost", server.addr[1]), network.origin(net.echo), "--connect-timeout", "8s", "--reconnect-attempts", "1000",
+                            under=under)
+    t.note = f"ready after {time.monotonic() - started:.2f} s"
+    check(time.monotonic() - started < 3 * t.factor, t.note)
+    echo_works((good, client.addr[1]))
+    server.kill()
+    t.server(addr=server.addr, start_port=server.start_port, host=good)
+    client.expect(r"^ready: ", count=2)
+    network.silence(False, *silent, good)
+    started = time.monotonic()
+    late = network.client(("localhost", server.addr[1]), network.origin(net.echo), "--connect-timeout", "2s", "--no-reconnect", under=under,
+                          wait=False)
+    late.want = (4,)
+    check_equal(late.wait(), 4, "exit status without a server")
+    check(1.9 < time.monotonic() - started < 5 * t.factor, "the time-out of all addresses together")
 
 
 # Tunnels that are refused
