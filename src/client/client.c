@@ -27,6 +27,7 @@
 
 #include "client/client_state.h"
 #include "client/identity.h"
+#include "client/outage.h"
 #include "client/trust.h"
 #include "core/addr.h"
 #include "core/crypt.h"
@@ -178,6 +179,19 @@ static void begin_with_first(struct client *client)
     client->servers.count = 0;
 }
 
+static void say_attempt(const struct client *client, uint64_t wait)
+{
+    const struct config *config = client->worker->config;
+    char next[64];
+
+    if (config->reconnect_attempts == CONFIG_FOREVER)
+        snprintf(next, sizeof(next), "attempt %u in %.1f s", client->attempt, (double)wait / 1e9);
+    else
+        snprintf(next, sizeof(next), "attempt %u of %u in %.1f s", client->attempt,
+                 config->reconnect_attempts, (double)wait / 1e9);
+    outage_goes_on(client->worker, next);
+}
+
 /* All servers and addresses of this attempt have failed: wait and try again, or end. */
 static void attempt_failed(struct client *client)
 {
@@ -191,7 +205,9 @@ static void attempt_failed(struct client *client)
         return;
     }
     begin_with_first(client);
+    outage_session_lost(w);
     if (client->lost_at != 0 && w->now - client->lost_at < QUICK_NS && client->attempt == 0) {
+        outage_goes_on(w, "trying again at once");
         timer_set(&w->timers, &client->retry,
                   w->now + QUICK_PAUSE + client_random(client, QUICK_PAUSE));
         return;
@@ -204,11 +220,7 @@ static void attempt_failed(struct client *client)
     }
     client->attempt++;
     uint64_t wait = backoff(client);
-    if (config->reconnect_attempts == CONFIG_FOREVER)
-        log_at(LOG_INFO, "client", "attempt %u in %.1f s", client->attempt, (double)wait / 1e9);
-    else
-        log_at(LOG_INFO, "client", "attempt %u of %u in %.1f s", client->attempt,
-               config->reconnect_attempts, (double)wait / 1e9);
+    say_attempt(client, wait);
     timer_set(&w->timers, &client->retry, w->now + wait);
 }
 
@@ -224,6 +236,7 @@ static void session_lost(struct client *client)
     }
     client->lost_at = w->now;
     begin_with_first(client);
+    outage_session_lost(w);
     timer_set(&w->timers, &client->retry, w->now);
 }
 
@@ -294,7 +307,7 @@ static void server_resolved(struct client *client, const struct resolve_result *
     if (client->primary != NULL || client->worker->phase != WORKER_RUNNING)
         return;
     if (result->count == 0)
-        log_at(LOG_WARN, "client", "%s", result->error);
+        outage_try(client->worker, "client", result->error, NULL);
     client->servers = *result;
     if (result->count > 0)
         race_begin(client);
@@ -574,6 +587,7 @@ void client_settled(struct client *client, struct lane *lane)
         return;
     }
     race_good(client);
+    outage_session_ready(lane);
     client->attempt = 0;
     client->was_ready = true;
     client->ready_at = w->now;
@@ -590,8 +604,12 @@ static enum reason rx_goaway(struct lane *lane, const uint8_t *src, const uint8_
     if (!frame_get_error(lane->version, FRAME_GOAWAY, src, end, &error))
         return REASON_BAD_FRAME;
     lane->goaway_heard = true;
-    log_at(LOG_WARN, lane_subject(lane), "the server says: %.*s", (int)error.text.size,
-           error.text.data);
+    if (dialer_is_probe(client_of(lane->worker), lane))
+        outage_try(lane->worker, lane_subject(lane), "the server says",
+                   reason_text(reason_from_code(error.code)));
+    else if (lane->index == 0)
+        log_at(LOG_WARN, lane_subject(lane), "the server says: %.*s", (int)error.text.size,
+               error.text.data);
     enum reason reason = reason_from_code(error.code);
     if (lane->index == 0 && lane->session != NULL && reason == REASON_REPLACED)
         identity_renew(); /* somebody else is what we say we are: do not fight for it */
@@ -711,6 +729,26 @@ static void session_violated(struct worker *w, struct session *session, enum rea
     worker_post(w, 0, message);
 }
 
+/* A lane of the session, a connection that was to become one, or one beside a lane that stands. */
+static void log_closed(const struct lane *lane, const struct session *session, enum reason reason,
+                       const char *text)
+{
+    const struct client *client = client_of(lane->worker);
+    bool was_ready = session != NULL && (lane != client->primary || client->binding.settled);
+
+    if (was_ready && lane == client->primary && lane->fd < 0) /* frozen, and not for this first */
+        log_at(LOG_WARN, lane_subject(lane), "the session is over: %s%s%s", reason_text(reason),
+               text != NULL ? ": " : "", text != NULL ? text : "");
+    else if (was_ready && !reason_is_violation(reason))
+        outage_lost(lane, reason_text(reason), text);
+    else if (!was_ready && reason != REASON_SESSION_LOST &&
+             (!dialer_is_probe(client, lane) || dialer_is_needed(client, lane)))
+        outage_try(lane->worker, lane_subject(lane), reason_text(reason), text);
+    else
+        log_at(was_ready ? LOG_WARN : LOG_DEBUG, lane_subject(lane), "%s%s%s", reason_text(reason),
+               text != NULL ? ": " : "", text != NULL ? text : "");
+}
+
 static void client_lane_closed(struct lane *lane, struct session *session, enum reason reason,
                                const char *text)
 {
@@ -718,8 +756,7 @@ static void client_lane_closed(struct lane *lane, struct session *session, enum 
     struct client *client = client_of(w);
 
     if (w->phase < WORKER_STOPPING && reason != REASON_REPLACED && reason != REASON_DONE)
-        log_at(LOG_WARN, lane_subject(lane), "%s%s%s", reason_text(reason),
-               text != NULL ? ": " : "", text != NULL ? text : "");
+        log_closed(lane, session, reason, text);
     if (reason == REASON_TLS_FAILED &&
         race_has(client, lane)) /* whom to trust is the same for all */
         race_won(client, lane);

@@ -100,6 +100,7 @@ struct client {
     int netlink; /* -1: none */
     struct timer netlink_timer;
     uint64_t netlink_told; /* ns: when the last change was acted on */
+    struct log_lasting changes;
     struct lane *primary;
     struct timer retry;
     struct resolve_result servers; /* of the server name being tried */
@@ -205,9 +206,11 @@ void dialer_connected(struct lane *lane, int res);
 enum reason dialer_greeted(struct lane *lane);
 enum reason dialer_joined(struct lane *lane, const uint8_t *src, const uint8_t *end);
 void dialer_refused(struct lane *lane, enum reason reason);
-void dialer_frozen(struct lane *lane);
+void dialer_frozen(struct lane *lane, const char *text);
 void dialer_still(struct lane *lane);
 void dialer_suspect(struct lane *lane);
+bool dialer_is_probe(const struct client *client, const struct lane *lane);
+bool dialer_is_needed(const struct client *client, const struct lane *lane);
 void dialer_closed(struct client *client, struct lane *lane);
 void dialer_hurry(struct client *client);
 void dialer_resolved(struct client *client, const struct resolve_result *result);

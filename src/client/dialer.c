@@ -13,6 +13,7 @@
  * followed by a short pause. The grace time of the lane ends all this. When a few tries have failed the server's name is looked up again, and what it says now is tried in turn with what it said before.
  */
 #include "client/client_state.h"
+#include "client/outage.h"
 
 #include "client/trust.h"
 #include "core/crypt.h"
@@ -101,7 +102,7 @@ static void dial(struct client_lane *entry)
         entry->probe = lane_dial(w, pick_address(entry), crypt, &error);
     if (entry->probe == NULL) {
         crypt_close(crypt);
-        log_at(LOG_WARN, "client", "lane %u: %s", entry->ticket.lane, strerror(error));
+        outage_try(w, "client", reason_text(REASON_CONNECT_FAILED), strerror(error));
         retry_later(entry);
         return;
     }
@@ -267,10 +268,12 @@ void dialer_still(struct lane *lane)
         say_join(entry);
 }
 
-void dialer_frozen(struct lane *lane)
+void dialer_frozen(struct lane *lane, const char *text)
 {
     struct client_lane *entry = entry_of(lane);
 
+    if (entry->lane == lane && entry->wanted)
+        outage_lost(lane, reason_text((enum reason)lane->reason), text);
     if (entry->lane != lane || !entry->wanted) {
         lane_close(lane, (enum reason)lane->reason, NULL); /* the session was not ready yet */
         return;
@@ -289,7 +292,7 @@ void dialer_suspect(struct lane *lane)
     if (entry->lane != lane || entry->probe != NULL || timer_is_set(&entry->timer) ||
         !entry->wanted)
         return;
-    log_at(LOG_INFO, lane_subject(lane), "nothing comes back: trying another connection");
+    outage_suspect(lane);
     dial(entry);
 }
 
@@ -321,10 +324,12 @@ static enum reason resumed(struct client_lane *entry, struct lane *probe, uint64
     timer_stop(&entry->timer);
     bool good = lane_resume(lane, probe, count);
     lane_close(probe, REASON_DONE, NULL);
-    if (good)
+    if (good) {
+        outage_back(lane);
         say_vain(lane);
-    else
+    } else {
         lane_close(lane, REASON_BAD_FRAME, "the server's count of bytes cannot be");
+    }
     return REASON_DONE;
 }
 
@@ -365,6 +370,7 @@ enum reason dialer_joined(struct lane *lane, const uint8_t *src, const uint8_t *
     lane->rtt = lane->rtt_min = max_u64(w->now - lane->said, 1);
     lane_set_fsm(lane, SESSION_FORWARDING);
     lane_start_heartbeat(lane);
+    outage_back(lane);
     return REASON_DONE;
 }
 
@@ -376,6 +382,19 @@ void dialer_refused(struct lane *lane, enum reason reason)
     if (entry->probe == lane && entry->lane != NULL &&
         (reason == REASON_UNKNOWN_SESSION || reason == REASON_LANE_GONE))
         lane_close(entry->lane, REASON_SESSION_LOST, reason_text(reason));
+}
+
+bool dialer_is_probe(const struct client *client, const struct lane *lane)
+{
+    return client->lanes[lane->index].probe == lane;
+}
+
+/* A probe beside a lane that is only suspect may fail as often as it will. */
+bool dialer_is_needed(const struct client *client, const struct lane *lane)
+{
+    const struct client_lane *entry = &client->lanes[lane->index];
+
+    return entry->lane == NULL || entry->lane->state == LANE_FROZEN;
 }
 
 void dialer_closed(struct client *client, struct lane *lane)

@@ -31,7 +31,8 @@ static void settled(struct timer *timer)
     struct worker *w = client->worker;
 
     client->netlink_told = w->now;
-    log_at(LOG_INFO, "client", "the network has changed");
+    if (log_lasting_shows(&client->changes, w->now) > 0) /* its end is nothing to tell */
+        log_at(LOG_INFO, "client", "the network has changed");
     for (unsigned i = 0; i < w->peer_count; i++)
         if (i != w->index)
             worker_post(w, i, message_new(MESSAGE_NETWORK));

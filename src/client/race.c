@@ -11,11 +11,11 @@
  */
 #include "client/client_state.h"
 
+#include "client/outage.h"
 #include "client/trust.h"
 #include "core/addr.h"
 #include "core/crypt.h"
 #include "core/lane.h"
-#include "core/log.h"
 
 #include <string.h>
 
@@ -83,7 +83,7 @@ static bool race_attempt(struct client *client, unsigned address)
         return true;
     crypt_close(crypt);
     client->race.failed |= race_bit(address);
-    log_at(LOG_WARN, "client", "cannot dial: %s", strerror(error));
+    outage_try(w, "client", "cannot dial", strerror(error));
     return false;
 }
 

@@ -223,6 +223,7 @@ struct lane {
     uint8_t answer[FRAME_PROOF_SIZE]; /* server: the proof of JOIN_OK */
     uint32_t preface_sent, preface_size;
     uint64_t frozen_since; /* ns */
+    bool loss_told;        /* the log has said that it is lost */
     uint64_t
         last_said; /* tx_bytes when the last stream had gone; UINT64_MAX while there are some */
     uint64_t back_peer_rx; /* the peer's count when this connection took over */

@@ -104,6 +104,17 @@ void lane_crypt_begin(struct lane *lane)
     queue_step(lane);
 }
 
+/* A client's first connection; the others are like it, and a server says it with the log-in. */
+static void log_summary(const struct lane *lane)
+{
+    bool first = !lane->worker->role->opens_streams && lane->kind == SESSION_LANE_PRIMARY;
+
+    if (first)
+        log_at(LOG_INFO, lane_subject(lane), "%s", crypt_summary(lane->crypt));
+    else
+        log_at(LOG_DEBUG, lane_subject(lane), "%s", crypt_summary(lane->crypt));
+}
+
 /* Chooses the engines. Records that were read behind the handshake are opened here, and the kernel receives when none is left. False: the lane ends. */
 static bool offload(struct lane *lane)
 {
@@ -116,7 +127,7 @@ static bool offload(struct lane *lane)
         return false;
     }
     if (!crypt_offload_due(lane->crypt))
-        log_at(LOG_INFO, lane_subject(lane), "%s", crypt_summary(lane->crypt));
+        log_summary(lane);
     return true;
 }
 

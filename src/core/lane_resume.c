@@ -276,6 +276,36 @@ static bool can_freeze(const struct lane *lane)
            !lane->goaway_heard && w->phase == WORKER_RUNNING;
 }
 
+#define LOST_FORMAT "connection lost: %s%s%s; %u streams wait for it to come back"
+#define BACK_FORMAT "back after %.3f s, %llu bytes are sent again"
+
+/* A client tells of its lanes by itself; a server of one of those that go together, and of the same
+ * one when it is back. */
+static void log_lost(struct lane *lane, enum reason reason, const char *text)
+{
+    const char *colon = text != NULL ? ": " : "", *detail = text != NULL ? text : "";
+
+    lane->loss_told = lane->worker->role->opens_streams && session_tells(lane->session);
+    if (lane->loss_told)
+        log_at(LOG_WARN, lane_subject(lane), LOST_FORMAT, reason_text(reason), colon, detail,
+               lane->stream_count);
+    else
+        log_at(LOG_DEBUG, lane_subject(lane), LOST_FORMAT, reason_text(reason), colon, detail,
+               lane->stream_count);
+}
+
+static void log_back(const struct lane *lane)
+{
+    double seconds = (double)(lane->worker->now - lane->frozen_since) / 1e9;
+
+    if (lane->loss_told)
+        log_at(LOG_INFO, lane_subject(lane), BACK_FORMAT, seconds,
+               (unsigned long long)lane->replay_left);
+    else
+        log_at(LOG_DEBUG, lane_subject(lane), BACK_FORMAT, seconds,
+               (unsigned long long)lane->replay_left);
+}
+
 static void freeze(struct lane *lane, enum reason reason, const char *text)
 {
     struct worker *w = lane->worker;
@@ -291,11 +321,9 @@ static void freeze(struct lane *lane, enum reason reason, const char *text)
     lane->ping_time = 0;
     timer_set(&w->timers, &lane->timer, w->now + w->config->grace);
     worker_count(w, STAT_LANES_FROZEN, 1);
-    log_at(LOG_WARN, lane_subject(lane),
-           "connection lost: %s%s%s; %u streams wait for it to come back", reason_text(reason),
-           text != NULL ? ": " : "", text != NULL ? text : "", lane->stream_count);
+    log_lost(lane, reason, text);
     if (w->role->lane_frozen != NULL)
-        w->role->lane_frozen(lane);
+        w->role->lane_frozen(lane, text);
 }
 
 bool lane_freeze(struct lane *lane, enum reason reason, const char *text)
@@ -406,8 +434,7 @@ static bool thaw(struct lane *lane, int fd, struct crypt *crypt, uint64_t peer_r
     lane->rtt_min = lane->path_rtt = lane->path_asked = 0;
     worker_count(w, STAT_LANES_RESUMED, 1);
     worker_count(w, STAT_REPLAYED_BYTES, lane->replay_left);
-    log_at(LOG_INFO, lane_subject(lane), "back after %.3f s, %llu bytes are sent again",
-           (double)(w->now - lane->frozen_since) / 1e9, (unsigned long long)lane->replay_left);
+    log_back(lane);
     lane_start_heartbeat(lane);
     if (w->role->lane_back != NULL)
         w->role->lane_back(lane);

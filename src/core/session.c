@@ -80,6 +80,16 @@ struct lane *session_lane(struct session *session, uint16_t index)
     return NULL;
 }
 
+bool session_tells(struct session *session)
+{
+    uint64_t now = session->worker->now;
+
+    if (session->told != 0 && now - session->told < LOG_LASTING_NS)
+        return false;
+    session->told = max_u64(now, 1);
+    return true;
+}
+
 struct lane *session_pick_lane(struct session *session)
 {
     struct lane *best = NULL;

@@ -45,6 +45,7 @@ struct session {
     uint8_t version;
     bool closing;
     bool draining; /* no new streams */
+    uint64_t told; /* ns: when the log last said what befell one of its lanes; 0: never */
     uint32_t lane_count;
     struct list lanes;
     struct session_tunnel tunnels[CONFIG_TUNNELS_MAX];
@@ -73,6 +74,10 @@ struct lane *session_pick_lane(struct session *session);
 
 /* Closes every lane with the reason; the part is freed at the end of the turn. */
 void session_close(struct session *session, enum reason reason);
+
+/* Whether the log tells what has just befallen one of the lanes: not within ten seconds of another
+ * one, which was of the same kind and had the same cause, as a rule. */
+bool session_tells(struct session *session);
 
 /* Tunnel of an index, NULL if not bound. */
 struct session_tunnel *session_tunnel(struct session *session, uint16_t index);

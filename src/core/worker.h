@@ -67,8 +67,8 @@ struct role {
     /* The lane was closed: its streams are, and it has left `session` (NULL if it had none). text: detail for the log, or NULL. */
     void (*lane_closed)(struct lane *lane, struct session *session, enum reason reason,
                         const char *text);
-    /* The lane lost its connection and waits for another one; and: nothing is in flight any more, its counts are final. */
-    void (*lane_frozen)(struct lane *lane);
+    /* The lane lost its connection and waits for another one (text: detail, or NULL); and: nothing is in flight any more, its counts are final. */
+    void (*lane_frozen)(struct lane *lane, const char *text);
     void (*lane_still)(struct lane *lane);
     void (*lane_back)(struct lane *lane);
     /* Nothing comes back from the other end. */

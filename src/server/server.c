@@ -355,7 +355,8 @@ static enum reason log_in(struct lane *lane, const struct auth_login *login)
     if (lane->will_log) /* not for strangers: they have nothing to resume */
         lane_log_open(lane);
     lane_control_end(lane, put_auth_ok(lane, shared.id, login, lane_control_begin(lane)));
-    log_at(LOG_INFO, lane_subject(lane), "logged in (v%u)", lane->version);
+    log_at(LOG_INFO, lane_subject(lane), "logged in (v%u)%s%s", lane->version,
+           lane->crypt != NULL ? ", " : "", lane->crypt != NULL ? crypt_summary(lane->crypt) : "");
     return lane->version == FRAME_V1 ? tunnel_bind_v1(lane) : REASON_DONE;
 }
 
@@ -641,12 +642,25 @@ static void server_lane_freed(struct lane *lane)
     authenticated(lane);
 }
 
+/* Of the lanes of one session that go together one is told. */
+static void log_closed(struct lane *lane, struct session *session, enum reason reason,
+                       const char *text)
+{
+    const char *colon = text != NULL ? ": " : "", *detail = text != NULL ? text : "";
+
+    if (is_violation(reason))
+        log_at(LOG_WARN, lane_subject(lane), "closed: %s%s%s", reason_text(reason), colon, detail);
+    else if (session == NULL || session_tells(session))
+        log_at(LOG_INFO, lane_subject(lane), "closed: %s%s%s", reason_text(reason), colon, detail);
+    else
+        log_at(LOG_DEBUG, lane_subject(lane), "closed: %s%s%s", reason_text(reason), colon, detail);
+}
+
 static void server_lane_closed(struct lane *lane, struct session *session, enum reason reason,
                                const char *text)
 {
     if (lane->worker->phase < WORKER_STOPPING && reason != REASON_DONE)
-        log_at(is_violation(reason) ? LOG_WARN : LOG_INFO, lane_subject(lane), "closed: %s%s%s",
-               reason_text(reason), text != NULL ? ": " : "", text != NULL ? text : "");
+        log_closed(lane, session, reason, text);
     if (session != NULL && (lane->index == 0 || is_violation(reason)))
         end_session(session, reason); /* a lane 0 that may come back is frozen, not closed */
 }
@@ -699,8 +713,9 @@ static void drop_streams(struct lane *lane)
     }
 }
 
-static void server_frozen(struct lane *lane)
+static void server_frozen(struct lane *lane, const char *text)
 {
+    (void)text;
     if (lane->index == 0)
         registry_lost(lane->session->id, true);
 }

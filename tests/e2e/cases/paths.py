@@ -1,4 +1,5 @@
 """paths: what a network between client and server can do to the lanes."""
+import re
 import select
 import time
 
@@ -175,6 +176,77 @@ def large_packets_lost(t):
         task.join_result()
     t.note = f"healed after {time.monotonic() - started:.1f} s"
     client.expect("large packets lost on the path", stream="err")
+    check_equal(client.out.count("ready:"), 1, "ready lines")
+
+
+# What the logs say of it
+
+OUTAGE = 20
+PLAIN_LOG = ["--log-level", "info"]
+SCHEDULE = ["--reconnect-first", "1s", "--reconnect-max", "30s", "--reconnect-attempts", "forever"]
+
+
+def lines_since(proc, before):
+    return proc.err.splitlines()[before:]
+
+
+def check_lines(t, proc, before, most):
+    """A few lines; the last one says how long it took."""
+    lines = lines_since(proc, before)
+    check(len(lines) <= most, f"{len(lines)} lines of the {proc.name}:\n" + "\n".join(lines))
+    return lines
+
+
+def check_story(t, client, before):
+    """Beginning, what is done, and the end with how long it took: six lines at most."""
+    lines = check_lines(t, client, before, 6)
+    check(re.search("connection lost: |cannot connect|nothing comes back", " ".join(lines[:2])), f"the beginning: {lines}")
+    ends = [float(word) for line in lines for word in re.findall(r"after (\d+\.\d+) s, \d+ tries", line)]
+    check(len(ends) == 1 and OUTAGE * 0.8 < ends[0] < OUTAGE + 15 * t.factor, f"the end, and how long it took: {lines}")
+    t.note = (t.note + f", {len(lines)} lines").strip(", ")
+
+
+@case(waits=True, deadline=240)
+def outage_of_the_server_in_few_lines(t):
+    """The server is away for 20 s, with and without a grace time: its client, with several lanes, tells a story of a few lines."""
+    for grace in ("60s", "0s"):
+        server = t.server("--grace", grace)
+        client = t.client(server, t.origin(net.echo), *SCHEDULE, *PLAIN_LOG, "--grace", grace, *([] if t.mode.v1 else ["--lanes", "4"]))
+        t.lanes_up(server)
+        echo_works(client.addr, 1000)
+        before = len(client.err.splitlines())
+        server.kill()
+        time.sleep(OUTAGE)  # this is the outage
+        server = t.server("--grace", grace, addr=server.addr, start_port=server.start_port)
+        client.expect(r"^ready: ", count=2)
+        client.expect(r"after \d+\.\d+ s, \d+ tries", stream="err")
+        check_story(t, client, before)
+        client.stop()
+        server.stop()
+
+
+@case(not_in=V1, needs=NEEDS, waits=True, deadline=240)
+def outage_of_the_path_in_few_lines(t):
+    """The path is cut for 20 s, and nobody is told; there are streams on all lanes: a few lines at either end."""
+    network = Network(t)
+    server = network.server(*GRACE, *PLAIN_LOG)
+    client = network.client(server, network.origin(net.echo), *GRACE, *SCHEDULE, *PLAIN_LOG, "--lanes", "4")
+    t.until(lambda: len(network.lanes()) == 4, "four lanes")
+    socks = [net.connect(client.addr) for _ in range(16)]
+    net.exchange(socks, lambda index: b"before %2d" % index)
+    before, at_server = len(client.err.splitlines()), len(server.err.splitlines())
+    network.hole()
+    for sock in socks:
+        sock.send(b"meanwhile")
+    time.sleep(OUTAGE)  # this is the outage
+    network.heal()
+    for sock in socks:
+        sock.setblocking(True)
+        sock.settimeout(net.TIMEOUT)
+        check_equal(net.recv_exact(sock, 9), b"meanwhile", "the echo")
+    client.expect(r"after \d+\.\d+ s, \d+ tries", stream="err")
+    check_story(t, client, before)
+    check_lines(t, server, at_server, 2 + 2 * t.mode.workers)
     check_equal(client.out.count("ready:"), 1, "ready lines")
 
 

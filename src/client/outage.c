@@ -1,0 +1,206 @@
+/*
+ * outage: what the log says while the server cannot be reached.
+ *
+ * One for the process: lanes of several workers lose the same path, and what each of them tries,
+ * several times a second, comes to the same nothing. Said are the beginning (the first lane that is
+ * lost, and why), each new kind of failure of what is tried, every ten seconds how it goes, and the
+ * end, with how long it took. The rest is for level debug. A path that comes and goes is told as
+ * often as one that stays away (log_lasting).
+ *
+ * An outage begins when a lane of the session is lost, or the session, and ends when all of them are
+ * back, or there is another session. Before the first session it begins with the first failure.
+ */
+#include "client/outage.h"
+
+#include "core/base.h"
+#include "core/lane.h"
+#include "core/log.h"
+#include "core/worker.h"
+
+#include <pthread.h>
+#include <stdio.h>
+#include <string.h>
+
+#define KINDS_MAX 4u
+/* A silence that nobody has noticed for so long was over. */
+#define SUSPECT_NS (5 * NSEC_PER_SEC)
+CHECK_STATIC(SESSION_LANES_MAX <= 64, "a bit for each lane");
+
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+
+static struct {
+    uint64_t down;   /* lanes that are lost */
+    bool no_session; /* and the others with it */
+    uint64_t since;  /* ns; 0: there is no outage */
+    unsigned tries;  /* that came to nothing */
+    unsigned kind_count;
+    char kinds[KINDS_MAX][128];
+    char last[128];
+    struct log_lasting lost, trying, suspect;
+    uint64_t suspected; /* ns: last */
+    uint64_t now;       /* ns */
+} outage;
+
+/* ---- under the lock ---- */
+
+/* Workers look at the clock at different moments; here it does not go back. */
+static uint64_t outage_now(const struct worker *w)
+{
+    outage.now = max_u64(outage.now, w->now);
+    return outage.now;
+}
+
+/* With the silence that led to it, if there was one. */
+static void outage_begin(uint64_t now)
+{
+    bool was_silent = outage.suspect.on && now - outage.suspected < SUSPECT_NS;
+
+    if (outage.since != 0)
+        return;
+    outage.since = max_u64(was_silent ? outage.suspect.since : now, 1);
+    outage.tries = outage.kind_count = 0;
+    outage.trying.said = 0;
+}
+
+static bool outage_is_new(const char *kind)
+{
+    for (unsigned i = 0; i < outage.kind_count; i++)
+        if (strcmp(outage.kinds[i], kind) == 0)
+            return false;
+    if (outage.kind_count == KINDS_MAX)
+        return false;
+    snprintf(outage.kinds[outage.kind_count++], sizeof(outage.kinds[0]), "%s", kind);
+    return true;
+}
+
+/* True if the end is to be said: something was. */
+static bool outage_end(uint64_t now, double *seconds, unsigned *tries)
+{
+    bool told = log_lasting_over(&outage.lost);
+
+    told |= log_lasting_over(&outage.trying);
+    (void)log_lasting_over(&outage.suspect);
+    *seconds = (double)(now - outage.since) / 1e9;
+    *tries = outage.tries;
+    told = told && outage.since != 0;
+    outage.since = 0;
+    return told;
+}
+
+/* ---- a lane, the session ---- */
+
+void outage_lost(const struct lane *lane, const char *why, const char *detail)
+{
+    pthread_mutex_lock(&lock);
+    uint64_t now = outage_now(lane->worker);
+    outage_begin(now);
+    uint32_t times =
+        (outage.down | outage.no_session) == 0 ? log_lasting_shows(&outage.lost, now) : 0;
+    outage.down |= UINT64_C(1) << lane->index;
+    pthread_mutex_unlock(&lock);
+    if (times > 1)
+        log_at(LOG_WARN, lane_subject(lane),
+               "connection lost: %s%s%s; trying to come back, for the %u. time since this was said "
+               "last",
+               why, detail != NULL ? ": " : "", detail != NULL ? detail : "", times);
+    else if (times > 0)
+        log_at(LOG_WARN, lane_subject(lane), "connection lost: %s%s%s; trying to come back", why,
+               detail != NULL ? ": " : "", detail != NULL ? detail : "");
+    else
+        log_at(LOG_DEBUG, lane_subject(lane), "lost: %s%s%s", why, detail != NULL ? ": " : "",
+               detail != NULL ? detail : "");
+}
+
+void outage_back(const struct lane *lane)
+{
+    double seconds = 0;
+    unsigned tries = 0;
+
+    pthread_mutex_lock(&lock);
+    bool was = outage.down != 0;
+    outage.down &= ~(UINT64_C(1) << lane->index);
+    bool told = was && outage.down == 0 && !outage.no_session &&
+                outage_end(outage_now(lane->worker), &seconds, &tries);
+    pthread_mutex_unlock(&lock);
+    if (told)
+        log_at(LOG_INFO, lane_subject(lane), "all is well again after %.3f s, %u tries failed",
+               seconds, tries);
+}
+
+void outage_session_lost(const struct worker *w)
+{
+    pthread_mutex_lock(&lock);
+    outage_begin(outage_now(w));
+    outage.no_session = true;
+    pthread_mutex_unlock(&lock);
+}
+
+void outage_session_ready(const struct lane *lane)
+{
+    double seconds;
+    unsigned tries;
+
+    pthread_mutex_lock(&lock);
+    outage.down = 0;
+    outage.no_session = false;
+    bool told = outage_end(outage_now(lane->worker), &seconds, &tries);
+    pthread_mutex_unlock(&lock);
+    if (told)
+        log_at(LOG_INFO, lane_subject(lane), "connected after %.3f s, %u tries failed", seconds,
+               tries);
+}
+
+/* ---- what is tried ---- */
+
+void outage_suspect(const struct lane *lane)
+{
+    pthread_mutex_lock(&lock);
+    uint64_t now = outage_now(lane->worker);
+    if (now - outage.suspected >= SUSPECT_NS)
+        (void)log_lasting_over(&outage.suspect);
+    outage.suspected = now;
+    uint32_t times = log_lasting_shows(&outage.suspect, now);
+    pthread_mutex_unlock(&lock);
+    if (times > 0)
+        log_at(LOG_INFO, lane_subject(lane), "nothing comes back: trying another connection%s",
+               times > 1 ? ", again" : "");
+}
+
+void outage_try(const struct worker *w, const char *subject, const char *why, const char *detail)
+{
+    char kind[sizeof(outage.last)];
+
+    snprintf(kind, sizeof(kind), "%s%s%s", why, detail != NULL ? ": " : "",
+             detail != NULL ? detail : "");
+    pthread_mutex_lock(&lock);
+    outage_begin(outage_now(w));
+    outage.tries++;
+    memcpy(outage.last, kind, sizeof(kind));
+    bool is_new = outage_is_new(kind);
+    if (is_new)
+        outage.trying.said = 0;
+    bool says = is_new && log_lasting_shows(&outage.trying, outage_now(w)) > 0;
+    pthread_mutex_unlock(&lock);
+    if (says)
+        log_at(LOG_WARN, subject, "%s", kind);
+    else
+        log_at(LOG_DEBUG, subject, "%s", kind);
+}
+
+void outage_goes_on(const struct worker *w, const char *next)
+{
+    char last[sizeof(outage.last)];
+
+    pthread_mutex_lock(&lock);
+    bool says = outage.since != 0 && log_lasting_shows(&outage.trying, outage_now(w)) > 0;
+    unsigned tries = outage.tries;
+    double seconds = (double)(outage_now(w) - outage.since) / 1e9;
+    memcpy(last, outage.last, sizeof(last));
+    pthread_mutex_unlock(&lock);
+    if (says)
+        log_at(LOG_INFO, "client",
+               "not connected for %.0f s, %u tries failed, the last one: %s; %s", seconds, tries,
+               last, next);
+    else
+        log_at(LOG_DEBUG, "client", "%s", next);
+}
