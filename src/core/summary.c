@@ -85,7 +85,7 @@ static void print_missing(FILE *out)
             fprintf(out, "port %u", m->port);
         else
             fprintf(out, "any port");
-        fprintf(out, " -> %s: never ready: %s\n", m->origin, m->why);
+        fprintf(out, " -> %s: never bound: %s\n", m->origin, m->why);
     }
 }
 

@@ -384,7 +384,7 @@ def refused_tunnel_comes_later(t):
         for task in tasks:
             task.join_result()
     check_equal(client.stop(), 0, "exit status")
-    check("never ready" not in client.out, "the summary has a tunnel that was ready as missing")
+    check("never bound" not in client.out, "the summary has a tunnel that was ready as missing")
 
 
 @case(not_in={"v1": "v1 has one tunnel"})
@@ -395,6 +395,6 @@ def refused_tunnel_never_comes(t):
         client.want = (6,)
         end(client, server)
         check_equal(client.wait(), 6, "exit status")
-        check(f"tunnel 1, port {held.getsockname()[1]} -> " in client.out and "never ready: the port is in use" in client.out,
+        check(f"tunnel 1, port {held.getsockname()[1]} -> " in client.out and "never bound: the port is in use" in client.out,
               f"the summary does not name the tunnel: {client.out}")
         held.close()
