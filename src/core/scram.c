@@ -67,17 +67,19 @@ bool scram_equal(const void *a, const void *b, size_t size)
     return difference == 0;
 }
 
+/* The id comes last, which is no secret: what a hash made last stays in vector registers until
+ * something else is computed there, and a v1 log-in may be the last thing that is. */
 void scram_keys(struct scram_keys *keys, const void *token, size_t size)
 {
     static const uint8_t label[SCRAM_KEY_SIZE] = "culvert v2 token";
     uint8_t token_key[SCRAM_KEY_SIZE], id[SCRAM_KEY_SIZE];
 
     crypt_mac(label, token, size, token_key);
-    named_mac(token_key, "Token Id", id);
     named_mac(token_key, "Client Key", keys->client);
     named_mac(token_key, "Server Key", keys->verifier.server);
-    memcpy(keys->verifier.id, id, sizeof(keys->verifier.id));
     crypt_hash(keys->client, sizeof(keys->client), keys->verifier.stored);
+    named_mac(token_key, "Token Id", id);
+    memcpy(keys->verifier.id, id, sizeof(keys->verifier.id));
     explicit_bzero(token_key, sizeof(token_key));
     explicit_bzero(id, sizeof(id));
 }
