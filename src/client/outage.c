@@ -22,6 +22,7 @@
 #include <string.h>
 
 #define KINDS_MAX 4u
+#define KIND_SIZE 800u /* what TLS has to say is long; a line has 1024 bytes */
 /* A silence that nobody has noticed for so long was over. */
 #define SUSPECT_NS (5 * NSEC_PER_SEC)
 CHECK_STATIC(SESSION_LANES_MAX <= 64, "a bit for each lane");
@@ -34,8 +35,8 @@ static struct {
     uint64_t since;  /* ns; 0: there is no outage */
     unsigned tries;  /* that came to nothing */
     unsigned kind_count;
-    char kinds[KINDS_MAX][128];
-    char last[128];
+    char kinds[KINDS_MAX][KIND_SIZE];
+    char last[KIND_SIZE];
     struct log_lasting lost, trying, suspect;
     uint64_t suspected; /* ns: last */
     uint64_t now;       /* ns */
