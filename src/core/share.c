@@ -167,10 +167,19 @@ void share_give_fd(struct share *share)
 
 /* Whoever asks, as it looks from an owner above. */
 struct asker {
-    uint64_t times; /* SHARE_RICH or SHARE_EARLY */
-    uint64_t below; /* what the part holds through which it asks */
-    bool self;      /* asked for itself */
-    bool little;    /* it, or somebody between, holds little of what is held above */
+    uint64_t times;    /* SHARE_RICH or SHARE_EARLY */
+    uint64_t below;    /* what the part holds through which it asks */
+    bool self;         /* asked for itself */
+    unsigned lenience; /* 1: nobody on the way holds little of what is held above */
+};
+
+/* By what the limits are higher from an owner of this level up, for a part of it that holds little.
+ * Those who part from a crowd further up must find something where the crowd does not any more: so
+ * each has more than the one below. */
+static const unsigned lenience[] = {
+    [SHARE_POOL] = 1,     [SHARE_STRANGERS] = 2, [SHARE_TOKEN] = 8,
+    [SHARE_ADDRESS4] = 4, [SHARE_ADDRESS6] = 4,  [SHARE_NOWHERE] = 4,
+    [SHARE_SESSION] = 3,  [SHARE_LANE] = 2,      [SHARE_TUNNEL] = 2
 };
 
 /* What is free in an owner for the asker. *over: the owner, or one above it, holds more than its
@@ -186,12 +195,12 @@ static uint64_t room_of(const struct share *s, enum share_kind kind, struct aske
             return fds_free();
         return capacity > used ? capacity - used : 0;
     }
-    asker.little = !asker.self && (asker.little || asker.below < used / SHARE_FEW);
-    uint64_t times = asker.little ? asker.times * (SHARE_POOR / SHARE_RICH) : asker.times;
+    if (!asker.self && asker.below < used / SHARE_FEW)
+        asker.lenience = (unsigned)max_u64(asker.lenience, lenience[s->level]);
     asker.self = false;
     asker.below = used;
     uint64_t free = room_of(s->parent, kind, asker, over);
-    uint64_t limit = free * times;
+    uint64_t limit = free * asker.times * asker.lenience;
 
     *over = *over || used > limit;
     return used < limit ? min_u64(free, limit - used) : 0;
@@ -199,7 +208,7 @@ static uint64_t room_of(const struct share *s, enum share_kind kind, struct aske
 
 static struct asker asks_itself(uint64_t times)
 {
-    return (struct asker){ .times = times, .self = true };
+    return (struct asker){ .times = times, .self = true, .lenience = 1 };
 }
 
 uint64_t share_room(const struct share *share, enum share_kind kind)

@@ -18,9 +18,12 @@
  *
  * Not their fault. An owner that has grown to its limit is over it as soon as others take of the
  * pool: its limit follows what is free. Then those below it who have little of what it holds (less
- * than one part in SHARE_FEW) would pay for those who have much. For them the owner's limit is
- * SHARE_POOR times what is free. This ends too: many small owners below one owner leave one part
- * in 33.
+ * than one part in SHARE_FEW) would pay for those who have much. For them the limits above are
+ * higher, by a factor that depends on where they part from those who have much (share.c, lenience):
+ * 2 for a visitor's address beside others in its tunnel, up to 8 for a client's address beside
+ * others of its token. This ends too: many small owners below one owner, be it a thousand visitors,
+ * leave one part in 17 of a pool, and many sessions of one address one in 33, for whoever is
+ * not one of them.
  *
  * Nothing is held against anybody before seven eighths of a pool are in use; then every limit is
  * above what can be held. So the usual answer needs two loads (share_may).
@@ -48,9 +51,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-/* Limits as multiples of what is free, and who is not to blame. */
+/* The limit as a multiple of what is free, and who is not to blame. */
 #define SHARE_RICH 8u
-#define SHARE_POOR 32u
 #define SHARE_FEW  16u
 /* Who is told to be sparing while there is still some left (share_sparing): one owner alone at
  * three quarters. In place of SHARE_RICH. */

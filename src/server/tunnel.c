@@ -72,7 +72,8 @@ static bool add_tunnel(struct session *session, uint16_t index, const struct reg
         if (!registry_port_ref(session->id, index, what->port))
             return false;
         sock_addr_set_port(&at, what->port);
-        fd = sock_listen_streams(&at, LISTENER_BACKLOG);
+        if (share_may(session->share, SHARE_FDS, 1))
+            fd = sock_listen_streams(&at, LISTENER_BACKLOG);
     }
     if (fd < 0) {
         port_unref(w, what->port);
@@ -182,6 +183,10 @@ static enum reason bind_tunnel(struct lane *lane, uint16_t index, uint16_t wante
         return REASON_BAD_STATE;
     if (w->phase != WORKER_RUNNING || session->draining)
         return REASON_SHUTDOWN;
+    if (!share_may(session->share, SHARE_FDS, 1)) {
+        *why = share_blame(session->share, SHARE_FDS);
+        return REASON_LIMIT_DESCRIPTORS;
+    }
     enum reason reason = ask_registry(lane, &wish, &bound);
     if (bound.closing || bound.later)
         return REASON_DONE;

@@ -138,6 +138,28 @@ START_TEST(an_excess_is_held_against_those_who_made_it)
 }
 END_TEST
 
+/* Many sessions of one client, each with little: another client of the same token, and one with
+ * another token, have what it leaves. */
+START_TEST(many_sessions_of_one_address_leave_room_for_others)
+{
+    struct share *crowd[1000], *other;
+    unsigned count = 0;
+
+    for (bool some = true; some && count < ARRAY_SIZE(crowd); count++) {
+        crowd[count] = chain(1, 1, count + 1, 1);
+        some = fill(crowd[count], 20) > 0;
+    }
+    ck_assert_uint_lt(count, ARRAY_SIZE(crowd));
+    for (unsigned i = 0; i < 2; i++) {
+        other = i == 0 ? chain(1, 2, 5000, 1) : chain(2, 1, 5000, 1);
+        ck_assert_uint_ge(fill(other, ALL), ALL / 100);
+        drop(other);
+    }
+    while (count > 0)
+        drop(crowd[--count]);
+}
+END_TEST
+
 START_TEST(many_small_owners_of_one_leave_room_for_its_neighbour)
 {
     struct share *crowd[1000], *other;
@@ -148,10 +170,12 @@ START_TEST(many_small_owners_of_one_leave_room_for_its_neighbour)
         some = fill(crowd[count], 20) > 0;
     }
     ck_assert_uint_lt(count, ARRAY_SIZE(crowd));
-    ck_assert_uint_le(tree.pool.used[KIND], ALL * 33 / 34);
-    other = chain(2, 1, 2, 1);
-    ck_assert_uint_ge(fill(other, ALL), ALL / 50);
-    drop(other);
+    ck_assert_uint_le(tree.pool.used[KIND], ALL * 17 / 18 + 1);
+    for (unsigned i = 1; i < ARRAY_SIZE(others); i++) { /* others than visitors of the tunnel */
+        other = chain(others[i][0], others[i][1], others[i][2] + 1, others[i][3]);
+        ck_assert_uint_ge(fill(other, ALL), ALL / 60);
+        drop(other);
+    }
     while (count > 0)
         drop(crowd[--count]);
 }
@@ -392,6 +416,7 @@ int main(void)
     tcase_add_loop_test(tcase, beside_one_who_has_all_that_it_may_others_find_room, 0,
                         ARRAY_SIZE(others));
     tcase_add_test(tcase, an_excess_is_held_against_those_who_made_it);
+    tcase_add_test(tcase, many_sessions_of_one_address_leave_room_for_others);
     tcase_add_test(tcase, many_small_owners_of_one_leave_room_for_its_neighbour);
     tcase_add_test(tcase, nothing_is_held_against_anybody_while_an_eighth_is_free);
     tcase_add_test(tcase, who_has_little_need_not_be_sparing);
