@@ -5,29 +5,27 @@
 #include "core/base.h"
 #include "core/fds.h"
 #include "core/mem.h"
+#include "core/sock.h"
 
-#include <errno.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/random.h>
 
 /* Tables */
 
-int share_tree_open(struct share_tree *tree, uint32_t nodes)
+bool share_tree_open(struct share_tree *tree, uint32_t nodes, const struct hash_key *key)
 {
     uint32_t count = 1;
 
-    *tree = (struct share_tree){ .pool = { .tree = tree, .refs = 1, .level = SHARE_POOL } };
-    if (getrandom(tree->hash, sizeof(tree->hash), 0) != (ssize_t)sizeof(tree->hash))
-        return errno != 0 ? -errno : -EIO;
+    *tree = (struct share_tree){ .pool = { .tree = tree, .refs = 1, .level = SHARE_POOL },
+                                 .key = *key };
     while (count < nodes)
         count *= 2;
     tree->buckets = mem_map(sizeof(tree->buckets[0]) * count);
     tree->bucket_count = count;
     if (slab_open(&tree->nodes, sizeof(struct share), nodes, 0) && tree->buckets != NULL)
-        return 0;
+        return true;
     share_tree_close(tree);
-    return -ENOMEM;
+    return false;
 }
 
 void share_tree_close(struct share_tree *tree)
@@ -37,15 +35,13 @@ void share_tree_close(struct share_tree *tree)
     *tree = (struct share_tree){ .bucket_count = 0 };
 }
 
-/* Whoever does not know tree->hash cannot choose keys of one bucket. */
 static uint32_t *bucket_of(struct share_tree *tree, const struct share *parent,
                            enum share_level level, uint64_t key)
 {
     uint64_t place = parent->parent == NULL ? 0 : slab_index(&tree->nodes, parent) + 1U;
-    uint64_t sum = tree->hash[0] * (uint32_t)key + tree->hash[1] * (key >> 32) +
-                   tree->hash[2] * (place << 4 | (uint64_t)level) + tree->hash[3];
+    const uint64_t words[] = { key, place << 4 | (uint64_t)level };
 
-    return &tree->buckets[(sum >> 32) & (tree->bucket_count - 1)];
+    return &tree->buckets[hash_bytes(&tree->key, words, sizeof(words)) & (tree->bucket_count - 1)];
 }
 
 static struct share *node_at(const struct share_tree *tree, uint32_t place)

@@ -32,8 +32,7 @@
  * windows shrink, slices are copied, reads wait. Nothing is taken from them otherwise.
  *
  * A node lives as long as somebody refers to it, or something is counted in it: buffers outlive
- * the lane that read them. Nodes are found by parent and key. Addresses are chosen by strangers, so
- * the hash has a random key (multiply-shift, Dietzfelbinger 1996).
+ * the lane that read them. Nodes are found by parent and key.
  *
  * A tree belongs to one thread (a worker's; the registry's has its mutex). Descriptors alone are
  * the process's: each worker counts whose its own are, and fds.h says what is free.
@@ -45,8 +44,8 @@
 #ifndef CULVERT_CORE_SHARE_H
 #define CULVERT_CORE_SHARE_H
 
+#include "core/hash.h"
 #include "core/slab.h"
-#include "core/sock.h"
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -92,6 +91,8 @@ enum share_level {
     SHARE_TUNNEL
 };
 
+union sock_addr;
+
 struct share {
     struct share *parent; /* NULL: the pool itself */
     struct share_tree *tree;
@@ -111,12 +112,12 @@ struct share_tree {
     struct slab nodes;
     uint32_t *buckets; /* slab index + 1; 0: none */
     uint32_t bucket_count;
-    uint64_t hash[4];
+    struct hash_key key;
 };
 
-/* For at most `nodes` owners at a time; capacities are 0 until they are set. 0, or -errno: ENOMEM, or
- * what getrandom(2) says. */
-int share_tree_open(struct share_tree *tree, uint32_t nodes);
+/* For at most `nodes` owners at a time; capacities are 0 until they are set. `key` is random, since
+ * strangers choose addresses. False: no memory. */
+bool share_tree_open(struct share_tree *tree, uint32_t nodes, const struct hash_key *key);
 void share_tree_close(struct share_tree *tree);
 
 /* The owner of this key below `parent`, made if there is none, with one reference for the caller.

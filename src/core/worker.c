@@ -17,6 +17,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/random.h>
 
 /* Lanes that wait for a buffer look again when one came back, and this often in any case. */
 #define STARVE_RETRY (20 * NSEC_PER_MSEC)
@@ -163,16 +164,19 @@ static bool open_shares(struct worker *w, struct worker_error *error)
 {
     const struct config *config = w->config;
     uint32_t sessions = config->role == CONFIG_SERVER ? config->max_sessions : 1;
-    int code = share_tree_open(&w->shares, config->max_streams + lanes_most(config) +
-                                               sessions * (3 + CONFIG_TUNNELS_MAX));
+    uint32_t nodes = config->max_streams + lanes_most(config) + sessions * (3 + CONFIG_TUNNELS_MAX);
+    struct hash_key key;
 
-    if (code == -ENOMEM)
-        error->text = NO_MEMORY;
-    else if (code != 0)
+    if (getrandom(&key, sizeof(key), 0) != (ssize_t)sizeof(key)) {
         error->text = "the kernel gives no random bytes (getrandom)";
-    if (code == 0)
-        w->strangers_share = share_open(&w->shares.pool, SHARE_STRANGERS, 0);
-    return code == 0;
+        return false;
+    }
+    if (!share_tree_open(&w->shares, nodes, &key)) {
+        error->text = NO_MEMORY;
+        return false;
+    }
+    w->strangers_share = share_open(&w->shares.pool, SHARE_STRANGERS, 0);
+    return true;
 }
 
 static bool open_parts(struct worker *w, unsigned entries, struct worker_error *error)

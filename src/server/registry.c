@@ -40,7 +40,7 @@ static struct {
 /* For each session its token and address; and as many that have ended, whose sockets still close. */
 static bool open_shares(uint32_t sessions)
 {
-    if (share_tree_open(&registry.shares, 4 * sessions) != 0)
+    if (!share_tree_open(&registry.shares, 4 * sessions, &registry.key))
         return false;
     registry.shares.capacity[SHARE_SESSIONS] = sessions;
     registry.shares.capacity[SHARE_PORTS] = PORTS_COUNT - registry.start_port;

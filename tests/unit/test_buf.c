@@ -25,7 +25,7 @@ static struct share *owner, *other;
 
 static void open_pool(void)
 {
-    ck_assert_int_eq(share_tree_open(&tree, 8), 0);
+    ck_assert(share_tree_open(&tree, 8, &(struct hash_key){ { 1, 2 } }));
     ck_assert(buf_pool_open(&pool, &tree, SMALL, BIG));
     owner = share_open(&tree.pool, SHARE_LANE, 1);
     other = share_open(&tree.pool, SHARE_LANE, 2);

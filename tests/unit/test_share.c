@@ -17,7 +17,7 @@ static struct share_tree tree;
 
 static void setup_of(uint64_t capacity, uint32_t nodes)
 {
-    ck_assert_int_eq(share_tree_open(&tree, nodes), 0);
+    ck_assert(share_tree_open(&tree, nodes, &(struct hash_key){ { 1, 2 } }));
     for (unsigned i = 0; i < SHARE_KIND_COUNT; i++)
         tree.capacity[i] = capacity;
 }
@@ -336,7 +336,7 @@ START_TEST(descriptors_are_the_process_s)
     struct share *a = share_open(&tree.pool, SHARE_TOKEN, 1), *b;
     unsigned taken = 0;
 
-    ck_assert_int_eq(share_tree_open(&second, 16), 0); /* another worker's */
+    ck_assert(share_tree_open(&second, 16, &(struct hash_key){ { 1, 2 } })); /* another worker's */
     fds_set(90);
     b = share_open(&second.pool, SHARE_TOKEN, 1);
     for (; share_may(a, SHARE_FDS, 1); taken++)

@@ -16,7 +16,7 @@ static struct lane lanes[PLACES + 1];
 
 static void setup(void)
 {
-    ck_assert_int_eq(share_tree_open(&tree, 2 * PLACES), 0);
+    ck_assert(share_tree_open(&tree, 2 * PLACES, &(struct hash_key){ { 1, 2 } }));
     ck_assert(strangers_open(&strangers, PLACES));
     for (unsigned i = 0; i < ARRAY_SIZE(lanes); i++) {
         lanes[i] = (struct lane){ .slot = i };
