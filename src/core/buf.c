@@ -55,7 +55,7 @@ static uint32_t *refs_of(const struct buf_pool *pool, uint32_t id)
     return &pool->small_refs[id];
 }
 
-static struct share **owner_of(const struct buf_pool *pool, uint32_t id)
+static struct buf_owner *owner_of(const struct buf_pool *pool, uint32_t id)
 {
     if (buf_is_big(id))
         return &pool->big_owner[id & ~BUF_BIG_BIT];
@@ -74,7 +74,7 @@ uint32_t buf_take_small(struct buf_pool *pool, struct share *owner)
     if (index == SLAB_NONE)
         return BUF_NONE;
     pool->small_refs[index] = 1;
-    pool->small_owner[index] = owner;
+    pool->small_owner[index].share = owner;
     share_take(owner, SHARE_SMALL, 1);
     return index;
 }
@@ -86,7 +86,7 @@ uint32_t buf_take_big(struct buf_pool *pool, struct share *owner)
     if (index == SLAB_NONE)
         return BUF_NONE;
     pool->big_refs[index] = 1;
-    pool->big_owner[index] = owner;
+    pool->big_owner[index].share = owner;
     share_take(owner, SHARE_BIG, 1);
     return index | BUF_BIG_BIT;
 }
@@ -105,12 +105,12 @@ uint32_t buf_take_bulk(struct buf_pool *pool, struct share *owner)
 
 void buf_charge(struct buf_pool *pool, uint32_t id, struct share *owner)
 {
-    struct share **now = owner_of(pool, id);
+    struct buf_owner *now = owner_of(pool, id);
 
-    if (*now == owner)
+    if (now->share == owner)
         return;
-    share_move(*now, owner, kind_of(id), 1);
-    *now = owner;
+    share_move(now->share, owner, kind_of(id), 1);
+    now->share = owner;
 }
 
 void buf_ref(struct buf_pool *pool, uint32_t id)
@@ -128,7 +128,7 @@ void buf_put(struct buf_pool *pool, uint32_t id)
     CHECK(*refs > 0);
     if (--*refs > 0)
         return;
-    share_give(*owner_of(pool, id), kind_of(id), 1);
+    share_give(owner_of(pool, id)->share, kind_of(id), 1);
     pool->returned = true;
     if (buf_is_big(id))
         slab_give(&pool->big, id & ~BUF_BIG_BIT);

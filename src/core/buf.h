@@ -29,10 +29,14 @@ struct ring;
 #define BUF_NONE    0xffffffu
 #define BUF_BIG_BIT 0x800000u
 
+struct buf_owner {
+    struct share *share;
+};
+
 struct buf_pool {
     struct slab small, big;
     uint32_t *small_refs, *big_refs; /* a read may hold a slice for every one of its streams */
-    struct share **small_owner, **big_owner;
+    struct buf_owner *small_owner, *big_owner;
     struct share *pool; /* owns what is lent to the kernel */
     bool returned;     /* a buffer came back since the worker last looked: what starves may go on */
     uint32_t provided; /* small ones lent to the kernel */
