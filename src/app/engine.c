@@ -327,7 +327,8 @@ static void end_with_the_failed(struct engine *engine)
 {
     for (unsigned i = 0; i < engine->threads; i++)
         if (__atomic_load_n(&engine->seats[i].over, __ATOMIC_ACQUIRE) &&
-            engine->seats[i].code != EXIT_CODE_OK)
+            engine->seats[i].code != EXIT_CODE_OK &&
+            engine->seats[i].code != EXIT_CODE_TUNNEL_MISSING) /* it has ended in order */
             tell_all(engine, MESSAGE_STOP, WORKER_STOP_NOW);
 }
 

@@ -100,8 +100,11 @@ static void bind_timer_fire(struct timer *timer)
     struct worker *w = client->worker;
     uint64_t next = UINT64_MAX;
 
-    if (!bind_may_ask(client))
+    if (!bind_may_ask(client)) { /* the first answers are still to come, or it is over */
+        if (client->primary != NULL && w->phase == WORKER_RUNNING)
+            timer_set(&w->timers, timer, w->now + PAUSE_FIRST);
         return;
+    }
     for (unsigned i = 0; i < w->config->tunnel_count; i++) {
         struct client_bind *tunnel = &client->binding.tunnels[i];
         bool waits = tunnel->refusals > 0 && (client->binding.asked & bind_bit(i)) == 0;

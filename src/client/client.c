@@ -256,7 +256,7 @@ static void retry_fire(struct timer *timer)
 
 /* A wire that was tried for one address says nothing of the next one, nor of a server that went
  * away before it answered. */
-static void forget_wire(struct client *client)
+void client_forget_wire(struct client *client)
 {
     if (client->worker->config->wire == CONFIG_WIRE_AUTO && !client->was_ready)
         client->wire = FRAME_V2;
@@ -264,7 +264,7 @@ static void forget_wire(struct client *client)
 
 void client_server_failed(struct client *client)
 {
-    forget_wire(client);
+    client_forget_wire(client);
     client->servers.count = 0;
     client->server_index++;
     if (client->server_index < client->worker->config->server_count)
@@ -276,7 +276,7 @@ void client_server_failed(struct client *client)
 /* No session came of the address that was up. */
 static void next_address(struct client *client)
 {
-    forget_wire(client);
+    client_forget_wire(client);
     client->heard = false;
     race_resume(client);
 }

@@ -142,6 +142,9 @@ void client_hello(struct lane *lane);
 /* client.c: a timer or a lane of worker 0 wants the next try. */
 void client_dial(struct client *client);
 
+/* client.c: the next address is asked in the wire that --wire says, or in v2 first. */
+void client_forget_wire(struct client *client);
+
 /* The pause before the next attempt ends now. */
 void client_hurry(struct client *client);
 

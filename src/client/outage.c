@@ -118,7 +118,7 @@ void outage_back(const struct lane *lane)
     unsigned tries = 0;
 
     pthread_mutex_lock(&lock);
-    bool was = outage.down != 0;
+    bool was = outage.since != 0; /* a try that failed begins one as well */
     outage.down &= ~(UINT64_C(1) << lane->index);
     bool told = was && outage.down == 0 && !outage.no_session &&
                 outage_end(outage_now(lane->worker), &seconds, &tries);

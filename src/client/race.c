@@ -243,6 +243,8 @@ void race_lost(struct client *client, struct lane *lane, enum reason reason)
 
     race->lanes[place] = NULL;
     race->failed |= race_bit(place);
+    if (race->only != RESOLVE_MAX) /* what it spoke says nothing of the others */
+        client_forget_wire(client);
     race->only = RESOLVE_MAX;
     if (reason != REASON_CONNECT_FAILED)
         race->since = client->worker->now;

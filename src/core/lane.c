@@ -307,6 +307,8 @@ bool lane_join(struct lane *lane)
     if (w->role->lane_freed != NULL)
         w->role->lane_freed(lane);
     explicit_bzero(lane->preface, sizeof(lane->preface)); /* a JOIN that never left */
+    if (lane->counted)
+        share_give(lane->share, SHARE_LANES, 1);
     share_unref(lane->share);
     lane->state = LANE_FREE;
     slab_give(&w->lanes, lane->slot);

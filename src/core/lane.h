@@ -151,6 +151,7 @@ struct lane {
     uint8_t kind;    /* enum session_lane */
     uint8_t reason;
     bool recv_flight, send_flight, connect_flight;
+    bool counted; /* as one of its owner's lanes, until it is freed */
     bool dry;
     bool shut; /* LINGER: our FIN is out */
     bool goaway_sent, goaway_heard;
@@ -399,6 +400,7 @@ void lane_control_end(struct lane *lane, const uint8_t *end);
 void lane_control_drop(struct lane *lane); /* nothing was written after all */
 uint8_t *lane_data_begin(struct lane *lane, uint32_t room);
 void lane_data_end(struct lane *lane, const uint8_t *end);
+void lane_data_drop(struct lane *lane);
 
 /* So much is kept for a resume that DATA has to wait for the peer's count: for streams, like a pack without room (they are woken). OPEN, FIN and control go on. */
 bool lane_log_full(const struct lane *lane);

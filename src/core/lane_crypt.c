@@ -341,6 +341,8 @@ static bool rx_room(struct lane *lane, uint32_t want, enum reason *reason)
         lane_rx_release(lane, rx);
     if (rx->buf == BUF_NONE && !buf_is_big(lane->raw.buf)) /* what fits there fits here, too */
         rx->buf = buf_take_small(&lane->worker->bufs, lane->share);
+    if (rx->buf != BUF_NONE && buf_size(rx->buf) - rx->filled >= want)
+        return true;
     return lane_rx_room(lane, rx, want) || use_spare(lane);
 }
 
@@ -601,6 +603,7 @@ void lane_crypt_sent(struct lane *lane, uint32_t bytes)
     lane->sealed_sent += bytes;
     if (lane->sealed_sent == lane->sealed_filled)
         sealed_release(lane);
+    lane_tx_wake(lane); /* who found no buffer while it was on its way */
     lane_mark(lane);
     if (lane->state == LANE_TLS && lane->crypt_ready && !sealed_waits(lane))
         finish_handshake(lane);

@@ -170,13 +170,18 @@ void lane_log_wait(struct lane *lane)
 /* Some in each turn: an owner who keeps its share may have many lanes. */
 void lane_log_unwait(struct worker *w)
 {
-    for (unsigned i = 0; i < LOG_LOOKS && !list_empty(&w->log_lanes); i++) {
+    const struct list *stop = NULL;
+
+    for (unsigned i = 0; i < LOG_LOOKS && w->log_lanes.next != stop && !list_empty(&w->log_lanes);
+         i++) {
         struct lane *lane = container_of(list_pop(&w->log_lanes), struct lane, log_node);
 
-        if (keeps_its_share(lane))
-            list_append(&w->log_lanes, &lane->log_node);
-        else
+        if (!keeps_its_share(lane)) {
             lane_tx_wake(lane);
+            continue;
+        }
+        list_append(&w->log_lanes, &lane->log_node);
+        stop = stop != NULL ? stop : &lane->log_node;
     }
 }
 

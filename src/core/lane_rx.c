@@ -72,6 +72,20 @@ static uint32_t room_of(const struct lane_rx *rx)
     return rx->buf == BUF_NONE ? 0 : buf_size(rx->buf) - rx->filled;
 }
 
+/* A buffer for `size` bytes. Whose owner has its share of the big ones must still be able to read:
+ * what it is told lets it forget much. So a record that has begun is read to its end, and what is
+ * little fits a small one. */
+static uint32_t rx_take(struct lane *lane, const struct lane_rx *rx, uint32_t size)
+{
+    struct buf_pool *bufs = &lane->worker->bufs;
+    bool begun = rx == &lane->raw && rx->filled > rx->parsed && lane->session != NULL;
+    uint32_t buf = begun ? buf_take_big(bufs, lane->share) : lane_take_big(lane);
+
+    if (buf == BUF_NONE && size <= BUF_SMALL_SIZE && !share_may(lane->share, SHARE_BIG, 1))
+        buf = buf_take_small(bufs, lane->share);
+    return buf;
+}
+
 bool lane_rx_room(struct lane *lane, struct lane_rx *rx, uint32_t want)
 {
     struct buf_pool *bufs = &lane->worker->bufs;
@@ -82,7 +96,7 @@ bool lane_rx_room(struct lane *lane, struct lane_rx *rx, uint32_t want)
     if (room_of(rx) >= want ||
         (rx->buf != BUF_NONE && buf_size(rx->buf) - left >= want && to_front(lane, rx)))
         return true;
-    uint32_t fresh = lane_take_big(lane);
+    uint32_t fresh = rx_take(lane, rx, left + want);
     if (fresh == BUF_NONE) {
         worker_count(lane->worker, STAT_STARVED_BIG, 1);
         lane_starve(lane);
@@ -418,11 +432,13 @@ static bool may_go_on(struct lane *lane)
     struct worker *w = lane->worker;
     struct share *payer = lane->payer;
 
+    if (!w->role->opens_streams)
+        return true;
     if (payer->turn != w->stats.value[STAT_TURNS]) {
         payer->turn = w->stats.value[STAT_TURNS];
         payer->work = 0;
     }
-    if (++payer->work <= TURN_FRAMES || !w->role->opens_streams)
+    if (++payer->work <= TURN_FRAMES)
         return true;
     if (!list_linked(&lane->late_node))
         list_append(&w->late_lanes, &lane->late_node);
@@ -431,7 +447,7 @@ static bool may_go_on(struct lane *lane)
 
 void lane_late(struct worker *w)
 {
-    struct list now, *node;
+    struct list now, *node, *last = NULL;
 
     list_init(&now);
     while ((node = list_pop(&w->late_lanes)) != NULL)
@@ -440,8 +456,17 @@ void lane_late(struct worker *w)
         struct lane *lane = container_of(node, struct lane, late_node);
 
         lane_rx_handle(lane);
-        if (!list_linked(&lane->late_node))
-            lane_mark(lane); /* reads again */
+        if (list_linked(&lane->late_node)) {
+            last = last != NULL ? last : &lane->late_node;
+            continue;
+        }
+        if (lane->rx.parsed == lane->rx.filled)
+            lane_rx_release(lane, &lane->rx);
+        lane_mark(lane); /* reads again */
+    }
+    if (last != NULL && list_linked(last)) { /* who had its turn is the last of the next one */
+        list_remove(last);
+        list_append(&w->late_lanes, last);
     }
 }
 
@@ -478,6 +503,8 @@ enum reason lane_rx_parse(struct lane *lane)
             return REASON_DONE; /* control frames are handled whole */
         lane->rx.parsed += header + (frame.kind == FRAME_DATA ? 0 : frame.length);
         worker_count(lane->worker, STAT_FRAMES_IN, 1);
+        if (frame.kind == FRAME_BIND) /* it asks the kernel */
+            lane->payer->work += TURN_BIND;
         reason = frame.kind == FRAME_DATA ? rx_data_begin(lane, &frame)
                                           : rx_control(lane, &frame, src + header);
         if (reason != REASON_DONE)

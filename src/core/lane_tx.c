@@ -16,12 +16,24 @@ enum { ZC_UNDECIDED, ZC_ON, ZC_OFF };
 
 /* Packs */
 
-static uint32_t pack_take(struct lane *lane, bool big)
+/* Counts are told in control frames, and let both ends forget: they have a sixteenth of the pool that
+ * is not held against their owner. */
+static uint32_t pack_small(struct lane *lane, const struct lane_pack *pack)
+{
+    struct buf_pool *bufs = &lane->worker->bufs;
+    bool control = pack == &lane->control;
+
+    if (control && slab_available(&bufs->small) > bufs->small.count / 16)
+        return buf_take_small(bufs, lane->share);
+    return buf_take_allowed(bufs, lane->share);
+}
+
+static uint32_t pack_take(struct lane *lane, const struct lane_pack *pack, bool big)
 {
     struct buf_pool *bufs = &lane->worker->bufs;
     uint32_t buf = big ? buf_take_bulk(bufs, lane->share) : BUF_NONE;
 
-    return buf != BUF_NONE ? buf : buf_take_allowed(bufs, lane->share);
+    return buf != BUF_NONE ? buf : pack_small(lane, pack);
 }
 
 /* Makes room for `room` bytes behind what waits: at the front of its own buffer if the log keeps nothing of it, or in another one. Nothing of it is in
@@ -36,7 +48,7 @@ static bool pack_move(struct lane *lane, struct lane_pack *pack, uint32_t room, 
     if (to == BUF_NONE && need <= BUF_BIG_SIZE && (big || need > BUF_SMALL_SIZE))
         to = buf_take_bulk(bufs, lane->share);
     if (to == BUF_NONE && need <= BUF_SMALL_SIZE)
-        to = buf_take_allowed(bufs, lane->share);
+        to = pack_small(lane, pack);
     if (to == BUF_NONE)
         return false;
     memmove(buf_data(bufs, to), buf_data(bufs, pack->buf) + pack->sent, size);
@@ -55,7 +67,7 @@ static uint8_t *pack_begin(struct lane *lane, struct lane_pack *pack, uint32_t r
     if (!lane_takes(lane))
         return NULL;
     if (pack->buf == BUF_NONE)
-        *pack = (struct lane_pack){ .buf = pack_take(lane, big) };
+        *pack = (struct lane_pack){ .buf = pack_take(lane, pack, big) };
     bool there = pack->buf != BUF_NONE && pack->filled + room <= buf_size(pack->buf);
     if (!there && pack->buf != BUF_NONE && (!lane->send_flight || pack->sent == pack->filled))
         there = pack_move(lane, pack, room, big);
@@ -117,6 +129,11 @@ void lane_control_end(struct lane *lane, const uint8_t *end)
 void lane_control_drop(struct lane *lane)
 {
     pack_settle(lane, &lane->control);
+}
+
+void lane_data_drop(struct lane *lane)
+{
+    pack_settle(lane, &lane->data);
 }
 
 uint8_t *lane_data_begin(struct lane *lane, uint32_t room)

@@ -195,6 +195,8 @@ CHECK_STATIC(2 * SINK_TEXT_MAX <= SINK_QUEUE,
  * 100 ns each, whatever is in them, and a read of 1 MiB may hold 80,000. What is left waits for the
  * next turn. */
 #define TURN_FRAMES LIMIT_DRAWN(turn_frames, 2048u)
+/* A BIND is as much work as so many. */
+#define TURN_BIND (TURN_FRAMES / 16)
 
 /* Completions handled in one turn. */
 #define WORKER_BATCH 512u

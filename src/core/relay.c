@@ -24,6 +24,8 @@
  * grow. */
 #define WINDOW_REST_NS NSEC_PER_SEC
 #define WIDE_LOOKS     8u
+/* Of reads that wait for their owner's share so many are asked for at a time. */
+#define SHORT_LOOKS 4096u
 
 enum { ZC_UNDECIDED, ZC_ON, ZC_OFF };
 
@@ -62,7 +64,8 @@ static void relay_recv(struct stream *s)
         wait_for_share(s);
         return;
     }
-    s->recv_buf = s->bulk ? buf_take_bulk(&w->bufs, s->share) : BUF_NONE;
+    s->recv_buf = s->bulk && !share_sparing(s->share, SHARE_BIG) ? buf_take_bulk(&w->bufs, s->share)
+                                                                 : BUF_NONE;
     if (s->recv_buf != BUF_NONE) {
         uint32_t size = min_u32(bulk_share(w), min_u32(s->tx.credit, s->lane->peer_max_data));
 
@@ -723,13 +726,17 @@ uint64_t relay_sweep(struct worker *w)
 
 void relay_unwait(struct worker *w, unsigned most)
 {
-    struct list *node;
+    for (unsigned looks = SHORT_LOOKS; looks > 0 && most > 0 && !list_empty(&w->short_streams);
+         looks--) {
+        struct stream *s = container_of(list_pop(&w->short_streams), struct stream, wait_node);
 
-    while (most-- > 0 && (node = list_pop(&w->short_streams)) != NULL) {
-        struct stream *s = container_of(node, struct stream, wait_node);
-
+        if (!share_may(s->share, SHARE_SMALL, 1)) {
+            list_append(&w->short_streams, &s->wait_node);
+            continue;
+        }
         s->starved = false;
         stream_mark(s);
+        most--;
     }
 }
 

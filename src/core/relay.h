@@ -33,7 +33,7 @@ uint64_t relay_sweep(struct worker *worker);
 /* Puts streams whose reads found no small buffer back to work. */
 void relay_unstarve(struct worker *worker);
 
-/* The same for those whose owner had its share of them: at most so many, who ask again. */
+/* The same for those whose owner had its share of them and may have more now: at most so many. */
 void relay_unwait(struct worker *worker, unsigned most);
 
 #endif

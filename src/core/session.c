@@ -58,6 +58,7 @@ void session_attach(struct session *session, struct lane *lane)
     if (lane->worker->role->opens_streams) /* a client's lanes are its own from the beginning */
         lane_own(lane, share_open(session->share, SHARE_LANE, lane->index));
     share_take(lane->share, SHARE_LANES, 1);
+    lane->counted = true;
 }
 
 void session_detach(struct lane *lane)
@@ -65,7 +66,6 @@ void session_detach(struct lane *lane)
     CHECK(lane->session->lane_count > 0);
     list_remove(&lane->session_node);
     lane->session->lane_count--;
-    share_give(lane->share, SHARE_LANES, 1);
     lane->session = NULL;
 }
 

@@ -191,7 +191,7 @@ static uint64_t room_of(const struct share *s, enum share_kind kind, struct aske
             return fds_free();
         return capacity > used ? capacity - used : 0;
     }
-    if (!asker.self && asker.below < used / SHARE_FEW)
+    if (!asker.self && asker.below * SHARE_FEW < used)
         asker.lenience = (unsigned)max_u64(asker.lenience, lenience[s->level]);
     asker.self = false;
     asker.below = used;

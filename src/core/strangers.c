@@ -81,6 +81,23 @@ void strangers_remove(struct strangers *strangers, struct lane *lane)
         sort_in(strangers, address);
 }
 
+/* In the last list are all from STRANGERS_COUNTS on: the one with most of some. */
+static const struct strangers_address *busiest_of(const struct list *list)
+{
+    const struct strangers_address *busiest = NULL;
+    unsigned looks = STRANGERS_LOOKS;
+
+    for (const struct list *node = list->next; node != list && looks > 0; node = node->next) {
+        const struct strangers_address *address =
+            container_of(node, struct strangers_address, count_node);
+
+        if (busiest == NULL || address->count > busiest->count)
+            busiest = address;
+        looks--;
+    }
+    return busiest;
+}
+
 struct lane *strangers_last(const struct strangers *strangers)
 {
     for (unsigned i = STRANGERS_COUNTS; i > 0; i--) {
@@ -88,8 +105,7 @@ struct lane *strangers_last(const struct strangers *strangers)
 
         if (list_empty(list))
             continue;
-        const struct strangers_address *address =
-            container_of(list->next, struct strangers_address, count_node);
+        const struct strangers_address *address = busiest_of(list);
         return container_of(address->lanes.next, struct lane, stranger_node);
     }
     return NULL;

@@ -11,7 +11,7 @@
  * addresses, not between connections.
  *
  * Addresses are those of share.h, whose nodes name an entry here (share.tag). Entries with the same
- * number of connections are in one list, up to STRANGERS_COUNTS; from there on they are the same.
+ * number of connections are in one list, up to STRANGERS_COUNTS; those with as many or more are in one.
  */
 #ifndef CULVERT_CORE_STRANGERS_H
 #define CULVERT_CORE_STRANGERS_H
@@ -26,6 +26,7 @@ struct lane;
 struct share;
 
 #define STRANGERS_COUNTS 64u
+#define STRANGERS_LOOKS  16u
 
 struct strangers_address {
     struct share *share;

@@ -51,7 +51,8 @@ void ports_await(struct ports *ports, uint16_t port, uint64_t session)
 
 void ports_tick(struct ports *ports, uint64_t now)
 {
-    if (now - ports->turned < PORTS_FOREIGN_NS)
+    /* Workers' clocks differ by the length of a turn. */
+    if (now <= ports->turned || now - ports->turned < PORTS_FOREIGN_NS)
         return;
     if (now - ports->turned < 2 * PORTS_FOREIGN_NS)
         memcpy(ports->foreign[1], ports->foreign[0], sizeof(ports->foreign[1]));

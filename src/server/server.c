@@ -36,7 +36,9 @@
 #include <time.h>
 
 #define V1_MAP_SIZE 65536u
-#define AGENT       "culvert"
+/* Strangers who are left alone when descriptors are short. */
+#define STRANGERS_FEW 16u
+#define AGENT         "culvert"
 
 /* Set by server_prepare, read-only afterwards. */
 static union sock_addr listen_addr;
@@ -303,16 +305,30 @@ static enum reason check_auth(const struct lane *lane, const uint8_t *src, const
     return auth_check(&lane->peer, &auth, &channel, login);
 }
 
+/* Whether the owner may have this lane, and its descriptor. */
+static enum reason lane_room(const struct lane *lane, const struct share *share)
+{
+    if (!share_may(share, SHARE_LANES, 1)) {
+        log_at(LOG_WARN, lane_subject(lane), "too many lanes: %s", share_blame(share, SHARE_LANES));
+        return REASON_LIMIT_LANES;
+    }
+    if (!share_may(share, SHARE_FDS, 1)) {
+        log_at(LOG_WARN, lane_subject(lane), "too many file descriptors: %s",
+               share_blame(share, SHARE_FDS));
+        return REASON_LIMIT_DESCRIPTORS;
+    }
+    return REASON_DONE;
+}
+
 /* Everything that a session needs is there: afterwards nothing refuses it, so that no session of
  * the same client ends for one that does not come to be. */
 static enum reason session_room(struct lane *lane, const struct share *share)
 {
     struct worker *w = lane->worker;
 
-    if (!share_may(share, SHARE_LANES, 1)) {
-        log_at(LOG_WARN, lane_subject(lane), "too many lanes: %s", share_blame(share, SHARE_LANES));
-        return REASON_LIMIT_LANES;
-    }
+    enum reason reason = lane_room(lane, share);
+    if (reason != REASON_DONE)
+        return reason;
     if (slab_available(&w->sessions) == 0 ||
         (lane->version == FRAME_V1 && !lane_map_open(lane, V1_MAP_SIZE)))
         return REASON_LIMIT_SESSIONS;
@@ -382,6 +398,21 @@ static struct lane *find_lane(struct worker *w, uint64_t id, uint16_t index)
     return session != NULL ? session_lane(session, index) : NULL;
 }
 
+/* The oldest stranger of the busiest address makes room for a new one. */
+static void dismiss_stranger(struct worker *w)
+{
+    struct lane *lane = strangers_last(&w->strangers);
+    char text[96];
+
+    if (lane == NULL)
+        return;
+    snprintf(text, sizeof(text), "%u of %u places are its address's", lane->stranger->count,
+             w->strangers.most);
+    worker_count(w, STAT_REFUSED_UNAUTHENTICATED, 1);
+    strangers_remove(&w->strangers, lane);
+    lane_close(lane, REASON_LIMIT_UNAUTHENTICATED, text);
+}
+
 static enum reason refuse_join(struct lane *lane, enum reason reason)
 {
     lane_goaway(lane, reason);
@@ -396,6 +427,10 @@ static void replace_lane(struct session *session, uint16_t index)
 
     if (old == NULL)
         return;
+    if (!share_may(session->share, SHARE_LANES, 1)) { /* no time for last words */
+        lane_close(old, REASON_REPLACED, NULL);
+        return;
+    }
     lane_goaway(old, REASON_REPLACED);
     lane_finish(old, REASON_REPLACED, NULL);
 }
@@ -408,11 +443,12 @@ static void adopt_lane(struct lane *lane, const struct registry_session *shared,
     struct session *session = session_find(w, shared->id);
     struct share *share = session_share(w, shared);
 
-    if (!share_may(share, SHARE_LANES, 1) && find_lane(w, shared->id, index) == NULL) {
+    bool replaces = find_lane(w, shared->id, index) != NULL;
+    enum reason reason = replaces ? REASON_DONE : lane_room(lane, share);
+    if (reason != REASON_DONE) {
         worker_count(w, STAT_REFUSED_LANES, 1);
-        log_at(LOG_WARN, lane_subject(lane), "too many lanes: %s", share_blame(share, SHARE_LANES));
         share_unref(share);
-        refuse_join(lane, REASON_LIMIT_LANES);
+        refuse_join(lane, reason);
         return;
     }
     if (session == NULL)
@@ -456,6 +492,14 @@ static bool resume_lane(struct worker *w, const struct message *message)
     return lane_resume_later(lane, message->fd, message->crypt, message->count, message->answer);
 }
 
+/* Who is refused after its proof has the place of a stranger while it reads why. */
+static void stranger_again(struct worker *w, struct lane *lane)
+{
+    if (!strangers_room(&w->strangers))
+        dismiss_stranger(w);
+    strangers_add(&w->strangers, lane);
+}
+
 /* A worker that does not have the lane says so itself: a refusal needs a lane object, which the hand-over makes. */
 static void join_here(struct worker *w, struct message *message)
 {
@@ -474,10 +518,12 @@ static void join_here(struct worker *w, struct message *message)
     }
     lane->version = FRAME_V2;
     lane->kind = SESSION_LANE_JOINING;
-    if (message->kind == MESSAGE_RESUME)
+    if (message->kind == MESSAGE_RESUME) {
+        stranger_again(w, lane);
         refuse_join(lane, REASON_LANE_GONE);
-    else
+    } else {
         adopt_lane(lane, &shared, (uint16_t)message->number, message->answer);
+    }
 }
 
 /* To the worker where the lane belongs, as a descriptor: this lane object is done with. */
@@ -590,27 +636,13 @@ static enum reason server_frame(struct lane *lane, const struct frame *frame, co
 
 /* Lanes come and go */
 
-/* The oldest stranger of the busiest address makes room for a new one. */
-static void dismiss_stranger(struct worker *w)
-{
-    struct lane *lane = strangers_last(&w->strangers);
-    char text[96];
-
-    if (lane == NULL)
-        return;
-    snprintf(text, sizeof(text), "%u of %u places are its address's", lane->stranger->count,
-             w->strangers.most);
-    worker_count(w, STAT_REFUSED_UNAUTHENTICATED, 1);
-    strangers_remove(&w->strangers, lane);
-    lane_close(lane, REASON_LIMIT_UNAUTHENTICATED, text);
-}
-
 static void accept_lane(struct worker *w, int fd)
 {
     struct crypt *crypt = NULL;
     struct lane *lane = NULL;
 
-    if (!strangers_room(&w->strangers) || !share_may(w->strangers_share, SHARE_FDS, 1))
+    bool few = w->strangers.count < STRANGERS_FEW; /* none of these has more than it needs */
+    if (!strangers_room(&w->strangers) || (!few && !share_may(w->strangers_share, SHARE_FDS, 1)))
         dismiss_stranger(w);
     if (!w->config->tls || (crypt = certificate_crypt()) != NULL)
         lane = lane_open(w, fd, crypt);

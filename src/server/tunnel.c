@@ -226,7 +226,9 @@ static void bind_later(struct session *session, uint16_t index, uint16_t wanted,
 {
     struct session_tunnel *tunnel = &session->tunnels[index];
 
-    *tunnel = (struct session_tunnel){ .waits = true, .wanted = wanted, .ticket = ticket };
+    *tunnel = (struct session_tunnel){
+        .waits = true, .wanted = wanted, .ticket = ticket, .refused = tunnel->refused
+    };
     memcpy(tunnel->name, what->name, sizeof(tunnel->name));
     memcpy(tunnel->origin, what->origin, sizeof(tunnel->origin));
     session->tunnel_count = (uint32_t)max_u64(session->tunnel_count, index + 1U);

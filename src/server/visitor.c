@@ -85,6 +85,8 @@ static void open_for(struct lane *lane, struct session_tunnel *tunnel, int fd,
         refuse(w, fd, STAT_REFUSED_BUFFERS, share_blame(lane->share, SHARE_SMALL));
     else
         refuse(w, fd, STAT_REFUSED_STREAMS, share_blame(lane->share, SHARE_IDS));
+    if (p != NULL)
+        lane_data_drop(lane);
 }
 
 static void open_stream(struct lane *lane, struct session_tunnel *tunnel, int fd)

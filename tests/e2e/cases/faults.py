@@ -212,7 +212,7 @@ def fault_log_disk_full(t):
             check_equal(os.stat(f"/proc/{proc.pid}/fd/2").st_size, 4096, "bytes of the log, all that fit")
 
 
-@case(**{**FIND, "needs": [*NEEDS, "prlimit"]})
+@case(**{**FIND, "needs": [*NEEDS, "prlimit"], "not_in": {**FIND["not_in"], "tls": "an accept has the old limit and a handshake the new one: shares_idle_visitors is its case"}})
 def fault_no_descriptors(t):
     """Visitors take all descriptors that the kernel gives the server, and connections are cut meanwhile: lanes come back when visitors leave, if not before."""
     with under_load(t, nofile=64) as (network, server, client, visitors, rng):
