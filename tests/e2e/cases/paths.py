@@ -11,6 +11,8 @@ from proxy import Proxy
 MIB = 1 << 20
 QUICK = ["--heartbeat", "250ms", "--expiry", "2s"]
 V1 = {"v1": "v1 has no resume"}
+PLAIN = {"tls": "TLS does not matter"}
+ONE_WORKER = {"v2-2w": "workers do not matter", "v1-2w": "workers do not matter"}
 GRACE = ["--grace", "60s"]
 ENDS = ["--grace", "0s"]  # a session ends with its connections; cases/resume.py has the rest
 
@@ -158,7 +160,7 @@ def path_pauses(t):
     check_equal(client.out.count("ready:"), 1, "ready lines")
 
 
-@case(not_in=V1, needs=NEEDS, deadline=240)
+@case(not_in={**V1, **PLAIN, **ONE_WORKER}, needs=NEEDS, deadline=240)
 def large_packets_lost(t):
     """An MTU of 1280 in the middle, and nobody says so: TCP finds out by itself, if the client lets it; and the log says what it looks like."""
     network, size = Network(t), 4 * MIB
@@ -206,7 +208,7 @@ def check_story(t, client, before):
     t.note = (t.note + f", {len(lines)} lines").strip(", ")
 
 
-@case(waits=True, deadline=240)
+@case(not_in={**V1, **PLAIN, "v2-1w": "several lanes say less"}, waits=True, deadline=240)
 def outage_of_the_server_in_few_lines(t):
     """The server is away for 20 s, with and without a grace time: its client, with several lanes, tells a story of a few lines."""
     for grace in ("60s", "0s"):
@@ -225,7 +227,7 @@ def outage_of_the_server_in_few_lines(t):
         server.stop()
 
 
-@case(not_in=V1, needs=NEEDS, waits=True, deadline=240)
+@case(not_in={**V1, **PLAIN, "v2-1w": "several lanes say less"}, needs=NEEDS, waits=True, deadline=240)
 def outage_of_the_path_in_few_lines(t):
     """The path is cut for 20 s, and nobody is told; there are streams on all lanes: a few lines at either end."""
     network = Network(t)
@@ -297,7 +299,7 @@ def answer_of(addr):
             return None
 
 
-@case(needs=NEEDS)
+@case(not_in={**PLAIN, **ONE_WORKER}, needs=NEEDS)
 def origin_with_silent_addresses(t):
     """An origin's name has three addresses, of which only the last one answers: a quarter of a second for each that says nothing, and from then on
     none. When none answers, both logs say so, as with a refusal, and the name is looked up again."""
@@ -327,7 +329,7 @@ def origin_with_silent_addresses(t):
     check(later.seen > 0, "nobody came to the new address")
 
 
-@case(needs=NEEDS)
+@case(not_in={**PLAIN, **ONE_WORKER}, needs=NEEDS)
 def server_with_silent_addresses(t):
     """The server's name has three addresses, of which one answers: a quarter of a second for each that says nothing, not a time-out. When none does,
     the connect time-out is that of all together."""
@@ -368,7 +370,7 @@ def with_busy_port(t, *flags, server_flags=()):
     return server, client, held
 
 
-@case(not_in={"v1": "v1 has one tunnel"})
+@case(not_in={**PLAIN, **ONE_WORKER, "v1": "v1 has one tunnel"})
 def refused_tunnel_comes_later(t):
     """A tunnel whose port is in use when its client starts is there as soon as the port is free; what both logs say of it meanwhile is one line."""
     server, client, held = with_busy_port(t)
@@ -387,7 +389,7 @@ def refused_tunnel_comes_later(t):
     check("never bound" not in client.out, "the summary has a tunnel that was ready as missing")
 
 
-@case(not_in={"v1": "v1 has one tunnel"})
+@case(not_in={**PLAIN, **ONE_WORKER, "v1": "v1 has one tunnel"})
 def refused_tunnel_never_comes(t):
     """A tunnel that was never ready stands in the summary and in the exit code, whatever else ends the client."""
     for flags, end in (((), lambda client, server: client.stop()), (("--no-reconnect",), lambda client, server: server.kill())):

@@ -22,8 +22,10 @@ def timers(local=None, remote=None):
             found.append((int(kind, 16), int(when, 16) / 100))
     return found
 
+ONE_WORKER = {"v2-2w": "workers do not matter", "v1-2w": "workers do not matter"}
 
-@case(waits=True)
+
+@case(not_in=ONE_WORKER, waits=True)
 def silent_ends_are_asked(t):
     """TCP asks a visitor and an origin that say nothing whether they are still there, within a minute; the latter is a matter of system
     calls, which are made when a stream has been quiet for ten seconds. (What comes of silence takes two minutes more:
@@ -56,7 +58,7 @@ def fill(sock):
         sock.settimeout(net.TIMEOUT)
 
 
-@case(waits=True)
+@case(not_in={**ONE_WORKER, "tls": "TLS does not matter"}, waits=True)
 def resets_that_nobody_reads(t):
     """Visitors whose bytes the origin does not take are not read any more; that they reset is seen all the same. The origin may still
     have what has arrived, but not for ever. (v1 cannot tell it of a reset.)"""
@@ -107,19 +109,19 @@ def idle_stream_ends(t, idle, server_flags, client_flags):
     (t.tunnel_server if server_flags else t.tunnel_client).expect("ends: nothing moved for longer than --stream-idle", stream="err")
 
 
-@case()
+@case(not_in=ONE_WORKER)
 def stream_idle_of_the_server(t):
     """--stream-idle ends a stream on which nothing moves, at both ends by reset, and no other."""
     idle_stream_ends(t, 2, ["--stream-idle", "2s"], [])
 
 
-@case()
+@case(not_in=ONE_WORKER)
 def stream_idle_of_the_client(t):
     """The same, said by the client."""
     idle_stream_ends(t, 2, [], ["--stream-idle", "2s"])
 
 
-@case(not_in={"v1": "v1 closes a stalled reader after five seconds"})
+@case(not_in={**ONE_WORKER, "v1": "v1 closes a stalled reader after five seconds"})
 def stream_idle_and_slow_readers(t):
     """A reader that takes little, but goes on, is not idle; one that takes nothing is, after twice the time at most."""
     def flood(sock):
@@ -164,7 +166,7 @@ def given_back(t, before, peak):
         t.note += " to %d+%d MiB" % tuple(size >> 20 for size in resident(t))
 
 
-@case(waits=True, deadline=240)
+@case(not_in=ONE_WORKER, waits=True, deadline=240)
 def memory_after_bulk(t):
     """64 visitors with bulk, of whom half read slowly and leave by reset: when they are gone the memory is."""
     size = t.size(24, 4) << 20
@@ -192,7 +194,7 @@ def memory_after_bulk(t):
     base(t, addr)
 
 
-@case(not_in={"plain": "there is no TLS"}, waits=True, deadline=240)
+@case(not_in={**ONE_WORKER, "plain": "there is no TLS"}, waits=True, deadline=240)
 def memory_after_half_handshakes(t):
     """500 connections whose TLS handshake stops in the middle."""
     count = t.size(500, 100)
