@@ -742,12 +742,16 @@ void relay_unwait(struct worker *w, unsigned most)
 
 void relay_unstarve(struct worker *w)
 {
-    for (uint32_t n = w->bufs.provided; n > 0; n--) {
-        struct list *node = list_pop(&w->starved_streams);
+    struct list *node;
 
-        if (node == NULL)
-            return;
+    for (uint32_t n = w->bufs.provided; n > 0 && (node = list_pop(&w->starved_streams)) != NULL;) {
         struct stream *s = container_of(node, struct stream, wait_node);
+
+        if (!share_may(s->share, SHARE_SMALL, 1)) { /* it would only go over to these */
+            list_append(&w->short_streams, &s->wait_node);
+            continue;
+        }
+        n--;
         s->starved = false;
         s->dry = false;
         stream_mark(s);
