@@ -149,7 +149,7 @@ CHECK_STATIC(PEER_SILENT_NS > 120 * NSEC_PER_SEC, "longer than TCP_RTO_MAX");
  * what was sent before a reset only what the receiver had room for. */
 #define QUIET_BROKEN_NS (5 * NSEC_PER_SEC)
 /* The same at the far end, where a reader that is only slow shall have what has arrived. */
-#define QUIET_LAST_NS (30 * NSEC_PER_SEC)
+#define QUIET_LAST_NS (10 * NSEC_PER_SEC)
 /* Before TCP is told to ask an origin: what is over sooner costs no system call. */
 #define QUIET_ASK_NS (10 * NSEC_PER_SEC)
 CHECK_STATIC(QUIET_ASK_NS < PEER_QUIET_S * NSEC_PER_SEC, "in time for the first question");
