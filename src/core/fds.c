@@ -44,16 +44,18 @@ void fds_set(uint64_t capacity)
     fds_limit = capacity;
 }
 
-uint64_t fds_capacity(void)
-{
-    return fds_limit;
-}
-
 uint64_t fds_free(void)
 {
     uint64_t taken = atomic_load_explicit(&fds_taken, memory_order_relaxed);
 
     return taken < fds_limit ? fds_limit - taken : 0;
+}
+
+bool fds_plenty(uint64_t amount)
+{
+    uint64_t free = fds_free();
+
+    return free >= amount && free - amount >= fds_limit / 8 + (fds_limit % 8 != 0);
 }
 
 void fds_take(void)

@@ -8,6 +8,7 @@
 #ifndef CULVERT_CORE_FDS_H
 #define CULVERT_CORE_FDS_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 /* Of these, for look-ups of names, files that are read again, a human who is asked: what the
@@ -21,8 +22,10 @@ void fds_open(unsigned workers);
 /* The same with a number: tests, and the simulation. */
 void fds_set(uint64_t capacity);
 
-uint64_t fds_capacity(void);
 uint64_t fds_free(void);
+
+/* An eighth is free beyond `amount`. */
+bool fds_plenty(uint64_t amount);
 void fds_take(void);
 void fds_give(void);
 

@@ -3,8 +3,6 @@
 
 #include "core/addr.h"
 #include "core/base.h"
-#include "core/fds.h"
-#include "core/mem.h"
 #include "core/sock.h"
 
 #include <stdio.h>
@@ -14,15 +12,9 @@
 
 bool share_tree_open(struct share_tree *tree, uint32_t nodes, const struct hash_key *key)
 {
-    uint32_t count = 1;
-
     *tree = (struct share_tree){ .pool = { .tree = tree, .refs = 1, .level = SHARE_POOL },
                                  .key = *key };
-    while (count < nodes)
-        count *= 2;
-    tree->buckets = mem_map(sizeof(tree->buckets[0]) * count);
-    tree->bucket_count = count;
-    if (slab_open(&tree->nodes, sizeof(struct share), nodes, 0) && tree->buckets != NULL)
+    if (slab_open(&tree->nodes, sizeof(struct share), nodes, 0) && chain_open(&tree->chain, nodes))
         return true;
     share_tree_close(tree);
     return false;
@@ -30,35 +22,39 @@ bool share_tree_open(struct share_tree *tree, uint32_t nodes, const struct hash_
 
 void share_tree_close(struct share_tree *tree)
 {
-    mem_unmap(tree->buckets, sizeof(tree->buckets[0]) * tree->bucket_count);
+    chain_close(&tree->chain);
     slab_close(&tree->nodes);
-    *tree = (struct share_tree){ .bucket_count = 0 };
 }
 
-static uint32_t *bucket_of(struct share_tree *tree, const struct share *parent,
-                           enum share_level level, uint64_t key)
+static uint64_t hash_of(const struct share_tree *tree, const struct share *parent,
+                        enum share_level level, uint64_t key)
 {
     uint64_t place = parent->parent == NULL ? 0 : slab_index(&tree->nodes, parent) + 1U;
     const uint64_t words[] = { key, place << 4 | (uint64_t)level };
 
-    return &tree->buckets[hash_bytes(&tree->key, words, sizeof(words)) & (tree->bucket_count - 1)];
+    return hash_bytes(&tree->key, words, sizeof(words));
 }
 
-static struct share *node_at(const struct share_tree *tree, uint32_t place)
+static struct share *find(struct share_tree *tree, uint64_t hash, const struct share *parent,
+                          enum share_level level, uint64_t key)
 {
-    return slab_at(&tree->nodes, place - 1);
+    for (uint32_t i = chain_first(&tree->chain, hash); i != CHAIN_END;
+         i = chain_next(&tree->chain, i)) {
+        struct share *s = slab_at(&tree->nodes, i);
+
+        if (s->parent == parent && s->key == key && s->level == (uint8_t)level)
+            return s;
+    }
+    return NULL;
 }
 
 struct share *share_open(struct share *parent, enum share_level level, uint64_t key)
 {
     struct share_tree *tree = parent->tree;
-    uint32_t *head = bucket_of(tree, parent, level, key);
+    uint64_t hash = hash_of(tree, parent, level, key);
+    struct share *s = find(tree, hash, parent, level, key);
 
-    for (uint32_t i = *head; i != 0; i = node_at(tree, i)->next) {
-        struct share *s = node_at(tree, i);
-
-        if (s->parent != parent || s->key != key || s->level != (uint8_t)level)
-            continue;
+    if (s != NULL) {
         s->refs++;
         return s;
     }
@@ -66,14 +62,11 @@ struct share *share_open(struct share *parent, enum share_level level, uint64_t 
     parent->refs++; /* of the new node, or of the caller */
     if (index == SLAB_NONE)
         return parent;
-    struct share *s = slab_at(&tree->nodes, index);
-    *s = (struct share){ .parent = parent,
-                         .tree = tree,
-                         .key = key,
-                         .refs = 1,
-                         .level = (uint8_t)level,
-                         .next = *head };
-    *head = index + 1;
+    s = slab_at(&tree->nodes, index);
+    *s = (struct share){
+        .parent = parent, .tree = tree, .key = key, .refs = 1, .level = (uint8_t)level
+    };
+    chain_add(&tree->chain, hash, index);
     return s;
 }
 
@@ -118,11 +111,9 @@ static void forget(struct share *share)
 {
     struct share_tree *tree = share->tree;
     uint32_t index = slab_index(&tree->nodes, share);
-    uint32_t *link = bucket_of(tree, share->parent, (enum share_level)share->level, share->key);
 
-    while (*link != index + 1)
-        link = &node_at(tree, *link)->next;
-    *link = share->next;
+    chain_remove(&tree->chain,
+                 hash_of(tree, share->parent, (enum share_level)share->level, share->key), index);
     slab_give(&tree->nodes, index);
 }
 
@@ -196,7 +187,9 @@ static uint64_t room_of(const struct share *s, enum share_kind kind, struct aske
     asker.self = false;
     asker.below = used;
     uint64_t free = room_of(s->parent, kind, asker, over);
-    uint64_t limit = free * asker.times * asker.lenience;
+    /* Who holds little is not told early: to others it would be as if all were used up. */
+    uint64_t times = asker.lenience > 1 ? SHARE_RICH : asker.times;
+    uint64_t limit = free * times * asker.lenience;
 
     *over = *over || used > limit;
     return used < limit ? min_u64(free, limit - used) : 0;

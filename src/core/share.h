@@ -44,6 +44,8 @@
 #ifndef CULVERT_CORE_SHARE_H
 #define CULVERT_CORE_SHARE_H
 
+#include "core/chain.h"
+#include "core/fds.h"
 #include "core/hash.h"
 #include "core/slab.h"
 
@@ -52,7 +54,7 @@
 
 /* The limit as a multiple of what is free, and who is not to blame. */
 #define SHARE_RICH 8u
-#define SHARE_FEW  16u
+#define SHARE_FEW  4u
 /* Who is told to be sparing while there is still some left (share_sparing): one owner alone at
  * three quarters. In place of SHARE_RICH. */
 #define SHARE_EARLY 4u
@@ -83,7 +85,7 @@ enum share_level {
     SHARE_POOL,
     SHARE_STRANGERS,
     SHARE_TOKEN,
-    SHARE_ADDRESS4, /* see share_address */
+    SHARE_ADDRESS4, /* see share_open_address */
     SHARE_ADDRESS6,
     SHARE_NOWHERE, /* an address that is not known */
     SHARE_SESSION,
@@ -98,7 +100,6 @@ struct share {
     struct share_tree *tree;
     uint64_t key;
     uint32_t refs; /* of objects, and of the nodes below */
-    uint32_t next; /* in its bucket: slab index + 1 */
     uint32_t tag;  /* of somebody who keeps something for this owner; 0: nothing */
     uint32_t work; /* frames handled in `turn`, see lane_rx.c */
     uint64_t turn;
@@ -110,8 +111,7 @@ struct share_tree {
     struct share pool;                   /* the root: what all hold */
     uint64_t capacity[SHARE_KIND_COUNT]; /* not of SHARE_FDS */
     struct slab nodes;
-    uint32_t *buckets; /* slab index + 1; 0: none */
-    uint32_t bucket_count;
+    struct chain chain; /* of nodes */
     struct hash_key key;
 };
 
@@ -168,7 +168,8 @@ static inline bool share_may(const struct share *share, enum share_kind kind, ui
 {
     const struct share_tree *tree = share->tree;
 
-    if (kind != SHARE_FDS && (tree->pool.used[kind] + amount) * 8 <= tree->capacity[kind] * 7)
+    if (kind == SHARE_FDS ? fds_plenty(amount)
+                          : (tree->pool.used[kind] + amount) * 8 <= tree->capacity[kind] * 7)
         return true;
     return share_fits(share, kind, amount);
 }

@@ -43,6 +43,7 @@ REFUSED = (OSError, v2wire.ProtocolError, v1peer.ProtocolError, net.NetError, ss
 RESUME = v2wire.RESUME
 LEAST_PIECE = 16 * KIB  # smaller ones would pass for requests, which keep windows small
 ATTACKS = {}
+LINGERING = 3000  # connections that lingering_lanes keeps
 BARE_COUNT = 1000  # of what a bare listener never refuses
 SINK = bytearray(256 * KIB)  # what is read and not looked at
 
@@ -676,6 +677,28 @@ def rejoined_lanes(a):
             now = after
         except REFUSED:
             wire = None
+
+
+@attack
+def lingering_lanes(a):
+    """JOIN of one lane again and again, and of one that was never there: who is replaced or refused keeps its end
+    open as long as the server lingers."""
+    wire = None
+    for turn in a.turns():
+        try:
+            if wire is None:
+                wire = a.log_in(lanes=64, caps=RESUME)
+                a.held.append(wire)
+            if turn % 2 == 0:
+                a.held.append(a.join(wire, 1))
+            else:
+                refused = a.wire()
+                v2wire.say_join(refused, wire, 2, RESUME, 0)
+                a.held.append(refused)
+        except REFUSED:
+            wire = None
+        while len(a.held) > LINGERING:
+            net.rst(a.held.pop(0).sock)
 
 
 @attack

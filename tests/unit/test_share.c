@@ -152,7 +152,9 @@ START_TEST(many_sessions_of_one_address_leave_room_for_others)
     ck_assert_uint_lt(count, ARRAY_SIZE(crowd));
     for (unsigned i = 0; i < 2; i++) {
         other = i == 0 ? chain(1, 2, 5000, 1) : chain(2, 1, 5000, 1);
-        ck_assert_uint_ge(fill(other, ALL), ALL / 100);
+        ck_assert_uint_eq(fill(other, ALL / 200), ALL / 200);
+        ck_assert(!share_sparing(other, KIND)); /* it goes on as if it were alone */
+        ck_assert_uint_ge(fill(other, ALL), ALL / 200);
         drop(other);
     }
     while (count > 0)
@@ -343,11 +345,13 @@ START_TEST(descriptors_are_the_process_s)
         share_take_fd(a);
     ck_assert_uint_eq(taken, 80);
     ck_assert_uint_eq(fds_free(), 10);
+    ck_assert(!fds_plenty(0) && !fds_plenty(11));
     ck_assert(share_may(b, SHARE_FDS, 10));
     ck_assert(!share_may(b, SHARE_FDS, 11));
     while (taken-- > 0)
         share_give_fd(a);
     ck_assert_uint_eq(fds_free(), 90);
+    ck_assert(fds_plenty(78) && !fds_plenty(79)); /* an eighth of 90, rounded up, is left */
     share_unref(a);
     share_unref(b);
     share_tree_close(&second);

@@ -233,6 +233,22 @@ def fault_no_descriptors(t):
         server.expect("accepting goes on, after", stream="err")
 
 
+@case(**{**FIND, "needs": [*NEEDS, "prlimit"]})
+def fault_few_descriptors(t):
+    """A crowd from one address takes all descriptors that it may have, and connections are cut meanwhile: lanes come back
+    and the others' streams go on, while the crowd stays."""
+    with under_load(t, server_under=["prlimit", "--nofile=256:256"]) as (network, server, client, visitors, rng):
+        for _ in range(3):
+            crowd = [net.connect(client.addr, source="127.0.0.9") for _ in range(300)]
+            for _ in range(3):
+                kill_lane(network, rng)
+                time.sleep(rng.uniform(0, 0.2))
+            visitors.moved()
+            for sock in crowd:
+                sock.close()
+        server.expect("visitors refused: too many file descriptors: ", stream="err")
+
+
 @case(**FIND)
 def fault_no_buffers(t):
     """Eight big buffers on either side, and more streams than that, in cuts and in a hole: what is kept for a resume must not hold all of them for ever."""

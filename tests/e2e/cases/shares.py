@@ -202,6 +202,9 @@ ROWS = [
     # broke: locked out
     Row("many_lanes", flags=SMALL, not_in=ONE_WORKER),
     # broke: no descriptor for visitors and log-ins
+    Row("many_lanes", under=FEW_FILES, needs=("prlimit",), not_in=PLAIN, name="many_lanes_few_files"),
+    Row("lingering_lanes", under=FEW_FILES, flags=GRACE, needs=("prlimit",), not_in=PLAIN),
+    # broke: no descriptor for visitors and log-ins
     Row("many_tunnels", under=FEW_FILES, needs=("prlimit",), not_in={"tls": PLAIN["tls"]}),
     Row("comings_and_goings", not_in=PLAIN),
     Row("replacements", flags=GRACE, not_in=PLAIN),
