@@ -33,10 +33,6 @@
 #include <stdio.h>
 #include <string.h>
 
-#define TOKEN       "a-token-of-the-simulation"
-#define LANE_PORT   9000
-#define PUBLIC_PORT 10000
-#define ORIGIN_PORT 7000
 #define WORKERS_MAX 2u
 #define CONNECTIONS 3u
 #define PIPES       (2 * CONNECTIONS)
@@ -105,43 +101,14 @@ static void options_make(struct fake_options *o)
 static void config_make(enum side side)
 {
     struct config *c = &every.config[side];
-    struct config_endpoint lanes = { .host = "127.0.0.1", .port = LANE_PORT };
 
-    *c = (struct config){
-        .role = side == SERVER ? CONFIG_SERVER : CONFIG_CLIENT,
-        .workers = every.count,
-        .lanes = 2,
-        .max_streams = 4,
-        .max_sessions = 4,
-        .max_lanes = 4,
-        .max_unauthenticated = 4,
-        .bulk_buffers = 8,
-        .window_initial = 16384,
-        .window_max = 16384,
-        .heartbeat = 10 * NSEC_PER_SEC,
-        .expiry = 30 * NSEC_PER_SEC,
-        .handshake_timeout = 10 * NSEC_PER_SEC,
-        .connect_timeout = 10 * NSEC_PER_SEC,
-        .drain_timeout = 60 * NSEC_PER_SEC,
-        .grace = every.strike.plan == PLAN_NO_GRACE ? 0
-                 : every.strike.plan == PLAN_STOP   ? GRACE / 30
-                                                    : GRACE,
-        .tls = true,
-        .start_port = PUBLIC_PORT,
-        .wire = CONFIG_WIRE_V2,
-        .reconnect = true,
-        .reconnect_attempts = 10,
-        .reconnect_first = NSEC_PER_SEC,
-        .reconnect_max = 30 * NSEC_PER_SEC,
-    };
-    snprintf(c->tls_cert, sizeof(c->tls_cert), "%s", side == SERVER ? "simulated" : "");
-    snprintf(c->tls_key, sizeof(c->tls_key), "%s", side == SERVER ? "simulated" : "");
-    snprintf(c->tls_pin, sizeof(c->tls_pin), "%s", side == CLIENT ? "simulated" : "");
-    c->listen = c->servers[0] = lanes;
-    c->server_count = c->tunnel_count = 1;
-    c->tunnels[0].origin = lanes;
-    c->tunnels[0].origin.port = ORIGIN_PORT;
-    CHECK(config_copy_token(c, TOKEN, strlen(TOKEN)));
+    sim_config(c, side == SERVER);
+    c->workers = every.count;
+    c->lanes = 2;
+    c->grace = every.strike.plan == PLAN_NO_GRACE ? 0
+               : every.strike.plan == PLAN_STOP   ? GRACE / 30
+                                                  : GRACE;
+    c->tls = true;
 }
 
 static void open_workers(enum side side)
@@ -422,20 +389,20 @@ static void begin(void)
     struct path_world world = {
         .workers = { every.workers[SERVER], every.workers[CLIENT] },
         .count = { count, count },
-        .port = LANE_PORT,
+        .port = SIM_LANE_PORT,
     };
 
     every.count = count;
     options_make(&options);
     fake_open(every.strike.world, &options);
     fake_fault_hooks(NULL, on_fault);
-    fake_tap(LANE_PORT, true);
-    fake_on_connection(LANE_PORT, on_connection);
+    fake_tap(SIM_LANE_PORT, true);
+    fake_on_connection(SIM_LANE_PORT, on_connection);
     config_make(SERVER);
     config_make(CLIENT);
     fake_secret(every.config[CLIENT].token, every.config[CLIENT].token_size);
     sim_set_dump(dump);
-    every.origin = fake_listen(ORIGIN_PORT, 4);
+    every.origin = fake_listen(SIM_ORIGIN_PORT, 4);
     CHECK(server_prepare(&every.config[SERVER]) == 0 && client_prepare(&every.config[CLIENT]) == 0);
     path_watch(&world);
     open_workers(SERVER);

@@ -25,17 +25,13 @@
 #include <stdio.h>
 #include <string.h>
 
-#define TOKEN       "a-token-of-the-simulation"
-#define LANE_PORT   9000
-#define PUBLIC_PORT 10000
-#define ORIGIN_PORT 7000
-#define PATIENCE    (3600 * NSEC_PER_SEC) /* of the test */
-#define EXPIRY      (30 * NSEC_PER_SEC)
-#define HEALS_MAX   (14 * NSEC_PER_SEC)
-#define LONGEST     1200u
-#define STALL_MIN   40000u /* more than two records: what a connection does not finish is lost */
-#define STALL_MAX   400000u
-#define BYTES_MAX   4000000u
+#define PATIENCE  (3600 * NSEC_PER_SEC) /* of the test */
+#define EXPIRY    (30 * NSEC_PER_SEC)
+#define HEALS_MAX (14 * NSEC_PER_SEC)
+#define LONGEST   1200u
+#define STALL_MIN 40000u /* more than two records: what a connection does not finish is lost */
+#define STALL_MAX 400000u
+#define BYTES_MAX 4000000u
 
 enum side { SERVER, CLIENT };
 
@@ -69,41 +65,16 @@ static uint64_t size_between(uint64_t low, uint64_t high)
 static void config_make(enum side side)
 {
     struct config *c = &heal.config[side];
-    struct config_endpoint lanes = { .host = "127.0.0.1", .port = LANE_PORT };
 
-    *c = (struct config){
-        .role = side == SERVER ? CONFIG_SERVER : CONFIG_CLIENT,
-        .workers = 1,
-        .lanes = 1,
-        .max_streams = 4,
-        .max_sessions = 4,
-        .max_lanes = 4,
-        .max_unauthenticated = 4,
-        .bulk_buffers = 16,
-        .window_initial = 65536,
-        .window_max = 1048576,
-        .heartbeat = EXPIRY / 3,
-        .expiry = EXPIRY,
-        .handshake_timeout = 10 * NSEC_PER_SEC,
-        .connect_timeout = 10 * NSEC_PER_SEC,
-        .drain_timeout = 60 * NSEC_PER_SEC,
-        .grace = 600 * NSEC_PER_SEC,
-        .tls = heal.tls,
-        .start_port = PUBLIC_PORT,
-        .wire = CONFIG_WIRE_V2,
-        .reconnect = true,
-        .reconnect_attempts = 10,
-        .reconnect_first = NSEC_PER_SEC,
-        .reconnect_max = 30 * NSEC_PER_SEC,
-    };
-    snprintf(c->tls_cert, sizeof(c->tls_cert), "%s", side == SERVER ? "simulated" : "");
-    snprintf(c->tls_key, sizeof(c->tls_key), "%s", side == SERVER ? "simulated" : "");
-    snprintf(c->tls_pin, sizeof(c->tls_pin), "%s", side == CLIENT ? "simulated" : "");
-    c->listen = c->servers[0] = lanes;
-    c->server_count = c->tunnel_count = 1;
-    c->tunnels[0].origin = lanes;
-    c->tunnels[0].origin.port = ORIGIN_PORT;
-    CHECK(config_copy_token(c, TOKEN, strlen(TOKEN)));
+    sim_config(c, side == SERVER);
+    c->lanes = 1;
+    c->bulk_buffers = 16;
+    c->window_initial = 65536;
+    c->window_max = 1048576;
+    c->heartbeat = EXPIRY / 3;
+    c->expiry = EXPIRY;
+    c->grace = 600 * NSEC_PER_SEC;
+    c->tls = heal.tls;
 }
 
 static void open_worker(enum side side)
@@ -211,9 +182,9 @@ static void download(void)
     heal.plan.total = heal.bytes;
     heal.plan.step_max = 65536;
     fake_watch(heal.origin, accept_origin, NULL);
-    fake_on_connection(LANE_PORT, spoil_path);
+    fake_on_connection(SIM_LANE_PORT, spoil_path);
     spoil_path(client_lane()->fd);
-    (void)endpoint_dial(PUBLIC_PORT, &asks);
+    (void)endpoint_dial(SIM_PUBLIC_PORT, &asks);
     run_until(endpoints_ended, time_allowed());
     for (unsigned i = 0; i < endpoint_count(); i++)
         CHECK(endpoint_at(i)->end == ENDPOINT_WELL);
@@ -269,7 +240,7 @@ void sim_heal(uint64_t seed)
     struct path_world world = {
         .workers = { heal.workers[SERVER], heal.workers[CLIENT] },
         .count = { 1, 1 },
-        .port = LANE_PORT,
+        .port = SIM_LANE_PORT,
     };
 
     memset(&heal, 0, sizeof(heal));
@@ -277,14 +248,14 @@ void sim_heal(uint64_t seed)
     config_make(SERVER);
     config_make(CLIENT);
     sim_set_dump(dump);
-    heal.origin = fake_listen(ORIGIN_PORT, 4);
+    heal.origin = fake_listen(SIM_ORIGIN_PORT, 4);
     CHECK(server_prepare(&heal.config[SERVER]) == 0 && client_prepare(&heal.config[CLIENT]) == 0);
     path_watch(&world);
     open_worker(SERVER);
     open_worker(CLIENT);
     run_until(is_public, PATIENCE);
     download();
-    fake_on_connection(LANE_PORT, NULL);
+    fake_on_connection(SIM_LANE_PORT, NULL);
     stop_both();
     sim_set_dump(NULL);
 }

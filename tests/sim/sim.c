@@ -12,12 +12,14 @@
 
 #include "core/base.h"
 #include "core/check.h"
+#include "core/config.h"
 #include "core/log.h"
 #include "sim/endpoint.h"
 
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -80,6 +82,42 @@ static void on_signal(int number)
     print_replay(); /* not safe in a handler, but the process ends here anyway */
     signal(number, SIG_DFL);
     raise(number);
+}
+
+void sim_config(struct config *c, bool server)
+{
+    struct config_endpoint lanes = { .host = "127.0.0.1", .port = SIM_LANE_PORT };
+
+    *c = (struct config){
+        .role = server ? CONFIG_SERVER : CONFIG_CLIENT,
+        .workers = 1,
+        .max_streams = 4,
+        .max_sessions = 4,
+        .max_lanes = 4,
+        .max_unauthenticated = 4,
+        .bulk_buffers = 8,
+        .window_initial = 16384,
+        .window_max = 16384,
+        .heartbeat = 10 * NSEC_PER_SEC,
+        .expiry = 30 * NSEC_PER_SEC,
+        .handshake_timeout = 10 * NSEC_PER_SEC,
+        .connect_timeout = 10 * NSEC_PER_SEC,
+        .drain_timeout = 60 * NSEC_PER_SEC,
+        .start_port = SIM_PUBLIC_PORT,
+        .wire = CONFIG_WIRE_V2,
+        .reconnect = true,
+        .reconnect_attempts = 10,
+        .reconnect_first = NSEC_PER_SEC,
+        .reconnect_max = 30 * NSEC_PER_SEC,
+    };
+    snprintf(c->tls_cert, sizeof(c->tls_cert), "%s", server ? "simulated" : "");
+    snprintf(c->tls_key, sizeof(c->tls_key), "%s", server ? "simulated" : "");
+    snprintf(c->tls_pin, sizeof(c->tls_pin), "%s", server ? "" : "simulated");
+    c->listen = c->servers[0] = lanes;
+    c->server_count = c->tunnel_count = 1;
+    c->tunnels[0].origin = lanes;
+    c->tunnels[0].origin.port = SIM_ORIGIN_PORT;
+    CHECK(config_copy_token(c, SIM_TOKEN, strlen(SIM_TOKEN)));
 }
 
 void sim_count_endpoints(void)

@@ -29,6 +29,18 @@ struct sim_totals {
 };
 extern struct sim_totals sim_totals;
 
+/* Where the cases with one small session have their things. */
+#define SIM_TOKEN       "a-token-of-the-simulation"
+#define SIM_LANE_PORT   9000
+#define SIM_PUBLIC_PORT 10000
+#define SIM_ORIGIN_PORT 7000
+
+struct config;
+
+/* A server of one small session, or its client: one worker, one tunnel, few of everything, no TLS and
+ * no grace time. */
+void sim_config(struct config *config, bool server);
+
 /* Adds the endpoints of this run to the totals. */
 void sim_count_endpoints(void);
 
