@@ -72,14 +72,14 @@ static void print_made(const struct made *made)
 /* An old CA: what is made here lives no longer than that, whatever it says. */
 static void print_if_outlived(const struct made *made)
 {
-    long ca, own;
+    long ca, longer;
 
-    if (tls_cert_days(made->path[CA_CERT], &ca) && tls_cert_days(made->path[OWN_CERT], &own) &&
-        own > ca)
+    if (tls_cert_days(made->path[CA_CERT], &ca) &&
+        tls_cert_outlives(made->path[OWN_CERT], made->path[CA_CERT], &longer) && longer > 0)
         printf(
             "\nThe CA expires in %ld days, %ld before this certificate: who trusts the CA trusts "
             "neither from then on.\n",
-            ca, own - ca);
+            ca, longer);
 }
 
 static void print_server_use(const struct options_gen_cert *what, const struct made *made,

@@ -287,6 +287,10 @@ bool tls_gen_cert(const struct tls_gen *gen, char *why, size_t why_size);
 /* Days until the first certificate in a PEM file expires, negative when it has. False: there is none that can be read. */
 bool tls_cert_days(const char *cert_file, long *days);
 
+/* True if the first certificate of the one file is valid for longer than that of the other; *days:
+ * by how many. False as well if one of them cannot be read. */
+bool tls_cert_outlives(const char *cert_file, const char *other_file, long *days);
+
 /*
  * Makes dir/server.pem again, with its names and its key, if the CA in dir has signed it (else it is not ours to replace: false). False with a sentence in
  * why.

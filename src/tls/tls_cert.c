@@ -427,6 +427,20 @@ bool tls_cert_days(const char *cert_file, long *days)
     return ok;
 }
 
+bool tls_cert_outlives(const char *cert_file, const char *other_file, long *days)
+{
+    X509 *cert = load_cert(cert_file), *other = load_cert(other_file);
+    int whole = 0, seconds = 0;
+
+    bool ok =
+        cert != NULL && other != NULL &&
+        ASN1_TIME_diff(&whole, &seconds, X509_get0_notAfter(other), X509_get0_notAfter(cert)) == 1;
+    *days = whole;
+    X509_free(cert);
+    X509_free(other);
+    return ok && (whole > 0 || (whole == 0 && seconds > 0));
+}
+
 static bool is_issuer(const struct job *job, X509 *cert)
 {
     X509 *ca = NULL;

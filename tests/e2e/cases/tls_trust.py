@@ -78,7 +78,7 @@ def tls_gen_cert_output(t):
     check("client.pem" in client.out and (directory / "client.key").exists(), client.out)
     certs.openssl("verify", "-CAfile", directory / "ca.pem", directory / "server.pem", directory / "client.pem")
     short = t.dir / "short"
-    for days, says in (("20", None), ("100", r"The CA expires in (19|20) days, (79|80) before this certificate")):
+    for days, says in (("20", None), ("100", r"The CA expires in (19|20) days, 80 before this certificate")):
         proc = t.run("gen-cert", t.culvert_argv("gen-cert", "--dir", short, "--days", days))
         check(says is None and "expires in" not in proc.out or says and re.search(says, proc.out), proc.out)
     for flags, word in ((["--name", "no name"], "no name"), (["--dir", directory / "ca.pem"], "ca.pem")):
