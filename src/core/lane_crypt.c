@@ -327,12 +327,17 @@ static enum reason leave_big(struct lane *lane, enum reason reason)
     return reason;
 }
 
+static bool rx_fits(const struct lane_rx *rx, uint32_t want)
+{
+    return rx->buf != BUF_NONE && buf_size(rx->buf) - rx->filled >= want;
+}
+
 /* Room in rx for a record of `want` bytes; frames are handled as room runs out. False with REASON_DONE: the lane is starved, or ends. */
 static bool rx_room(struct lane *lane, uint32_t want, enum reason *reason)
 {
     struct lane_rx *rx = &lane->rx;
 
-    if (rx->buf != BUF_NONE && buf_size(rx->buf) - rx->filled >= want)
+    if (rx_fits(rx, want))
         return true;
     *reason = lane_rx_parse(lane);
     if (*reason != REASON_DONE || lane->state != LANE_OPEN || list_linked(&lane->late_node))
@@ -341,9 +346,7 @@ static bool rx_room(struct lane *lane, uint32_t want, enum reason *reason)
         lane_rx_release(lane, rx);
     if (rx->buf == BUF_NONE && !buf_is_big(lane->raw.buf)) /* what fits there fits here, too */
         rx->buf = buf_take_small(&lane->worker->bufs, lane->share);
-    if (rx->buf != BUF_NONE && buf_size(rx->buf) - rx->filled >= want)
-        return true;
-    return lane_rx_room(lane, rx, want) || use_spare(lane);
+    return rx_fits(rx, want) || lane_rx_room(lane, rx, want) || use_spare(lane);
 }
 
 /* Opens what is whole in the raw buffer. */

@@ -113,10 +113,11 @@ bool lane_rx_room(struct lane *lane, struct lane_rx *rx, uint32_t want)
 void lane_starve(struct lane *lane)
 {
     struct worker *w = lane->worker;
-    bool may = share_may(lane->share, SHARE_SMALL, 1) && share_may(lane->share, SHARE_BIG, 1);
 
-    if (!list_linked(&lane->starved_node))
-        list_append(may ? &w->starved_lanes : &w->short_lanes, &lane->starved_node);
+    if (list_linked(&lane->starved_node))
+        return;
+    bool may = share_may(lane->share, SHARE_SMALL, 1) && share_may(lane->share, SHARE_BIG, 1);
+    list_append(may ? &w->starved_lanes : &w->short_lanes, &lane->starved_node);
 }
 
 static void go_on(struct lane *lane)
@@ -447,7 +448,7 @@ static bool may_go_on(struct lane *lane)
 
 void lane_late(struct worker *w)
 {
-    struct list now, *node, *last = NULL;
+    struct list now, *node, *served = NULL;
 
     list_init(&now);
     while ((node = list_pop(&w->late_lanes)) != NULL)
@@ -457,16 +458,17 @@ void lane_late(struct worker *w)
 
         lane_rx_handle(lane);
         if (list_linked(&lane->late_node)) {
-            last = last != NULL ? last : &lane->late_node;
+            served = served != NULL ? served : node;
             continue;
         }
         if (lane->rx.parsed == lane->rx.filled)
             lane_rx_release(lane, &lane->rx);
         lane_mark(lane); /* reads again */
     }
-    if (last != NULL && list_linked(last)) { /* who had its turn is the last of the next one */
-        list_remove(last);
-        list_append(&w->late_lanes, last);
+    /* The first is served however many more come behind it: next time it is the last. */
+    if (served != NULL && list_linked(served)) {
+        list_remove(served);
+        list_append(&w->late_lanes, served);
     }
 }
 

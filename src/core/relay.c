@@ -25,7 +25,7 @@
 #define WINDOW_REST_NS NSEC_PER_SEC
 #define WIDE_LOOKS     8u
 /* Of reads that wait for their owner's share so many are asked for at a time. */
-#define SHORT_LOOKS 4096u
+#define SHORT_ASKED 4096u
 
 enum { ZC_UNDECIDED, ZC_ON, ZC_OFF };
 
@@ -726,7 +726,7 @@ uint64_t relay_sweep(struct worker *w)
 
 void relay_unwait(struct worker *w, unsigned most)
 {
-    for (unsigned looks = SHORT_LOOKS; looks > 0 && most > 0 && !list_empty(&w->short_streams);
+    for (unsigned looks = SHORT_ASKED; looks > 0 && most > 0 && !list_empty(&w->short_streams);
          looks--) {
         struct stream *s = container_of(list_pop(&w->short_streams), struct stream, wait_node);
 

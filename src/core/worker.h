@@ -5,15 +5,16 @@
  * thread; others send messages to its ring. One turn:
  *
  *   1. submit what is prepared and wait           ring_wait
- *   2. completions                                record, handle the frames that a lane received, and mark dirty
- *   3. timers that are due
- *   4. one step of one TLS handshake
- *   5. pump each dirty stream once                relay_pump decides from state alone what to submit
- *   6. flush each dirty lane once                 everything that became ready leaves in one send; a little data may wait a turn
- *   7. reap: lost connections are taken in, closed objects with nothing in flight are freed
- *   8. refill: lent buffers are replaced, and what waited for buffers is marked
+ *   2. frames that were too many for the turn before
+ *   3. completions                                record, handle the frames that a lane received, and mark dirty
+ *   4. timers that are due
+ *   5. one step of one TLS handshake, unless a pause follows the last
+ *   6. pump each dirty stream once                relay_pump decides from state alone what to submit
+ *   7. flush each dirty lane once                 everything that became ready leaves in one send; a little data may wait a turn
+ *   8. reap: lost connections are taken in, closed objects with nothing in flight are freed
+ *   9. refill: lent buffers are replaced, and what waited for buffers, or for a share of them, is marked
  *
- * Objects are freed in step 7 only, so that a pointer is good for the whole turn. Roles hang in by one const table of callbacks.
+ * Objects are freed in step 8 only, so that a pointer is good for the whole turn. Roles hang in by one const table of callbacks.
  */
 #ifndef CULVERT_CORE_WORKER_H
 #define CULVERT_CORE_WORKER_H
