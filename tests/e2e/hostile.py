@@ -43,6 +43,7 @@ REFUSED = (OSError, v2wire.ProtocolError, v1peer.ProtocolError, net.NetError, ss
 RESUME = v2wire.RESUME
 LEAST_PIECE = 16 * KIB  # smaller ones would pass for requests, which keep windows small
 ATTACKS = {}
+VISITOR_UNSENT = 64 * KIB
 LINGERING = 3000  # connections that lingering_lanes keeps
 BARE_COUNT = 1000  # of what a bare listener never refuses
 SINK = bytearray(256 * KIB)  # what is read and not looked at
@@ -205,8 +206,11 @@ class Attacker:
         return made
 
     def visit(self, port=None, rcvbuf=None):
-        """A visitor of one of its own ports, or of --visit."""
-        return self.connect(self.target if self.target and port is None else (self.addr[0], port), rcvbuf)
+        """A visitor of one of its own ports, or of --visit. What it has not sent yet would fill its own
+        machine's memory for TCP (net.ipv4.tcp_mem), which is not the server's: here they are the same."""
+        sock = self.connect(self.target if self.target and port is None else (self.addr[0], port), rcvbuf)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, VISITOR_UNSENT)
+        return sock
 
     def visitors(self, count, port=None, rcvbuf=None):
         """Up to `count` of them, at once."""
