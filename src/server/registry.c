@@ -4,6 +4,7 @@
 #include "core/base.h"
 #include "core/chain.h"
 #include "core/check.h"
+#include "core/limits.h"
 #include "core/listener.h"
 #include "core/log.h"
 #include "core/secret.h"
@@ -20,7 +21,10 @@ struct entry {
     struct registry_session session;     /* id 0: free */
     uint16_t awaits[CONFIG_TUNNELS_MAX]; /* ports that its BINDs wait for; 0: none */
     struct share *share;
+    uint64_t up;   /* lanes that have a connection, a bit for each */
+    uint64_t lost; /* ns: since none has */
 };
+CHECK_STATIC(SESSION_LANES_MAX <= 64, "a bit for each lane");
 
 static struct {
     pthread_mutex_t mutex;
@@ -33,6 +37,7 @@ static struct {
     struct share_tree shares;
     uint16_t start_port;
     uint64_t last_id;
+    uint64_t patience; /* ns: a session that is lost for longer is given up */
 } registry = { .mutex = PTHREAD_MUTEX_INITIALIZER };
 
 /* Life */
@@ -60,6 +65,7 @@ bool registry_open(const struct config *config)
 {
     registry.start_port = config->start_port;
     registry.last_id = 0;
+    registry.patience = config->heartbeat + REGISTRY_HEAL_NS;
     if (getrandom(&registry.key, sizeof(registry.key), 0) != (ssize_t)sizeof(registry.key)) {
         log_at(LOG_ERROR, "server", "the kernel gives no random bytes (getrandom): %s",
                strerror(errno));
@@ -133,7 +139,7 @@ static void entry_add(const struct registry_session *session, const uint8_t *sec
     uint32_t i = slab_take(&registry.entries);
     struct entry *entry = entry_at(i);
 
-    *entry = (struct entry){ .session = *session, .share = share };
+    *entry = (struct entry){ .session = *session, .share = share, .up = 1 };
     share_take(share, SHARE_SESSIONS, 1);
     secret_copy(entry_secret(entry), secret, SCRAM_KEY_SIZE);
     chain_add(&registry.ids, session->id, i);
@@ -275,12 +281,22 @@ bool registry_home(uint64_t id, struct registry_home *out)
     return out->session != 0;
 }
 
-void registry_lost(uint64_t id, bool lost)
+static void entry_note_lane(struct entry *entry, uint16_t lane, bool up, uint64_t now)
+{
+    uint64_t bit = UINT64_C(1) << lane, before = entry->up;
+
+    CHECK(lane < SESSION_LANES_MAX);
+    entry->up = up ? before | bit : before & ~bit;
+    if (before != 0 && entry->up == 0)
+        entry->lost = now;
+}
+
+void registry_lane(uint64_t id, uint16_t lane, bool up, uint64_t now)
 {
     pthread_mutex_lock(&registry.mutex);
     struct entry *entry = entry_find(id);
     if (entry != NULL)
-        entry->session.lost = lost;
+        entry_note_lane(entry, lane, up, now);
     pthread_mutex_unlock(&registry.mutex);
 }
 
@@ -372,20 +388,46 @@ static void port_let_go(uint16_t number, struct registry_home *waiter)
         *waiter = home_of(port->awaited);
 }
 
-/* Somebody with the same token wants a port by number that a session has which nobody may ever come
- * back to: one that was started again with another command line, as a rule. */
-static uint64_t evict(const struct registry_session *session, uint16_t wanted)
+/* Workers read their clocks at different moments: `now` may lie before it was lost. */
+static bool is_given_up(const struct entry *entry, uint64_t now)
 {
-    struct port *port = ports_at(&registry.ports, wanted);
-    struct entry *other = wanted != 0 ? entry_find(port->holder) : NULL;
+    return entry->up == 0 && now >= entry->lost + registry.patience;
+}
 
-    if (other == NULL || other->session.id == session->id || !other->session.lost ||
-        other->session.client.token != session->client.token)
+/* Of the same token and address. */
+static bool is_alike(const struct entry *a, const struct entry *b)
+{
+    return a->session.client.token == b->session.client.token && a->share == b->share;
+}
+
+/* Whether the entry may have the port once whoever has it gives it. */
+static bool may_follow(const struct entry *entry, uint16_t number)
+{
+    struct share *owner = ports_at(&registry.ports, number)->owner;
+
+    if (owner != NULL)
+        share_give(owner, SHARE_PORTS, 1);
+    bool may = !is_shared(number) || share_may(entry->share, SHARE_PORTS, 1);
+    if (owner != NULL)
+        share_take(owner, SHARE_PORTS, 1);
+    return may;
+}
+
+/* Somebody alike wants a port by number that a session has which nobody may ever come back to: one
+ * that was started again with another command line, as a rule. */
+static uint64_t evict(const struct entry *entry, const struct registry_wish *wish)
+{
+    uint64_t heir = entry->session.id;
+    struct port *port = ports_at(&registry.ports, wish->wanted);
+    struct entry *other = wish->wanted != 0 ? entry_find(port->holder) : NULL;
+
+    if (other == NULL || other == entry || !is_alike(entry, other) ||
+        !is_given_up(other, wish->now) || !may_follow(entry, wish->wanted))
         return 0;
     uint64_t id = other->session.id;
-    port->taken = session->id;
+    port->taken = heir;
     for (uint32_t i = 0; i < other->session.tunnel_count; i++)
-        ports_at(&registry.ports, other->session.tunnels[i].port)->taken = session->id;
+        ports_at(&registry.ports, other->session.tunnels[i].port)->taken = heir;
     entry_remove(other);
     return id;
 }
@@ -397,7 +439,7 @@ static void bind_begin(struct binding *b, struct entry *entry)
 
     ports_tick(&registry.ports, wish->now);
     entry_wait_over(entry, wish->index);
-    b->bound->evicted = evict(s, wish->wanted);
+    b->bound->evicted = evict(entry, wish);
     b->claims[0] = memory_recall(&registry.memory, &s->client, wish->index);
     b->claims[1] = wish->ticket;
     if (ports_at(&registry.ports, wish->wanted)->taken == s->id)

@@ -11,6 +11,11 @@
  * are remembered for a while (memory.h), so that a client which comes back finds them, if nobody
  * else took them.
  *
+ * Started again with another command line it has another identity, and asks for its ports by
+ * number. It gets them from a session of the same token and address that has had no connection on
+ * any lane for longer than a client needs to notice and to come back (REGISTRY_HEAL_NS): one whose
+ * path only blinks loses nothing, and no session ends for somebody whose share of ports is used up.
+ *
  * Sessions, and public ports from the start port up, are shared (share.h): server -> token ->
  * client's address. So neither one token nor one address takes all of them, be it by clients that
  * come and go and leave sessions behind for the grace time. A client that comes again replaces its
@@ -42,6 +47,11 @@
 #define REGISTRY_TRIES 32u
 #define REGISTRY_AGAIN 8u
 
+/* A client hears of a lost connection with its next PING at the latest, so after a heartbeat; then
+ * it dials at once, three times with a patience of half a second and once of two (dialer.c). Who
+ * has not come back by then has gone. */
+#define REGISTRY_HEAL_NS (5 * NSEC_PER_SEC)
+
 struct registry_tunnel {
     uint16_t port;
     char name[64];
@@ -58,7 +68,6 @@ struct registry_session {
     uint32_t peer_window, peer_max_data;
     bool draining;
     bool resumes;
-    bool lost; /* its lane 0 has no connection at the moment */
     struct client_key client;
     union sock_addr peer;  /* from where it logged in */
     uint32_t tunnel_count; /* 1 + the highest index that is bound */
@@ -101,8 +110,9 @@ bool registry_get(uint64_t id, struct registry_session *out);
 /* Where it lives only. */
 bool registry_home(uint64_t id, struct registry_home *out);
 
-/* Says whether the session's lane 0 has a connection. */
-void registry_lost(uint64_t id, bool lost);
+/* Says whether a lane of the session has a connection from now (ns) on. A new session's lane 0
+ * has. */
+void registry_lane(uint64_t id, uint16_t lane, bool up, uint64_t now);
 
 /* Marks the session as draining. */
 void registry_drain(uint64_t id);
@@ -134,7 +144,7 @@ struct registry_bound {
 /*
  * Finds a public port for a tunnel of the session: the wanted one, or when that is 0 the one that
  * this client had, or that of its ticket, or the lowest free one from the start port upwards. A
- * wanted port that a lost session of the same token has is taken from it. Opens its listening
+ * wanted port of a session that is given up (see above) is taken from it. Opens its listening
  * socket (SO_REUSEPORT), and notes the tunnel.
  *
  * REASON_DONE with a port and a descriptor, or PORT_BUSY, PORT_FORBIDDEN, PORTS_EXHAUSTED,

@@ -162,6 +162,12 @@ static void end_session(struct session *session, enum reason reason)
     session_close(session, reason);
 }
 
+/* Whether the lane has a connection: who has none on any lane for long is given up. */
+static void note_lane(const struct lane *lane, const struct session *session, bool up)
+{
+    registry_lane(session->id, lane->index, up, lane->worker->now);
+}
+
 static void server_session_closed(struct session *session, enum reason reason)
 {
     (void)reason;
@@ -464,6 +470,7 @@ static void adopt_lane(struct lane *lane, const struct registry_session *shared,
     lane->peer_window = shared->peer_window;
     lane->peer_max_data = shared->peer_max_data;
     session_attach(session, lane);
+    note_lane(lane, session, true);
     tunnel_copy(session, shared);
     if (shared->draining)
         tunnel_stop(session);
@@ -693,6 +700,8 @@ static void server_lane_closed(struct lane *lane, struct session *session, enum 
 {
     if (lane->worker->phase < WORKER_STOPPING && reason != REASON_DONE)
         log_closed(lane, session, reason, text);
+    if (session != NULL)
+        note_lane(lane, session, false);
     if (session != NULL && (lane->index == 0 || is_violation(reason)))
         end_session(session, reason); /* a lane 0 that may come back is frozen, not closed */
 }
@@ -748,14 +757,12 @@ static void drop_streams(struct lane *lane)
 static void server_frozen(struct lane *lane, const char *text)
 {
     (void)text;
-    if (lane->index == 0)
-        registry_lost(lane->session->id, true);
+    note_lane(lane, lane->session, false);
 }
 
 static void server_back(struct lane *lane)
 {
-    if (lane->index == 0)
-        registry_lost(lane->session->id, false);
+    note_lane(lane, lane->session, true);
 }
 
 static void server_drain(struct worker *w)

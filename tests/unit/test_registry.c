@@ -74,7 +74,8 @@ static void setup(void)
     memcpy(&loopback, &at, sizeof(at));
     memset(&kernel, 0, sizeof(kernel));
     clock_ns = PORTS_FOREIGN_NS;
-    config = (struct config){ .max_sessions = 3, .start_port = first_port() };
+    config =
+        (struct config){ .max_sessions = 3, .start_port = first_port(), .heartbeat = NSEC_PER_SEC };
     ck_assert(registry_open(&config));
 }
 
@@ -282,7 +283,14 @@ START_TEST(who_waits_and_ends_leaves_the_port_to_others)
 }
 END_TEST
 
-START_TEST(a_lost_session_of_the_same_token_gives_its_port)
+/* Nobody can come back to it any more, as far as the registry knows. */
+static void give_up(uint64_t id)
+{
+    registry_lane(id, 0, false, clock_ns);
+    clock_ns += config.heartbeat + REGISTRY_HEAL_NS;
+}
+
+START_TEST(a_session_that_is_given_up_gives_its_port_to_one_with_the_same_token)
 {
     uint64_t a = log_in("a", 7, NULL), b = log_in("b", 8, NULL), c = log_in("c", 7, NULL);
     uint16_t port = get_port(a, 0), second = get_port(a, 1);
@@ -290,7 +298,7 @@ START_TEST(a_lost_session_of_the_same_token_gives_its_port)
 
     ck_assert_int_eq(bind_port(c, 0, port, 0, &bound), REASON_PORT_BUSY); /* not lost */
     ck_assert_uint_eq(bound.evicted, 0);
-    registry_lost(a, true);
+    give_up(a);
     ck_assert_int_eq(bind_port(b, 0, port, 0, &bound), REASON_PORT_BUSY); /* another token */
     ck_assert_uint_eq(bound.evicted, 0);
     ck_assert_int_eq(bind_port(c, 0, port, 0, &bound), REASON_PORT_BUSY);
@@ -306,6 +314,41 @@ START_TEST(a_lost_session_of_the_same_token_gives_its_port)
 }
 END_TEST
 
+/* The session keeps its port: nobody is to take it at this moment. */
+static void check_kept(uint64_t other, uint16_t port)
+{
+    struct registry_bound bound;
+
+    ck_assert_int_eq(bind_port(other, 0, port, 0, &bound), REASON_PORT_BUSY);
+    ck_assert(bound.evicted == 0 && !bound.closing);
+}
+
+START_TEST(a_session_whose_lanes_blink_keeps_its_port)
+{
+    uint64_t a = log_in("a", 7, NULL), c = log_in("c", 7, NULL);
+    uint16_t port = get_port(a, 0);
+    struct registry_bound bound;
+
+    registry_lane(a, 5, true, clock_ns);
+    registry_lane(a, 0, false, clock_ns); /* the other one lives, however long */
+    clock_ns += 1000 * NSEC_PER_SEC;
+    check_kept(c, port);
+    registry_lane(a, 5, false, clock_ns); /* the last one, now */
+    check_kept(c, port);
+    clock_ns += config.heartbeat + REGISTRY_HEAL_NS - 1;
+    registry_lane(a, 5, false, clock_ns); /* said again: it is not lost anew */
+    check_kept(c, port);
+    registry_lane(a, 0, true, clock_ns); /* back in time */
+    clock_ns += 1000 * NSEC_PER_SEC;
+    check_kept(c, port);
+    registry_lane(a, 0, false, clock_ns + 1); /* by a clock that is ahead */
+    check_kept(c, port);
+    clock_ns += config.heartbeat + REGISTRY_HEAL_NS + 1;
+    ck_assert_int_eq(bind_port(c, 0, port, 0, &bound), REASON_PORT_BUSY);
+    ck_assert(bound.evicted == a && bound.closing);
+}
+END_TEST
+
 START_TEST(a_session_takes_no_port_from_itself)
 {
     uint64_t a = log_in("a", 0, NULL);
@@ -313,7 +356,7 @@ START_TEST(a_session_takes_no_port_from_itself)
     struct registry_session seen;
     struct registry_bound bound;
 
-    registry_lost(a, true);
+    give_up(a);
     ck_assert_int_eq(bind_port(a, 1, port, 0, &bound), REASON_PORT_BUSY);
     ck_assert(bound.evicted == 0 && !bound.closing);
     ck_assert(registry_get(a, &seen));
@@ -807,6 +850,48 @@ START_TEST(no_token_takes_all_ports)
 }
 END_TEST
 
+START_TEST(a_port_is_given_to_the_same_address_only)
+{
+    struct registry_bound bound;
+    struct registry_added added;
+    uint64_t a, near, far;
+
+    ck_assert_int_eq(come(1, 0, "a", &added, &a), REASON_DONE);
+    ck_assert_int_eq(come(1, 0, "near", &added, &near), REASON_DONE);
+    ck_assert_int_eq(come(2, 0, "far", &added, &far), REASON_DONE);
+    uint16_t port = get_port(a, 0);
+    give_up(a);
+    check_kept(far, port);
+    ck_assert_int_eq(bind_port(near, 0, port, 0, &bound), REASON_PORT_BUSY);
+    ck_assert(bound.evicted == a && bound.closing);
+}
+END_TEST
+
+/* Its address has all that it may, and by now more than that. */
+START_TEST(nobody_ends_for_one_who_may_have_no_port)
+{
+    struct registry_bound bound;
+    struct registry_added added;
+    struct registry_session seen;
+    uint64_t old, id, last;
+
+    open_again(4096, 65536 - 900);
+    ck_assert_int_eq(come(1, 0, "old", &added, &old), REASON_DONE);
+    uint16_t port = get_port(old, 0);
+    ck_assert_int_eq(bind_port(old, 1, 1000, 0, &bound), REASON_DONE);
+    (void)bind_all(1, 0, &bound, &last); /* this address has its share */
+    (void)bind_all(2, 0, &bound, &last); /* and has more than it now */
+    ck_assert_int_eq(come(1, 0, "new", &added, &id), REASON_DONE);
+    give_up(old);
+    ck_assert_int_eq(bind_port(id, 0, port, 0, &bound), REASON_PORT_BUSY);
+    ck_assert_uint_eq(bound.evicted, 0);
+    ck_assert(registry_get(old, &seen));
+    /* One that is no part of what is shared takes no share. */
+    ck_assert_int_eq(bind_port(id, 0, 1000, 0, &bound), REASON_PORT_BUSY);
+    ck_assert(bound.evicted == old && bound.closing);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("registry");
@@ -822,7 +907,8 @@ int main(void)
     tcase_add_test(tcase, a_client_that_comes_again_waits_for_the_last_socket_of_its_port);
     tcase_add_test(tcase, a_port_that_is_waited_for_goes_to_nobody_else);
     tcase_add_test(tcase, who_waits_and_ends_leaves_the_port_to_others);
-    tcase_add_test(tcase, a_lost_session_of_the_same_token_gives_its_port);
+    tcase_add_test(tcase, a_session_that_is_given_up_gives_its_port_to_one_with_the_same_token);
+    tcase_add_test(tcase, a_session_whose_lanes_blink_keeps_its_port);
     tcase_add_test(tcase, a_session_takes_no_port_from_itself);
     tcase_add_test(tcase, a_ticket_brings_a_port_back);
     tcase_add_test(tcase, ports_are_remembered_by_client_token_and_index);
@@ -842,6 +928,8 @@ int main(void)
     tcase_add_test(tcase, no_address_takes_all_sessions_of_the_only_token);
     tcase_add_test(tcase, who_comes_again_needs_no_new_share);
     tcase_add_test(tcase, no_token_takes_all_ports);
+    tcase_add_test(tcase, a_port_is_given_to_the_same_address_only);
+    tcase_add_test(tcase, nobody_ends_for_one_who_may_have_no_port);
     suite_add_tcase(suite, tcase);
     TCase *lock = tcase_create("lock"); /* with a deadline: a dead lock is what would be wrong */
     tcase_add_checked_fixture(lock, setup, teardown);
