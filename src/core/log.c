@@ -3,7 +3,9 @@
  *
  * A line is composed on the stack and put as one text (sink.h), so lines of several threads never
  * mix. Texts can hold bytes that a peer chose (an agent, an error text), so control characters are
- * replaced: a peer can neither start a line of its own nor move the operator's cursor.
+ * replaced: a peer can neither start a line of its own nor move the operator's cursor. What stays is
+ * UTF-8 without C0, DEL and C1 (U+0080 to U+009F: U+009B is what ESC [ is), and nothing that is no
+ * UTF-8: a byte 0x9b alone is a C1 control to terminals that read Latin-1.
  *
  * Bursts. log_site_pass() counts with atomics only, because a flood is exactly when it must be
  * cheap. What was left out is told in one of two ways: the next line that the site prints carries
@@ -17,7 +19,6 @@
  */
 #include "core/log.h"
 
-#include <ctype.h>
 #include <errno.h>
 #include <pthread.h>
 #include <stdarg.h>
@@ -155,12 +156,59 @@ __attribute__((format(printf, 2, 3))) static void line_put(struct line *line, co
     va_end(args);
 }
 
+/* The UTF-8 sequences of more than a byte (RFC 3629, section 4), without C1. What follows the first
+ * two bytes is 0x80 to 0xbf. */
+static const struct {
+    uint8_t first[2], second[2]; /* from, to */
+    uint8_t size;
+} sequences[] = {
+    { { 0xc2, 0xc2 }, { 0xa0, 0xbf }, 2 }, { { 0xc3, 0xdf }, { 0x80, 0xbf }, 2 },
+    { { 0xe0, 0xe0 }, { 0xa0, 0xbf }, 3 }, { { 0xe1, 0xec }, { 0x80, 0xbf }, 3 },
+    { { 0xed, 0xed }, { 0x80, 0x9f }, 3 }, { { 0xee, 0xef }, { 0x80, 0xbf }, 3 },
+    { { 0xf0, 0xf0 }, { 0x90, 0xbf }, 4 }, { { 0xf1, 0xf3 }, { 0x80, 0xbf }, 4 },
+    { { 0xf4, 0xf4 }, { 0x80, 0x8f }, 4 },
+};
+
+static bool is_within(uint8_t byte, const uint8_t range[2])
+{
+    return byte >= range[0] && byte <= range[1];
+}
+
+/* Bytes of the sequence that begins here; 0: none does. */
+static size_t sequence_size(const uint8_t *p, size_t left)
+{
+    static const uint8_t rest[2] = { 0x80, 0xbf };
+    size_t i = 0;
+
+    while (i < ARRAY_SIZE(sequences) && !is_within(p[0], sequences[i].first))
+        i++;
+    if (i == ARRAY_SIZE(sequences) || left < sequences[i].size ||
+        !is_within(p[1], sequences[i].second))
+        return 0;
+    for (size_t k = 2; k < sequences[i].size; k++)
+        if (!is_within(p[k], rest))
+            return 0;
+    return sequences[i].size;
+}
+
+/* Bytes of the character that begins here and may be shown; 0: this byte may not. */
+static size_t shown_size(const uint8_t *p, size_t left)
+{
+    if (p[0] < 0x80)
+        return p[0] >= 0x20 && p[0] != 0x7f ? 1 : 0;
+    return sequence_size(p, left);
+}
+
 /* From `start` on, so that the colours in front survive. */
 static void line_clean(struct line *line, size_t start)
 {
-    for (size_t i = start; i < line->size; i++)
-        if (iscntrl((unsigned char)line->bytes[i]))
+    for (size_t i = start; i < line->size;) {
+        size_t size = shown_size((const uint8_t *)line->bytes + i, line->size - i);
+
+        if (size == 0)
             line->bytes[i] = '?';
+        i += size > 0 ? size : 1;
+    }
 }
 
 static void line_put_time(struct line *line)
@@ -356,7 +404,9 @@ static void flush_line(struct kept_line *entry)
     if (count == 0 || !log_enabled(entry->level))
         return;
     line_put_head(&line, entry->level);
+    size_t start = line.size;
     line_put(&line, "%s (%u more like this)", entry->text, count);
+    line_clean(&line, start); /* it may have been cut within a character */
     line_end(&line, SINK_ERR);
 }
 

@@ -115,6 +115,44 @@ START_TEST(bytes_of_a_peer_cannot_forge_a_line)
 }
 END_TEST
 
+/* What a peer said, and what the log has of it. */
+START_TEST(bytes_of_a_peer_are_text)
+{
+    static const struct {
+        const char *said, *shown;
+    } known[] = {
+        { "Z\xc3\xbcrich \xe2\x82\xac \xf0\x9f\x98\x80",
+          "Z\xc3\xbcrich \xe2\x82\xac \xf0\x9f\x98\x80" },
+        { "\xc3\x84 \xc3\x9b", "\xc3\x84 \xc3\x9b" }, /* letters with 0x84 and 0x9b in them */
+        { "\xc2\x9b"
+          "2J",
+          "?\?2J" }, /* CSI */
+        { "\xc2\x80 \xc2\x9f \xc2\xa0",
+          "?\? ?\? \xc2\xa0" }, /* the first, the last, and the next */
+        { "\x9b"
+          "2J\x80\x9f",
+          "?2J?\?" }, /* for terminals that read Latin-1 */
+        { "\177", "?" },
+        { "\xc3", "?" }, /* cut */
+        { "\xe2\x82", "?\?" },
+        { "\xc3"
+          "A",
+          "?A" },
+        { "\xc1\x9b \xe0\x82\x9b", "?\? ?\?\?" },                    /* longer than need be */
+        { "\xed\xa0\x80 \xf4\x90\x80\x80 \xff", "?\?\? ?\?\?\? ?" }, /* no characters */
+    };
+
+    for (unsigned i = 0; i < ARRAY_SIZE(known); i++) {
+        char expected[64];
+
+        snprintf(expected, sizeof(expected), ": '%s'\n", known[i].shown);
+        capture_start();
+        log_line(LOG_INFO, "session 1", "'%s'", known[i].said);
+        ck_assert_msg(strstr(capture_end(), expected) != NULL, "%u: %s", i, captured);
+    }
+}
+END_TEST
+
 START_TEST(a_long_line_is_cut_and_marked)
 {
     char *text = malloc(5000);
@@ -422,6 +460,7 @@ int main(void)
     tcase_add_test(tcase, levels_below_the_threshold_are_silent);
     tcase_add_test(tcase, level_names_are_read);
     tcase_add_test(tcase, bytes_of_a_peer_cannot_forge_a_line);
+    tcase_add_test(tcase, bytes_of_a_peer_are_text);
     tcase_add_test(tcase, a_long_line_is_cut_and_marked);
     tcase_add_test(tcase, errno_survives);
     tcase_add_test(tcase, under_systemd_a_line_has_a_priority);
