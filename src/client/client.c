@@ -39,6 +39,7 @@
 #include "core/stream.h"
 #include "core/summary.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -279,6 +280,21 @@ static void next_address(struct client *client)
     client_forget_wire(client);
     client->heard = false;
     race_resume(client);
+}
+
+struct lane *client_connect(struct worker *w, const struct config_endpoint *server,
+                            const union sock_addr *addr, int *error)
+{
+    struct crypt *crypt = NULL;
+    struct lane *lane = NULL;
+
+    *error = ENOMEM; /* all that trust_crypt can lack */
+    if (!w->config->tls || (crypt = trust_crypt(server)) != NULL)
+        lane = lane_dial(w, addr, crypt, error);
+    if (lane == NULL)
+        crypt_close(crypt);
+    CHECK(lane != NULL || *error != 0);
+    return lane;
 }
 
 void client_dial(struct client *client)

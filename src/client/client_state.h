@@ -139,6 +139,11 @@ static inline bool client_leads(const struct worker *worker)
 /* client.c: HELLO, on lane 0 and on every other connection. */
 void client_hello(struct lane *lane);
 
+/* client.c: a connection to this address of the server, on its way; NULL with *error (errno) if it
+ * cannot be made. */
+struct lane *client_connect(struct worker *worker, const struct config_endpoint *server,
+                            const union sock_addr *addr, int *error);
+
 /* client.c: a timer or a lane of worker 0 wants the next try. */
 void client_dial(struct client *client);
 

@@ -15,8 +15,6 @@
 #include "client/client_state.h"
 #include "client/outage.h"
 
-#include "client/trust.h"
-#include "core/crypt.h"
 #include "core/lane.h"
 #include "core/log.h"
 #include "core/secret.h"
@@ -89,19 +87,15 @@ static const union sock_addr *pick_address(const struct client_lane *entry)
 static void dial(struct client_lane *entry)
 {
     struct worker *w = entry->worker;
-    const struct config *config = w->config;
-    struct crypt *crypt = config->tls ? trust_crypt(server_of(entry)) : NULL;
-    int error = 0;
+    int error;
 
     CHECK(entry->probe == NULL);
     if (entry->lane != NULL && entry->failures % 8 == 3)
         ask_again(entry);
     entry->probe_up = entry->probe_shakes = false;
     entry->dialled = w->now;
-    if (!config->tls || crypt != NULL)
-        entry->probe = lane_dial(w, pick_address(entry), crypt, &error);
+    entry->probe = client_connect(w, server_of(entry), pick_address(entry), &error);
     if (entry->probe == NULL) {
-        crypt_close(crypt);
         outage_try(w, "client", reason_text(REASON_CONNECT_FAILED), strerror(error));
         retry_later(entry);
         return;

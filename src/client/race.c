@@ -12,9 +12,7 @@
 #include "client/client_state.h"
 
 #include "client/outage.h"
-#include "client/trust.h"
 #include "core/addr.h"
-#include "core/crypt.h"
 #include "core/lane.h"
 
 #include <string.h>
@@ -72,16 +70,13 @@ static unsigned race_next(const struct client *client)
 static bool race_attempt(struct client *client, unsigned address)
 {
     struct worker *w = client->worker;
-    struct crypt *crypt = w->config->tls ? trust_crypt(client_server(client)) : NULL;
-    struct lane *lane = NULL;
-    int error = 0;
+    const union sock_addr *addr = &client->servers.addr[address];
+    int error;
+    struct lane *lane = client_connect(w, client_server(client), addr, &error);
 
-    if (!w->config->tls || crypt != NULL)
-        lane = lane_dial(w, &client->servers.addr[address], crypt, &error);
     client->race.lanes[address] = lane;
     if (lane != NULL)
         return true;
-    crypt_close(crypt);
     client->race.failed |= race_bit(address);
     outage_try(w, "client", "cannot dial", strerror(error));
     return false;
