@@ -31,8 +31,9 @@ static void settled(struct timer *timer)
     struct worker *w = client->worker;
 
     client->netlink_told = w->now;
-    if (log_lasting_shows(&client->changes, w->now) > 0) /* its end is nothing to tell */
+    if (log_lasting_shows(&client->changes, w->now) > 0)
         log_at(LOG_INFO, "client", "the network has changed");
+    (void)log_lasting_over(&client->changes); /* which is nothing to tell */
     for (unsigned i = 0; i < w->peer_count; i++)
         if (i != w->index)
             worker_post(w, i, message_new(MESSAGE_NETWORK));

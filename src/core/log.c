@@ -430,14 +430,17 @@ void log_flush(bool all)
 uint32_t log_lasting_shows(struct log_lasting *state, uint64_t now)
 {
     uint32_t times = ++state->times;
+    bool anew = state->said == 0 || (!state->on && now - state->seen >= state->pause);
 
+    state->seen = now;
     if (!state->on) {
         state->on = true;
         state->told = false;
         state->since = now;
     }
-    if (state->said != 0 && now - state->said < LOG_LASTING_NS)
+    if (!anew && now - state->said < state->pause)
         return 0;
+    state->pause = anew ? LOG_LASTING_NS : min_u64(2 * state->pause, LOG_LASTING_MAX_NS);
     state->told = true;
     state->said = max_u64(now, 1);
     state->times = 0;

@@ -70,14 +70,17 @@ void log_flush(bool all);
 void log_out(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
 /* A state that lasts, and shows again and again while it does. Of one thread, zero-initialised. Its
- * caller tells when it begins and how often it has shown, at most every LOG_LASTING_NS, and its end
- * if its begin was told; so one that comes and goes is not told each time. */
+ * caller tells when it begins and how often it has shown, and its end if its begin was told. From
+ * one time to the next pass LOG_LASTING_NS, and twice as long with each as long as it goes on, up to
+ * LOG_LASTING_MAX_NS; one that comes and goes within that goes on, and is not told each time. */
 struct log_lasting {
     bool on, told;
-    uint64_t since, said; /* ns; said 0: never */
-    uint32_t times;       /* since it was said */
+    uint64_t since, seen, said; /* ns; said 0: never, or forgotten: the next one is told */
+    uint64_t pause;             /* ns: from when it was said */
+    uint32_t times;             /* since it was said */
 };
-#define LOG_LASTING_NS UINT64_C(10000000000)
+#define LOG_LASTING_NS     UINT64_C(10000000000)
+#define LOG_LASTING_MAX_NS UINT64_C(300000000000)
 
 /* It shows, at `now` (ns). Returns how often it has since it was said last, or 0 if that is not to
  * be said now. */

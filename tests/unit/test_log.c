@@ -329,7 +329,7 @@ START_TEST(a_state_that_lasts_is_told_when_it_begins_and_when_it_is_over)
     for (unsigned i = 1; i < 250; i++) { /* five times a second for 50 s */
         uint32_t times = log_lasting_shows(&state, now += LOG_LASTING_NS / 50);
 
-        ck_assert_uint_eq(times, (i % 50 == 0 ? 50 : 0));
+        ck_assert_uint_eq(times, (i == 50 ? 50 : i == 150 ? 100 : 0));
     }
     ck_assert(log_lasting_over(&state));
     ck_assert_uint_eq(state.since, 1000);
@@ -347,11 +347,41 @@ START_TEST(a_state_that_comes_and_goes_is_not_told_each_time)
     for (unsigned i = 0; i < 100; i++, now += LOG_LASTING_NS / 10) {
         uint32_t times = log_lasting_shows(&state, now);
 
-        ck_assert_uint_eq(times, (i == 0 ? 1 : i % 10 == 0 ? 10 : 0));
+        ck_assert_uint_eq(times, (i == 0 ? 1 : i == 10 ? 10 : i == 30 ? 20 : i == 70 ? 40 : 0));
         told += times > 0;
         ck_assert(log_lasting_over(&state) == (times > 0));
     }
-    ck_assert_uint_eq(told, 10);
+    ck_assert_uint_eq(told, 4);
+    now += LOG_LASTING_MAX_NS;
+    ck_assert_uint_gt(log_lasting_shows(&state, now), 0); /* after a quiet time it begins anew */
+    ck_assert(log_lasting_over(&state));
+    ck_assert_uint_eq(log_lasting_shows(&state, now + LOG_LASTING_NS), 1);
+}
+END_TEST
+
+/* Lines of a state that shows five times a second, and of one that shows every half minute. */
+START_TEST(a_state_that_lasts_long_is_told_ever_less_often)
+{
+    static const struct {
+        uint64_t every, lasts;
+        unsigned lines;
+    } known[] = {
+        { NSEC_PER_SEC / 5, 20 * NSEC_PER_SEC, 2 },
+        { NSEC_PER_SEC / 5, 600 * NSEC_PER_SEC, 6 },
+        { 30 * NSEC_PER_SEC, 600 * NSEC_PER_SEC, 6 },
+        { NSEC_PER_SEC / 5, 86400 * NSEC_PER_SEC, 5 + 24 * 12 },
+    };
+
+    for (unsigned i = 0; i < ARRAY_SIZE(known); i++) {
+        struct log_lasting state = { .on = false };
+        unsigned told = 0;
+
+        for (uint64_t at = 0; at < known[i].lasts; at += known[i].every)
+            told += log_lasting_shows(&state, at + 1000) > 0;
+        ck_assert_uint_ge(told, known[i].lines - 1);
+        ck_assert_uint_le(told, known[i].lines);
+        ck_assert(log_lasting_over(&state));
+    }
 }
 END_TEST
 
@@ -472,6 +502,7 @@ int main(void)
     tcase_add_test(tcase, debug_lines_are_cut_later);
     tcase_add_test(tcase, a_state_that_lasts_is_told_when_it_begins_and_when_it_is_over);
     tcase_add_test(tcase, a_state_that_comes_and_goes_is_not_told_each_time);
+    tcase_add_test(tcase, a_state_that_lasts_long_is_told_ever_less_often);
     tcase_add_test(tcase, a_line_for_programs_is_the_text_alone);
     tcase_add_test(tcase, what_nobody_read_is_counted);
     tcase_add_test(tcase, threads_share_a_site);
