@@ -15,9 +15,9 @@
  * connection that somebody may read, `auto` does not do that, because whoever can cut a connection
  * could ask for it.
  *
- * A lane that can be resumed is brought back by dialer.c, and nothing is lost. When the session is
- * over, a new one is tried at once, and for QUICK_NS in quick succession: most servers that go away
- * are restarted, or the path blinked. Then comes the seed's schedule: 1, 2, 4, 8, 16, 30 s, each
+ * A lane that can be resumed is brought back by dialer.c, and nothing is lost. When a session is over
+ * that was ready (every BIND had its answer, and one of them a port), a new one is tried at once, and
+ * for QUICK_NS in quick succession: most servers that go away are restarted, or the path blinked. Then comes the seed's schedule: 1, 2, 4, 8, 16, 30 s, each
  * with jitter (half of it fixed, half random, so that many clients do not come back in step), ten
  * attempts. Within one attempt every --server is tried in turn, and its addresses as race.c does. A
  * session that
@@ -725,7 +725,7 @@ static void primary_lost(struct client *client, struct lane *lane, struct sessio
     }
     if (try_other_wire(client, lane, reason))
         timer_set(&w->timers, &client->retry, w->now);
-    else if (client->binding.ready == 0)
+    else if (!client->binding.settled || client->binding.ready == 0)
         next_address(client); /* a server that accepts and refuses does not hide the others */
     else
         session_lost(client);

@@ -4,6 +4,7 @@ import select
 import time
 
 import net
+import v2wire
 from harness import case, check, check_equal
 from netns import NEEDS, PATH, Network
 from proxy import Proxy
@@ -400,3 +401,21 @@ def refused_tunnel_never_comes(t):
         check(f"tunnel 1, port {held.getsockname()[1]} -> " in client.out and "never bound: the port is in use" in client.out,
               f"the summary does not name the tunnel: {client.out}")
         held.close()
+
+
+@case(not_in={"v1": "v1 has one tunnel"})
+def session_that_dies_half_bound(t):
+    """A server that answers one of two BINDs and goes, each time: a session that was never ready earns no quick tries, and the schedule's
+    pauses and its end apply."""
+    server, origin = t.keep(v2wire.Server(t.token)), t.origin(net.echo)
+    client = t.client(server, origin, origin, "--reconnect-first", "200ms", "--reconnect-attempts", "3", wait=False)
+    client.want = (4,)
+    times = []
+    for count in range(1, 5):
+        wire = server.accept()  # with one BIND_OK
+        times.append(time.monotonic())
+        client.expect(r"^ready: ", count=count)
+        wire.close()
+    check_equal(client.wait(), 4, "exit status")
+    pauses = [after - before for before, after in zip(times, times[1:])]
+    check(min(pauses) > 0.09, f"half of the schedule's pause at least: {pauses}")
