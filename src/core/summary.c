@@ -48,13 +48,20 @@ static struct row *row_for(uint64_t session, const struct session_tunnel *tunnel
     return row;
 }
 
+/* A client's workers but the first take every tunnel for bound, since no answer comes there: one
+ * without a port on them is told of by its streams, or by the worker that knows the port. */
+static bool tells_of(const struct session_tunnel *tunnel)
+{
+    return tunnel->bound && (tunnel->port != 0 || tunnel->streams > 0);
+}
+
 void summary_session(const struct session *session)
 {
     pthread_mutex_lock(&mutex);
     for (uint32_t i = 0; i < session->tunnel_count; i++) {
         const struct session_tunnel *tunnel = &session->tunnels[i];
 
-        if (!tunnel->bound)
+        if (!tells_of(tunnel))
             continue;
         struct row *row = row_for(session->id, tunnel);
         row->streams += tunnel->streams;
