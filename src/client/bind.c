@@ -2,11 +2,12 @@
  * bind: the tunnels of the session: asked for, ready, and asked for again.
  *
  * All BINDs go out with the log-in. When each has its answer the session is settled: the other
- * lanes are dialled, or it ends at once if no tunnel came of it. A tunnel that is refused while
- * others are ready (its port is in use, as a rule by one's own session that is not over yet) is
- * asked for again while the session lives, after 1, 2, 4, ... and at last every 30 s: the first
- * refusal is logged, `ready:` says when it comes, and what was never ready stands in the summary
- * and in the exit code. Whatever the refusal says: what is forbidden today a server's operator may
+ * lanes are dialled, or it ends at once if no tunnel came of it, as a try that failed. A tunnel that
+ * is refused while others are ready (its port is in use, as a rule by one's own session that is not
+ * over yet) is asked for again while the session lives, after 1, 2, 4, ... and at last every 30 s.
+ * What comes of a refusal is known when the session is settled: then it is logged, once until the
+ * server says something else; `ready:` says when the tunnel comes, and what was never ready stands in
+ * the summary and in the exit code. Whatever the refusal says: what is forbidden today a server's operator may
  * allow tomorrow, and one small frame every half minute is cheaper than a list of what may change.
  *
  * v1 has one tunnel, which is bound without a word.
@@ -221,6 +222,7 @@ enum reason bind_rx_ok(struct client *client, struct lane *lane, const uint8_t *
     }
     struct client_bind *tunnel = &client->binding.tunnels[ok.tunnel];
     tunnel->refusals = 0;
+    tunnel->said[0] = '\0';
     tunnel->ticket.size = ok.ticket.size;
     memcpy(tunnel->ticket.data, ok.ticket.data, ok.ticket.size);
     bind_ready(client, lane, &ok);
@@ -228,24 +230,48 @@ enum reason bind_rx_ok(struct client *client, struct lane *lane, const uint8_t *
     return REASON_DONE;
 }
 
+void bind_tell(struct client *client)
+{
+    const struct config *config = client->worker->config;
+    const char *next = client->binding.ready == 0
+                           ? ""
+                           : "; it is asked for again, after 1 s and then less and less often, at "
+                             "least every 30 s";
+
+    for (unsigned i = 0; i < config->tunnel_count; i++) {
+        struct client_bind *tunnel = &client->binding.tunnels[i];
+
+        if (tunnel->refusals > 0 && !tunnel->told)
+            log_at(LOG_ERROR, "client", "tunnel %u, port %u: %s%s", i, config->tunnels[i].port,
+                   tunnel->said, next);
+        tunnel->told = tunnel->refusals > 0;
+    }
+}
+
+static void bind_note_refusal(struct client_bind *tunnel, const struct frame_error *error)
+{
+    char before[sizeof(tunnel->said)];
+
+    memcpy(before, tunnel->said, sizeof(before));
+    snprintf(tunnel->said, sizeof(tunnel->said), "%.*s", (int)error->text.size, error->text.data);
+    tunnel->why = reason_from_code(error->code);
+    tunnel->told = tunnel->told && strcmp(before, tunnel->said) == 0;
+}
+
 enum reason bind_rx_err(struct client *client, struct lane *lane, const uint8_t *src,
                         const uint8_t *end)
 {
-    const struct config *config = client->worker->config;
     struct frame_error error;
 
     if (!frame_get_bind_err(src, end, &error) || !bind_note_answer(client, error.tunnel))
         return REASON_BAD_FRAME;
     struct client_bind *tunnel = &client->binding.tunnels[error.tunnel];
-    tunnel->why = reason_from_code(error.code);
-    if (tunnel->refusals == 0)
-        log_at(LOG_ERROR, "client",
-               "tunnel %u, port %u: %.*s; it is asked for again, after 1 s and then less and less "
-               "often, at least every 30 s",
-               error.tunnel, config->tunnels[error.tunnel].port, (int)error.text.size,
-               error.text.data);
+    bind_note_refusal(tunnel, &error);
     bind_later(client, tunnel);
-    bind_settle(client, lane);
+    if (client->binding.settled)
+        bind_tell(client);
+    else
+        bind_settle(client, lane);
     return REASON_DONE;
 }
 
@@ -258,6 +284,16 @@ static const char *bind_why_not(const struct client *client, unsigned index)
     if (tunnel->why != REASON_DONE)
         return reason_text(tunnel->why);
     return client->was_ready ? "a v1 server has one tunnel" : "there was no session";
+}
+
+/* The server was there, be it that it gave no tunnel at all. */
+static bool bind_was_asked(const struct client *client)
+{
+    bool refused = false;
+
+    for (unsigned i = 0; i < CONFIG_TUNNELS_MAX; i++)
+        refused |= client->binding.tunnels[i].why != REASON_DONE;
+    return refused || client->was_ready;
 }
 
 void bind_report(struct client *client)
@@ -275,7 +311,7 @@ void bind_report(struct client *client)
         addr_format_endpoint(&tunnel->origin, origin, sizeof(origin));
         summary_missing(i, tunnel->port, origin, bind_why_not(client, i));
     }
-    if (missing && client->was_ready &&
+    if (missing && bind_was_asked(client) &&
         (w->exit_code == EXIT_CODE_OK || w->exit_code == EXIT_CODE_FAILED))
         w->exit_code = EXIT_CODE_TUNNEL_MISSING;
 }

@@ -176,6 +176,7 @@ static uint64_t backoff(struct client *client)
 /* The next attempt begins with the first server, and asks for its addresses. */
 static void begin_with_first(struct client *client)
 {
+    client->refused = false;
     client->server_index = 0;
     client->servers.count = 0;
 }
@@ -193,16 +194,26 @@ static void say_attempt(const struct client *client, uint64_t wait)
     outage_goes_on(client->worker, next);
 }
 
+/* Of a client that tries no more. */
+static int failed_code(const struct client *client)
+{
+    if (client->refused)
+        return EXIT_CODE_TUNNEL_MISSING;
+    return client->was_ready && !client->worker->config->reconnect ? EXIT_CODE_FAILED
+                                                                   : EXIT_CODE_GAVE_UP;
+}
+
 /* All servers and addresses of this attempt have failed: wait and try again, or end. */
 static void attempt_failed(struct client *client)
 {
     struct worker *w = client->worker;
     const struct config *config = w->config;
+    int code = failed_code(client);
 
     if (w->phase != WORKER_RUNNING)
         return;
     if (!config->reconnect) {
-        client_exit(w, client->was_ready ? EXIT_CODE_FAILED : EXIT_CODE_GAVE_UP);
+        client_exit(w, code);
         return;
     }
     begin_with_first(client);
@@ -216,7 +227,7 @@ static void attempt_failed(struct client *client)
     if (client->attempt >= config->reconnect_attempts) {
         log_at(LOG_ERROR, "client",
                "gave up after %u attempts: --reconnect-attempts forever goes on", client->attempt);
-        client_exit(w, EXIT_CODE_GAVE_UP);
+        client_exit(w, code);
         return;
     }
     client->attempt++;
@@ -597,9 +608,12 @@ void client_settled(struct client *client, struct lane *lane)
 {
     struct worker *w = client->worker;
 
+    bind_tell(client);
     if (client->binding.ready == 0) {
+        outage_try(w, "client", "the server refused every tunnel", NULL);
+        client->refused = true;
         lane_goaway(lane, REASON_SHUTDOWN);
-        lane_finish(lane, REASON_PORT_BUSY, NULL);
+        lane_finish(lane, REASON_DONE, NULL); /* all is said */
         return;
     }
     race_good(client);

@@ -67,6 +67,8 @@ struct client_binding {
     struct client_bind {
         unsigned refusals; /* in this session, in a row */
         enum reason why;   /* of the last one; DONE: none */
+        char said[256];    /* by the server, with that; "": none, or it was ready since */
+        bool told;         /* in the log */
         uint64_t due;      /* ns: when to ask again */
         struct client_ticket {
             size_t size;
@@ -110,7 +112,8 @@ struct client {
     uint8_t wire;     /* version of the next try */
     bool heard;       /* the server said something on this lane */
     bool asked;       /* a human has just accepted the server's key */
-    bool was_ready;   /* all tunnels were bound once */
+    bool was_ready;   /* there was a session with a tunnel */
+    bool refused;     /* in this attempt a server let us in, and refused all tunnels */
     struct client_binding binding;
     uint32_t slots;    /* of lane 0's session, as in join_ticket */
     uint64_t ready_at; /* ns: when the last session was ready */
@@ -159,7 +162,7 @@ void client_exit(struct worker *worker, int code);
 /* client.c: the server that is tried, or that the session is with. */
 const struct config_endpoint *client_server(const struct client *client);
 
-/* client.c: every BIND of a new session has its answer. */
+/* client.c: every BIND of a new session has its answer; what was refused is not told yet. */
 void client_settled(struct client *client, struct lane *lane);
 
 /* client.c: all addresses of this server have failed. */
@@ -193,6 +196,9 @@ struct session_tunnel *bind_tunnel(struct lane *lane, uint16_t index);
 
 /* On another worker than lane 0's, where no answer comes: the tunnel is there. */
 struct session_tunnel *bind_fill(struct session *session, unsigned index);
+
+/* Tells of refusals that were not told yet. */
+void bind_tell(struct client *client);
 
 /* At the end: what was never ready stands in the summary, and in the exit code. */
 void bind_report(struct client *client);

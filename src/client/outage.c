@@ -199,9 +199,8 @@ void outage_goes_on(const struct worker *w, const char *next)
     memcpy(last, outage.last, sizeof(last));
     pthread_mutex_unlock(&lock);
     if (says)
-        log_at(LOG_INFO, "client",
-               "not connected for %.0f s, %u tries failed, the last one: %s; %s", seconds, tries,
-               last, next);
+        log_at(LOG_INFO, "client", "no session for %.0f s, %u tries failed, the last one: %s; %s",
+               seconds, tries, last, next);
     else
         log_at(LOG_DEBUG, "client", "%s", next);
 }

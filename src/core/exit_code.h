@@ -18,7 +18,7 @@
     X(GAVE_UP, 4, "client: the server could not be reached in all --reconnect-attempts")           \
     X(AUTH_REFUSED, 5, "client: the server refused the token; trying again would not help")        \
     X(TUNNEL_MISSING, 6,                                                                           \
-      "client: done or failed as above, but some tunnel was never ready; the summary names it")
+      "client: as 0 or 1, but some tunnel was never ready, or it gave up and all were refused")
 
 enum exit_code {
 #define X(name, status, text) EXIT_CODE_##name = (status),

@@ -390,7 +390,7 @@ def refused_tunnel_comes_later(t):
     check("never bound" not in client.out, "the summary has a tunnel that was ready as missing")
 
 
-@case(not_in={**PLAIN, **ONE_WORKER, "v1": "v1 has one tunnel"})
+@case(not_in={**PLAIN, "v1": "v1 has one tunnel"})
 def refused_tunnel_never_comes(t):
     """A tunnel that was never ready stands in the summary and in the exit code, whatever else ends the client."""
     for flags, end in (((), lambda client, server: client.stop()), (("--no-reconnect",), lambda client, server: server.kill())):
@@ -400,7 +400,46 @@ def refused_tunnel_never_comes(t):
         check_equal(client.wait(), 6, "exit status")
         check(f"tunnel 1, port {held.getsockname()[1]} -> " in client.out and "never bound: the port is in use" in client.out,
               f"the summary does not name the tunnel: {client.out}")
+        check("port 0 " not in client.out, f"the summary has a tunnel without a port: {client.out}")
         held.close()
+
+
+@case(not_in={**PLAIN, "v1": "v1 cannot refuse a tunnel"})
+def every_tunnel_refused(t):
+    """Nothing came of the session, be it of one tunnel or of two: that is what the log says, once, and the exit code, as long as the last
+    attempt ended so. Nothing was lost, and nothing is asked for again."""
+    server, origin = t.server(), t.origin(net.echo)
+    held = [net.listen(port=t.port()) for _ in range(2)]
+    ports = [sock.getsockname()[1] for sock in held]
+    for count in (1, 2):
+        wanted = [flag for port in ports[:count] for flag in ("--port", port)]
+        for flags, tries in ((["--no-reconnect"], 1), (["--reconnect-attempts", "2"], 3)):
+            client = t.client(server, *[origin] * count, *wanted, *flags, wait=False)
+            client.want = (6,)
+            check_equal(client.wait(), 6, "exit status")
+            lines = [line for line in client.err.splitlines() if " DEBUG " not in line and " TLS 1.3" not in line]
+            check_equal(sum("the port is in use" in line for line in lines), count, f"lines of {count} tunnels: {lines}")
+            check_equal(sum("the server refused every tunnel" in line for line in lines), 1, f"lines: {lines}")
+            check_equal(client.out.count("never bound: the port is in use"), count, "lines of the summary")
+            check_equal(sum("gave up after 2 attempts" in line for line in lines), tries // 3, f"lines: {lines}")
+            check(not re.search("asked for again|connection lost|come back|not connected", client.err), f"untrue: {client.err}")
+    server.stop()
+    client = t.client(server, origin, "--reconnect-attempts", "2", wait=False)
+    client.want = (4,)
+    check_equal(client.wait(), 4, "exit status without a server")
+    for sock in held:
+        sock.close()
+
+
+@case(not_in={**PLAIN, "v1": "v1 cannot refuse a tunnel"})
+def every_tunnel_refused_then_stopped(t):
+    """A client that tries on is told to end: the exit code says that no tunnel was ever ready."""
+    server, held = t.server(), net.listen(port=t.port())
+    client = t.client(server, t.origin(net.echo), "--port", held.getsockname()[1], "--reconnect-attempts", "forever", wait=False)
+    client.want = (6,)
+    client.expect("the server refused every tunnel", stream="err")
+    check_equal(client.stop(), 6, "exit status")
+    held.close()
 
 
 @case(not_in={"v1": "v1 has one tunnel"})
