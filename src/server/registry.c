@@ -234,23 +234,37 @@ enum reason registry_add(const struct registry_session *session,
     return reason;
 }
 
+/* A session's facts with its secret; false if it has ended. */
+static bool copy_all(uint64_t id, struct registry_session *out, uint8_t *secret)
+{
+    pthread_mutex_lock(&registry.mutex);
+    const struct entry *entry = entry_find(id);
+    if (entry != NULL) {
+        entry_copy(entry, out);
+        secret_copy(secret, entry_secret(entry), SCRAM_KEY_SIZE);
+    }
+    pthread_mutex_unlock(&registry.mutex);
+    return entry != NULL;
+}
+
+/* Any stranger may ask for this arithmetic: it is done outside of the mutex. */
 enum reason registry_join(const struct frame_join *join, const struct scram_channel *channel,
                           struct registry_session *out, uint8_t answer[FRAME_PROOF_SIZE])
 {
     enum reason reason = REASON_UNKNOWN_SESSION;
+    uint8_t *secret = secret_alloc(SCRAM_KEY_SIZE);
     uint8_t proof[FRAME_PROOF_SIZE];
 
-    pthread_mutex_lock(&registry.mutex);
-    const struct entry *entry = entry_find(join->session);
-    if (entry != NULL) {
-        scram_join(entry_secret(entry), channel, join, proof);
+    if (secret == NULL)
+        return REASON_LIMIT_BUFFERS;
+    if (copy_all(join->session, out, secret)) {
+        scram_join(secret, channel, join, proof);
         if (scram_equal(proof, join->proof, sizeof(proof))) {
-            scram_join_ok(entry_secret(entry), channel, join, answer);
-            entry_copy(entry, out);
+            scram_join_ok(secret, channel, join, answer);
             reason = REASON_DONE;
         }
     }
-    pthread_mutex_unlock(&registry.mutex);
+    secret_free(secret);
     return reason;
 }
 

@@ -100,7 +100,8 @@ enum reason registry_add(const struct registry_session *session,
                          const uint8_t secret[SCRAM_KEY_SIZE], struct registry_added *added);
 
 /* Copies a session's facts, without its secret, and makes the proof of JOIN_OK, if that of JOIN
- * is right on this channel. UNKNOWN_SESSION otherwise. */
+ * is right on this channel. UNKNOWN_SESSION otherwise, LIMIT_BUFFERS without memory: then *out is
+ * not to be looked at. */
 enum reason registry_join(const struct frame_join *join, const struct scram_channel *channel,
                           struct registry_session *out, uint8_t answer[FRAME_PROOF_SIZE]);
 

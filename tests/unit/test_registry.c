@@ -1,8 +1,9 @@
 /* registry: sessions and public ports, without workers: the test says when a listening socket is
  * open and closed. bind(2) is the test's own: it counts, says that another program has a port, and
- * does what another worker does meanwhile. */
+ * does what another worker does meanwhile; so does the end of each HMAC. */
 #include <arpa/inet.h>
 #include <check.h>
+#include <dlfcn.h>
 #include <stdlib.h>
 #include <errno.h>
 #include <string.h>
@@ -46,6 +47,21 @@ int bind(int fd, const struct sockaddr *addr, socklen_t size)
     if (errno == 0 && !kernel.alone)
         return (int)syscall(SYS_bind, fd, addr, size);
     return errno != 0 ? -1 : 0; /* listen(2) finds a port for it */
+}
+
+static unsigned macs;
+static void (*within_mac)(void);
+
+int wc_HmacFinal(void *hmac, uint8_t *hash);
+
+int wc_HmacFinal(void *hmac, uint8_t *hash)
+{
+    int (*final)(void *, uint8_t *) = (int (*)(void *, uint8_t *))dlsym(RTLD_NEXT, "wc_HmacFinal");
+
+    macs++;
+    if (within_mac != NULL)
+        within_mac();
+    return final(hmac, hash);
 }
 
 /* One that is free at the moment, beyond those that the search finds. */
@@ -487,6 +503,25 @@ START_TEST(nobody_waits_while_the_kernel_is_asked)
     kernel.meanwhile = use_the_registry;
     (void)get_port(mine, 0);
     ck_assert_uint_gt(theirs, mine);
+}
+END_TEST
+
+START_TEST(nobody_waits_while_a_proof_is_computed)
+{
+    static const struct scram_channel channel = { .transcript = "here" };
+    struct registry_session session = { .id = registry_next_id(), .lanes = 4 }, out;
+    struct frame_join join = { .session = session.id, .lane = 3 };
+    struct registry_added added;
+    uint8_t answer[FRAME_PROOF_SIZE];
+
+    ck_assert_int_eq(registry_add(&session, no_secret, &added), REASON_DONE);
+    scram_join(no_secret, &channel, &join, join.proof);
+    macs = 0;
+    within_mac = use_the_registry;
+    ck_assert_int_eq(registry_join(&join, &channel, &out, answer), REASON_DONE);
+    within_mac = NULL;
+    ck_assert_uint_eq(macs, 2);
+    ck_assert_uint_eq(theirs, session.id + 2);
 }
 END_TEST
 
@@ -935,6 +970,7 @@ int main(void)
     tcase_add_checked_fixture(lock, setup, teardown);
     tcase_set_timeout(lock, 20);
     tcase_add_test(lock, nobody_waits_while_the_kernel_is_asked);
+    tcase_add_test(lock, nobody_waits_while_a_proof_is_computed);
     suite_add_tcase(suite, lock);
     SRunner *runner = srunner_create(suite);
     srunner_run_all(runner, CK_NORMAL);
