@@ -115,6 +115,7 @@ enum lane_line_kind {
     LANE_LINE_BULK,
     LANE_LINE_DATA,
     LANE_LINE_CONTROL,
+    LANE_LINE_RESET,
     LANE_LINES
 };
 

@@ -1,6 +1,7 @@
 /*
- * lane_line: streams that wait for room on a lane, in turn. There are three lines: for the data
- * pack, for the control pack, and for the bulk queue.
+ * lane_line: streams that wait for room on a lane, in turn. There are four lines: for the data
+ * pack, for the control pack, for the bulk queue, and of streams that are over, for RESET, which
+ * goes into what small data leaves free of the data pack (LANE_OPEN_RESERVE).
  *
  * A stream stands in one line at most, and is put there at the end of its pump if it was refused
  * room in it (relay_pump); it keeps its place until a pump in which it was not refused. When room
@@ -15,6 +16,8 @@
  * its turn on (lane_line_served).
  *
  * A stream that is refused twice in a pump stands for control: WINDOW lets the far side go on.
+ *
+ * What a pump is to the others stream_join is to a stream in the line for RESET.
  */
 #include "core/lane.h"
 #include "core/stream.h"

@@ -197,8 +197,7 @@ static void segment_left(struct lane *lane, const struct lane_segment *segment, 
         return;
     CHECK(s->wire_id == segment->wire_id && s->bulk_pending >= bytes);
     s->bulk_pending -= bytes;
-    if (s->state != STREAM_CLOSING)
-        stream_mark(s);
+    stream_mark(s);
 }
 
 static void segments_sent(struct lane *lane, uint32_t bytes)
@@ -455,6 +454,7 @@ void lane_tx_wake(struct lane *lane)
 {
     lane_line_wake(lane, LANE_LINE_DATA, 1 + data_room(lane) / LANE_LINE_STEP);
     lane_line_wake(lane, LANE_LINE_CONTROL, 1);
+    lane_line_wake(lane, LANE_LINE_RESET, 1);
     if (lane_bulk_room(lane))
         lane_line_wake(lane, LANE_LINE_BULK, LANE_SEGMENTS - lane->seg_count);
 }
@@ -534,6 +534,7 @@ void lane_send_done(struct worker *w, const struct ring_cqe *cqe)
         return;
     if (lane->state == LANE_FROZEN) {
         flight_lost(lane);
+        lane_line_wake(lane, LANE_LINE_RESET, 1); /* others wait until it is back */
         return;
     }
     if (cqe->res < 0) {

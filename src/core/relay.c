@@ -149,6 +149,7 @@ void relay_recv_done(struct worker *w, const struct ring_cqe *cqe)
     if (s->state == STREAM_CLOSING) {
         if (cqe->res == 0)
             s->ends |= STREAM_UP_EOF; /* for stream_join */
+        stream_mark(s);
         return;
     }
     if (cqe->res == 0 && (s->ends & STREAM_DOWN_DEAD) != 0)
@@ -442,6 +443,8 @@ static void zc_release(struct stream *s, uint32_t buf, unsigned flags)
     CHECK(s->zc_pending > 0);
     s->zc_pending--;
     buf_put(&s->worker->bufs, buf);
+    if (s->state == STREAM_CLOSING)
+        stream_mark(s);
     if ((flags & RING_CQE_COPIED) == 0)
         return;
     if (s->zc_void > 0) {
@@ -540,7 +543,9 @@ void relay_send_done(struct worker *w, const struct ring_cqe *cqe)
     if (s->sending_zc)
         zc_result(s, op.aux, cqe);
     s->sending_zc = false;
-    if (s->state != STREAM_CLOSING)
+    if (s->state == STREAM_CLOSING)
+        stream_mark(s);
+    else
         send_result(s, cqe->res, asked);
 }
 

@@ -24,6 +24,7 @@
     X(BAD_FRAMES, "sessions closed for a protocol violation")                           \
     X(FRAMES_IN, "frames received")                                                     \
     X(FRAMES_STALE, "frames for streams that had ended")                                \
+    X(JOINS, "looks at streams that are closing")                                       \
     X(LANE_SENDS, "sends on lanes")                                                     \
     X(LANE_SEND_BYTES, "bytes sent on lanes")                                           \
     X(LANE_RECVS, "reads of lanes")                                                     \

@@ -147,8 +147,12 @@ struct stream *stream_from_op(struct worker *worker, uint32_t slot)
 
 void stream_mark(struct stream *s)
 {
-    if (!list_linked(&s->dirty_node))
-        list_append(&s->worker->dirty_streams, &s->dirty_node);
+    struct worker *w = s->worker;
+    bool closing = s->state == STREAM_CLOSING;
+    struct list *node = closing ? &s->sweep_node : &s->dirty_node;
+
+    if (!list_linked(node))
+        list_append(closing ? &w->closing_streams : &w->dirty_streams, node);
 }
 
 /* Queue towards the local socket */
@@ -422,6 +426,7 @@ static void detach_lane(struct stream *s)
     list_remove(&s->lane_node);
     if (lane == NULL)
         return;
+    lane_line_leave(s);
     lane->stream_count--;
     if (lane->map != NULL && lane->map[s->wire_id & lane->map_mask] == s->slot + 1)
         lane->map[s->wire_id & lane->map_mask] = 0;
@@ -502,8 +507,9 @@ void stream_close(struct stream *s, enum reason reason, bool tell)
     list_remove(&s->dirty_node);
     lane_line_leave(s);
     list_remove(&s->wait_node);
+    s->starved = false;
     list_remove(&s->sweep_node);
-    list_append(&w->closing_streams, &s->sweep_node);
+    stream_mark(s);
     if (s->bulk)
         w->bulk_streams--;
     cancel_flight(s);
@@ -517,7 +523,7 @@ void stream_close(struct stream *s, enum reason reason, bool tell)
     s->rx.counted = 0;
     unhold_lane(s);
     if (tell && lane != NULL && lane_takes(lane) && !peer_is_done(s))
-        s->reset_due = !send_reset(s, lane); /* stream_join tries again */
+        s->reset_due = !send_reset(s, lane); /* stream_join goes on */
     leave_lane(s);
 }
 
@@ -526,7 +532,8 @@ void stream_peer_ended(struct stream *s, bool reset)
     CHECK(s->state == STREAM_CLOSING);
     s->ends |= reset ? STREAM_DOWN_RST : STREAM_DOWN_FIN;
     if (peer_is_done(s))
-        s->reset_due = false; /* stream_join goes on */
+        s->reset_due = false;
+    stream_mark(s);
 }
 
 /* A v1 client says StreamClose when its origin has ended, and may then leave: what has arrived is still the visitor's. (On v2 a stream ends when both
@@ -567,6 +574,7 @@ void stream_lane_lost(struct stream *s, enum reason reason)
     } else {
         s->reset_due = false;
         detach_lane(s);
+        stream_mark(s);
     }
 }
 
@@ -579,13 +587,30 @@ static bool ends_by_fin(const struct stream *s)
     return !reason_is_rst((enum reason)s->reason) || (s->ends & both) == both;
 }
 
+/* RESET that finds no room stands in line for some. Behind bulk it waits for that to leave. */
+static void say_reset(struct stream *s)
+{
+    s->refused = LANE_LINE_NONE;
+    if (s->reset_due && s->bulk_pending == 0) {
+        s->reset_due = !send_reset(s, s->lane);
+        s->refused = s->reset_due ? LANE_LINE_RESET : LANE_LINE_NONE;
+    }
+    lane_line_settle(s);
+}
+
+static bool is_listed(const struct stream *s)
+{
+    return list_linked(&s->lane_node) || list_linked(&s->dirty_node) ||
+           list_linked(&s->wait_node) || list_linked(&s->sweep_node) || list_linked(&s->wide_node);
+}
+
 bool stream_join(struct stream *s)
 {
     struct worker *w = s->worker;
 
     CHECK(s->state == STREAM_CLOSING);
-    if (s->reset_due && send_reset(s, s->lane))
-        s->reset_due = false;
+    worker_count(w, STAT_JOINS, 1);
+    say_reset(s);
     leave_lane(s);
     if (s->flight != 0)
         return false;
@@ -602,7 +627,7 @@ bool stream_join(struct stream *s)
     if (s->head != SLAB_NONE)
         drop_queue(s);
     timer_stop(&s->timer);
-    list_remove(&s->sweep_node);
+    CHECK(!is_listed(s));
     s->state = STREAM_FREE;
     share_give(s->share, SHARE_STREAMS, 1);
     share_unref(s->share);

@@ -30,6 +30,12 @@
  * flight any more, zero-copy notifications included, and nothing of the stream is in the lane's
  * bulk queue.
  *
+ * A closing stream is looked at when something that it waits for has happened, and not otherwise:
+ * there may be thousands that wait for a peer who does not read, and every turn of the worker would
+ * go past them. Whatever ends a wait marks the stream (stream_mark): an operation's completion, a
+ * notification, its last bulk that leaves the lane, room for its RESET (lane_line.c), the peer's
+ * last word, the lane's end.
+ *
  * RESET is the last that we say of a stream: it waits until what is queued of it as bulk is out,
  * and stands behind its data. To a peer that has said RESET, or after FIN in both directions,
  * nothing is said at all. The id on the wire (v2) outlives the stream: see lane_kept.c.
@@ -111,7 +117,8 @@ struct stream {
     struct list dirty_node;        /* in worker->dirty_streams */
     struct list wait_node;         /* in a line of the lane, or in worker->starved_streams or
                                short_streams */
-    struct list sweep_node;        /* in worker->bulk_reads; closing: in worker->closing_streams */
+    struct list sweep_node;        /* in worker->bulk_reads; closing: in worker->closing_streams,
+                               when something has happened that it may have waited for */
     struct list wide_node;         /* in worker->wide_streams */
     struct timer timer;            /* connecting: another address, time-out; v1: quiet end, stall */
 
@@ -232,10 +239,11 @@ void stream_close(struct stream *stream, enum reason reason, bool tell);
 /* The lane is gone: a stream that ends with it, or (v1) only delivers what has arrived, without a lane, or that waited for room to say RESET. */
 void stream_lane_lost(struct stream *stream, enum reason reason);
 
-/* Frees a closing stream if nothing is in flight; true if freed. */
+/* Frees a closing stream if nothing is in flight; true if freed. Otherwise what it waits for marks
+ * it. */
 bool stream_join(struct stream *stream);
 
-/* To be pumped in this turn. */
+/* To be pumped in this turn; closing: to be joined at its end. */
 void stream_mark(struct stream *stream);
 
 /* "stream 17 of session 3 (192.0.2.1:5000)", in a static thread-local buffer. */

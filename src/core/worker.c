@@ -471,7 +471,9 @@ static void stream_connect_done(struct worker *w, const struct ring_cqe *cqe)
 
     CHECK((s->flight & flight) != 0);
     s->flight &= (uint8_t)~flight;
-    if (s->state != STREAM_CLOSING)
+    if (s->state == STREAM_CLOSING)
+        stream_mark(s);
+    else
         w->role->stream_connected(s, op.aux != 0, cqe->res);
 }
 
@@ -561,8 +563,8 @@ static uint64_t patience(struct worker *w)
 {
     uint64_t timeout = timer_next(&w->timers, w->now);
 
-    if (!list_empty(&w->dirty_streams) || !list_empty(&w->dirty_lanes) ||
-        !list_empty(&w->late_lanes) || is_over(w))
+    if (!list_empty(&w->dirty_streams) || !list_empty(&w->closing_streams) ||
+        !list_empty(&w->dirty_lanes) || !list_empty(&w->late_lanes) || is_over(w))
         return 0;
     if (!hands_wait(w))
         return timeout;
@@ -604,10 +606,8 @@ static void reap(struct worker *w)
     bool gone = false;
 
     lane_settle(w);
-    for (node = w->closing_streams.next; node != &w->closing_streams; node = next) {
-        next = node->next;
+    while ((node = list_pop(&w->closing_streams)) != NULL)
         gone |= stream_join(container_of(node, struct stream, sweep_node));
-    }
     if (gone)
         check_drained(w); /* may close everything else: before that is looked at */
     for (node = w->closing_lanes.next; node != &w->closing_lanes; node = next) {
