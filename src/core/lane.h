@@ -416,6 +416,11 @@ static inline bool lane_data_overtakes(const struct lane *lane)
     return lane->data_cut && lane->control.filled > lane->control.sent;
 }
 
+/* Where what is queued now ends in the bytes of the data pack since the lane began; and whether all
+ * up to there was given to the wire. */
+uint64_t lane_data_mark(const struct lane *lane);
+bool lane_data_left(const struct lane *lane, uint64_t mark);
+
 /* Streams that wait for room, see lane_line.c. wake: there is room for `count`. leave: the stream
  * waits no more. served: it got a place in the bulk queue. settle: at the end of its pump. */
 void lane_line_init(struct lane *lane);

@@ -67,6 +67,19 @@ static bool marks_passed(const struct lane *lane, const struct lane_marks *marks
            left->bulk >= marks->bulk;
 }
 
+uint64_t lane_data_mark(const struct lane *lane)
+{
+    return marks_now(lane).data;
+}
+
+/* A send in flight counts: the peer may have it before we know. */
+bool lane_data_left(const struct lane *lane, uint64_t mark)
+{
+    bool flies = lane->send_flight && !lane->flight_sealed;
+
+    return lane->kept.left.data + (flies ? lane->flight_data : 0) >= mark;
+}
+
 /* The fence */
 
 /* Bytes of the lane up to the end of the last frame that was handled. */

@@ -116,7 +116,7 @@ static void quiet_ask_for_errors(const struct quiet_batch *batch)
 /* v1: a stream without a lane has a time of its own (relay.c, pump_orphan). */
 static bool quiet_concerns(const struct stream *s)
 {
-    return s->state == STREAM_OPEN && s->lane != NULL;
+    return s->state == STREAM_OPEN && (s->lane != NULL || (s->ends & STREAM_UP_FIN) != 0);
 }
 
 static void quiet_look(struct worker *w)

@@ -270,6 +270,7 @@ static void send_fin(struct stream *s)
     }
     lane_data_end(lane, frame_put(lane->version, p, &frame));
     s->ends |= STREAM_UP_FIN;
+    s->fin_at = lane_data_mark(lane);
 }
 
 /* v1 has no half-close: StreamClose ends both directions, so it is said when both have ended, or when the local side has and the other direction
@@ -681,10 +682,12 @@ static void pump_down(struct stream *s)
     }
 }
 
-/* A stream whose lane is gone delivers what has arrived, as long as the visitor takes it. */
+/* A stream whose lane is gone delivers what has arrived, as long as the local peer takes it: with
+ * v2 (UP_FIN) as if the lane were there, see quiet.c, with v1 for V1_STALL_NS at a time. */
 static void pump_orphan(struct stream *s)
 {
     struct worker *w = s->worker;
+    bool v1 = (s->ends & STREAM_UP_FIN) == 0;
 
     pump_down(s);
     if (s->state != STREAM_OPEN)
@@ -692,7 +695,9 @@ static void pump_orphan(struct stream *s)
     if ((s->ends & STREAM_DOWN_DEAD) != 0)
         stream_close(s, REASON_PEER_RESET, false);
     else if ((s->ends & STREAM_DOWN_SHUT) != 0)
-        stream_close(s, REASON_V1_CLOSED, false);
+        stream_close(s, v1 ? REASON_V1_CLOSED : REASON_DONE, false);
+    else if (!v1)
+        return;
     else if (w->now >= took_last(s) + V1_STALL_NS)
         stream_close(s, REASON_STALLED, false);
     else

@@ -490,6 +490,14 @@ static bool peer_is_done(const struct stream *s)
     return (s->ends & STREAM_DOWN_RST) != 0 || (s->ends & both) == both;
 }
 
+static void drop_window(struct stream *s)
+{
+    list_remove(&s->wide_node);
+    if (s->rx.counted > 0)
+        share_give(s->share, SHARE_WINDOW, s->rx.counted);
+    s->rx.counted = 0;
+}
+
 void stream_close(struct stream *s, enum reason reason, bool tell)
 {
     struct worker *w = s->worker;
@@ -517,10 +525,7 @@ void stream_close(struct stream *s, enum reason reason, bool tell)
     if (s->held != BUF_NONE)
         buf_put(&w->bufs, s->held);
     s->held = BUF_NONE;
-    list_remove(&s->wide_node);
-    if (s->rx.counted > 0)
-        share_give(s->share, SHARE_WINDOW, s->rx.counted);
-    s->rx.counted = 0;
+    drop_window(s);
     unhold_lane(s);
     if (tell && lane != NULL && lane_takes(lane) && !peer_is_done(s))
         s->reset_due = !send_reset(s, lane); /* stream_join goes on */
@@ -536,16 +541,26 @@ void stream_peer_ended(struct stream *s, bool reset)
     stream_mark(s);
 }
 
-/* A v1 client says StreamClose when its origin has ended, and may then leave: what has arrived is still the visitor's. (On v2 a stream ends when both
- * sides have said FIN, which keeps the lane until the last byte is delivered.) */
+/* All has arrived, and all was said. On v2 both sides have said FIN, and ours was given to the wire:
+ * the peer may be done with the stream, drain and leave. A v1 client says StreamClose when its
+ * origin has ended, and may then leave: what has arrived is still the visitor's. */
+static bool needs_no_lane(const struct stream *s)
+{
+    unsigned both = STREAM_UP_FIN | STREAM_DOWN_FIN;
+    const struct lane *lane = s->lane;
+
+    if (lane->version != FRAME_V1)
+        return (s->ends & both) == both && lane_data_left(lane, s->fin_at);
+    return (s->ends & STREAM_DOWN_FIN) != 0 && s->worker->role->opens_streams &&
+           lane->reason == REASON_LANE_EOF;
+}
+
 static bool outlives_lane(const struct stream *s)
 {
-    const struct worker *w = s->worker;
     unsigned over = STREAM_DOWN_DEAD | STREAM_DOWN_RST;
 
-    return s->state == STREAM_OPEN && s->queued > 0 && (s->ends & STREAM_DOWN_FIN) != 0 &&
-           (s->ends & over) == 0 && s->lane->version == FRAME_V1 && w->role->opens_streams &&
-           s->lane->reason == REASON_LANE_EOF && w->phase < WORKER_STOPPING;
+    return s->state == STREAM_OPEN && (s->ends & over) == 0 && needs_no_lane(s) &&
+           s->worker->phase < WORKER_STOPPING;
 }
 
 static void go_on_alone(struct stream *s)
@@ -558,6 +573,7 @@ static void go_on_alone(struct stream *s)
     s->ends |= STREAM_UP_EOF;
     s->took = w->now;
     s->acked = sock_acked(s->fd);
+    drop_window(s);
     lane_line_leave(s);
     unhold_lane(s);
     detach_lane(s);

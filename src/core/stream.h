@@ -36,6 +36,11 @@
  * notification, its last bulk that leaves the lane, room for its RESET (lane_line.c), the peer's
  * last word, the lane's end.
  *
+ * A stream that needs its lane no more outlives it: all has arrived, FIN included, and all was said.
+ * For the other end of the lane it is over, which may leave then; what is still to be delivered
+ * here is whole, and lies in buffers that have their owner (share.h) though the lane is gone. Such
+ * a stream is in worker->orphan_streams.
+ *
  * RESET is the last that we say of a stream: it waits until what is queued of it as bulk is out,
  * and stands behind its data. To a peer that has said RESET, or after FIN in both directions,
  * nothing is said at all. The id on the wire (v2) outlives the stream: see lane_kept.c.
@@ -113,7 +118,7 @@ struct stream {
     struct lane *lane;             /* NULL once closing, and nothing of it waits there */
     struct session_tunnel *tunnel; /* counters; valid as long as lane is */
     struct share *share;           /* of the visitor's address: owns what the stream takes */
-    struct list lane_node;         /* in lane->streams */
+    struct list lane_node;         /* in lane->streams, or worker->orphan_streams */
     struct list dirty_node;        /* in worker->dirty_streams */
     struct list wait_node;         /* in a line of the lane, or in worker->starved_streams or
                                short_streams */
@@ -155,6 +160,7 @@ struct stream {
     uint32_t recv_buf;     /* explicit buffer of the read in flight, or BUF_NONE */
     uint32_t bulk_pending; /* bytes in the lane's bulk queue */
     struct window_tx tx;
+    uint64_t fin_at; /* UP_FIN: where it ends in the bytes of the lane's data pack */
 
     /* down */
     uint32_t head, tail; /* slices; SLAB_NONE when empty */
@@ -236,7 +242,8 @@ void stream_refuse_buffers(struct stream *stream);
 /* Ends the stream. tell: the peer does not know yet, send RESET (v1: StreamClose). */
 void stream_close(struct stream *stream, enum reason reason, bool tell);
 
-/* The lane is gone: a stream that ends with it, or (v1) only delivers what has arrived, without a lane, or that waited for room to say RESET. */
+/* The lane is gone: a stream that ends with it, or only delivers what has arrived, without a lane,
+ * or that waited for room to say RESET. */
 void stream_lane_lost(struct stream *stream, enum reason reason);
 
 /* Frees a closing stream if nothing is in flight; true if freed. Otherwise what it waits for marks

@@ -141,7 +141,7 @@ struct worker {
     struct list dirty_streams;   /* to be pumped in this turn */
     struct list dirty_lanes;     /* to be flushed in this turn, or the next */
     bool holds;                  /* the last turn left some of them for this one */
-    struct list orphan_streams;  /* v1: lane gone, what has arrived is being delivered */
+    struct list orphan_streams;  /* lane gone, what has arrived is being delivered */
     struct list closing_streams; /* to be joined at the end of this turn, see stream.h */
     struct list closing_lanes;
     struct list late_lanes; /* with frames that wait for the next turn */
