@@ -147,8 +147,11 @@ void fake_event_stop(struct fake_event *event);
 /* A listening socket on 127.0.0.1:port. */
 int fake_listen(uint16_t port, int backlog);
 
-/* Connects to 127.0.0.1:port; the result shows in fake_state(). Never fails at once. */
-int fake_dial(uint16_t port);
+/* From 127.0.0.0 + host, connects to 127.0.0.1:port; the result shows in fake_state(). Never fails at
+ * once. The program itself dials, and all that listens is, at FAKE_HOST. */
+#define FAKE_HOST  1u
+#define FAKE_HOSTS 65536u
+int fake_dial(unsigned host, uint16_t port);
 
 /* The next connection, or -1. */
 int fake_accept(int fd);

@@ -60,6 +60,7 @@ struct fake_conn {
 struct fake_socket {
     int fd;
     unsigned process;
+    unsigned host; /* where it is: 127.0.0.0 and so much more */
     bool program, closed, closing, killed;
     bool told_end; /* a read has seen FIN */
     bool counted;  /* in the program's descriptors; not while it waits in an accept queue */
@@ -146,7 +147,6 @@ ssize_t fake_socket_write(struct fake_socket *s, const void *data, size_t size);
 void fake_socket_shut(struct fake_socket *s);
 void fake_conn_break(struct fake_conn *conn);
 void fake_conn_lose(struct fake_conn *conn, enum fake_loss how);
-void fake_addr_set(union sock_addr *addr, uint16_t port);
 /* A record begins at this byte of the pipe. */
 void fake_record_begins(struct fake_pipe *p, uint64_t at);
 

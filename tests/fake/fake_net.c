@@ -107,6 +107,7 @@ struct fake_socket *fake_socket_new(bool program)
     s->fd = FAKE_FD_BASE + (int)net.count;
     s->program = program;
     s->process = fake_current_process();
+    s->host = FAKE_HOST;
     s->state = FAKE_CONNECTING;
     list_init(&s->accept_queue);
     list_init(&s->queue_node);
@@ -169,11 +170,11 @@ bool fake_descriptors_left(void)
     return limit == 0 || net.program_open < limit;
 }
 
-void fake_addr_set(union sock_addr *addr, uint16_t port)
+static void addr_set(union sock_addr *addr, unsigned host, uint16_t port)
 {
     struct sockaddr_in in = { .sin_family = AF_INET,
                               .sin_port = htons(port),
-                              .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+                              .sin_addr.s_addr = htonl(127u << 24 | host) };
 
     memset(addr, 0, sizeof(*addr));
     memcpy(addr, &in, sizeof(in));
@@ -733,7 +734,7 @@ int fake_bind_listen(struct fake_socket *s, uint16_t port, bool shared, unsigned
     s->state = FAKE_LISTENING;
     s->shared = shared;
     s->backlog = backlog;
-    fake_addr_set(&s->local, port);
+    addr_set(&s->local, FAKE_HOST, port);
     return 0;
 }
 
@@ -814,8 +815,8 @@ static void connect_try(void *arg)
 
 void fake_connect_start(struct fake_socket *s, uint16_t port)
 {
-    fake_addr_set(&s->local, ephemeral_port());
-    fake_addr_set(&s->remote, port);
+    addr_set(&s->local, s->host, ephemeral_port());
+    addr_set(&s->remote, FAKE_HOST, port);
     connect_next(s, connect_try, latency_draw());
 }
 
@@ -935,10 +936,12 @@ int fake_listen(uint16_t port, int backlog)
     return s->fd;
 }
 
-int fake_dial(uint16_t port)
+int fake_dial(unsigned host, uint16_t port)
 {
     struct fake_socket *s = fake_socket_new(false);
 
+    CHECK(host >= 1 && host < FAKE_HOSTS);
+    s->host = host;
     fake_connect_start(s, port);
     return s->fd;
 }

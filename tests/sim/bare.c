@@ -344,7 +344,7 @@ void sim_bare(uint64_t seed)
     for (unsigned i = 0; i < visitors; i++) {
         struct endpoint_plan plan;
         plan_draw(&plan);
-        endpoint_dial(PORT, &plan)->echo = true;
+        endpoint_dial(FAKE_HOST, PORT, &plan)->echo = true;
     }
     while (!endpoints_ended() || bare.open > 0) {
         if (fake_ring_ready(bare.ring))

@@ -313,9 +313,9 @@ static struct endpoint *endpoint_new(int fd, const struct endpoint_plan *plan)
     return e;
 }
 
-struct endpoint *endpoint_dial(uint16_t port, const struct endpoint_plan *plan)
+struct endpoint *endpoint_dial(unsigned host, uint16_t port, const struct endpoint_plan *plan)
 {
-    struct endpoint *e = endpoint_new(fake_dial(port), plan);
+    struct endpoint *e = endpoint_new(fake_dial(host, port), plan);
 
     e->visitor = true;
     return e;

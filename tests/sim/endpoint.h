@@ -66,8 +66,9 @@ struct endpoint {
 /* Forgets all endpoints. */
 void endpoints_reset(void);
 
-/* A visitor that dials `port` now; an origin's end around an accepted socket. */
-struct endpoint *endpoint_dial(uint16_t port, const struct endpoint_plan *plan);
+/* A visitor that dials `port` now, from a host of its own (fake_dial); an origin's end around an
+ * accepted socket. */
+struct endpoint *endpoint_dial(unsigned host, uint16_t port, const struct endpoint_plan *plan);
 struct endpoint *endpoint_accept(int fd, const struct endpoint_plan *plan);
 
 unsigned endpoint_count(void);

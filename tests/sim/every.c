@@ -307,7 +307,7 @@ static void talk(void)
     };
 
     fake_watch(every.origin, accept_origin, &plan);
-    (void)endpoint_dial(public_port(), &plan);
+    (void)endpoint_dial(FAKE_HOST, public_port(), &plan);
     every.lose.fn = lose_comes;
     if (every.strike.plan != PLAN_NO_GRACE)
         fake_event_set(&every.lose, fake_now() + (much ? NSEC_PER_MSEC : NSEC_PER_SEC / 2));

@@ -184,7 +184,7 @@ static void download(void)
     fake_watch(heal.origin, accept_origin, NULL);
     fake_on_connection(SIM_LANE_PORT, spoil_path);
     spoil_path(client_lane()->fd);
-    (void)endpoint_dial(SIM_PUBLIC_PORT, &asks);
+    (void)endpoint_dial(FAKE_HOST, SIM_PUBLIC_PORT, &asks);
     run_until(endpoints_ended, time_allowed());
     for (unsigned i = 0; i < endpoint_count(); i++)
         CHECK(endpoint_at(i)->end == ENDPOINT_WELL);

@@ -517,7 +517,7 @@ static void visitor_comes(void *arg)
         plan_for_v1(&plan, run.visitor_ends_first);
     if (run.mood.churn)
         plan_for_churn(&plan, true);
-    struct endpoint *e = endpoint_dial(public_port(tunnel), &plan);
+    struct endpoint *e = endpoint_dial(FAKE_HOST, public_port(tunnel), &plan);
     if (run.origin_bad[tunnel])
         endpoint_blame(e, "its origin refuses");
     if (run.lane_lost && !run.calm)
