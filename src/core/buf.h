@@ -91,10 +91,14 @@ static inline bool buf_big_scarce(const struct buf_pool *pool, const struct shar
     return slab_available(&pool->big) <= pool->big_reserve || share_sparing(owner, SHARE_BIG);
 }
 
-/* True if there are so few small ones that owners with more than their share cannot go on. */
+/* True if there are so few small ones that owners with more than their share cannot go on: reads
+ * that were ready before take whatever is lent, and those beside them who have little find nothing
+ * any more when one in 17 is left (share.h). */
 static inline bool buf_small_low(const struct buf_pool *pool)
 {
-    return slab_available(&pool->small) < BUF_PROVIDED;
+    uint32_t left = slab_available(&pool->small);
+
+    return left < BUF_PROVIDED || left < pool->small.count / 12;
 }
 
 /* Lends small buffers to the ring up to BUF_PROVIDED. */
