@@ -245,6 +245,8 @@ uint64_t fake_connection(int fd);
 uint16_t fake_local_port(int fd);
 uint16_t fake_remote_port(int fd);
 bool fake_is_open(int fd);
+/* An RST has arrived. */
+bool fake_is_reset(int fd);
 
 /* How long ago an RST arrived here, or `mark` last changed from one call to the next; 0: none has. */
 uint64_t fake_reset_for(int fd, uint64_t mark);

@@ -82,6 +82,7 @@ struct fake_socket {
     /* listener */
     struct list accept_queue; /* of sockets, by queue_node */
     struct list queue_node;
+    struct list listen_node;
     unsigned queued, backlog;
     bool shared;
     /* users */

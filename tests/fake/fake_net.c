@@ -44,14 +44,23 @@ static struct {
     struct fake_socket **sockets; /* by fd - FAKE_FD_BASE; NULL: a ring's descriptor */
     unsigned count, room;
     unsigned program_open;
-    struct list conns;
-    bool conns_ready;
+    struct list conns, listeners;
+    bool ready; /* the lists */
     uint64_t conn_ids;
     uint16_t next_port;
     uint16_t hooked_port;
     void (*on_connection)(int fd);
     uint8_t blackhole[PORTS / 8], refuse[PORTS / 8];
 } net;
+
+static void lists_ready(void)
+{
+    if (net.ready)
+        return;
+    list_init(&net.conns);
+    list_init(&net.listeners);
+    net.ready = true;
+}
 
 static void socket_changed(struct fake_socket *s)
 {
@@ -111,6 +120,7 @@ struct fake_socket *fake_socket_new(bool program)
     s->state = FAKE_CONNECTING;
     list_init(&s->accept_queue);
     list_init(&s->queue_node);
+    list_init(&s->listen_node);
     list_init(&s->ops);
     fake_event_init(&s->connecting, connect_try, s);
     fake_event_init(&s->watching, on_watching, s);
@@ -140,6 +150,11 @@ struct fake_socket *fake_socket(int fd)
 bool fake_is_open(int fd)
 {
     return !socket_find(fd)->closed;
+}
+
+bool fake_is_reset(int fd)
+{
+    return fake_socket(fd)->reset;
 }
 
 unsigned fake_program_sockets(void)
@@ -477,10 +492,7 @@ static struct fake_conn *conn_new(struct fake_socket *dialler, struct fake_socke
     struct fake_conn *conn = calloc(1, sizeof(*conn));
 
     CHECK(conn != NULL);
-    if (!net.conns_ready) {
-        list_init(&net.conns);
-        net.conns_ready = true;
-    }
+    lists_ready();
     list_append(&net.conns, &conn->node);
     conn->id = ++net.conn_ids;
     conn->latency = latency;
@@ -583,8 +595,7 @@ void fake_cut(int fd)
 
 void fake_mend(uint64_t connection)
 {
-    for (struct list *node = net.conns.next; net.conns_ready && node != &net.conns;
-         node = node->next) {
+    for (struct list *node = net.conns.next; net.ready && node != &net.conns; node = node->next) {
         struct fake_conn *conn = container_of(node, struct fake_conn, node);
 
         if (conn->id != connection || !conn->cut)
@@ -669,6 +680,7 @@ void fake_socket_close(struct fake_socket *s, bool reset)
     CHECK(!s->closed && list_empty(&s->ops));
     fake_trace("fd %d: closed%s", s->fd, reset ? " by RST" : "");
     s->closed = true;
+    list_remove(&s->listen_node);
     count(s, false);
     fake_event_stop(&s->connecting);
     fake_event_stop(&s->watching);
@@ -711,10 +723,11 @@ static struct fake_socket *listener_of(uint16_t port, bool *shareable)
     unsigned seen = 0;
 
     *shareable = true;
-    for (unsigned i = 0; i < net.count; i++) {
-        struct fake_socket *s = net.sockets[i];
+    lists_ready();
+    for (struct list *n = net.listeners.next; n != &net.listeners; n = n->next) {
+        struct fake_socket *s = container_of(n, struct fake_socket, listen_node);
 
-        if (s == NULL || s->closed || s->state != FAKE_LISTENING || port_of(&s->local) != port)
+        if (port_of(&s->local) != port)
             continue;
         *shareable = *shareable && s->shared;
         if (fake_between(0, seen++) == 0)
@@ -732,6 +745,7 @@ int fake_bind_listen(struct fake_socket *s, uint16_t port, bool shared, unsigned
     if (listener_of(port, &shareable) != NULL && !(shared && shareable))
         return -EADDRINUSE;
     s->state = FAKE_LISTENING;
+    list_append(&net.listeners, &s->listen_node);
     s->shared = shared;
     s->backlog = backlog;
     addr_set(&s->local, FAKE_HOST, port);
@@ -1057,7 +1071,7 @@ uint64_t fake_passed(int fd, int from)
 void fake_net_reset(void)
 {
     fake_tap_reset();
-    while (net.conns_ready && !list_empty(&net.conns))
+    while (net.ready && !list_empty(&net.conns))
         conn_free(container_of(net.conns.next, struct fake_conn, node));
     for (unsigned i = 0; i < net.count; i++)
         free(net.sockets[i]);
