@@ -115,6 +115,8 @@ static void learn_peer(struct endpoint *e)
     CHECK(peer->peer == 0 || peer->peer == e->id); /* two streams were mixed up */
     e->peer = id;
     peer->peer = e->id;
+    if (e->plan.as_asked)
+        e->plan.total = peer->plan.asks;
 }
 
 static void verify(struct endpoint *e, const uint8_t *data, size_t size)
@@ -216,6 +218,8 @@ static bool step_write(struct endpoint *e)
         wake_in(e, e->begins - fake_now());
         return false;
     }
+    if (e->plan.as_asked && e->peer == 0 && !e->eof)
+        return false;
     size_t n = (size_t)min_u64(step_size(e), e->plan.total - e->sent);
     if (n == 0) {
         if (!e->fin_sent)

@@ -18,7 +18,7 @@
 #include <stdint.h>
 
 #define ENDPOINT_ID_SIZE 8u
-#define ENDPOINT_MAX     4096u
+#define ENDPOINT_MAX     16384u
 
 struct endpoint_plan {
     uint64_t total;     /* bytes to send, the number included; 0: nothing, FIN only */
@@ -33,6 +33,8 @@ struct endpoint_plan {
     bool wait_for_all;  /* FIN only when all that the peer means to send is here, or its FIN */
     bool never_reads;   /* sends, then sits there, and leaves after `patience` */
     uint64_t patience;  /* ns: never_reads ends */
+    bool as_asked; /* an origin: `total` is what its visitor `asks` for, and waits for its name */
+    uint64_t asks; /* a visitor */
 };
 
 enum endpoint_end {

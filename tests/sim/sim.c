@@ -2,7 +2,8 @@
  * sim: the seeded simulation.
  *
  *   sim                       every case, each with its usual number of seeds (CULVERT_LONG=1: ten times as many)
- *   sim --case v2             one case: bare, v1, v2, tls, resume, resume-tls, every, heal
+ *   sim --case v2             one case: bare, v1, v2, tls, resume, resume-tls, every, heal,
+ *                             hogs
  *   sim --case v2 --seed 17   one run, replayed exactly; add --trace to see every event
  *   sim --case v2 --from 1000 --count 500
  *
@@ -40,6 +41,7 @@ static const struct sim_case cases[] = {
     { "v1", sim_tunnel_v1, 2500 },  { "tls", sim_tunnel_tls, 1500 },
     { "resume", sim_resume, 1200 }, { "resume-tls", sim_resume_tls, 800 },
     { "every", sim_every, 10240 },  { "heal", sim_heal, 300 },
+    { "hogs", sim_hogs, 160 },
 };
 
 struct sim_totals sim_totals;

@@ -16,6 +16,7 @@ void sim_resume(uint64_t seed);     /* lanes lose their connections and come bac
 void sim_resume_tls(uint64_t seed);
 void sim_every(uint64_t seed); /* one short conversation, struck at one byte */
 void sim_heal(uint64_t seed);  /* connections can be made, and carry little or nothing */
+void sim_hogs(uint64_t seed);  /* hostile owners beside honest ones */
 
 /* What the case knows about its state, printed by check_failed. NULL: nothing. A worker's start sets its own hook: call it again
  * afterwards. */
