@@ -415,7 +415,8 @@ START_TEST(what_nobody_read_is_counted)
 {
     unsigned long long lost = 0;
     unsigned there = 0;
-    char *text = malloc(MIB), *notice;
+    char *text = malloc(MIB);
+    static const char notice[] = "WARN  culvert: standard error was not read fast enough: ";
 
     capture_start();
     fcntl(STDERR_FILENO, F_SETFL, 0);
@@ -427,9 +428,12 @@ START_TEST(what_nobody_read_is_counted)
     sink_set_patience(UINT64_MAX);
     log_line(LOG_INFO, "session 8", "somebody reads again");
     capture_to(text, (size_t)n, "somebody reads again\n");
-    notice = strstr(text, "WARN  culvert: standard error was not read fast enough: ");
-    ck_assert_ptr_nonnull(notice);
-    ck_assert_int_eq(sscanf(strstr(notice, "enough: "), "enough: %llu lines", &lost), 1);
+    for (char *at = text; (at = strstr(at, notice)) != NULL; at++) {
+        unsigned long long more;
+
+        ck_assert_int_eq(sscanf(at + strlen(notice), "%llu lines", &more), 1);
+        lost += more; /* the writer may have lost patience twice */
+    }
     for (char *at = text; (at = strstr(at, "a line that nobody reads")) != NULL; at++)
         there++;
     ck_assert_uint_eq(there + lost, 10000);
