@@ -379,6 +379,14 @@ static void print_summary(const struct stats *sum, uint64_t uptime)
     free(text);
 }
 
+static void share_descriptors(struct engine *engine)
+{
+    uint64_t part = fds_part(engine->count);
+
+    for (unsigned i = 0; i < engine->count; i++)
+        engine->peers[i]->shares.capacity[SHARE_FDS] = part;
+}
+
 static int run_workers(struct engine *engine)
 {
     struct stats sum = { .value = { 0 } };
@@ -386,7 +394,7 @@ static int run_workers(struct engine *engine)
     int code = EXIT_CODE_CANNOT_START;
 
     if (open_signals(engine) && open_workers(engine)) {
-        fds_open(engine->count);
+        share_descriptors(engine);
         start_threads(engine);
         wait_for_end(engine);
         code = join_threads(engine, &sum);

@@ -1,32 +1,27 @@
 /*
  * fds: the process's file descriptors, as far as others can fill them.
  *
- * All workers draw from one number, RLIMIT_NOFILE less what the process needs for itself, so that
+ * RLIMIT_NOFILE less what the process needs for itself, in equal parts for the workers, so that
  * accepting refuses somebody in particular (share.h) before the kernel refuses everybody (EMFILE).
- * Any thread.
+ *
+ * Rejected: one number for all workers, of which each knows what its own owners hold. Whoever is at
+ * their limit with one worker is far over it when they have taken from the next one as well, and
+ * those beside them found nothing there.
  */
 #ifndef CULVERT_CORE_FDS_H
 #define CULVERT_CORE_FDS_H
 
-#include <stdbool.h>
 #include <stdint.h>
 
 /* Of these, for look-ups of names, files that are read again, a human who is asked: what the
  * process opens while it runs, beside what workers count. Where there are few, an eighth. */
 #define FDS_OWN 24u
 
+/* However many there are: a multiple of it is no overflow (share.h). */
+#define FDS_MOST (UINT64_C(1) << 48)
+
 /* Once, before the workers start, when all else that stays is open: `workers` will open their own
- * besides (fds.c). */
-void fds_open(unsigned workers);
-
-/* The same with a number: tests, and the simulation. */
-void fds_set(uint64_t capacity);
-
-uint64_t fds_free(void);
-
-/* An eighth is free beyond `amount`. */
-bool fds_plenty(uint64_t amount);
-void fds_take(void);
-void fds_give(void);
+ * besides (fds.c). What each of them may have. */
+uint64_t fds_part(unsigned workers);
 
 #endif

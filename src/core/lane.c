@@ -24,7 +24,7 @@ void lane_set_fd(struct lane *lane, int fd)
 {
     CHECK(lane->fd < 0 && fd >= 0);
     lane->fd = fd;
-    share_take_fd(lane->share);
+    share_take(lane->share, SHARE_FDS, 1);
 }
 
 int lane_take_fd(struct lane *lane)
@@ -33,7 +33,7 @@ int lane_take_fd(struct lane *lane)
 
     CHECK(fd >= 0);
     lane->fd = -1;
-    share_give_fd(lane->share);
+    share_give(lane->share, SHARE_FDS, 1);
     return fd;
 }
 

@@ -130,7 +130,7 @@ struct listener *listener_open(struct worker *w, int fd, struct session *session
     if (session != NULL) {
         listener->share = session->share;
         share_ref(listener->share);
-        share_take_fd(listener->share);
+        share_take(listener->share, SHARE_FDS, 1);
     }
     timer_init(&listener->timer, timer_fire);
     list_append(&w->all_listeners, &listener->node);
@@ -172,7 +172,7 @@ bool listener_join(struct listener *listener)
         listener
             ->fd); /* at once, not with the next submission: the port is free when the role is told */
     if (listener->share != NULL) {
-        share_give_fd(listener->share);
+        share_give(listener->share, SHARE_FDS, 1);
         share_unref(listener->share);
     }
     if (listener->worker->role->listener_closed != NULL)

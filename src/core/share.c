@@ -138,18 +138,6 @@ void share_move(struct share *from, struct share *to, enum share_kind kind, uint
     share_give(from, kind, amount);
 }
 
-void share_take_fd(struct share *share)
-{
-    fds_take();
-    share_take(share, SHARE_FDS, 1);
-}
-
-void share_give_fd(struct share *share)
-{
-    fds_give();
-    share_give(share, SHARE_FDS, 1);
-}
-
 /* Limits */
 
 /* Whoever asks, as it looks from an owner above. */
@@ -178,8 +166,6 @@ static uint64_t room_of(const struct share *s, enum share_kind kind, struct aske
     if (s->parent == NULL) {
         uint64_t capacity = s->tree->capacity[kind];
 
-        if (kind == SHARE_FDS)
-            return fds_free();
         return capacity > used ? capacity - used : 0;
     }
     if (!asker.self && asker.below * SHARE_FEW < used)

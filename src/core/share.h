@@ -34,8 +34,7 @@
  * A node lives as long as somebody refers to it, or something is counted in it: buffers outlive
  * the lane that read them. Nodes are found by parent and key.
  *
- * A tree belongs to one thread (a worker's; the registry's has its mutex). Descriptors alone are
- * the process's: each worker counts whose its own are, and fds.h says what is free.
+ * A tree belongs to one thread (a worker's; the registry's has its mutex).
  *
  * Rejected: fixed quotas (an owner alone could not use what is idle; any number is wrong for
  * somebody), and taking back by force from who has most (an index of owners by what they hold, for
@@ -45,7 +44,6 @@
 #define CULVERT_CORE_SHARE_H
 
 #include "core/chain.h"
-#include "core/fds.h"
 #include "core/hash.h"
 #include "core/slab.h"
 
@@ -108,8 +106,8 @@ struct share {
 };
 
 struct share_tree {
-    struct share pool;                   /* the root: what all hold */
-    uint64_t capacity[SHARE_KIND_COUNT]; /* not of SHARE_FDS */
+    struct share pool; /* the root: what all hold */
+    uint64_t capacity[SHARE_KIND_COUNT];
     struct slab nodes;
     struct chain chain; /* of nodes */
     struct hash_key key;
@@ -153,10 +151,6 @@ static inline void share_give(struct share *share, enum share_kind kind, uint64_
 /* The same amount, held by another owner of the same tree from now on. */
 void share_move(struct share *from, struct share *to, enum share_kind kind, uint64_t amount);
 
-/* One descriptor, which counts in the process as well. */
-void share_take_fd(struct share *share);
-void share_give_fd(struct share *share);
-
 /* What is free for this owner. */
 uint64_t share_room(const struct share *share, enum share_kind kind);
 
@@ -168,8 +162,7 @@ static inline bool share_may(const struct share *share, enum share_kind kind, ui
 {
     const struct share_tree *tree = share->tree;
 
-    if (kind == SHARE_FDS ? fds_plenty(amount)
-                          : (tree->pool.used[kind] + amount) * 8 <= tree->capacity[kind] * 7)
+    if ((tree->pool.used[kind] + amount) * 8 <= tree->capacity[kind] * 7)
         return true;
     return share_fits(share, kind, amount);
 }

@@ -77,28 +77,28 @@ void stream_set_fd(struct stream *s, int fd)
 {
     CHECK(s->fd < 0 && fd >= 0);
     s->fd = fd;
-    share_take_fd(s->share);
+    share_take(s->share, SHARE_FDS, 1);
 }
 
 void stream_drop_fd(struct stream *s)
 {
     ring_close_fd(s->worker->ring, s->fd);
     s->fd = -1;
-    share_give_fd(s->share);
+    share_give(s->share, SHARE_FDS, 1);
 }
 
 void stream_set_beside(struct stream *s, int fd)
 {
     CHECK(s->way.beside < 0 && fd >= 0);
     s->way.beside = fd;
-    share_take_fd(s->share);
+    share_take(s->share, SHARE_FDS, 1);
 }
 
 void stream_drop_beside(struct stream *s)
 {
     ring_close_fd(s->worker->ring, s->way.beside);
     s->way.beside = -1;
-    share_give_fd(s->share);
+    share_give(s->share, SHARE_FDS, 1);
 }
 
 struct stream *stream_open(struct lane *lane, uint32_t wire_id, int fd, enum stream_state state,

@@ -3,6 +3,7 @@
 
 #include "core/crypt.h"
 #include "core/exit_code.h"
+#include "core/fds.h"
 #include "core/lane.h"
 #include "core/listener.h"
 #include "core/log.h"
@@ -97,6 +98,7 @@ static void set_capacities(struct worker *w)
     capacity[SHARE_LOG] = config->bulk_buffers / 2 + config->bulk_buffers / 16;
     capacity[SHARE_WINDOW] = (uint64_t)config->bulk_buffers * BUF_BIG_SIZE;
     capacity[SHARE_STREAMS] = config->max_streams;
+    capacity[SHARE_FDS] = FDS_MOST; /* until fds_part */
     capacity[SHARE_IDS] = w->ids.count;
     capacity[SHARE_LANES] = config->role == CONFIG_SERVER ? config->max_lanes : lanes_most(config);
 }

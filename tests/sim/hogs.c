@@ -23,8 +23,7 @@
  * So need <= C/left - C/until, and C is the least that is enough, and a little for what is not a
  * whole number (capacity_for). An honest visitor needs a stream, and 4 small buffers: one for each
  * of the at most two pieces of 12,000 bytes each way; its lane needs 12 for packs and what it keeps.
- * Ids: 8 for each, since they come back with a count. Descriptors are the process's, here those
- * of the server and of the honest client: who is honest takes one of each, and so do its hogs (fds_for).
+ * Ids: 8 for each, since they come back with a count. A descriptor for each stream, and for a lane.
  *
  * Hostile visitors never read, stall, trickle, say FIN and stay, or come and go; they are dialled
  * again as long as some are missing. Those of a hostile client (rogue.c) get no answer, more than
@@ -47,7 +46,6 @@
 #include "core/base.h"
 #include "core/check.h"
 #include "core/config.h"
-#include "core/fds.h"
 #include "core/lane.h"
 #include "core/session.h"
 #include "core/share.h"
@@ -219,14 +217,6 @@ static uint64_t capacity_for(uint64_t need)
     return need * left * until / (until - left) + until;
 }
 
-static uint64_t fds_for(uint64_t need)
-{
-    uint64_t left = terms()->left, until = terms()->until;
-    uint64_t held = terms()->rogues ? left : 2 * left - 1;
-
-    return need * held * (2 * until - 1) / (until - left) + until;
-}
-
 static uint64_t streams_least(void)
 {
     return capacity_for(hogs.honest + 2);
@@ -271,6 +261,8 @@ static void open_worker(enum side side)
     CHECK(w != NULL);
     hogs.workers[side][0] = w;
     w->peers = hogs.workers[side];
+    if (hogs.fds > 0)
+        w->shares.capacity[SHARE_FDS] = hogs.fds;
     CHECK(worker_prepare(w) == 0 && worker_start(w) == 0);
     sim_set_dump(dump);
 }
@@ -688,7 +680,6 @@ static void stop_both(void)
     server_finish();
     for (unsigned i = 0; i < 2; i++)
         fake_end(hogs.origins[i], false);
-    fds_set(UINT64_MAX);
 }
 
 static void draw_rogues(void)
@@ -724,9 +715,8 @@ static void draw_limits(void)
     if (hogs.tight == TIGHT_STREAMS)
         hogs.wanted = (unsigned)(streams_least() * 5 / 4);
     if (hogs.tight == TIGHT_FDS) {
-        hogs.fds = fds_for(hogs.honest + 1) + 20;
+        hogs.fds = capacity_for(hogs.honest + 2);
         hogs.wanted = (unsigned)hogs.fds;
-        fds_set(hogs.fds);
     }
     fake_limits.provided = 16;
     if (hogs.tight == TIGHT_SMALL) {

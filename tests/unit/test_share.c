@@ -3,6 +3,7 @@
 #include <netinet/in.h>
 #include <signal.h>
 #include <stdlib.h>
+#include <sys/resource.h>
 #include <string.h>
 
 #include "core/addr.h"
@@ -332,29 +333,22 @@ START_TEST(who_is_to_blame_is_the_highest_at_its_limit)
 }
 END_TEST
 
-START_TEST(descriptors_are_the_process_s)
+START_TEST(descriptors_in_equal_parts)
 {
-    struct share_tree second;
-    struct share *a = share_open(&tree.pool, SHARE_TOKEN, 1), *b;
-    unsigned taken = 0;
+    struct rlimit before, few;
 
-    ck_assert(share_tree_open(&second, 16, &(struct hash_key){ { 1, 2 } })); /* another worker's */
-    fds_set(90);
-    b = share_open(&second.pool, SHARE_TOKEN, 1);
-    for (; share_may(a, SHARE_FDS, 1); taken++)
-        share_take_fd(a);
-    ck_assert_uint_eq(taken, 80);
-    ck_assert_uint_eq(fds_free(), 10);
-    ck_assert(!fds_plenty(0) && !fds_plenty(11));
-    ck_assert(share_may(b, SHARE_FDS, 10));
-    ck_assert(!share_may(b, SHARE_FDS, 11));
-    while (taken-- > 0)
-        share_give_fd(a);
-    ck_assert_uint_eq(fds_free(), 90);
-    ck_assert(fds_plenty(78) && !fds_plenty(79)); /* an eighth of 90, rounded up, is left */
-    share_unref(a);
-    share_unref(b);
-    share_tree_close(&second);
+    ck_assert_int_eq(getrlimit(RLIMIT_NOFILE, &before), 0);
+    few = (struct rlimit){ .rlim_cur = 1000, .rlim_max = before.rlim_max };
+    ck_assert_int_eq(setrlimit(RLIMIT_NOFILE, &few), 0);
+    uint64_t one = fds_part(1), four = fds_part(4);
+    ck_assert_uint_gt(one, 900);
+    ck_assert_uint_lt(one, 1000 - FDS_OWN);
+    ck_assert_uint_le(4 * four, one);
+    ck_assert_uint_gt(4 * four, one - 100);
+    few.rlim_cur = 16;
+    ck_assert_int_eq(setrlimit(RLIMIT_NOFILE, &few), 0);
+    ck_assert_uint_gt(fds_part(64), 0);
+    ck_assert_int_eq(setrlimit(RLIMIT_NOFILE, &before), 0);
 }
 END_TEST
 
@@ -430,7 +424,7 @@ int main(void)
     tcase_add_test(tcase, without_room_for_a_node_its_parent_counts);
     tcase_add_test(tcase, an_address_is_what_one_customer_has);
     tcase_add_test(tcase, who_is_to_blame_is_the_highest_at_its_limit);
-    tcase_add_test(tcase, descriptors_are_the_process_s);
+    tcase_add_test(tcase, descriptors_in_equal_parts);
     tcase_add_test(tcase, sums_are_right_whatever_happens);
     tcase_add_test_raise_signal(tcase, more_is_given_than_was_taken, SIGABRT);
     suite_add_tcase(suite, tcase);
