@@ -39,20 +39,21 @@
 #include <stdio.h>
 #include <string.h>
 
-#define TOKEN        "sim-token"
-#define LANE_PORT    9000
-#define PUBLIC_PORT  10000
-#define ORIGIN_PORT  7000
-#define NOBODY_PORT  7100
-#define TUNNELS_MAX  3u
-#define WORKERS_MAX  3u
-#define VISITORS_MAX 24u
-#define CHURN_MAX    500u
-#define STALL_MAX    (5 * NSEC_PER_SEC)
-#define TIME_LIMIT   (3600 * NSEC_PER_SEC)
-#define OUTAGE_MAX   (30 * NSEC_PER_SEC)
-#define HEARTBEAT    (10 * NSEC_PER_SEC)
-#define EXPIRY       (3 * HEARTBEAT)
+#define TOKEN           "sim-token"
+#define LANE_PORT       9000
+#define PUBLIC_PORT     10000
+#define ORIGIN_PORT     7000
+#define NOBODY_PORT     7100
+#define TUNNELS_MAX     3u
+#define WORKERS_MAX     3u
+#define VISITORS_MAX    24u
+#define CHURN_MAX       500u
+#define STALL_MAX       (5 * NSEC_PER_SEC)
+#define STRANGER_SMALLS 2u
+#define TIME_LIMIT      (3600 * NSEC_PER_SEC)
+#define OUTAGE_MAX      (30 * NSEC_PER_SEC)
+#define HEARTBEAT       (10 * NSEC_PER_SEC)
+#define EXPIRY          (3 * HEARTBEAT)
 
 enum side { SERVER, CLIENT };
 
@@ -878,6 +879,17 @@ static void draw_churn(struct fake_random *r)
     options->latency_max = options->latency_min + fake_random_size(r, 100000, 20 * NSEC_PER_MSEC);
 }
 
+/* With a long grace the streams of a frozen lane keep what buffers they have, be it for ever: the
+ * client can come back only while its new connection finds some as a stranger. Of a pool of which
+ * one in 65 is less than that, share.h promises it nothing. */
+static void draw_lasting_dearth(struct fake_random *r)
+{
+    run.mood.dearth = true;
+    fake_limits.provided = 1u << fake_random_between(r, 0, 4);
+    fake_limits.small_buffers =
+        fake_limits.provided + STRANGER_SMALLS * 65 + (uint32_t)fake_random_between(r, 0, 24);
+}
+
 /* From a sequence of its own: what else is drawn stays as it was. */
 static void limits_draw(uint64_t seed)
 {
@@ -887,8 +899,6 @@ static void limits_draw(uint64_t seed)
     run.mood.churn = !run.v1 && !run.mood.bulk && fake_random_chance(&r, 150);
     run.mood.stalls = fake_random_chance(&r, run.mood.churn ? 500 : 100);
     run.mood.miserly = run.resume && !run.mood.bulk && fake_random_chance(&r, 100);
-    /* With a long grace the streams of a frozen lane keep the buffers, and nobody can log in until
-     * it is over. */
     run.mood.dearth =
         (!run.resume || run.mood.short_grace) && fake_random_chance(&r, run.resume ? 300 : 80);
     if (run.mood.churn)
@@ -906,6 +916,8 @@ static void limits_draw(uint64_t seed)
         fake_limits.lane_ack_small = (uint32_t)fake_random_size(&r, 1024, 4194304);
     }
     run.mood.addresses = fake_random_chance(&r, 200);
+    if (run.resume && !run.mood.short_grace && fake_random_chance(&r, 200))
+        draw_lasting_dearth(&r);
 }
 
 static void options_draw(uint64_t seed)
