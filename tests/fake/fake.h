@@ -248,7 +248,8 @@ bool fake_is_open(int fd);
 /* An RST has arrived. */
 bool fake_is_reset(int fd);
 
-/* How long ago an RST arrived here, or `mark` last changed from one call to the next; 0: none has. */
+/* How long ago an RST arrived here, or this was accepted, or `mark` last changed from one call to the
+ * next; 0: none has arrived. */
 uint64_t fake_reset_for(int fd, uint64_t mark);
 
 /* Bytes that this socket has sent so far and that its peer has not read: what the "kernel" holds. */

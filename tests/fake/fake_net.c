@@ -843,6 +843,7 @@ struct fake_socket *fake_accept_next(struct fake_socket *listener)
     listener->queued--;
     struct fake_socket *s = container_of(node, struct fake_socket, queue_node);
     count(s, s->program);
+    s->reset_at = fake_now(); /* nobody could know before */
     return s;
 }
 

@@ -28,7 +28,8 @@
 #define RINGS_MAX    16u
 #define PROVIDED_IDS 65536u /* ids have 16 bits */
 #define SPINS_MAX    3u
-#define WAKES_MAX    100u /* in a second */
+#define WAKES_MAX    1000u /* in WAKES_TIME */
+#define WAKES_TIME   (10 * NSEC_PER_SEC)
 
 static struct ring *rings[RINGS_MAX];
 static unsigned ring_number;
@@ -605,7 +606,8 @@ int ring_message_from_thread(int target_fd, uint64_t user_data, int32_t res)
  *   - it asked for no waiting, and got nothing; no time passes then. What one turn leaves for the next (a flush held back, what was
  *     marked when buffers came back) is done in the next, and the one after that sees what the one before it has seen.
  *   - it waited until its own time was over, again and again: a timer that is set anew for the next tick each time. There is work that is
- *     looked at every 20 ms (worker.c, STARVE_RETRY), and what many streams and lanes look at once a second.
+ *     looked at every 20 ms (worker.c, STARVE_RETRY), what many streams and lanes look at once a second, and memory that goes back
+ *     a portion a millisecond (trim.h), some hundred times.
  */
 static void check_spin(struct ring *ring, uint64_t timeout, size_t ready, bool submitted)
 {
@@ -613,7 +615,7 @@ static void check_spin(struct ring *ring, uint64_t timeout, size_t ready, bool s
 
     ring->spins = nothing && timeout == 0 ? ring->spins + 1 : 0;
     CHECK(ring->spins < SPINS_MAX);
-    if (fake_now() - ring->wakes_since >= NSEC_PER_SEC) {
+    if (fake_now() - ring->wakes_since >= WAKES_TIME) {
         ring->wakes_since = fake_now();
         ring->wakes = 0;
     }
