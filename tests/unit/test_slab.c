@@ -18,6 +18,16 @@ static void open_slab(void)
     ck_assert(slab_open(&slab, 48, COUNT, 0));
 }
 
+/* Steps of a random run: a minute of valgrind for four times as many. */
+static unsigned long_run(void)
+{
+    static unsigned steps;
+
+    if (steps == 0)
+        steps = getenv("CULVERT_LONG") != NULL ? 200000 : 50000;
+    return steps;
+}
+
 static void close_slab(void)
 {
     slab_close(&slab);
@@ -180,7 +190,7 @@ START_TEST(random_run_keeps_them_apart)
 
     ck_assert(used != NULL && taken != NULL && times != NULL);
     ck_assert(slab_open(&fifo, 48, count, apart));
-    for (unsigned step = 0; step < 200000; step++) {
+    for (unsigned step = 0; step < long_run(); step++) {
         seed = seed * 1103515245u + 12345u;
         bool fill = (step / 3000) % 2 == 0; /* rises and falls, and short visits in between */
         if (live > 0 && (live == most || (seed >> 8) % 100 < (fill ? 45u : 55u))) {
@@ -306,7 +316,7 @@ START_TEST(random_run_with_rest)
     uint32_t tags[COUNT] = { 0 }, seed = 7, rested = 0;
     unsigned count = 0;
 
-    for (unsigned step = 1; step < 200000; step++) {
+    for (unsigned step = 1; step < long_run(); step++) {
         seed = seed * 1103515245u + 12345u;
         unsigned pick = (seed >> 8) % COUNT;
         if ((seed >> 16) % 50 == 0)
