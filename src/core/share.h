@@ -11,7 +11,7 @@
  * thresholds (Choudhury and Hahne, 1998, for the memory of switches): an owner may hold at most
  * SHARE_RICH times what is still free where it takes from. Nothing is set aside, nothing is
  * configured: who is alone gets seven eighths of the pool, two who want all get 8/17 each, and who
- * has little always finds room, because those who have much have to leave some.
+ * has little finds room, because those who have much have to leave some.
  *
  * What is free for an owner is what is free above it, cut by its own limit. So the same holds
  * between the sessions of one token, or the visitors of one tunnel.
@@ -21,9 +21,10 @@
  * than one part in SHARE_FEW) would pay for those who have much. For them the limits above are
  * higher, by a factor that depends on where they part from those who have much (share.c, lenience):
  * 2 for a visitor's address beside others in its tunnel, up to 8 for a client's address beside
- * others of its token. This ends too: many small owners below one owner, be it a thousand visitors,
- * leave one part in 17 of a pool, and many sessions of one address one in 33, for whoever is
- * not one of them.
+ * others of its token. This ends too: small owners below one owner that take all they can, be it a
+ * thousand visitors or two addresses of which one has come late, leave nothing to a third beside
+ * them; but one part in 17 of a pool, or one in 33 if they are sessions of one address, to whoever
+ * is not below that owner.
  *
  * Nothing is held against anybody before seven eighths of a pool are in use; then every limit is
  * above what can be held. So the usual answer needs two loads (share_may).

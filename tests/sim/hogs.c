@@ -1,15 +1,15 @@
 /*
  * hogs: hostile owners beside honest ones, and the honest ones' progress is the property: every
  * honest visitor who comes while the hogs are at work is accepted and ends well, every byte
- * checked, within BOUND of simulated time; an honest client logs in, and its lane comes back when it
- * is lost. Nobody honest waits for a hog to go: they stay until all that is over.
+ * checked, within BOUND of simulated time; an honest client logs in, and its lane comes back when
+ * it is lost. Nobody honest waits for a hog to go: they stay until all that is over.
  *
  * A run. The server has little of one thing (enum tight) and plenty of the others. The hogs come,
  * until they are refused more of it: a run in which they are not proves nothing, and fails. Then
  * honest visitors come, three times, each from an address of its own, some at a time. With resume
- * the honest client's connection is lost in the middle of that, in any of the ways of fake_lose. It
- * may also come only when the hogs have what they want (`late`). Then the hogs go, and both sides
- * stop: nobody's share holds anything any more.
+ * the honest client's connection is lost in the middle of that, in any of the ways of fake_lose.
+ * It may also come only when the hogs have what they want (`late`). Then the hogs go, and both
+ * sides stop: nobody's share holds anything any more.
  *
  * Who the hogs are (enum scene) says what share.h promises beside them. Of a pool of C the hogs
  * leave one part in `left`, and the honest find room until one part in `until` is left:
@@ -22,26 +22,30 @@
  *
  * So need <= C/left - C/until, and C is the least that is enough, and a little for what is not a
  * whole number (capacity_for). An honest visitor needs a stream, and 4 small buffers: one for each
- * of the at most two pieces of 12,000 bytes each way; its lane needs 12 for packs and what it keeps.
- * Ids: 8 for each, since they come back with a count. A descriptor for each stream, and for a lane.
+ * of the at most two pieces of 12,000 bytes each way; its lane needs 12 for packs and what it
+ * keeps. Ids: 8 for each, since they come back with a count. A descriptor for each stream and each
+ * lane, and for the few strangers who are let in whatever there is.
  *
  * Hostile visitors never read, stall, trickle, say FIN and stay, or come and go; they are dialled
  * again as long as some are missing. Those of a hostile client (rogue.c) get no answer, more than
  * they take, or a RESET; it never counts, floods with PINGs, and comes again with more sessions,
- * lanes and tunnels than it may have. In a surge (TIGHT_SURGE) they are quiet until all of them say
- * at once what nobody takes: reads that were ready before anybody had too much. Strangers say
- * nothing, twice as many as there are places, and many more while an honest client logs in or joins.
+ * lanes and tunnels than it may have. In a surge (TIGHT_SURGE) they are quiet until all of them
+ * say at once what nobody takes: reads that were ready before anybody had too much. Strangers say
+ * nothing, twice as many as there are places, and many more while an honest client logs in or
+ * joins.
  *
  * BOUND. Latency is at most 5 ms, and a conversation takes half a dozen round trips, some looks at
  * its share (20 ms each), and its turn behind what its lane holds and behind each other stream in
- * line. 0.6 s was the longest in 1,000 seeds. A log-in takes four round trips (BOUND_LOGIN); one that
- * is refused or thrown out would be tried again after half a second at the earliest. A connection that dies without a word takes the expiry to be noticed, if nothing
- * was on its way that the client could miss.
+ * line. 0.6 s was the longest in some hundred seeds. A log-in takes four round trips
+ * (BOUND_LOGIN); one that is refused or thrown out would be tried again after half a second at the
+ * earliest. A connection that dies without a word takes the expiry to be noticed, if nothing was
+ * on its way that the client could miss.
  *
  * Not promised, and not here: who is one of a crowd. Hostile addresses in the same tunnel, five or
- * more, or a second one that comes when the first has its share, take what is left for all who have
- * little there, honest ones among them; so do two client's addresses one after the other of those
- * of the same token, and a hostile client of what is left to visitors in a tunnel with a hog.
+ * more, or a second one that comes when the first has its share, take what is left for all who
+ * have little there, honest ones among them; so do two client's addresses one after the other of
+ * those of the same token, and a hostile client of what is left to visitors in a tunnel with a
+ * hog.
  */
 #include "core/base.h"
 #include "core/check.h"
@@ -513,7 +517,7 @@ static void rogues_come(void)
     run_until(rogues_stand, 20 * NSEC_PER_SEC);
 }
 
-/* Until they are refused more: that they were at their limits is what makes a run worth something. */
+/* Until they are refused more: to have been at their limits makes a run worth something. */
 static void hogs_come(void)
 {
     if (terms()->rogues)
@@ -715,7 +719,7 @@ static void draw_limits(void)
     if (hogs.tight == TIGHT_STREAMS)
         hogs.wanted = (unsigned)(streams_least() * 5 / 4);
     if (hogs.tight == TIGHT_FDS) {
-        hogs.fds = capacity_for(hogs.honest + 2);
+        hogs.fds = capacity_for(hogs.honest + 2 + UNAUTH);
         hogs.wanted = (unsigned)hogs.fds;
     }
     fake_limits.provided = 16;

@@ -5,8 +5,8 @@
  * It logs in as any client does (SCRAM and all), binds, and joins more lanes. Then it does what its
  * plan says, to all who come to its tunnels: an OPEN is never answered, or by as much DATA as the
  * visitor's window takes; the visitor may say nothing more, or as much as it likes; what arrives on
- * a lane is never counted, or not even read; PINGs come without end. A connection that the server ends
- * comes again after a pause, as another session, so it is there until it is told to leave.
+ * a lane is never counted, or not even read; PINGs come without end. A connection that the server
+ * ends comes again after a pause, as another session, so it is there until it is told to leave.
  *
  * Its bytes say what visitors did not send and no origin did: visitors of its tunnels must not look
  * at them (endpoint_plan.never_reads).
