@@ -135,16 +135,10 @@ CHECK_STATIC(LANE_PREFACE >= FRAME_V2_HEADER + 21u + FRAME_PROOF_SIZE, "JOIN");
 #define PEER_SILENT_NS (180 * NSEC_PER_SEC)
 CHECK_STATIC(PEER_SILENT_NS > 120 * NSEC_PER_SEC, "longer than TCP_RTO_MAX");
 
-/* Bytes that a socket takes beyond what is under way (TCP_NOTSENT_LOWAT, tcp(7)). Otherwise whoever
- * reads nothing fills a buffer of some megabytes, and many together the kernel's memory for TCP
- * (net.ipv4.tcp_mem), after which everybody's buffers are small. A lane's; a local peer's, of which it
- * is a part of the window when that has grown, which counts for its owner; so small a part that what
- * the kernel takes cannot pass for a reader who is quick (window_rx_update). And a v1 stream's, which
- * has no window, when as many bytes have gone through it; this counts as well. */
-#define LANE_UNSENT      (1024u * 1024u)
-#define STREAM_UNSENT    (32u * 1024u)
-#define UNSENT_OF_WINDOW 4u
-#define V1_UNSENT_WIDE   (1024u * 1024u)
+/* Bytes that a lane's socket takes beyond what is under way (TCP_NOTSENT_LOWAT, tcp(7)). Otherwise
+ * one that is not read fills a buffer of some megabytes, and many together the kernel's memory for
+ * TCP (net.ipv4.tcp_mem), after which everybody's buffers are small. */
+#define LANE_UNSENT (1024 * 1024)
 
 /* Streams of which no completion tells anything (quiet.h): all are looked at in QUIET_ROUND_NS, and
  * again so long for each QUIET_ROUND_SLOTS; QUIET_BATCH of them in a turn, QUIET_NEXT_NS before the

@@ -478,27 +478,6 @@ static void send_reset(struct stream *s)
         stream_mark(s);
 }
 
-/* A v1 stream has no window that grows as the local peer reads; what its socket takes counts like one. */
-static void widen_v1(struct stream *s)
-{
-    if (s->rx.counted > 0 || s->bytes_down < V1_UNSENT_WIDE ||
-        !share_may(s->share, SHARE_WINDOW, V1_UNSENT_WIDE))
-        return;
-    s->rx.counted = V1_UNSENT_WIDE;
-    share_take(s->share, SHARE_WINDOW, V1_UNSENT_WIDE);
-    sock_set_unsent(s->fd, V1_UNSENT_WIDE);
-}
-
-static void consumed(struct stream *s, uint32_t size)
-{
-    if (s->lane == NULL)
-        return;
-    if (s->lane->version == FRAME_V1)
-        widen_v1(s);
-    else
-        window_rx_consume(&s->rx, size);
-}
-
 static void send_result(struct stream *s, int res, uint32_t asked)
 {
     struct worker *w = s->worker;
@@ -514,7 +493,8 @@ static void send_result(struct stream *s, int res, uint32_t asked)
         send_reset(s);
     } else {
         stream_rx_consume(s, (uint32_t)res);
-        consumed(s, (uint32_t)res);
+        if (s->lane != NULL && s->lane->version != FRAME_V1)
+            window_rx_consume(&s->rx, (uint32_t)res);
         worker_count(w, STAT_BYTES_DOWN, (uint64_t)res);
         s->heard = s->took = w->now;
         if ((uint32_t)res < asked && s->sending_all)
@@ -555,8 +535,7 @@ static void lapse_windows(struct worker *w)
 {
     for (unsigned i = 0; i < WIDE_LOOKS && !list_empty(&w->wide_streams); i++) {
         struct stream *s = container_of(list_pop(&w->wide_streams), struct stream, wide_node);
-        uint64_t acked;
-        bool rests = w->now - s->rx.updated >= WINDOW_REST_NS && !sock_is_waiting(s->fd, &acked);
+        bool rests = w->now - s->rx.updated >= WINDOW_REST_NS;
         uint32_t counted = rests ? window_rx_lapse(&s->rx) : 0;
 
         if (counted > 0)
@@ -569,7 +548,7 @@ static void lapse_windows(struct worker *w)
 static uint32_t update_window(struct stream *s, const struct window_terms *terms)
 {
     struct worker *w = s->worker;
-    uint32_t counted = s->rx.counted, size = s->rx.size;
+    uint32_t counted = s->rx.counted;
 
     uint32_t increment = window_rx_update(&s->rx, w->now, terms);
     if (s->rx.counted > counted)
@@ -579,8 +558,6 @@ static uint32_t update_window(struct stream *s, const struct window_terms *terms
     list_remove(&s->wide_node);
     if (s->rx.counted > 0)
         list_append(&w->wide_streams, &s->wide_node);
-    if (s->rx.size > size)
-        sock_set_unsent(s->fd, (uint32_t)max_u64(STREAM_UNSENT, s->rx.size / UNSENT_OF_WINDOW));
     return increment;
 }
 

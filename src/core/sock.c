@@ -93,17 +93,11 @@ void sock_ask_peer(int fd)
     set_int(fd, SOL_SOCKET, SO_KEEPALIVE, 1);
 }
 
-void sock_set_unsent(int fd, uint32_t bytes)
-{
-    set_int(fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT, (int)bytes);
-}
-
 /* Before listen: accepted sockets have what the listening socket has at that moment. */
 static void set_stream(int fd)
 {
     set_linger(fd, true);
     set_int(fd, SOL_SOCKET, SO_OOBINLINE, 1);
-    sock_set_unsent(fd, STREAM_UNSENT);
 }
 
 int sock_dial_stream(int family)
@@ -206,7 +200,7 @@ void sock_lane_options(int fd, uint64_t timeout_ns)
     int ms = (int)min_u64(timeout_ns / NSEC_PER_MSEC, 1000UL * 3600);
 
     set_int(fd, IPPROTO_TCP, TCP_NODELAY, 1);
-    sock_set_unsent(fd, LANE_UNSENT);
+    set_int(fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT, LANE_UNSENT);
     set_int(fd, SOL_SOCKET, SO_KEEPALIVE, 1);
     set_int(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, ms); /* RFC 5482; tcp(7) */
 }

@@ -57,10 +57,6 @@ void sock_peer(int fd, union sock_addr *addr);
 /* A lane's options: keepalive, TCP_USER_TIMEOUT, TCP_NOTSENT_LOWAT (limits.h, LANE_UNSENT). */
 void sock_lane_options(int fd, uint64_t timeout_ns);
 
-/* A stream's socket takes so many bytes beyond what is under way: STREAM_UNSENT, until this is
- * called. */
-void sock_set_unsent(int fd, uint32_t bytes);
-
 /* TCP asks whether the other end is still there (limits.h, PEER_QUIET_S). Visitors' sockets inherit
  * it from their listener. */
 void sock_ask_peer(int fd);

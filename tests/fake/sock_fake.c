@@ -145,12 +145,6 @@ bool sock_is_stuck(int fd, uint64_t silence)
     return fake_chance(fake_options()->stuck_lies);
 }
 
-void sock_set_unsent(int fd, uint32_t bytes)
-{
-    (void)fd;
-    (void)bytes;
-}
-
 void sock_ask_peer(int fd)
 {
     (void)fake_socket(fd);
