@@ -7,8 +7,9 @@
  * over yet) is asked for again while the session lives, after 1, 2, 4, ... and at last every 30 s.
  * What comes of a refusal is known when the session is settled: then it is logged, once until the
  * server says something else; `ready:` says when the tunnel comes, and what was never ready stands in
- * the summary and in the exit code. Whatever the refusal says: what is forbidden today a server's operator may
- * allow tomorrow, and one small frame every half minute is cheaper than a list of what may change.
+ * the summary and in the exit code. Whatever the refusal says: what is forbidden today a server's
+ * operator may allow tomorrow, and one small frame every half minute is cheaper than a list of what
+ * may change.
  *
  * v1 has one tunnel, which is bound without a word.
  */

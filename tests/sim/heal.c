@@ -57,11 +57,6 @@ static void dump(void)
 
 /* ---- the world ---- */
 
-static uint64_t size_between(uint64_t low, uint64_t high)
-{
-    return fake_random_size(fake_random(), low, high);
-}
-
 static void config_make(enum side side)
 {
     struct config *c = &heal.config[side];

@@ -172,21 +172,6 @@ static struct worker *worker_at(enum side side)
     return hogs.workers[side][0];
 }
 
-static uint64_t between(uint64_t low, uint64_t high)
-{
-    return fake_random_between(fake_random(), low, high);
-}
-
-static uint64_t size_between(uint64_t low, uint64_t high)
-{
-    return fake_random_size(fake_random(), low, high);
-}
-
-static bool maybe(unsigned permille)
-{
-    return fake_random_chance(fake_random(), permille);
-}
-
 static void print_shares(const struct worker *w)
 {
     static const char *const names[] = {

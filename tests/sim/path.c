@@ -37,21 +37,6 @@ static struct {
     unsigned troubled; /* of a thousand new connections */
 } path;
 
-static uint64_t between(uint64_t low, uint64_t high)
-{
-    return fake_random_between(fake_random(), low, high);
-}
-
-static uint64_t size_between(uint64_t low, uint64_t high)
-{
-    return fake_random_size(fake_random(), low, high);
-}
-
-static bool maybe(unsigned permille)
-{
-    return fake_random_chance(fake_random(), permille);
-}
-
 static void each_lane(void (*fn)(const struct lane *lane, void *arg), void *arg)
 {
     for (unsigned side = 0; side < 2; side++)

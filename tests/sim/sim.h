@@ -3,6 +3,7 @@
 #define CULVERT_TESTS_SIM_H
 
 #include "core/stats.h"
+#include "fake/fake.h"
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -41,6 +42,22 @@ struct config;
 /* A server of one small session, or its client: one worker, one tunnel, few of everything, no TLS and
  * no grace time. */
 void sim_config(struct config *config, bool server);
+
+/* Drawn from the run's sequence: evenly, by size (fake_random_size), and true so often in 1,000. */
+static inline uint64_t between(uint64_t low, uint64_t high)
+{
+    return fake_random_between(fake_random(), low, high);
+}
+
+static inline uint64_t size_between(uint64_t low, uint64_t high)
+{
+    return fake_random_size(fake_random(), low, high);
+}
+
+static inline bool maybe(unsigned permille)
+{
+    return fake_random_chance(fake_random(), permille);
+}
 
 /* Adds the endpoints of this run to the totals. */
 void sim_count_endpoints(void);

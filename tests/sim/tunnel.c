@@ -109,16 +109,6 @@ static struct fake_random *chance(void)
     return fake_random();
 }
 
-static uint64_t between(uint64_t low, uint64_t high)
-{
-    return fake_random_between(chance(), low, high);
-}
-
-static bool maybe(unsigned permille)
-{
-    return fake_random_chance(chance(), permille);
-}
-
 static void dump_workers(void)
 {
     fprintf(stderr, "%s%s%s, tunnels %u, moods:%s%s%s%s%s%s%s%s%s%s%s%s%s%s%s%s%s\n",
