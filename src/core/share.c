@@ -145,17 +145,26 @@ struct asker {
     uint64_t times;    /* SHARE_RICH or SHARE_EARLY */
     uint64_t below;    /* what the part holds through which it asks */
     bool self;         /* asked for itself */
-    unsigned lenience; /* 1: nobody on the way holds little of what is held above */
+    unsigned lenience; /* in halves; HALVES: nobody on the way holds little of what is held above */
 };
 
-/* By what the limits are higher from an owner of this level up, for a part of it that holds little.
- * Those who part from a crowd further up must find something where the crowd does not any more: so
- * each has more than the one below. */
-static const unsigned lenience[] = {
-    [SHARE_POOL] = 1,     [SHARE_STRANGERS] = 2, [SHARE_TOKEN] = 8,
-    [SHARE_ADDRESS4] = 4, [SHARE_ADDRESS6] = 4,  [SHARE_NOWHERE] = 4,
-    [SHARE_SESSION] = 3,  [SHARE_LANE] = 2,      [SHARE_TUNNEL] = 2
+/* By what the limits are higher, in halves, from an owner of this level up, for a part of it that
+ * holds little: less than one in SHARE_FEW; less than one in SHARE_TINY, where the parts are
+ * addresses, of which somebody has two or three. Those who part from a crowd further up must find
+ * something where the crowd does not any more: so each has more than the one below. */
+#define HALVES 2u
+static const unsigned lenience[][2] = {
+    [SHARE_POOL] = { 2, 2 },     [SHARE_STRANGERS] = { 4, 5 }, [SHARE_TOKEN] = { 16, 24 },
+    [SHARE_ADDRESS4] = { 8, 8 }, [SHARE_ADDRESS6] = { 8, 8 },  [SHARE_NOWHERE] = { 8, 8 },
+    [SHARE_SESSION] = { 6, 6 },  [SHARE_LANE] = { 4, 4 },      [SHARE_TUNNEL] = { 4, 5 }
 };
+
+static unsigned lenience_of(const struct share *s, uint64_t below, uint64_t used)
+{
+    if (below * SHARE_FEW >= used)
+        return HALVES;
+    return lenience[s->level][below * SHARE_TINY < used];
+}
 
 /* What is free in an owner for the asker. *over: the owner, or one above it, holds more than its
  * limit. */
@@ -168,14 +177,14 @@ static uint64_t room_of(const struct share *s, enum share_kind kind, struct aske
 
         return capacity > used ? capacity - used : 0;
     }
-    if (!asker.self && asker.below * SHARE_FEW < used)
-        asker.lenience = (unsigned)max_u64(asker.lenience, lenience[s->level]);
+    if (!asker.self)
+        asker.lenience = (unsigned)max_u64(asker.lenience, lenience_of(s, asker.below, used));
     asker.self = false;
     asker.below = used;
     uint64_t free = room_of(s->parent, kind, asker, over);
     /* Who holds little is not told early: to others it would be as if all were used up. */
-    uint64_t times = asker.lenience > 1 ? SHARE_RICH : asker.times;
-    uint64_t limit = free * times * asker.lenience;
+    uint64_t times = asker.lenience > HALVES ? SHARE_RICH : asker.times;
+    uint64_t limit = free * times * asker.lenience / HALVES;
 
     *over = *over || used > limit;
     return used < limit ? min_u64(free, limit - used) : 0;
@@ -183,7 +192,7 @@ static uint64_t room_of(const struct share *s, enum share_kind kind, struct aske
 
 static struct asker asks_itself(uint64_t times)
 {
-    return (struct asker){ .times = times, .self = true, .lenience = 1 };
+    return (struct asker){ .times = times, .self = true, .lenience = HALVES };
 }
 
 uint64_t share_room(const struct share *share, enum share_kind kind)

@@ -21,10 +21,11 @@
  * than one part in SHARE_FEW) would pay for those who have much. For them the limits above are
  * higher, by a factor that depends on where they part from those who have much (share.c, lenience):
  * 2 for a visitor's address beside others in its tunnel, up to 8 for a client's address beside
- * others of its token. This ends too: small owners below one owner that take all they can, be it a
- * thousand visitors or two addresses of which one has come late, leave nothing to a third beside
- * them; but one part in 17 of a pool, or one in 33 if they are sessions of one address, to whoever
- * is not below that owner.
+ * others of its token; and for addresses that have less than one part in SHARE_TINY some more, so
+ * that two that take all they can, one later than the other (somebody's of IPv4 and of IPv6), leave
+ * some to a third. This ends too: a thousand of them below one owner leave nothing to another one
+ * beside them; but one part in 21 of a pool, or one in 33 if they are sessions of one address, to
+ * whoever is not below that owner.
  *
  * Nothing is held against anybody before seven eighths of a pool are in use; then every limit is
  * above what can be held. So the usual answer needs two loads (share_may).
@@ -54,6 +55,7 @@
 /* The limit as a multiple of what is free, and who is not to blame. */
 #define SHARE_RICH 8u
 #define SHARE_FEW  4u
+#define SHARE_TINY 64u
 /* Who is told to be sparing while there is still some left (share_sparing): one owner alone at
  * three quarters. In place of SHARE_RICH. */
 #define SHARE_EARLY 4u
