@@ -379,12 +379,21 @@ static void print_summary(const struct stats *sum, uint64_t uptime)
     free(text);
 }
 
-static void share_descriptors(struct engine *engine)
+static uint64_t memory_of_machine(void)
 {
-    uint64_t part = fds_part(engine->count);
+    return (uint64_t)sysconf(_SC_PHYS_PAGES) * (uint64_t)sysconf(_SC_PAGESIZE);
+}
 
-    for (unsigned i = 0; i < engine->count; i++)
-        engine->peers[i]->shares.capacity[SHARE_FDS] = part;
+/* What the machine has and the process may take, in equal parts. */
+static void share_out(struct engine *engine)
+{
+    uint64_t descriptors = fds_part(engine->count);
+    uint64_t unsent = memory_of_machine() / STREAMS_UNSENT_PART / engine->count;
+
+    for (unsigned i = 0; i < engine->count; i++) {
+        engine->peers[i]->shares.capacity[SHARE_FDS] = descriptors;
+        engine->peers[i]->streams_unsent = unsent;
+    }
 }
 
 static int run_workers(struct engine *engine)
@@ -394,7 +403,7 @@ static int run_workers(struct engine *engine)
     int code = EXIT_CODE_CANNOT_START;
 
     if (open_signals(engine) && open_workers(engine)) {
-        share_descriptors(engine);
+        share_out(engine);
         start_threads(engine);
         wait_for_end(engine);
         code = join_threads(engine, &sum);

@@ -121,7 +121,7 @@ struct lane *lane_open(struct worker *w, int fd, struct crypt *crypt)
 {
     union sock_addr peer;
 
-    sock_peer(fd, &peer);
+    (void)sock_peer(fd, &peer);
     struct lane *lane = lane_new(w, &peer, crypt);
     if (lane == NULL)
         return NULL;
@@ -136,7 +136,7 @@ struct lane *lane_adopt(struct worker *w, int fd, struct crypt *crypt)
 {
     union sock_addr peer;
 
-    sock_peer(fd, &peer);
+    (void)sock_peer(fd, &peer);
     struct lane *lane = lane_new(w, &peer, crypt);
     if (lane == NULL)
         return NULL;

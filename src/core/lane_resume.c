@@ -430,7 +430,7 @@ static bool thaw(struct lane *lane, int fd, struct crypt *crypt, uint64_t peer_r
     lane->crypt = crypt;
     lane->crypt_ready = lane->tls;
     lane->crypt_closed = lane->crypt_ended = false;
-    sock_peer(fd, &lane->peer);
+    (void)sock_peer(fd, &lane->peer);
     lane->state = LANE_OPEN;
     unlist(lane);
     lane->heard = lane->unblocked = w->now;

@@ -138,7 +138,18 @@ CHECK_STATIC(PEER_SILENT_NS > 120 * NSEC_PER_SEC, "longer than TCP_RTO_MAX");
 /* Bytes that a lane's socket takes beyond what is under way (TCP_NOTSENT_LOWAT, tcp(7)). Otherwise
  * one that is not read fills a buffer of some megabytes, and many together the kernel's memory for
  * TCP (net.ipv4.tcp_mem), after which everybody's buffers are small. */
-#define LANE_UNSENT (1024 * 1024)
+#define LANE_UNSENT (1024u * 1024u)
+
+/* The same for streams' sockets: all of a process together a part of the machine's memory (the
+ * kernel is short of memory for TCP at a sixteenth of it, tcp(7), tcp_mem). A socket that comes as
+ * the n-th of a worker may have the n-th part of the worker's, so that as many as there can be have
+ * a small multiple of it, whenever they came. Where there are few, there is no limit: what a slow
+ * reader has not taken yet stands in the kernel, and outlives the process. One whose window grows
+ * reads, and has its limit raised to a part of the window, which counts for its owner. */
+#define STREAMS_UNSENT_PART   512u
+#define STREAM_UNSENT_LEAST   (32u * 1024u)
+#define STREAM_UNSENT_MOST    (1024u * 1024u) /* from here on none */
+#define STREAM_UNSENT_WINDOWS 4u              /* the part of a window that has grown */
 
 /* Streams of which no completion tells anything (quiet.h): all are looked at in QUIET_ROUND_NS, and
  * again so long for each QUIET_ROUND_SLOTS; QUIET_BATCH of them in a turn, QUIET_NEXT_NS before the

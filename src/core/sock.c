@@ -186,13 +186,28 @@ void sock_local(int fd, union sock_addr *addr)
         memset(addr, 0, sizeof(*addr));
 }
 
-void sock_peer(int fd, union sock_addr *addr)
+bool sock_peer(int fd, union sock_addr *addr)
 {
     socklen_t size = sizeof(*addr);
 
     memset(addr, 0, sizeof(*addr));
-    if (getpeername(fd, &addr->sa, &size) != 0)
-        memset(addr, 0, sizeof(*addr));
+    if (getpeername(fd, &addr->sa, &size) == 0)
+        return true;
+    memset(addr, 0, sizeof(*addr));
+    return false;
+}
+
+bool sock_is_gone(int fd)
+{
+    union sock_addr peer;
+    char byte;
+
+    return !sock_peer(fd, &peer) && recv(fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) <= 0;
+}
+
+void sock_set_unsent(int fd, uint32_t bytes)
+{
+    set_int(fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT, (int)bytes);
 }
 
 void sock_lane_options(int fd, uint64_t timeout_ns)
@@ -200,7 +215,7 @@ void sock_lane_options(int fd, uint64_t timeout_ns)
     int ms = (int)min_u64(timeout_ns / NSEC_PER_MSEC, 1000UL * 3600);
 
     set_int(fd, IPPROTO_TCP, TCP_NODELAY, 1);
-    set_int(fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT, LANE_UNSENT);
+    sock_set_unsent(fd, LANE_UNSENT);
     set_int(fd, SOL_SOCKET, SO_KEEPALIVE, 1);
     set_int(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, ms); /* RFC 5482; tcp(7) */
 }

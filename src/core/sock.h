@@ -50,12 +50,20 @@ int sock_netlink(void);
 /* False if the local address of this connected socket is not one of this machine any more. */
 bool sock_address_stands(int fd);
 
-/* Local or remote address; zeroed (family AF_UNSPEC) on failure. */
+/* Local or remote address; zeroed (family AF_UNSPEC) on failure. False: it was reset, and has no
+ * peer any more. */
 void sock_local(int fd, union sock_addr *addr);
-void sock_peer(int fd, union sock_addr *addr);
+bool sock_peer(int fd, union sock_addr *addr);
+
+/* True if this accepted socket was reset, and nothing that came before that is left to read. */
+bool sock_is_gone(int fd);
 
 /* A lane's options: keepalive, TCP_USER_TIMEOUT, TCP_NOTSENT_LOWAT (limits.h, LANE_UNSENT). */
 void sock_lane_options(int fd, uint64_t timeout_ns);
+
+/* The socket takes so many bytes beyond what is under way (TCP_NOTSENT_LOWAT, tcp(7)); without this
+ * as many as its send buffer holds. */
+void sock_set_unsent(int fd, uint32_t bytes);
 
 /* TCP asks whether the other end is still there (limits.h, PEER_QUIET_S). Visitors' sockets inherit
  * it from their listener. */

@@ -13,6 +13,7 @@
     X(STREAMS_RESET, "streams that ended otherwise")                                    \
     X(BYTES_UP, "bytes from local sockets to lanes")                                    \
     X(BYTES_DOWN, "bytes from lanes to local sockets")                                  \
+    X(GONE, "connections accepted that had been reset")                                 \
     X(REFUSED_STREAMS, "visitors refused: too many streams")                            \
     X(REFUSED_FDS, "visitors refused: too many file descriptors")                       \
     X(REFUSED_SESSIONS, "clients refused: too many sessions")                           \

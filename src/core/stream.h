@@ -165,6 +165,7 @@ struct stream {
     /* down */
     uint32_t head, tail; /* slices; SLAB_NONE when empty */
     uint32_t queued;     /* bytes */
+    uint32_t unsent;     /* bytes that the socket takes beyond what is under way; 0: no limit */
     uint32_t sending;    /* bytes in flight */
     struct window_rx rx;
 
@@ -204,13 +205,17 @@ struct stream_id {
 struct stream *stream_open(struct lane *lane, uint32_t wire_id, int fd, enum stream_state state,
                            struct share *share);
 
-/* The stream's socket, and its end: as descriptors of its owner. */
+/* The stream's socket, and its end: as descriptors of its owner. Where there are many streams it
+ * has a limit of what it takes (limits.h, STREAMS_UNSENT_PART). */
 void stream_set_fd(struct stream *stream, int fd);
 void stream_drop_fd(struct stream *stream);
 
 /* The same for an attempt beside another one (way.beside). */
 void stream_set_beside(struct stream *stream, int fd);
 void stream_drop_beside(struct stream *stream);
+
+/* The stream's window has grown: it reads, and its socket may take more. */
+void stream_raise_unsent(struct stream *stream);
 
 /* The stream of a completion: its slot is not used again while an operation is in flight. */
 struct stream *stream_from_op(struct worker *worker, uint32_t slot);

@@ -98,7 +98,7 @@ static void set_capacities(struct worker *w)
     capacity[SHARE_LOG] = config->bulk_buffers / 2 + config->bulk_buffers / 16;
     capacity[SHARE_WINDOW] = (uint64_t)config->bulk_buffers * BUF_BIG_SIZE;
     capacity[SHARE_STREAMS] = config->max_streams;
-    capacity[SHARE_FDS] = FDS_MOST; /* until fds_part */
+    capacity[SHARE_FDS] = FDS_MOST; /* until the engine shares them out */
     capacity[SHARE_IDS] = w->ids.count;
     capacity[SHARE_LANES] = config->role == CONFIG_SERVER ? config->max_lanes : lanes_most(config);
 }
@@ -145,6 +145,7 @@ static void init(struct worker *w, const struct config *config, const struct rol
     w->role = role;
     w->peer_count = config->workers;
     w->crypt_spare = BUF_NONE;
+    w->streams_unsent = UINT64_MAX; /* until the engine shares it out */
     init_lists(w);
 }
 

@@ -119,7 +119,8 @@ struct worker {
     struct buf_pool bufs;
     struct slab slices;
     struct slab streams;
-    struct slab ids;      /* server, v2: struct stream_id */
+    uint64_t streams_unsent; /* bytes that sockets of streams may take: STREAMS_UNSENT_PART */
+    struct slab ids;         /* server, v2: struct stream_id */
     uint64_t ids_pressed; /* ns: when they last ran so short that all lanes asked for counts */
     struct slab lanes;
     struct slab sessions;

@@ -648,6 +648,11 @@ static void accept_lane(struct worker *w, int fd)
     struct crypt *crypt = NULL;
     struct lane *lane = NULL;
 
+    if (sock_is_gone(fd)) {
+        worker_count(w, STAT_GONE, 1);
+        ring_close_fd(w->ring, fd);
+        return;
+    }
     bool few = w->strangers.count < STRANGERS_FEW; /* none of these has more than it needs */
     if (!strangers_room(&w->strangers) || (!few && !share_may(w->strangers_share, SHARE_FDS, 1)))
         dismiss_stranger(w);

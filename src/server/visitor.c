@@ -1,7 +1,9 @@
 /*
  * visitor: see visitor.h. A stream is opened and OPEN is queued at once; the visitor's first bytes may follow within the initial window, without a round
  * trip. OPEN stands in the data pack, so that it cannot overtake the last data of the stream whose slot it reuses.
- * Who is refused is reset: a stream's socket is that by itself (sock.h).
+ * Who is refused is reset: a stream's socket is that by itself (sock.h). Who was reset before it
+ * was accepted, as port scans and some health checks do, and has left nothing to read, costs no
+ * stream and no origin's connection.
  */
 #include "server/visitor.h"
 
@@ -93,7 +95,11 @@ static void open_stream(struct lane *lane, struct session_tunnel *tunnel, int fd
 {
     union sock_addr visitor;
 
-    sock_peer(fd, &visitor);
+    if (!sock_peer(fd, &visitor) && sock_is_gone(fd)) {
+        worker_count(lane->worker, STAT_GONE, 1);
+        ring_close_fd(lane->worker->ring, fd);
+        return;
+    }
     struct share *share = session_tunnel_share(lane->session, tunnel, &visitor);
     if (may_come(lane->worker, share, fd))
         open_for(lane, tunnel, fd, &visitor, share);

@@ -86,9 +86,19 @@ void sock_local(int fd, union sock_addr *addr)
     *addr = fake_socket(fd)->local;
 }
 
-void sock_peer(int fd, union sock_addr *addr)
+bool sock_peer(int fd, union sock_addr *addr)
 {
-    *addr = fake_socket(fd)->remote;
+    const struct fake_socket *s = fake_socket(fd);
+
+    *addr = s->reset ? (union sock_addr){ .sa.sa_family = AF_UNSPEC } : s->remote;
+    return !s->reset;
+}
+
+bool sock_is_gone(int fd)
+{
+    const struct fake_socket *s = fake_socket(fd);
+
+    return s->reset && fake_unread(fd) == 0;
 }
 
 void sock_lane_options(int fd, uint64_t expiry_ns)
@@ -143,6 +153,12 @@ bool sock_is_stuck(int fd, uint64_t silence)
     if (out->narrow_since > 0)
         return fake_now() >= out->narrow_since + silence;
     return fake_chance(fake_options()->stuck_lies);
+}
+
+void sock_set_unsent(int fd, uint32_t bytes)
+{
+    (void)fake_socket(fd);
+    (void)bytes;
 }
 
 void sock_ask_peer(int fd)

@@ -11,6 +11,7 @@
 #include "core/lane_impl.h"
 #include "core/log.h"
 #include "core/share.h"
+#include "core/sock.h"
 #include "core/stream.h"
 #include "core/worker.h"
 #include "fake/fake.h"
@@ -271,6 +272,38 @@ static void nobody_is_looked_at(void)
     ck_assert_uint_le(looks() - before, 1);
 }
 
+#define UNSENT (4u * STREAM_UNSENT_MOST)
+
+static uint32_t nth_part(unsigned n)
+{
+    return n <= 4 ? 0 : (uint32_t)max_u64(UNSENT / n, STREAM_UNSENT_LEAST);
+}
+
+START_TEST(many_sockets_take_little_each)
+{
+    enum { COUNT = 300 };
+
+    worker->streams_unsent = UNSENT;
+    for (unsigned n = 1; n <= COUNT; n++) {
+        struct share *share = share_open_address(lane->share, &lane->peer);
+
+        streams[n - 1] = stream_open(lane, 0, sock_dial_stream(AF_INET), STREAM_OPEN, share);
+        ck_assert_uint_eq(streams[n - 1]->unsent, nth_part(n));
+    }
+    struct stream *first = streams[0], *last = streams[COUNT - 1];
+    last->rx.size = first->rx.size = 4 * STREAM_UNSENT_LEAST; /* no more than it has */
+    stream_raise_unsent(last);
+    ck_assert_uint_eq(last->unsent, STREAM_UNSENT_LEAST);
+    last->rx.size = first->rx.size = STREAM_UNSENT_MOST;
+    stream_raise_unsent(last);
+    stream_raise_unsent(first);
+    ck_assert_uint_eq(last->unsent, STREAM_UNSENT_MOST / STREAM_UNSENT_WINDOWS);
+    ck_assert_uint_eq(first->unsent, 0);
+    for (unsigned i = 0; i < COUNT; i++)
+        stream_close(streams[i], REASON_PEER_RESET, false);
+}
+END_TEST
+
 START_TEST(who_waits_costs_no_turn)
 {
     close_streams(MANY);
@@ -378,6 +411,7 @@ int main(void)
     TCase *tcase = tcase_create("stream");
 
     tcase_add_checked_fixture(tcase, setup, teardown);
+    tcase_add_test(tcase, many_sockets_take_little_each);
     tcase_add_test(tcase, who_waits_costs_no_turn);
     tcase_add_test(tcase, room_lets_them_go_in_order);
     tcase_add_test(tcase, the_end_of_the_lane_lets_them_go);

@@ -9,7 +9,9 @@ is bad for ever, or for a minute, fails.
 Rows marked with "broke" failed before the server gave each owner a share; those without a mark
 passed, at a price that bench/attack shows.
 """
+import contextlib
 import dataclasses
+import os
 import socket
 import subprocess
 import sys
@@ -22,7 +24,7 @@ import v2wire
 from harness import HERE, Skip, case, check, check_equal, enter_private_network
 from proxy import Proxy
 
-MIB = 1 << 20
+KIB, MIB = 1 << 10, 1 << 20
 SOON = 15.0  # seconds for what takes milliseconds; what is refused is tried again until then
 ATTACKER, NEWCOMER, VISITOR = "127.0.0.9", "127.0.0.2", "127.0.0.3"
 GRACE = ["--grace", "60s"]
@@ -320,3 +322,40 @@ def shares_full_windows(t):
     check(during < 3 * before + 1, f"16 MiB took {during:.1f} s, {before:.1f} s before: no window grows any more")
     after = min(seconds() for _ in range(2))
     check(after < 3 * before + 1, f"16 MiB took {after:.1f} s after the attack, {before:.1f} s before")
+
+
+def unsent(port):
+    """Bytes that wait in each socket of this local port, by the other end's port (proc_net_tcp(5))."""
+    found = {}
+    for table in ("tcp", "tcp6"):
+        with open(f"/proc/net/{table}") as lines:
+            for words in map(str.split, list(lines)[1:]):
+                if int(words[1].rsplit(":", 1)[1], 16) == port and words[3] == "01":
+                    found[int(words[2].rsplit(":", 1)[1], 16)] = int(words[4].split(":")[0], 16)
+    return found
+
+
+# broke: 1 to 2.5 MB each, until the kernel had no memory for TCP (net.ipv4.tcp_mem) for anybody
+@case(not_in={**ANY, **V1_WAITS})
+def shares_unsent(t):
+    """Many visitors who read nothing leave little in the kernel, each of them."""
+    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGESIZE") // 512
+    count = min(max(64, memory // (128 * KIB)), 2000)
+    client = t.client(t.server(), t.origin(net.flood))
+    with contextlib.ExitStack() as stack:
+        ports = []
+        for _ in range(count):
+            sock = stack.enter_context(net.connect(client.addr, source=ATTACKER, rcvbuf=4 * KIB))
+            sock.sendall(b"b")
+            ports.append(sock.getsockname()[1])
+        seen = []
+
+        def stands():
+            time.sleep(0.1)
+            seen.append(unsent(client.addr[1]))
+            return len(seen) > 10 and min(seen[-1][port] for port in ports) > 0 and all(seen[-1] == one for one in seen[-10:])
+        t.until(stands, "sockets that take no more")
+        late = max(seen[-1][port] for port in ports[-10:])
+        most = memory // (count - 10) + 128 * KIB
+        check(late <= most, f"{late} bytes wait in the socket of a late visitor who reads nothing, {most} are its share")
+    t.note = f"{late // KIB} KiB at most of {count} late ones"

@@ -4,6 +4,7 @@ v1 has no half-close and no reset: StreamClose ends both directions. What our tw
 below say where v1 differs.
 """
 import random
+import re
 import resource
 import signal
 import socket
@@ -153,6 +154,29 @@ def rst_by_visitor(t):
     either_end(t, ends[0], "reset", "end at the origin")
     other.sendall(b"still here")
     check_equal(net.recv_exact(other, 10), b"still here", "the other stream")
+
+
+@case()
+def reset_before_it_is_accepted(t):
+    """Who has been reset and has said nothing, as port scans and some health checks do, costs no
+    stream and no origin's connection."""
+    origin = t.origin(net.until_cut(net.hold))
+    addr = t.tunnel(origin)
+    server = t.tunnel_server
+    server.send(signal.SIGSTOP)  # they come to a socket that nobody accepts from
+    for _ in range(20):
+        net.rst(net.connect(addr))
+        net.rst(net.connect(server.addr))
+    visitor = net.connect(addr)
+    visitor.sendall(b"my last words")
+    net.rst(visitor)
+    server.send(signal.SIGCONT)
+    origin.wait_seen(1)
+    net.connect(addr).close()
+    origin.wait_seen(2)
+    server.send(signal.SIGUSR1)
+    t.until(lambda: sum(map(int, re.findall(r"(\d+) connections accepted that had been reset", server.err))) == 40, "40 counted")
+    check_equal(origin.seen, 2, "connections at the origin")
 
 
 @case(direct=True)
