@@ -3,13 +3,14 @@
  * bench/attack, where what an attacker's own processor does must not be what limits him.
  *
  *     siege storm --to HOST:PORT [--from ADDR] [--keep N] [--words FILE]
- *     siege bare --listen HOST:PORT
+ *     siege bare --listen HOST:PORT [--most N]
  *
  * storm connects as fast as it can from one address, says what is in FILE, and keeps the last N
  * connections, the oldest of which is reset when another one is made. It prints "ready" when it has
  * N, or after two seconds; when standard input ends it prints "did N". Being refused is no error.
  *
- * bare takes every connection, reads what comes and drops it.
+ * bare takes every connection, reads what comes and drops it. Of more than N it resets the oldest,
+ * as our server does with those who do not log in: an attacker who comes again then does so here, too.
  */
 #include "util.h"
 
@@ -25,7 +26,8 @@
 #include <unistd.h>
 
 enum { EVENTS = 512, CHUNK = 256 * 1024, WORDS_MAX = 16 * 1024, KEEP_MAX = 100 * 1000 };
-#define READY_NS (2 * UINT64_C(1000000000))
+#define BARE_FILES (1u << 20) /* descriptors are smaller than that (bench_raise_files) */
+#define READY_NS   (2 * UINT64_C(1000000000))
 
 struct storm {
     struct sockaddr_in to, from;
@@ -153,6 +155,34 @@ static void storm_main(int argc, char **argv)
 
 /* ---- bare ---- */
 
+static struct {
+    uint64_t most, at;
+    int *kept;       /* a ring of `most` descriptors, -1 where there is none */
+    uint64_t *place; /* of a descriptor there */
+} bare;
+
+static void bare_close(int fd)
+{
+    if (bare.most > 0)
+        bare.kept[bare.place[fd]] = -1;
+    close(fd);
+}
+
+static void bare_keep(int fd)
+{
+    const struct linger reset = { .l_onoff = 1 };
+
+    if (bare.most == 0)
+        return;
+    if (bare.kept[bare.at] >= 0) {
+        (void)setsockopt(bare.kept[bare.at], SOL_SOCKET, SO_LINGER, &reset, sizeof(reset));
+        close(bare.kept[bare.at]);
+    }
+    bare.kept[bare.at] = fd;
+    bare.place[fd] = bare.at;
+    bare.at = (bare.at + 1) % bare.most;
+}
+
 static void bare_accept(int epoll, int listener)
 {
     int fd;
@@ -162,6 +192,7 @@ static void bare_accept(int epoll, int listener)
 
         if (epoll_ctl(epoll, EPOLL_CTL_ADD, fd, &event) != 0)
             bench_die(errno, "epoll_ctl");
+        bare_keep(fd);
     }
 }
 
@@ -171,7 +202,7 @@ static void bare_read(int fd)
     ssize_t n = recv(fd, chunk, sizeof(chunk), 0);
 
     if (n == 0 || (n < 0 && errno != EAGAIN))
-        close(fd);
+        bare_close(fd);
 }
 
 static void bare_main(int argc, char **argv)
@@ -180,12 +211,17 @@ static void bare_main(int argc, char **argv)
     struct epoll_event events[EVENTS];
     const struct bench_option table[] = {
         { .name = "listen", .text = &at, .help = "HOST:PORT" },
+        { .name = "most", .number = &bare.most, .help = "connections; the oldest goes (no limit)" },
         { .name = NULL },
     };
 
     bench_options(argc, argv, 2, table);
     if (at == NULL)
         bench_die(0, "--listen HOST:PORT is needed");
+    bare.kept = malloc((bare.most + 1) * sizeof(*bare.kept));
+    bare.place = calloc(BARE_FILES, sizeof(*bare.place));
+    bench_check(bare.kept != NULL && bare.place != NULL);
+    memset(bare.kept, -1, (bare.most + 1) * sizeof(*bare.kept));
     struct sockaddr_in addr = bench_addr(at);
     int epoll = epoll_create1(EPOLL_CLOEXEC), listener = bench_listen(&addr, SOCK_NONBLOCK);
     struct epoll_event event = { .events = EPOLLIN, .data.fd = listener };
