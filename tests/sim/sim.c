@@ -31,7 +31,7 @@ struct sim_case {
 };
 
 #ifdef CULVERT_SANITIZED
-#define SLOWDOWN 5u /* fewer seeds: each costs five times as much */
+#define SLOWDOWN 10u /* fewer seeds: each costs five times as much */
 #else
 #define SLOWDOWN 1u
 #endif
