@@ -455,10 +455,10 @@ void lane_recv_done(struct worker *worker, const struct ring_cqe *cqe);
 void lane_send_done(struct worker *worker, const struct ring_cqe *cqe);
 void lane_connect_done(struct worker *worker, const struct ring_cqe *cqe);
 
-/* Buffers were freed: lanes that wait for one go on. */
-void lane_unstarve(struct worker *worker);
+/* Buffers were freed: lanes that wait for one go on, the first ones, at most so many. */
+void lane_unstarve(struct worker *worker, unsigned most);
 
-/* The same for those whose owner had its share of them: at most so many, who ask again. */
+/* The same for those whose owner had its share of them. */
 void lane_unwait(struct worker *worker, unsigned most);
 
 /* Cancels big reads that have waited too long; returns when to look again (ns), UINT64_MAX if there are none. */

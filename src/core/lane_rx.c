@@ -126,23 +126,22 @@ static void go_on(struct lane *lane)
     lane_mark(lane); /* reads again */
 }
 
-void lane_unwait(struct worker *w, unsigned most)
+static void wake(struct list *lanes, unsigned most)
 {
     struct list *node;
 
-    while (most-- > 0 && (node = list_pop(&w->short_lanes)) != NULL)
+    while (most-- > 0 && (node = list_pop(lanes)) != NULL)
         go_on(container_of(node, struct lane, starved_node));
 }
 
-void lane_unstarve(struct worker *w)
+void lane_unwait(struct worker *w, unsigned most)
 {
-    struct list now, *node;
+    wake(&w->short_lanes, most);
+}
 
-    list_init(&now);
-    while ((node = list_pop(&w->starved_lanes)) != NULL)
-        list_append(&now, node);
-    while ((node = list_pop(&now)) != NULL)
-        go_on(container_of(node, struct lane, starved_node));
+void lane_unstarve(struct worker *w, unsigned most)
+{
+    wake(&w->starved_lanes, most);
 }
 
 /* Reading */

@@ -20,10 +20,10 @@
 #include <stdlib.h>
 #include <sys/random.h>
 
-/* Lanes that wait for a buffer look again when one came back, and this often in any case. */
+/* Lanes that wait for a buffer look again when one came back, and this often in any case; who waits
+ * until its owner has less looks as often. So many at a time. */
 #define STARVE_RETRY (20 * NSEC_PER_MSEC)
-/* Who waits until its owner has less looks as often, so many at a time. */
-#define SHORT_LOOKS 256u
+#define SHORT_LOOKS  256u
 
 static void message_done(struct worker *w, const struct ring_cqe *cqe);
 static void message_sent_done(struct worker *w, const struct ring_cqe *cqe);
@@ -628,7 +628,7 @@ static void reap(struct worker *w)
 /* Buffers that came back are lent again, and what waited for one goes on. */
 static void starve_timer_fire(struct timer *timer)
 {
-    lane_unstarve(container_of(timer, struct worker, starve_timer));
+    lane_unstarve(container_of(timer, struct worker, starve_timer), SHORT_LOOKS);
 }
 
 static void short_timer_fire(struct timer *timer)
@@ -652,8 +652,8 @@ static void refill(struct worker *w)
     if (list_empty(&w->starved_lanes))
         return;
     if (w->bufs.returned)
-        lane_unstarve(w);
-    else if (!timer_is_set(&w->starve_timer))
+        lane_unstarve(w, SHORT_LOOKS);
+    if (!list_empty(&w->starved_lanes) && !timer_is_set(&w->starve_timer))
         timer_set(&w->timers, &w->starve_timer, w->now + STARVE_RETRY);
     w->bufs.returned = false;
 }
