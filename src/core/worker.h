@@ -121,7 +121,7 @@ struct worker {
     struct slab streams;
     uint64_t streams_unsent; /* bytes that sockets of streams may take: STREAMS_UNSENT_PART */
     struct slab ids;         /* server, v2: struct stream_id */
-    uint64_t ids_pressed; /* ns: when they last ran so short that all lanes asked for counts */
+    uint64_t ids_pressed;    /* ns: when they last ran so short that all lanes asked for counts */
     struct slab lanes;
     struct slab sessions;
     struct chain session_ids; /* those of all_sessions, by id */
