@@ -197,12 +197,11 @@ bool sock_peer(int fd, union sock_addr *addr)
     return false;
 }
 
-bool sock_is_gone(int fd)
+bool sock_has_unread(int fd)
 {
-    union sock_addr peer;
     char byte;
 
-    return !sock_peer(fd, &peer) && recv(fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) <= 0;
+    return recv(fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) > 0;
 }
 
 void sock_set_unsent(int fd, uint32_t bytes)

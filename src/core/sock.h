@@ -55,8 +55,8 @@ bool sock_address_stands(int fd);
 void sock_local(int fd, union sock_addr *addr);
 bool sock_peer(int fd, union sock_addr *addr);
 
-/* True if this accepted socket was reset, and nothing that came before that is left to read. */
-bool sock_is_gone(int fd);
+/* True if something that came is left to read. */
+bool sock_has_unread(int fd);
 
 /* A lane's options: keepalive, TCP_USER_TIMEOUT, TCP_NOTSENT_LOWAT (limits.h, LANE_UNSENT). */
 void sock_lane_options(int fd, uint64_t timeout_ns);

@@ -647,8 +647,9 @@ static void accept_lane(struct worker *w, int fd)
 {
     struct crypt *crypt = NULL;
     struct lane *lane = NULL;
+    union sock_addr peer;
 
-    if (sock_is_gone(fd)) {
+    if (!sock_peer(fd, &peer)) { /* was reset: nobody could hear an answer */
         worker_count(w, STAT_GONE, 1);
         ring_close_fd(w->ring, fd);
         return;

@@ -95,7 +95,7 @@ static void open_stream(struct lane *lane, struct session_tunnel *tunnel, int fd
 {
     union sock_addr visitor;
 
-    if (!sock_peer(fd, &visitor) && sock_is_gone(fd)) {
+    if (!sock_peer(fd, &visitor) && !sock_has_unread(fd)) {
         worker_count(lane->worker, STAT_GONE, 1);
         ring_close_fd(lane->worker->ring, fd);
         return;

@@ -94,11 +94,9 @@ bool sock_peer(int fd, union sock_addr *addr)
     return !s->reset;
 }
 
-bool sock_is_gone(int fd)
+bool sock_has_unread(int fd)
 {
-    const struct fake_socket *s = fake_socket(fd);
-
-    return s->reset && fake_unread(fd) == 0;
+    return fake_unread(fd) > 0;
 }
 
 void sock_lane_options(int fd, uint64_t expiry_ns)
