@@ -36,9 +36,12 @@
 #define WORKERS_MAX 2u
 #define CONNECTIONS 3u
 #define PIPES       (2 * CONNECTIONS)
-#define PLACES_MAX  2048u /* bytes of all connections, both directions */
-#define NEAR_PLACES 220u  /* of each pipe in the first round: the handshake and the first records */
-#define JOBS        5u    /* strikes at each in a round */
+/* Bytes of all connections, both directions: in the first round at most NEAR_PLACES of each pipe (the
+ * handshake and the first records), then all. */
+#define NEAR_MAX    2048u
+#define PLACES_MAX  4096u
+#define NEAR_PLACES 220u
+#define JOBS        5u /* strikes at each in a round */
 #define GRACE       (600 * NSEC_PER_SEC)
 #define PATIENCE    (2 * GRACE) /* of the test: nothing takes longer */
 
@@ -457,11 +460,11 @@ static const uint64_t *places(enum plan plan, uint64_t world)
 /* A round: each byte of PLAN_RESUME in all three ways, of the others in one, and the next round in
  * another; in an order in which any part of the seeds is spread over all bytes. The first round,
  * which every test run makes, leaves out what is far from the begin of a connection. */
-static uint64_t strike_draw(uint64_t round, uint64_t n, struct strike *s)
+static uint64_t strike_draw(uint64_t round, uint64_t n, uint64_t most, struct strike *s)
 {
     static const enum plan plans[JOBS] = { PLAN_RESUME, PLAN_RESUME, PLAN_RESUME, PLAN_STOP,
                                            PLAN_NO_GRACE };
-    uint64_t job = n % JOBS, place = n / JOBS * 1597 % PLACES_MAX, way = place + round;
+    uint64_t job = n % JOBS, place = n / JOBS * 1597 % most, way = place + round;
 
     *s = (struct strike){ .plan = plans[job], .world = 1 + round / 4 };
     s->trouble = (struct fake_trouble){
@@ -476,23 +479,25 @@ static uint64_t strike_draw(uint64_t round, uint64_t n, struct strike *s)
 /* False: there is no such byte. */
 static bool strike_of(uint64_t seed, struct strike *s)
 {
-    uint64_t round = (seed - 1) / (PLACES_MAX * JOBS), total = 0;
-    uint64_t at = strike_draw(round, (seed - 1) % (PLACES_MAX * JOBS), s);
+    uint64_t first = NEAR_MAX * JOBS, n = seed - 1, total = 0;
+    uint64_t round = n < first ? 0 : 1 + (n - first) / (PLACES_MAX * JOBS);
+    uint64_t most = round == 0 ? NEAR_MAX : PLACES_MAX;
+    uint64_t at = strike_draw(round, round == 0 ? n : (n - first) % (PLACES_MAX * JOBS), most, s);
     const uint64_t *passed = places(s->plan, s->world);
     bool far = round > 0 || s->plan == PLAN_STOP, found = false;
 
     for (unsigned pipe = 0; pipe < PIPES; pipe++) {
-        uint64_t n = min_u64(passed[pipe], far ? UINT64_MAX : NEAR_PLACES);
+        uint64_t bytes = min_u64(passed[pipe], far ? UINT64_MAX : NEAR_PLACES);
 
-        if (!found && at < total + n) {
+        if (!found && at < total + bytes) {
             found = true;
             s->connection = pipe / 2;
             s->trouble.from = (int)(pipe % 2);
             s->trouble.at = at - total;
         }
-        total += n;
+        total += bytes;
     }
-    CHECK(total > 0 && total <= PLACES_MAX); /* none is left out */
+    CHECK(total > 0 && total <= most); /* none is left out */
     return found;
 }
 
