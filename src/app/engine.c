@@ -384,6 +384,20 @@ static uint64_t memory_of_machine(void)
     return (uint64_t)sysconf(_SC_PHYS_PAGES) * (uint64_t)sysconf(_SC_PAGESIZE);
 }
 
+static uint32_t for_strangers(struct worker *w, uint64_t descriptors)
+{
+    if (w->config->role != CONFIG_SERVER)
+        return 0;
+    uint32_t places = strangers_fit(&w->strangers, descriptors);
+
+    if (places < w->config->max_unauthenticated && w->index == 0)
+        log_at(LOG_WARN, "server",
+               "%u connections of a worker may be without log-in at a time, not %u: there are few "
+               "file descriptors (raise the hard limit of open files, ulimit -Hn)",
+               places, w->config->max_unauthenticated);
+    return places;
+}
+
 /* What the machine has and the process may take, in equal parts. */
 static void share_out(struct engine *engine)
 {
@@ -391,8 +405,10 @@ static void share_out(struct engine *engine)
     uint64_t unsent = memory_of_machine() / STREAMS_UNSENT_PART / engine->count;
 
     for (unsigned i = 0; i < engine->count; i++) {
-        engine->peers[i]->shares.capacity[SHARE_FDS] = descriptors;
-        engine->peers[i]->streams_unsent = unsent;
+        struct worker *w = engine->peers[i];
+
+        w->shares.capacity[SHARE_FDS] = descriptors - for_strangers(w, descriptors);
+        w->streams_unsent = unsent;
     }
 }
 

@@ -18,13 +18,32 @@ static void lane_timer_fire(struct timer *timer);
 
 /* Life */
 
-/* The lane's socket, and its end: as descriptors of its owner. */
+/* The lane's socket, and its end: as descriptors of its owner. Those of strangers are set aside
+ * (strangers.h). */
+
+static bool is_set_aside(const struct worker *w, const struct share *share)
+{
+    return w->strangers_share != NULL &&
+           (share == w->strangers_share || share->parent == w->strangers_share);
+}
+
+static void take_fd(const struct lane *lane)
+{
+    if (!is_set_aside(lane->worker, lane->share))
+        share_take(lane->share, SHARE_FDS, 1);
+}
+
+static void give_fd(const struct lane *lane)
+{
+    if (!is_set_aside(lane->worker, lane->share))
+        share_give(lane->share, SHARE_FDS, 1);
+}
 
 void lane_set_fd(struct lane *lane, int fd)
 {
     CHECK(lane->fd < 0 && fd >= 0);
     lane->fd = fd;
-    share_take(lane->share, SHARE_FDS, 1);
+    take_fd(lane);
 }
 
 int lane_take_fd(struct lane *lane)
@@ -33,7 +52,7 @@ int lane_take_fd(struct lane *lane)
 
     CHECK(fd >= 0);
     lane->fd = -1;
-    share_give(lane->share, SHARE_FDS, 1);
+    give_fd(lane);
     return fd;
 }
 
@@ -41,9 +60,11 @@ void lane_own(struct lane *lane, struct share *share)
 {
     CHECK(lane->log_head == SLAB_NONE && lane->kept.count == 0 && lane->stream_count == 0);
     if (lane->fd >= 0)
-        share_move(lane->share, share, SHARE_FDS, 1);
+        give_fd(lane);
     share_unref(lane->share);
     lane->share = lane->payer = share;
+    if (lane->fd >= 0)
+        take_fd(lane);
     while (lane->payer->level >= SHARE_SESSION && lane->payer->parent != NULL)
         lane->payer = lane->payer->parent;
 }

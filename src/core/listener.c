@@ -13,9 +13,11 @@
 
 static void arm(struct listener *listener)
 {
+    struct worker *w = listener->worker;
+    bool many = !listener->short_of && !share_is_scarce(&w->shares, SHARE_FDS);
+
     listener->flight = true;
-    ring_accept(listener->worker->ring, op_pack(OP_LISTENER_ACCEPT, listener->slot, 0, 0),
-                listener->fd);
+    ring_accept(w->ring, op_pack(OP_LISTENER_ACCEPT, listener->slot, 0, 0), listener->fd, many);
 }
 
 /* False: there are still too few. */

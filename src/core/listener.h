@@ -7,7 +7,12 @@
  * Out of descriptors or memory, accepting pauses for LISTENER_PAUSE and is counted; the backlog of
  * the kernel holds the visitors meanwhile. That is one state of the worker, however many pauses it
  * takes: it begins with the first, and is over when the accepts of all its listeners have stood for
- * LISTENER_WELL (one that finds no descriptor fails at once, whether somebody waits or not).
+ * LISTENER_WELL (one that finds no descriptor fails at once, whether somebody waits or not). In this
+ * state, and while nearly all descriptors are taken, a listener accepts one after the other: each is
+ * judged, and refused perhaps, before the next. A multishot accept takes of a full backlog as many
+ * as there are descriptors before the first is judged: those who come and go as fast as they can,
+ * and are refused because their address has its share, had all of them then, again after each
+ * pause, and everybody else waited.
  *
  * Lanes come first. When visitors have all descriptors and a lane is cut, one of those who wait
  * takes its descriptor, and the lane cannot come back; but its visitors cannot leave before it is

@@ -521,11 +521,14 @@ static unsigned msg_flags(unsigned flags)
            ((flags & RING_DONTWAIT) != 0 ? MSG_DONTWAIT : 0U);
 }
 
-void ring_accept(struct ring *ring, uint64_t user_data, int fd)
+void ring_accept(struct ring *ring, uint64_t user_data, int fd, bool many)
 {
     struct io_uring_sqe *sqe = get_sqe(ring, user_data);
 
-    io_uring_prep_multishot_accept(sqe, fd, NULL, NULL, SOCK_CLOEXEC);
+    if (many)
+        io_uring_prep_multishot_accept(sqe, fd, NULL, NULL, SOCK_CLOEXEC);
+    else
+        io_uring_prep_accept(sqe, fd, NULL, NULL, SOCK_CLOEXEC);
     sqe->user_data = user_data;
 }
 

@@ -117,7 +117,8 @@ int ring_register_buffer(struct ring *ring, unsigned index, void *base, size_t s
 /* The entry is empty again; no send from it may be in flight. */
 int ring_unregister_buffer(struct ring *ring, unsigned index);
 
-void ring_accept(struct ring *ring, uint64_t user_data, int fd); /* multishot, CLOEXEC */
+/* CLOEXEC. many: multishot; otherwise the next one only. */
+void ring_accept(struct ring *ring, uint64_t user_data, int fd, bool many);
 void ring_connect(struct ring *ring, uint64_t user_data, int fd, const struct sockaddr *addr,
                   socklen_t size); /* addr must live until completion */
 void ring_recv(struct ring *ring, uint64_t user_data, int fd, void *buf, size_t size,

@@ -212,7 +212,7 @@ bool share_over(const struct share *share, enum share_kind kind)
     const struct share_tree *tree = share->tree;
     bool over = false;
 
-    if (tree->pool.used[kind] * 8 <= tree->capacity[kind] * 7)
+    if (!share_is_scarce(tree, kind))
         return false;
     (void)room_of(share, kind, asks_itself(SHARE_RICH), &over);
     return over;

@@ -160,6 +160,12 @@ uint64_t share_room(const struct share *share, enum share_kind kind);
 /* The slow part of share_may. */
 bool share_fits(const struct share *share, enum share_kind kind, uint64_t amount);
 
+/* Nearly all of it is taken, by whomever. */
+static inline bool share_is_scarce(const struct share_tree *tree, enum share_kind kind)
+{
+    return tree->pool.used[kind] * 8 > tree->capacity[kind] * 7;
+}
+
 /* True if the owner may take so much more. */
 static inline bool share_may(const struct share *share, enum share_kind kind, uint64_t amount)
 {

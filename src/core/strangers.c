@@ -19,6 +19,15 @@ void strangers_close(struct strangers *strangers)
     slab_close(&strangers->addresses);
 }
 
+uint32_t strangers_fit(struct strangers *strangers, uint64_t descriptors)
+{
+    uint64_t part = max_u64(descriptors / STRANGERS_PART, 1);
+
+    CHECK(strangers->count == 0);
+    strangers->most = (uint32_t)min_u64(strangers->most, part);
+    return strangers->most;
+}
+
 static void sort_in(struct strangers *strangers, struct strangers_address *address)
 {
     uint32_t place = min_u32(address->count, STRANGERS_COUNTS) - 1;

@@ -7,6 +7,10 @@
  * as fast as it can only takes places from itself, and who comes from the same address still has as
  * long as a full turn of all places takes.
  *
+ * Their descriptors are set aside, a part of all where these are few: an owner who has taken all that
+ * it may of the others leaves the smaller a rest, the more it looks like a crowd (share.h), and
+ * strangers of the same address would have taken most of that.
+ *
  * Steps of TLS handshakes, which cost some hundred microseconds each, are taken in turns between
  * addresses, not between connections.
  *
@@ -25,6 +29,7 @@
 struct lane;
 struct share;
 
+#define STRANGERS_PART   8u /* of the descriptors, at most */
 #define STRANGERS_COUNTS 64u
 #define STRANGERS_LOOKS  16u
 
@@ -47,6 +52,10 @@ struct strangers {
 /* False: no memory. */
 bool strangers_open(struct strangers *strangers, uint32_t most);
 void strangers_close(struct strangers *strangers);
+
+/* Before the first one: not more places than their part of so many descriptors. How many there are
+ * then, at least one. */
+uint32_t strangers_fit(struct strangers *strangers, uint64_t descriptors);
 
 /* A place is free. */
 static inline bool strangers_room(const struct strangers *strangers)

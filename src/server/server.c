@@ -36,8 +36,6 @@
 #include <time.h>
 
 #define V1_MAP_SIZE 65536u
-/* Strangers who are left alone when descriptors are short. */
-#define STRANGERS_FEW 16u
 #define AGENT         "culvert"
 
 /* Set by server_prepare, read-only afterwards. */
@@ -654,8 +652,7 @@ static void accept_lane(struct worker *w, int fd)
         ring_close_fd(w->ring, fd);
         return;
     }
-    bool few = w->strangers.count < STRANGERS_FEW; /* none of these has more than it needs */
-    if (!strangers_room(&w->strangers) || (!few && !share_may(w->strangers_share, SHARE_FDS, 1)))
+    if (!strangers_room(&w->strangers))
         dismiss_stranger(w);
     if (!w->config->tls || (crypt = certificate_crypt()) != NULL)
         lane = lane_open(w, fd, crypt);

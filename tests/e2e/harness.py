@@ -213,6 +213,20 @@ class Proc:
     def running(self):
         return self.popen.poll() is None
 
+    def stand_still(self):
+        """SIGSTOP, until all its threads stand."""
+        self.send(signal.SIGSTOP)
+        tasks = pathlib.Path(f"/proc/{self.popen.pid}/task")
+        net.poll_until(lambda: all((task / "stat").read_text().rpartition(")")[2].split()[0] == "T" for task in tasks.iterdir()),
+                       f"threads of {self.name} that stand still")
+
+    def counted(self, what, workers):
+        """The sum of a counter over all workers, as the program says on SIGUSR1."""
+        said, last = self.err, "completions handled"
+        self.send(signal.SIGUSR1)
+        self.expect(last, stream="err", count=said.count(last) + workers)
+        return sum(map(int, re.findall(rf"(\d+) {what}", self.err[len(said):])))
+
     def expect(self, pattern, stream="out", timeout=None, count=1):
         """Waits until the output matches `count` times; returns the matches. Fails at once if the process ends before."""
         regex = re.compile(pattern, re.M)

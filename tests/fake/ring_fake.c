@@ -452,11 +452,12 @@ static void op_meta(struct fake_op *op, unsigned i, const void *data, size_t siz
     op->meta_size[i] = size;
 }
 
-void ring_accept(struct ring *ring, uint64_t user_data, int fd)
+void ring_accept(struct ring *ring, uint64_t user_data, int fd, bool many)
 {
     struct fake_op *op = op_new(ring, ACCEPT, user_data, fd);
 
     CHECK(op->socket->state == FAKE_LISTENING && op->socket->others == 1);
+    op->once = !many;
     fake_op_seal(op);
 }
 

@@ -15,6 +15,7 @@ struct fake_op {
     struct fake_socket *socket;
     unsigned flags;
     bool provided, cancelled;
+    bool once; /* accept: the next one only */
     size_t size, done;
     uint8_t *buf;      /* recv */
     struct iovec *iov; /* send: a copy */

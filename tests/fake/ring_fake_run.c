@@ -145,7 +145,7 @@ static void accept_done(struct fake_op *op)
         return;
     }
     struct fake_socket *s = fake_accept_next(op->socket);
-    if (fake_chance(o->accept_ends)) {
+    if (op->once || fake_chance(o->accept_ends)) {
         op_complete(op, s->fd, 0, 0);
         return;
     }

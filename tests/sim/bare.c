@@ -226,7 +226,7 @@ static void turn(void)
     uint64_t accept = op_pack(OP_LISTENER_ACCEPT, 0, 0, 0);
 
     if (!bare.accepting && !bare.stopping) {
-        ring_accept(bare.ring, accept, bare.listener);
+        ring_accept(bare.ring, accept, bare.listener, true);
         bare.accepting = true;
     }
     unsigned n = ring_wait(bare.ring, UINT64_MAX, out, ARRAY_SIZE(out));

@@ -228,7 +228,7 @@ START_TEST(accepts_many_with_one_request)
     union sock_addr addr;
     int listener = listen_loopback(&addr), dialled[3];
 
-    ring_accept(ring, 5, listener);
+    ring_accept(ring, 5, listener, true);
     for (unsigned i = 0; i < 3; i++) {
         dialled[i] = sock_dial(AF_INET);
         ring_connect(ring, 6, dialled[i], &addr.sa, sock_addr_size(&addr));

@@ -12,6 +12,7 @@ passed, at a price that bench/attack shows.
 import contextlib
 import dataclasses
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -322,6 +323,49 @@ def shares_full_windows(t):
     check(during < 3 * before + 1, f"16 MiB took {during:.1f} s, {before:.1f} s before: no window grows any more")
     after = min(seconds() for _ in range(2))
     check(after < 3 * before + 1, f"16 MiB took {after:.1f} s after the attack, {before:.1f} s before")
+
+
+FEW = {**PLAIN, "v1": "descriptors are the same"}
+
+
+# broke: no log-in and no visitor for whoever has the same token
+@case(not_in=FEW, needs=["prlimit"])
+def shares_tunnels_and_strangers(t):
+    """One address has all the descriptors that its tunnels may, and as many strangers as there can
+    be: these do not take what that has left for others."""
+    enter_private_network()
+    here = Neighbours(t, *PATIENT, under=FEW_FILES)
+    tunnels = Hostile(t, here.server, "many_tunnels")
+    strangers = Hostile(t, here.server, "silent_strangers", "--count", "1200")
+    here.live("during the attack", [NEWCOMER])
+    check(strangers.leave() > 0 and tunnels.leave() > 0, "the attacker did nothing")
+    here.stayed()
+
+
+# broke: accepting paused some fifty times, as long as they came
+@case(not_in=FEW, needs=["prlimit"])
+def shares_crowd_at_the_door(t):
+    """Visitors of one address have all the descriptors that they may, and as many again come at once
+    as the kernel's queue has place for: they are refused one by one, and others are served."""
+    enter_private_network()
+    here = Neighbours(t, under=FEW_FILES)
+    hostile = Hostile(t, here.server, "idle_visitors", target=here.clients[0].addr)
+    here.server.stand_still()
+    with contextlib.ExitStack() as stack:
+        for _ in range(3000):
+            sock = stack.enter_context(socket.socket())
+            sock.setblocking(False)
+            sock.bind((ATTACKER, 0))
+            sock.connect_ex(here.clients[0].addr)
+        here.server.send(signal.SIGCONT)
+        here.live("during the attack", [NEWCOMER])
+    refused = here.server.counted("visitors refused: too many file descriptors", t.mode.workers)
+    pauses = here.server.counted("pauses of accepting", t.mode.workers)
+    check(refused > 2000, f"{refused} visitors were refused: the crowd was not there")
+    check(pauses <= 5, f"accepting paused {pauses} times")
+    check(hostile.leave() > 0, "the attacker did nothing")
+    here.stayed()
+    t.note = f"{pauses} pauses, {refused} refused"
 
 
 def unsent(port):

@@ -4,7 +4,6 @@ v1 has no half-close and no reset: StreamClose ends both directions. What our tw
 below say where v1 differs.
 """
 import random
-import re
 import resource
 import signal
 import socket
@@ -163,7 +162,7 @@ def reset_before_it_is_accepted(t):
     origin = t.origin(net.until_cut(net.hold))
     addr = t.tunnel(origin)
     server = t.tunnel_server
-    server.send(signal.SIGSTOP)  # they come to a socket that nobody accepts from
+    server.stand_still()  # they come to a socket that nobody accepts from
     for _ in range(20):
         net.rst(net.connect(addr))
         net.rst(net.connect(server.addr))
@@ -174,8 +173,7 @@ def reset_before_it_is_accepted(t):
     origin.wait_seen(1)
     net.connect(addr).close()
     origin.wait_seen(2)
-    server.send(signal.SIGUSR1)
-    t.until(lambda: sum(map(int, re.findall(r"(\d+) connections accepted that had been reset", server.err))) == 40, "40 counted")
+    t.until(lambda: server.counted("connections accepted that had been reset", t.mode.workers) == 40, "40 counted")
     check_equal(origin.seen, 2, "connections at the origin")
 
 
