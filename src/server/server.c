@@ -36,7 +36,7 @@
 #include <time.h>
 
 #define V1_MAP_SIZE 65536u
-#define AGENT         "culvert"
+#define AGENT       "culvert"
 
 /* Set by server_prepare, read-only afterwards. */
 static union sock_addr listen_addr;
