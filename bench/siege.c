@@ -201,6 +201,8 @@ static void bare_read(int fd)
     static uint8_t chunk[CHUNK];
     ssize_t n = recv(fd, chunk, sizeof(chunk), 0);
 
+    if (n < 0 && errno == EBADF) /* the oldest, closed since this event came */
+        return;
     if (n == 0 || (n < 0 && errno != EAGAIN))
         bare_close(fd);
 }

@@ -144,12 +144,12 @@ CHECK_STATIC(PEER_SILENT_NS > 120 * NSEC_PER_SEC, "longer than TCP_RTO_MAX");
  * kernel is short of memory for TCP at a sixteenth of it, tcp(7), tcp_mem). A socket that comes as
  * the n-th of a worker may have the n-th part of the worker's, so that as many as there can be have
  * a small multiple of it, whenever they came. Where there are few, there is no limit: what a slow
- * reader has not taken yet stands in the kernel, and outlives the process. One whose window grows
- * reads, and has its limit raised to a part of the window, which counts for its owner. */
-#define STREAMS_UNSENT_PART   512u
-#define STREAM_UNSENT_LEAST   (32u * 1024u)
-#define STREAM_UNSENT_MOST    (1024u * 1024u) /* from here on none */
-#define STREAM_UNSENT_WINDOWS 4u              /* the part of a window that has grown */
+ * reader has not taken yet stands in the kernel, and outlives the process. It does not grow with
+ * the stream's window: whoever has read enough once would keep it, and the smallest one costs a
+ * stream at full speed some 4 to 10 %. */
+#define STREAMS_UNSENT_PART 512u
+#define STREAM_UNSENT_LEAST (32u * 1024u)
+#define STREAM_UNSENT_MOST  (1024u * 1024u) /* from here on none */
 
 /* Streams of which no completion tells anything (quiet.h): all are looked at in QUIET_ROUND_NS, and
  * again so long for each QUIET_ROUND_SLOTS; QUIET_BATCH of them in a turn, QUIET_NEXT_NS before the

@@ -551,12 +551,10 @@ static uint32_t update_window(struct stream *s, const struct window_terms *terms
     uint32_t counted = s->rx.counted;
 
     uint32_t increment = window_rx_update(&s->rx, w->now, terms);
-    if (s->rx.counted > counted) {
+    if (s->rx.counted > counted)
         share_take(s->share, SHARE_WINDOW, s->rx.counted - counted);
-        stream_raise_unsent(s);
-    } else if (s->rx.counted < counted) {
+    else if (s->rx.counted < counted)
         share_give(s->share, SHARE_WINDOW, counted - s->rx.counted);
-    }
     list_remove(&s->wide_node);
     if (s->rx.counted > 0)
         list_append(&w->wide_streams, &s->wide_node);

@@ -73,32 +73,19 @@ static void stream_init(struct stream *s, struct lane *lane, uint32_t slot, stru
     lane->stream_count++;
 }
 
-static void limit_unsent(struct stream *s, int fd)
+static void limit_unsent(const struct worker *w, int fd)
 {
-    const struct worker *w = s->worker;
     uint64_t part = w->streams_unsent / w->shares.pool.used[SHARE_STREAMS];
 
-    if (part >= STREAM_UNSENT_MOST)
-        return;
-    s->unsent = (uint32_t)max_u64(part, STREAM_UNSENT_LEAST);
-    sock_set_unsent(fd, s->unsent);
-}
-
-void stream_raise_unsent(struct stream *s)
-{
-    uint32_t part = s->rx.size / STREAM_UNSENT_WINDOWS;
-
-    if (s->unsent == 0 || part <= s->unsent)
-        return;
-    s->unsent = part;
-    sock_set_unsent(s->fd, part);
+    if (part < STREAM_UNSENT_MOST)
+        sock_set_unsent(fd, (uint32_t)max_u64(part, STREAM_UNSENT_LEAST));
 }
 
 void stream_set_fd(struct stream *s, int fd)
 {
     CHECK(s->fd < 0 && fd >= 0);
     s->fd = fd;
-    limit_unsent(s, fd);
+    limit_unsent(s->worker, fd);
     share_take(s->share, SHARE_FDS, 1);
 }
 
@@ -113,7 +100,7 @@ void stream_set_beside(struct stream *s, int fd)
 {
     CHECK(s->way.beside < 0 && fd >= 0);
     s->way.beside = fd;
-    limit_unsent(s, fd);
+    limit_unsent(s->worker, fd);
     share_take(s->share, SHARE_FDS, 1);
 }
 

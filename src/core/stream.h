@@ -165,7 +165,6 @@ struct stream {
     /* down */
     uint32_t head, tail; /* slices; SLAB_NONE when empty */
     uint32_t queued;     /* bytes */
-    uint32_t unsent;     /* bytes that the socket takes beyond what is under way; 0: no limit */
     uint32_t sending;    /* bytes in flight */
     struct window_rx rx;
 
@@ -213,9 +212,6 @@ void stream_drop_fd(struct stream *stream);
 /* The same for an attempt beside another one (way.beside). */
 void stream_set_beside(struct stream *stream, int fd);
 void stream_drop_beside(struct stream *stream);
-
-/* The stream's window has grown: it reads, and its socket may take more. */
-void stream_raise_unsent(struct stream *stream);
 
 /* The stream of a completion: its slot is not used again while an operation is in flight. */
 struct stream *stream_from_op(struct worker *worker, uint32_t slot);

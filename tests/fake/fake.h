@@ -255,4 +255,7 @@ uint64_t fake_reset_for(int fd, uint64_t mark);
 /* Bytes that this socket has sent so far and that its peer has not read: what the "kernel" holds. */
 size_t fake_unread(int fd);
 
+/* What sock_set_unsent was told; 0: nothing. */
+uint32_t fake_unsent(int fd);
+
 #endif

@@ -74,6 +74,7 @@ struct fake_socket {
     uint64_t reset_at, reset_mark; /* see fake_reset_for */
     bool over;                     /* shut down both ways: what is submitted on it ends at once */
     uint64_t user_timeout;         /* ns, 0: none */
+    uint32_t unsent;               /* TCP_NOTSENT_LOWAT, which is not simulated; 0: none */
     uint64_t timeout_arrived;      /* of the sent bytes, when the time-out was set */
     struct fake_event timeout;
     struct fake_event connecting;

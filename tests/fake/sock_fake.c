@@ -96,7 +96,10 @@ bool sock_peer(int fd, union sock_addr *addr)
 
 bool sock_has_unread(int fd)
 {
-    return fake_unread(fd) > 0;
+    const struct fake_socket *s = fake_socket(fd);
+    const struct fake_pipe *in = &s->conn->pipe[1 - s->side];
+
+    return in->arrived > in->taken;
 }
 
 void sock_lane_options(int fd, uint64_t expiry_ns)
@@ -155,8 +158,12 @@ bool sock_is_stuck(int fd, uint64_t silence)
 
 void sock_set_unsent(int fd, uint32_t bytes)
 {
-    (void)fake_socket(fd);
-    (void)bytes;
+    fake_socket(fd)->unsent = bytes;
+}
+
+uint32_t fake_unsent(int fd)
+{
+    return fake_socket(fd)->unsent;
 }
 
 void sock_ask_peer(int fd)
