@@ -93,7 +93,7 @@ static inline bool buf_big_scarce(const struct buf_pool *pool, const struct shar
 
 /* True if there are so few small ones that owners with more than their share cannot go on: reads
  * that were ready before take whatever is lent, and those beside them who have little find nothing
- * any more when one in 17 is left (share.h). */
+ * any more when one in 17 to 21 is left (share.h). */
 static inline bool buf_small_low(const struct buf_pool *pool)
 {
     uint32_t left = slab_available(&pool->small);

@@ -23,9 +23,10 @@
  * 2 for a visitor's address beside others in its tunnel, up to 8 for a client's address beside
  * others of its token; and for addresses that have less than one part in SHARE_TINY some more, so
  * that two that take all they can, one later than the other (somebody's of IPv4 and of IPv6), leave
- * some to a third. This ends too: a thousand of them below one owner leave nothing to another one
- * beside them; but one part in 21 of a pool, or one in 33 if they are sessions of one address, to
- * whoever is not below that owner.
+ * some to a third. This ends too: three of them below one owner, or a thousand, leave nothing to
+ * another one beside them; but one part in 21 of a pool, or one in 33 if they are sessions of one
+ * address, to whoever is not below that owner. Half of that or less is for one newcomer, so a pool
+ * that is to serve N beside such a crowd has some 70 N.
  *
  * Nothing is held against anybody before seven eighths of a pool are in use; then every limit is
  * above what can be held. So the usual answer needs two loads (share_may).
@@ -125,8 +126,9 @@ void share_tree_close(struct share_tree *tree);
  * Never NULL: when there is no room for another owner it is `parent` itself. */
 struct share *share_open(struct share *parent, enum share_level level, uint64_t key);
 
-/* The owner of an address below `parent`: IPv4 by all of it, IPv6 by its first 64 bits, which is
- * what one customer has (RFC 6177). */
+/* The owner of an address below `parent`: IPv4 by all of it, IPv6 by its first 64 bits, the subnet
+ * whose hosts choose the rest as they like (RFC 4291, section 2.5.1). Who has a larger prefix (RFC
+ * 6177) is as many owners as he makes of it. */
 struct share *share_open_address(struct share *parent, const union sock_addr *addr);
 
 /* One more reference, one less. NULL is ignored. */
