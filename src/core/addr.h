@@ -55,7 +55,8 @@ bool addr_from_host(const char *host, uint16_t port, union sock_addr *out);
 /* Same family, address, zone and port. */
 bool addr_equal(const union sock_addr *a, const union sock_addr *b);
 
-/* Who is one owner (share.h): an IPv4 address, or the first 64 bits of an IPv6 address, as a number. The family, AF_UNSPEC for any other. */
+/* Who is one owner (share.h): an IPv4 address, or the first 64 bits of an IPv6 address, as a number.
+ * The family, AF_UNSPEC for any other. */
 int addr_prefix(const union sock_addr *addr, uint64_t *prefix);
 
 /* An address as it stands in OPEN (docs/PROTOCOL.md); family 0 for anything but IPv4 and IPv6. */
