@@ -149,7 +149,7 @@ CHECK_STATIC(PEER_SILENT_NS > 120 * NSEC_PER_SEC, "longer than TCP_RTO_MAX");
  * stream at full speed some 4 to 10 %. */
 #define STREAMS_UNSENT_PART 512u
 #define STREAM_UNSENT_LEAST (32u * 1024u)
-#define STREAM_UNSENT_MOST  (1024u * 1024u) /* from here on none */
+#define STREAM_UNSENT_MOST  (512u * 1024u) /* from here on none */
 
 /* Streams of which no completion tells anything (quiet.h): all are looked at in QUIET_ROUND_NS, and
  * again so long for each QUIET_ROUND_SLOTS; QUIET_BATCH of them in a turn, QUIET_NEXT_NS before the
