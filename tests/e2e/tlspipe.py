@@ -69,8 +69,9 @@ class KeyLog:
         if random not in self.secrets:
             with open(self.path, encoding="ascii") as file:
                 file.seek(self.at)
-                self.secrets.update(line.split()[1:] for line in file.read().splitlines() if line.startswith("EXPORTER_SECRET "))
-                self.at = file.tell()
+                whole = file.read().rpartition("\n")[0]  # another connection may be in the middle of its line
+                self.secrets.update(line.split()[1:] for line in whole.splitlines() if line.startswith("EXPORTER_SECRET "))
+                self.at += len(whole) + 1 if whole else 0
         secret = self.secrets.get(random)
         return exporter_of(bytes.fromhex(secret), tls.cipher()[0]) if secret else None
 
