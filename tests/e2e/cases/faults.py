@@ -26,13 +26,19 @@ def echo(sock):
 
 
 def odd_origin(sock):
-    """The first byte says what becomes of the connection: D a download of the pattern, U an upload that is read slowly."""
+    """The first byte says what becomes of the connection: D a download of the pattern, U an upload that is read slowly.
+
+    A download ends by FIN, and its socket stays: one that is closed while its peer's window is shut is
+    reset by the kernel after some 76 s (tcp(7), tcp_orphan_retries), with what it has not sent yet.
+    """
     sock.settimeout(net.TIMEOUT * 8)
     kind = net.recv_exact(sock, 1)
     if kind == b"D":
         net.Pattern("odd").send(sock, 8 * MIB)
-    else:
-        sock.sendall(slow_sum(sock, 8 * MIB).encode())
+        sock.shutdown(socket.SHUT_WR)
+        return net.Origin.KEEP
+    sock.sendall(slow_sum(sock, 8 * MIB).encode())
+    return None
 
 
 def slow_sum(sock, size, pause=0.01):
