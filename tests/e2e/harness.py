@@ -469,7 +469,7 @@ class Context:
                 self.end_service(proc)
         for origin in self.origins:
             origin.close()
-        return wrong + self.leaks()
+        return wrong + self.leaks() + net.Task.mistakes
 
     def in_order_of_ending(self):
         """Clients before servers, so that no client starts to dial again; services last."""

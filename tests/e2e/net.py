@@ -227,7 +227,10 @@ class Pattern:
 
 
 class Task(threading.Thread):
-    """A thread whose result or exception `join_result` brings home."""
+    """A thread whose result or exception `join_result` brings home. A mistake in the case itself (a wrong call, a name that is not
+    there) fails the case though nobody waits for the thread: see `mistakes`."""
+
+    mistakes = []
 
     def __init__(self, function, *args):
         super().__init__(daemon=True)
@@ -238,6 +241,9 @@ class Task(threading.Thread):
     def run(self):
         try:
             self.result = self.function(*self.args)
+        except (TypeError, NameError, AttributeError) as error:
+            self.error = error
+            Task.mistakes.append(f"a thread of the case: {type(error).__name__}: {error}")
         except BaseException as error:  # brought home by join_result
             self.error = error
 
