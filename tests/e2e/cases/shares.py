@@ -65,7 +65,7 @@ class Hostile:
         if t.mode.tls:
             argv += ["--tls", t.certs]
         self.proc = t.spawn("hostile", argv, stdin=subprocess.PIPE)
-        self.proc.expect("^ready", timeout=90 * t.factor)
+        self.proc.expect("^ready", timeout=(400 if t.long else 90) * t.factor)  # 4,096 handshakes
 
     def leave(self):
         self.proc.popen.stdin.close()
@@ -248,7 +248,7 @@ def register(row):
         attacked(t, row)
     function.__name__ = "shares_" + (row.name or row.attack)
     function.__doc__ = f"{row.attack} of tests/e2e/hostile.py."
-    case(needs=row.needs, not_in={**ANY, **(row.not_in or {})}, deadline=240)(function)
+    case(needs=row.needs, not_in={**ANY, **(row.not_in or {})}, deadline=600 if row.long else 240)(function)
 
 
 for each in ROWS:
