@@ -1,12 +1,14 @@
 """log: who reads what server and client say is not their business. A pipe that nobody reads, a disk
 that is full, a flood of events: all goes on, all ends, and what was not written is counted."""
 import collections
+import contextlib
 import fcntl
 import os
 import pathlib
 import re
 import select
 import signal
+import threading
 import time
 
 import net
@@ -36,6 +38,22 @@ class Reader:
         while select.select([self.fd], [], [], 0)[0]:
             self.text += os.read(self.fd, 65536).decode()
         return self.text.lstrip(".")
+
+
+@contextlib.contextmanager
+def read_all_the_time(*pipes):
+    """Who ends finds readers, however long his queue."""
+    over = threading.Event()
+
+    def follow(pipe):
+        while not over.is_set():
+            select.select([pipe.fd], [], [], 0.1)
+            pipe.read()
+    tasks = [net.Task(follow, pipe) for pipe in pipes]
+    yield
+    over.set()
+    for task in tasks:
+        task.join_result()
 
 
 def pending(proc, number):
@@ -156,7 +174,8 @@ def log_read_again(t):
         for line in pipe.read().splitlines():
             check(re.match(r"\S+Z (ERROR|WARN |INFO |DEBUG) \S|worker \d+: phase|  ring: |  \d+ \S|$", line), f"half a line: {line!r}")
     works(t, client.addr)
-    ends_soon(t, client, server)
+    with read_all_the_time(*pipes):
+        ends_soon(t, client, server)
     check("stopping" in pipes[0].read() and "stopping" in pipes[1].read(), "the end was not said")
 
 
