@@ -327,6 +327,12 @@ class Context:
         path.chmod(mode)
         return path
 
+    def needs_its_own_memory(self):
+        """Skips a case about memory that TLS libraries take: a sanitizer gives it to them by itself."""
+        with open(self.culvert, "rb") as program:
+            if re.search(rb"__[at]san_init\0", program.read()):
+                raise Skip("the sanitizer's allocator is in the place of the program's own")
+
     def size(self, usual, small, full=None):
         """How much of something: the usual amount, or that of --long or --small."""
         if self.long and full is not None:

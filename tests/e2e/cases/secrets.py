@@ -268,6 +268,7 @@ def check_search(world):
 def secrets_that_cannot_be_locked(t):
     """An ordinary user with too little lockable memory: each side says so once and what to do,
     and works. With the usual 8 MiB nobody says anything."""
+    t.needs_its_own_memory()
     if os.geteuid() != 0:
         raise Skip("needs root to become another user")
     t.dir.chmod(0o755)

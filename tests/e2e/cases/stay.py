@@ -197,6 +197,7 @@ def memory_after_bulk(t):
 @case(not_in={**ONE_WORKER, "plain": "there is no TLS"}, waits=True, deadline=240)
 def memory_after_half_handshakes(t):
     """500 connections whose TLS handshake stops in the middle."""
+    t.needs_its_own_memory()
     count = t.size(500, 100)
     addr = t.tunnel(t.origin(net.echo), server_flags=["--handshake-timeout", "60s"])
     before = base(t, addr)
