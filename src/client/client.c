@@ -895,6 +895,7 @@ static void client_stop(struct worker *w)
 
 int client_prepare(struct config *config)
 {
+    sock_find_ports();
     identity_open(config);
     keys = secret_alloc(sizeof(*keys));
     if (keys == NULL) {

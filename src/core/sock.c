@@ -11,6 +11,7 @@
 #include <linux/rtnetlink.h>
 #include <linux/tcp.h>
 #include <poll.h>
+#include <stdio.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
 
@@ -107,6 +108,40 @@ int sock_dial_stream(int family)
     if (fd >= 0)
         set_stream(fd);
     return fd;
+}
+
+#ifndef IP_LOCAL_PORT_RANGE
+#define IP_LOCAL_PORT_RANGE 51 /* uapi/linux/in.h, 6.3 */
+#endif
+
+static struct {
+    uint16_t first, last; /* 0: not known */
+} ports;
+
+void sock_find_ports(void)
+{
+    FILE *file = fopen("/proc/sys/net/ipv4/ip_local_port_range", "re");
+    unsigned first, last;
+
+    if (file == NULL)
+        return;
+    if (fscanf(file, "%u %u", &first, &last) == 2 && first < last && last <= UINT16_MAX) {
+        ports.first = (uint16_t)first;
+        ports.last = (uint16_t)last;
+    }
+    (void)fclose(file);
+}
+
+/* A range that is too narrow for windows is left as it is. */
+void sock_narrow_ports(int fd, uint32_t random)
+{
+    uint32_t count = ports.last - ports.first + 1u;
+
+    if (ports.first == 0 || count < 2 * SOCK_PORTS_WINDOW)
+        return;
+    uint32_t first = ports.first + random % (count - SOCK_PORTS_WINDOW + 1);
+    uint32_t range = first | (first + SOCK_PORTS_WINDOW - 1) << 16;
+    (void)setsockopt(fd, IPPROTO_IP, IP_LOCAL_PORT_RANGE, &range, sizeof(range));
 }
 
 static int listen_on(const union sock_addr *addr, bool shared, bool streams, int backlog)
