@@ -7,8 +7,9 @@
 # ports of one parity first and leaves the others to bind(2), and it does not remember that none of
 # the first is free, so that every further connection looks at all 14,116 of them again before it
 # takes the first of the others. From then on a single-threaded proxy can open some 250 connections a
-# second, and does nothing else. IP_LOCAL_PORT_RANGE (Linux 6.3) on the socket, be it for the very
-# same range or a part of it, makes the kernel take ports of both parities, and the cost is gone.
+# second, and does nothing else. IP_LOCAL_PORT_RANGE (since Linux 6.3) on the socket, be it for the
+# very same range or a part of it, makes the kernel of today take ports of both parities, and the
+# cost is gone.
 #
 # Needs gcc, and root for a network namespace of its own. Takes some ten seconds. Prints versions and
 # what was seen; ends with 1 if that has changed.

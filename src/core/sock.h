@@ -41,8 +41,9 @@ int sock_dial_stream(int family);
  * first (net.ipv4.ip_local_port_range, from where it happens to be): when these are in use, some
  * 14,000, each connect(2) looks at all of them before it turns to the others, and takes 4 ms instead
  * of 30 us (inet_hash_connect in Linux 6.18). This limits the search to a window that begins
- * anywhere, chosen by `random`, and has both parities (IP_LOCAL_PORT_RANGE, Linux 6.3; nothing
- * happens before). The system's range is read once, by the first call of sock_find_ports. */
+ * anywhere, chosen by `random` (IP_LOCAL_PORT_RANGE, Linux 6.3 and Debian 12's 6.1.176; nothing
+ * happens where there is none), in which Linux 6.18 takes both parities alike. The system's range is
+ * read by sock_find_ports, once. */
 void sock_find_ports(void);
 void sock_narrow_ports(int fd, uint32_t random);
 
