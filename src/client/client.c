@@ -760,7 +760,9 @@ static void session_violated(struct worker *w, struct session *session, enum rea
     worker_post(w, 0, message);
 }
 
-/* A lane of the session, a connection that was to become one, or one beside a lane that stands. */
+/* A lane of the session, a connection that was to become one, or one beside a lane that stands. What
+ * goes with its session was told with lane 0; on another worker that may be when the next session
+ * stands. */
 static void log_closed(const struct lane *lane, const struct session *session, enum reason reason,
                        const char *text)
 {
@@ -770,10 +772,11 @@ static void log_closed(const struct lane *lane, const struct session *session, e
     if (was_ready && lane == client->primary && lane->fd < 0) /* frozen, and not for this first */
         log_at(LOG_WARN, lane_subject(lane), "the session is over: %s%s%s", reason_text(reason),
                text != NULL ? ": " : "", text != NULL ? text : "");
+    else if (reason == REASON_SESSION_LOST && (lane != client->primary || !was_ready))
+        log_at(LOG_DEBUG, lane_subject(lane), "%s", reason_text(reason));
     else if (was_ready && !reason_is_violation(reason))
         outage_lost(lane, reason_text(reason), text);
-    else if (!was_ready && reason != REASON_SESSION_LOST &&
-             (!dialer_is_probe(client, lane) || dialer_is_needed(client, lane)))
+    else if (!was_ready && (!dialer_is_probe(client, lane) || dialer_is_needed(client, lane)))
         outage_try(lane->worker, lane_subject(lane), reason_text(reason), text);
     else
         log_at(was_ready ? LOG_WARN : LOG_DEBUG, lane_subject(lane), "%s%s%s", reason_text(reason),
