@@ -131,7 +131,7 @@ static void dial(struct stream *s, bool beside, int error)
     for (; fd < 0 && (addr = next_address(s)) != NULL; s->way.next++) {
         fd = sock_dial_stream(addr->sa.sa_family);
         if (fd >= 0 && s->worker->streams.used > SOCK_PORTS_CROWD)
-            sock_narrow_ports(fd, s->slot * 2654435761u); /* spread by Fibonacci's hash */
+            sock_use_all_ports(fd);
         if (fd >= 0)
             connect_to(s, beside, fd, addr);
         else

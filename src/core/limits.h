@@ -207,11 +207,9 @@ CHECK_STATIC(2 * SINK_TEXT_MAX <= SINK_QUEUE,
 #define SINK_END_QUIET_NS NSEC_PER_SEC
 #define SINK_END_NS       (5 * NSEC_PER_SEC)
 
-/* Streams of a worker beyond which the source ports of connections to origins are chosen within a
- * window, of so many (sock_narrow_ports). Half of what the kernel finds at once; and so wide that a
- * window is full only when nearly all ports are in use. */
-#define SOCK_PORTS_CROWD  7000u
-#define SOCK_PORTS_WINDOW 4096u
+/* Streams of a worker beyond which connections to origins take source ports of both parities
+ * (sock_use_all_ports): half of those that the kernel finds at once. */
+#define SOCK_PORTS_CROWD 7000u
 
 /* Frames of one client's address that are handled in a turn, over all its lanes: small ones cost some
  * 100 ns each, whatever is in them, and a read of 1 MiB may hold 80,000. What is left waits for the

@@ -132,16 +132,12 @@ void sock_find_ports(void)
     (void)fclose(file);
 }
 
-/* A range that is too narrow for windows is left as it is. */
-void sock_narrow_ports(int fd, uint32_t random)
+void sock_use_all_ports(int fd)
 {
-    uint32_t count = ports.last - ports.first + 1u;
+    uint32_t range = ports.first | (uint32_t)ports.last << 16;
 
-    if (ports.first == 0 || count < 2 * SOCK_PORTS_WINDOW)
-        return;
-    uint32_t first = ports.first + random % (count - SOCK_PORTS_WINDOW + 1);
-    uint32_t range = first | (first + SOCK_PORTS_WINDOW - 1) << 16;
-    (void)setsockopt(fd, IPPROTO_IP, IP_LOCAL_PORT_RANGE, &range, sizeof(range));
+    if (ports.first != 0)
+        (void)setsockopt(fd, IPPROTO_IP, IP_LOCAL_PORT_RANGE, &range, sizeof(range));
 }
 
 static int listen_on(const union sock_addr *addr, bool shared, bool streams, int backlog)

@@ -38,14 +38,14 @@ int sock_dial(int family);
 int sock_dial_stream(int family);
 
 /* Connections to one address have a source port each, of which the kernel tries those of one parity
- * first (net.ipv4.ip_local_port_range, from where it happens to be): when these are in use, some
- * 14,000, each connect(2) looks at all of them before it turns to the others, and takes 4 ms instead
- * of 30 us (inet_hash_connect in Linux 6.18). This limits the search to a window that begins
- * anywhere, chosen by `random` (IP_LOCAL_PORT_RANGE, Linux 6.3 and Debian 12's 6.1.176; nothing
- * happens where there is none), in which Linux 6.18 takes both parities alike. The system's range is
- * read by sock_find_ports, once. */
+ * first (net.ipv4.ip_local_port_range): when these are in use, some 14,000, each connect(2) looks at
+ * all of them before it turns to the others, and takes 4 ms instead of 30 us (inet_hash_connect in
+ * Linux 6.18). A socket that is given a range of its own, here the system's, takes both parities
+ * alike (IP_LOCAL_PORT_RANGE; Debian 12's 6.1.176 has the option and keeps to one parity all the
+ * same; nothing happens where there is none). Rejected: a part of the range, which may be full while
+ * other ports are free. The system's range is read by sock_find_ports, once. */
 void sock_find_ports(void);
-void sock_narrow_ports(int fd, uint32_t random);
+void sock_use_all_ports(int fd);
 
 /* TCP listening socket with SO_REUSEADDR, SO_REUSEPORT if `shared`, TCP_NODELAY (inherited by accepted sockets); IPv6 wildcard
  * sockets take IPv4 too. fd or -errno. */

@@ -50,10 +50,12 @@ def read_all_the_time(*pipes):
             select.select([pipe.fd], [], [], 0.1)
             pipe.read()
     tasks = [net.Task(follow, pipe) for pipe in pipes]
-    yield
-    over.set()
-    for task in tasks:
-        task.join_result()
+    try:
+        yield
+    finally:
+        over.set()
+        for task in tasks:
+            task.join_result()
 
 
 def pending(proc, number):
