@@ -15,6 +15,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "core/port_set.h"
+
 #define CONFIG_FOREVER     UINT32_MAX /* reconnect_attempts */
 #define CONFIG_TUNNELS_MAX 16
 #define CONFIG_SERVERS_MAX 8
@@ -75,7 +77,8 @@ struct config {
 
     /* server */
     struct config_endpoint listen;
-    uint16_t start_port;
+    struct port_set ports; /* public ports that clients may get */
+    uint16_t start_port;   /* one of them: the first choice for who takes any */
     char public_addr[256]; /* where public ports bind; empty: all addresses */
 
     /* client */

@@ -26,10 +26,11 @@
 #include "core/options_token.h"
 #include "core/value.h"
 
-#define DEFAULT_TOKEN  "dev-token"
-#define DEFAULT_SERVER "localhost:9000"
-#define WORKERS_MAX    CONFIG_CPUS_MAX
-#define SLOTS_MAX      STREAM_SLOTS_MAX
+#define DEFAULT_TOKEN      "dev-token"
+#define DEFAULT_SERVER     "localhost:9000"
+#define DEFAULT_START_PORT 10000
+#define WORKERS_MAX        CONFIG_CPUS_MAX
+#define SLOTS_MAX          STREAM_SLOTS_MAX
 
 /* What parsing needs to remember beyond struct options. */
 struct parse {
@@ -267,6 +268,15 @@ static bool set_listen(struct parse *p, const struct flag *flag, char *value)
     return read_endpoint(p, flag, value, ADDR_LISTEN, &p->options->config.listen);
 }
 
+static bool set_ports(struct parse *p, const struct flag *flag, char *value)
+{
+    char error[PORT_SET_ERROR_MAX];
+
+    if (!port_set_parse(value, &p->options->config.ports, error))
+        return fail(p, "--%s: %s", flag->name, error);
+    return true;
+}
+
 /* A numeric address, an IPv6 one with or without brackets. */
 static bool set_public_addr(struct parse *p, const struct flag *flag, char *value)
 {
@@ -403,7 +413,13 @@ static bool set_text(struct parse *p, const struct flag *flag, char *value)
 static const struct flag flags[] = {
     { "addr", "HOST:PORT", ":9000", "where clients connect; without a host, on all addresses",
       .set = set_listen, .commands = FOR_SERVER, .group = GROUP_WHERE },
-    { "start-port", "N", "10000", "first public port to give out; busy ones are skipped",
+    { "ports", "LIST", NULL,
+      "public ports that clients may get, numbers and ranges like 80,443,10000-10100 (default: "
+      "1024-65535)",
+      .set = set_ports, .commands = FOR_SERVER, .group = GROUP_WHERE },
+    { "start-port", "N", NULL,
+      "the first of them to give out, busy ones are skipped (default: 10000; with --ports the lowest "
+      "of these from 1024 up)",
       .set = set_number, .min = 1, .max = 65535, AT(config.start_port),
       .commands = FOR_SERVER, .group = GROUP_WHERE },
     { "public-addr", "ADDR", NULL, "address on which public ports are bound (default: all)",
@@ -893,6 +909,26 @@ static bool finish_client(struct parse *p)
     return finish_common(p);
 }
 
+/* Ports that have names are for who lists them. */
+static bool finish_server(struct parse *p)
+{
+    struct config *config = &p->options->config;
+    bool listed = port_set_first(&config->ports) != 0;
+    char text[PORT_SET_TEXT_MAX];
+
+    config->role = CONFIG_SERVER;
+    if (!listed)
+        port_set_add(&config->ports, PORT_SET_LOW, UINT16_MAX);
+    if (config->start_port == 0)
+        config->start_port = listed ? port_set_first(&config->ports) : DEFAULT_START_PORT;
+    if (!port_set_has(&config->ports, config->start_port))
+        return fail(p,
+                    "--start-port: %u is not one of the ports that clients may get, %s; write one "
+                    "of these, or list it with --ports",
+                    config->start_port, port_set_format(&config->ports, text));
+    return finish_common(p);
+}
+
 static bool finish(struct parse *p)
 {
     struct options *options = p->options;
@@ -901,8 +937,7 @@ static bool finish(struct parse *p)
         return true;
     switch (options->command) {
     case OPTIONS_SERVER:
-        options->config.role = CONFIG_SERVER;
-        return finish_common(p);
+        return finish_server(p);
     case OPTIONS_CLIENT:
         return finish_client(p);
     case OPTIONS_DEMO:

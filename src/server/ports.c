@@ -4,9 +4,12 @@
 #include "core/check.h"
 #include "core/mem.h"
 
-bool ports_open(struct ports *ports)
+CHECK_STATIC(PORTS_COUNT / 64 == PORT_SET_WORDS, "the words of both are combined");
+
+bool ports_open(struct ports *ports, const struct port_set *given)
 {
     memset(ports, 0, sizeof(*ports));
+    ports->given = *given;
     ports->all = mem_map(PORTS_COUNT * sizeof(ports->all[0]));
     return ports->all != NULL;
 }
@@ -73,7 +76,7 @@ uint16_t ports_find(struct ports *ports, uint32_t first, bool all)
 
     CHECK(first > 0);
     for (uint32_t i = first / 64; i < PORTS_COUNT / 64; i++) {
-        uint64_t passed = ports->busy[i] | below;
+        uint64_t passed = ports->busy[i] | ~ports->given.bits[i] | below;
 
         if (!all)
             passed |= ports->foreign[0][i] | ports->foreign[1][i];

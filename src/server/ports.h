@@ -10,12 +10,14 @@
  *
  * What a search must pass over stands in bits beside that: ports in use or waited for, and, as long
  * as PORTS_FOREIGN_NS to twice that, ports that another program was found to have. So the lowest
- * free port of 65,536 is found in 1,024 steps at most, whoever has the others.
+ * free port of 65,536 is found in 1,024 steps at most, whoever has the others. A search finds none
+ * but those that the server gives (core/port_set.h).
  */
 #ifndef CULVERT_SERVER_PORTS_H
 #define CULVERT_SERVER_PORTS_H
 
 #include "core/base.h"
+#include "core/port_set.h"
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -37,13 +39,14 @@ struct port {
 
 struct ports {
     struct port *all;
+    struct port_set given; /* what the server gives at all */
     uint64_t busy[PORTS_COUNT / 64];
     uint64_t foreign[2][PORTS_COUNT / 64]; /* found since `turned`, and in the time before it */
     uint64_t turned;                       /* ns */
     uint64_t looked; /* words of these that were looked at, for tests: costs are counted */
 };
 
-bool ports_open(struct ports *ports);
+bool ports_open(struct ports *ports, const struct port_set *given);
 void ports_close(struct ports *ports);
 
 static inline struct port *ports_at(const struct ports *ports, uint16_t port)
@@ -70,7 +73,7 @@ void ports_tick(struct ports *ports, uint64_t now);
 /* Another program has it. */
 void ports_note_foreign(struct ports *ports, uint16_t port);
 
-/* The lowest port from `first` upwards that is neither in use nor waited for, nor, unless `all`,
+/* The lowest port given from `first` upwards that is neither in use nor waited for, nor, unless `all`,
  * noted as another program's. 0: there is none. */
 uint16_t ports_find(struct ports *ports, uint32_t first, bool all);
 

@@ -36,6 +36,7 @@ static struct {
     struct ports ports;
     struct share_tree shares;
     uint16_t start_port;
+    char given[PORT_SET_TEXT_MAX]; /* the ports that clients may get */
     uint64_t last_id;
     uint64_t patience; /* ns: a session that is lost for longer is given up */
 } registry = { .mutex = PTHREAD_MUTEX_INITIALIZER };
@@ -43,27 +44,33 @@ static struct {
 /* Life */
 
 /* For each session its token and address; and as many that have ended, whose sockets still close. */
-static bool open_shares(uint32_t sessions)
+static bool open_shares(uint32_t sessions, uint32_t ports)
 {
     if (!share_tree_open(&registry.shares, 4 * sessions, &registry.key))
         return false;
     registry.shares.capacity[SHARE_SESSIONS] = sessions;
-    registry.shares.capacity[SHARE_PORTS] = PORTS_COUNT - registry.start_port;
+    registry.shares.capacity[SHARE_PORTS] = ports;
     return true;
 }
 
-static bool open_tables(uint32_t sessions)
+static bool open_tables(const struct config *config)
 {
+    uint32_t sessions = config->max_sessions;
+
     registry.secrets = secret_alloc(sessions * sizeof(registry.secrets[0]));
     return slab_open(&registry.entries, sizeof(struct entry), sessions, 0) &&
            chain_open(&registry.ids, sessions) && chain_open(&registry.clients, sessions) &&
-           memory_open(&registry.memory, &registry.key) && ports_open(&registry.ports) &&
-           open_shares(sessions) && registry.secrets != NULL;
+           memory_open(&registry.memory, &registry.key) &&
+           ports_open(&registry.ports, &config->ports) &&
+           open_shares(sessions, port_set_count(&config->ports, config->start_port)) &&
+           registry.secrets != NULL;
 }
 
 bool registry_open(const struct config *config)
 {
+    CHECK(port_set_has(&config->ports, config->start_port));
     registry.start_port = config->start_port;
+    port_set_format(&config->ports, registry.given);
     registry.last_id = 0;
     registry.patience = config->heartbeat + REGISTRY_HEAL_NS;
     if (getrandom(&registry.key, sizeof(registry.key), 0) != (ssize_t)sizeof(registry.key)) {
@@ -71,7 +78,7 @@ bool registry_open(const struct config *config)
                strerror(errno));
         return false;
     }
-    if (open_tables(config->max_sessions))
+    if (open_tables(config))
         return true;
     log_at(LOG_ERROR, "server", "out of memory for --max-sessions %u: lower it, or raise ulimit -v",
            config->max_sessions);
@@ -362,12 +369,18 @@ static int listen_on(const union sock_addr *addr, uint16_t port)
     return sock_listen_streams(&at, LISTENER_BACKLOG);
 }
 
+/* The server gives it, whoever asks: what a client had may be from a time with other --ports. */
+static bool is_given(uint16_t port)
+{
+    return port_set_has(&registry.ports.given, port);
+}
+
 static bool is_held(const struct port *port)
 {
     return port->holder != 0 && entry_find(port->holder) != NULL;
 }
 
-/* What others lack when somebody has it. */
+/* What others lack when somebody has it: who takes any port finds those from the start port up. */
 static bool is_shared(uint16_t port)
 {
     return port >= registry.start_port;
@@ -469,7 +482,8 @@ static uint16_t next_claim(struct binding *b, struct entry *entry)
         const struct port *port = ports_at(&registry.ports, number);
 
         b->claims[i] = 0;
-        if (number == 0 || (wanted != 0 && number != wanted) || is_held(port) || port->awaited != 0)
+        if (!is_given(number) || (wanted != 0 && number != wanted) || is_held(port) ||
+            port->awaited != 0)
             continue;
         b->bound->closing = port->refs > 0;
         if (!b->bound->closing)
@@ -568,6 +582,10 @@ static enum reason bind_step(struct binding *b, int result)
 
     if (entry == NULL)
         return REASON_UNKNOWN_SESSION;
+    if (b->port == 0 && b->wish->wanted != 0 && !is_given(b->wish->wanted)) {
+        b->bound->given = registry.given;
+        return REASON_PORT_FORBIDDEN;
+    }
     if (b->port == 0) {
         bind_begin(b, entry);
     } else if (result >= 0) {

@@ -134,6 +134,7 @@ struct registry_bound {
     uint16_t port;
     int fd;
     int error;         /* errno of a try that failed for no fault of its port; 0: none did */
+    const char *given; /* PORT_FORBIDDEN: the ports that there are, if it is not one of them */
     const char *blame; /* PORTS_EXHAUSTED: whose share of them is used up (share_blame), or NULL */
     uint64_t evicted;  /* the session that lost its port to this one, which the caller ends */
     struct registry_home freed; /* a session that waits for a port, which is free again */
@@ -143,8 +144,9 @@ struct registry_bound {
 };
 
 /*
- * Finds a public port for a tunnel of the session: the wanted one, or when that is 0 the one that
- * this client had, or that of its ticket, or the lowest free one from the start port upwards. A
+ * Finds a public port for a tunnel of the session, one of config->ports: the wanted one, or when
+ * that is 0 the one that this client had, or that of its ticket, or the lowest free one from the
+ * start port upwards. A
  * wanted port of a session that is given up (see above) is taken from it. Opens its listening
  * socket (SO_REUSEPORT), and notes the tunnel.
  *

@@ -153,9 +153,11 @@ static const char *refusal(enum reason reason, const struct registry_bound *boun
     static _Thread_local char text[256];
 
     snprintf(text, sizeof(text), "%s", reason_text(reason));
-    if (bound->blame != NULL)
+    if (bound->given != NULL)
+        snprintf(text, sizeof(text), "%s: this server gives %s", reason_text(reason), bound->given);
+    else if (bound->blame != NULL)
         snprintf(text, sizeof(text),
-                 "%s for you: %s; end some tunnels, or lower --start-port of the server",
+                 "%s for you: %s; end some tunnels, or give the server more --ports",
                  reason_text(reason), bound->blame);
     else if (bound->error != 0)
         snprintf(text, sizeof(text), "%s: %s", reason_text(reason), strerror(bound->error));
@@ -247,6 +249,19 @@ static void log_refusal(struct lane *lane, uint16_t index, uint16_t wanted, cons
     log_at(LOG_WARN, lane_subject(lane), "bind of port %u refused: %s", wanted, why);
 }
 
+/* v1 has no answer but the end; what is said before it a client may show. */
+static enum reason refuse_v1(struct lane *lane, uint16_t wanted, enum reason reason,
+                             const char *why)
+{
+    const struct frame_error error = { .code = reason_code(reason), .text = frame_text_of(why) };
+    uint8_t *p = lane_control_begin(lane);
+
+    log_refusal(lane, 0, wanted, why);
+    if (p != NULL)
+        lane_control_end(lane, frame_put_goaway(FRAME_V1, p, &error));
+    return reason;
+}
+
 static enum reason bind_and_answer(struct lane *lane, uint16_t index, uint16_t wanted,
                                    uint16_t ticket, struct registry_tunnel *what)
 {
@@ -262,7 +277,7 @@ static enum reason bind_and_answer(struct lane *lane, uint16_t index, uint16_t w
         return REASON_DONE;
     }
     if (reason != REASON_DONE && lane->version == FRAME_V1)
-        return reason; /* it has no word for that */
+        return refuse_v1(lane, wanted, reason, why);
     uint8_t *p = lane_control_begin(lane);
     if (p == NULL)
         return REASON_LIMIT_BUFFERS;

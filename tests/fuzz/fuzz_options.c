@@ -64,6 +64,8 @@ static void check_config(const struct config *config)
     CHECK(config->heartbeat < config->expiry);
     CHECK(config->window_initial <= config->window_max);
     CHECK(config->max_streams >= 1 && config->max_lanes >= 1 && config->max_sessions >= 1);
+    if (config->role == CONFIG_SERVER)
+        CHECK(config->start_port != 0 && port_set_has(&config->ports, config->start_port));
     if (config->role == CONFIG_CLIENT) {
         CHECK(config->server_count >= 1 && config->server_count <= CONFIG_SERVERS_MAX);
         CHECK(config->tunnel_count >= 1 && config->tunnel_count <= CONFIG_TUNNELS_MAX);

@@ -112,6 +112,7 @@ void sim_config(struct config *c, bool server)
         .reconnect_first = NSEC_PER_SEC,
         .reconnect_max = 30 * NSEC_PER_SEC,
     };
+    port_set_add(&c->ports, PORT_SET_LOW, UINT16_MAX);
     snprintf(c->tls_cert, sizeof(c->tls_cert), "%s", server ? "simulated" : "");
     snprintf(c->tls_key, sizeof(c->tls_key), "%s", server ? "simulated" : "");
     snprintf(c->tls_pin, sizeof(c->tls_pin), "%s", server ? "" : "simulated");

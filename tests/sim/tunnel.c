@@ -189,6 +189,7 @@ static void config_draw(void)
 
     config_common(s, CONFIG_SERVER);
     endpoint_text(&s->listen, LANE_PORT);
+    port_set_add(&s->ports, PORT_SET_LOW, UINT16_MAX);
     s->start_port = PUBLIC_PORT;
     config_common(c, CONFIG_CLIENT);
     /* AUTO would take a lane that breaks in the handshake for a v1 server. */

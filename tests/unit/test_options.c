@@ -147,6 +147,35 @@ START_TEST(server_defaults)
 }
 END_TEST
 
+/* --start-port is the first choice within --ports. */
+static const struct {
+    const char *flags;
+    uint16_t start;
+    uint16_t in, out; /* a port that is given, and one that is not; 0: there is none to try */
+} ports[] = {
+    { "", 10000, 1024, 1023 },
+    { " --start-port 1024", 1024, 65535, 80 },
+    { " --ports 80,443,10000-10100", 10000, 443, 10101 },
+    { " --ports 80,443", 80, 443, 10000 },
+    { " --ports 20000-20010 --start-port 20005", 20005, 20000, 10000 },
+    { " --start-port 20005 --ports=20000-20010", 20005, 20010, 20011 },
+    { " --ports 80,10000 --start-port 80", 80, 10000, 443 },
+    { " --ports 80 --ports 90", 90, 90, 80 }, /* the last one counts */
+    { " --ports 1-65535", 1024, 1, 0 },
+};
+
+START_TEST(public_ports_and_the_first_choice)
+{
+    char line[256];
+
+    snprintf(line, sizeof(line), "culvert server%s", ports[_i].flags);
+    const struct config *config = parse_ok(line);
+    ck_assert_uint_eq(config->start_port, ports[_i].start);
+    ck_assert(port_set_has(&config->ports, ports[_i].in));
+    ck_assert(!port_set_has(&config->ports, ports[_i].out));
+}
+END_TEST
+
 START_TEST(client_defaults)
 {
     const struct config *config = parse_ok("culvert --local localhost:3000");
@@ -364,6 +393,14 @@ static const struct {
     /* wrong values */
     { "culvert server --addr http://x:1", "--addr: 'http://x:1' is a URL" },
     { "culvert server --start-port 0", "not a number from 1 to 65535" },
+    { "culvert server --start-port 80", "80 is not one of the ports that clients may get, "
+                                        "1024-65535; write one of these, or list it" },
+    { "culvert server --ports 80,10000-10100 --start-port 9999", "may get, 80,10000-10100; write" },
+    { "culvert server --ports 0", "--ports: '0' is neither a port nor a range" },
+    { "culvert server --ports=", "write numbers and ranges like 80,443,10000-10100" },
+    { "culvert server --ports 80,443-", "--ports: '443-' is neither" },
+    { "culvert server --ports 10100-10000", "write 10000-10100" },
+    { "culvert client --local 1 --ports 80", "--ports belongs to 'culvert server'" },
     { "culvert server --start-port 65536", "not a number from 1 to 65535" },
     { "culvert server --start-port 1x", "'1x' is not a number" },
     { "culvert server --public-addr localhost", "is not an IP address" },
@@ -789,7 +826,7 @@ START_TEST(help_lists_the_flags_of_its_command_only)
     char *server = flags_text(OPTIONS_SERVER), *client = flags_text(OPTIONS_CLIENT);
 
     ck_assert_ptr_nonnull(strstr(server, "--start-port N"));
-    ck_assert_ptr_nonnull(strstr(server, "(default 10000)"));
+    ck_assert_ptr_nonnull(strstr(server, "(default :9000)"));
     ck_assert_ptr_null(strstr(server, "--local "));
     ck_assert_ptr_nonnull(strstr(client, "--local HOST:PORT"));
     ck_assert_ptr_null(strstr(client, "--start-port"));
@@ -884,6 +921,7 @@ int main(void)
     tcase_add_loop_test(tcase, the_command_is_found, 0, ARRAY_SIZE(commands));
     tcase_add_test(tcase, help_takes_a_topic_and_version_features);
     tcase_add_test(tcase, server_defaults);
+    tcase_add_loop_test(tcase, public_ports_and_the_first_choice, 0, ARRAY_SIZE(ports));
     tcase_add_test(tcase, client_defaults);
     tcase_add_test(tcase, demo_defaults);
     tcase_add_test(tcase, every_server_flag_reaches_its_place);

@@ -8,7 +8,10 @@ static struct ports ports;
 
 static void setup(void)
 {
-    ck_assert(ports_open(&ports));
+    struct port_set all = { .bits = { 0 } };
+
+    port_set_add(&all, 1, UINT16_MAX);
+    ck_assert(ports_open(&ports, &all));
 }
 
 static void teardown(void)
@@ -76,6 +79,33 @@ START_TEST(other_programs_ports_are_passed_over_for_a_while)
 }
 END_TEST
 
+/* In the same steps, however few the server gives. */
+START_TEST(none_but_those_that_are_given_are_found)
+{
+    static const uint16_t wanted[] = { 80, 10000, 10001, 10003, 65535 };
+    struct port_set given = { .bits = { 0 } };
+    uint32_t next = 1;
+
+    for (unsigned i = 0; i < ARRAY_SIZE(wanted); i++)
+        port_set_add(&given, wanted[i], wanted[i]);
+    teardown();
+    ck_assert(ports_open(&ports, &given));
+    for (unsigned i = 0; i < ARRAY_SIZE(wanted); i++) {
+        ck_assert_uint_eq(ports_find(&ports, next, true), wanted[i]);
+        next = wanted[i] + 1U;
+    }
+    ck_assert_uint_eq(ports_find(&ports, 1024, false), 10000);
+    ports_ref(&ports, 10000);
+    ports_note_foreign(&ports, 10001);
+    ck_assert_uint_eq(ports_find(&ports, 1024, false), 10003);
+    ports_ref(&ports, 10003);
+    ports_ref(&ports, 65535);
+    ports.looked = 0;
+    ck_assert_uint_eq(ports_find(&ports, 1024, false), 0);
+    ck_assert_uint_eq(ports.looked, (PORTS_COUNT - 1024) / 64);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("ports");
@@ -86,6 +116,7 @@ int main(void)
     tcase_add_test(tcase, the_last_port_and_none);
     tcase_add_test(tcase, in_use_until_the_last_socket_and_the_last_who_waits);
     tcase_add_test(tcase, other_programs_ports_are_passed_over_for_a_while);
+    tcase_add_test(tcase, none_but_those_that_are_given_are_found);
     suite_add_tcase(suite, tcase);
     SRunner *runner = srunner_create(suite);
     srunner_run_all(runner, CK_NORMAL);

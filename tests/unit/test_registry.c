@@ -92,6 +92,7 @@ static void setup(void)
     clock_ns = PORTS_FOREIGN_NS;
     config =
         (struct config){ .max_sessions = 3, .start_port = first_port(), .heartbeat = NSEC_PER_SEC };
+    port_set_add(&config.ports, PORT_SET_LOW, UINT16_MAX);
     ck_assert(registry_open(&config));
 }
 
@@ -101,6 +102,7 @@ static void open_again(uint32_t sessions, uint16_t start_port)
     kernel.alone = true;
     registry_close();
     config = (struct config){ .max_sessions = sessions, .start_port = start_port };
+    port_set_add(&config.ports, 1, UINT16_MAX);
     ck_assert(registry_open(&config));
 }
 
@@ -927,6 +929,83 @@ START_TEST(nobody_ends_for_one_who_may_have_no_port)
 }
 END_TEST
 
+/* A registry that gives these ports only. */
+static void open_with(const char *list)
+{
+    char error[PORT_SET_ERROR_MAX];
+
+    kernel.alone = true;
+    registry_close();
+    config = (struct config){ .max_sessions = 8 };
+    ck_assert_msg(port_set_parse(list, &config.ports, error), "%s", error);
+    config.start_port = port_set_first(&config.ports);
+    ck_assert(registry_open(&config));
+}
+
+START_TEST(a_port_that_is_not_given_is_refused)
+{
+    struct registry_bound bound;
+
+    open_with("80,20000-20002,20004");
+    uint64_t a = log_in("a", 0, NULL);
+    static const uint16_t others[] = { 1, 79, 81, 1024, 19999, 20003, 20005, 65535 };
+    for (unsigned i = 0; i < ARRAY_SIZE(others); i++) {
+        kernel.calls = 0;
+        ck_assert_int_eq(bind_port(a, 0, others[i], 0, &bound), REASON_PORT_FORBIDDEN);
+        ck_assert_str_eq(bound.given, "80,20000-20002,20004");
+        ck_assert(bound.error == 0 && !bound.closing && !bound.later);
+        ck_assert_uint_eq(kernel.calls, 0);
+    }
+    ck_assert_int_eq(bind_port(a, 0, 80, 0, &bound), REASON_DONE);
+    ck_assert_uint_eq(bound.port, 80);
+    ck_assert_ptr_null(bound.given);
+    static const uint16_t any[] = { 20000, 20001, 20002, 20004 };
+    for (uint16_t i = 0; i < ARRAY_SIZE(any); i++)
+        ck_assert_uint_eq(get_port(a, i + 1), any[i]);
+    ck_assert_int_eq(bind_port(a, 6, 0, 0, &bound), REASON_PORTS_EXHAUSTED);
+}
+END_TEST
+
+/* It had the port when the server gave others: a ticket outlives the server. */
+START_TEST(what_a_client_had_is_not_given_any_more)
+{
+    struct registry_bound bound;
+
+    open_with("20000-20009");
+    uint64_t a = log_in("a", 0, NULL);
+    ck_assert_int_eq(bind_port(a, 0, 0, 30000, &bound), REASON_DONE);
+    ck_assert_uint_eq(bound.port, 20000);
+    ck_assert_int_eq(bind_port(a, 1, 30000, 30000, &bound), REASON_PORT_FORBIDDEN);
+    ck_assert_int_eq(bind_port(a, 1, 0, 20007, &bound), REASON_DONE);
+    ck_assert_uint_eq(bound.port, 20007);
+}
+END_TEST
+
+/* With all of 55,000 taken, the last is found in as many steps as the first. */
+START_TEST(a_set_costs_a_search_nothing)
+{
+    struct registry_bound bound;
+    uint64_t id = 0;
+
+    kernel.alone = true;
+    registry_close();
+    config = (struct config){ .max_sessions = 4096, .start_port = 10000 };
+    for (uint32_t port = 10000; port < 65536; port += 2)
+        port_set_add(&config.ports, (uint16_t)port, (uint16_t)port);
+    ck_assert(registry_open(&config));
+    for (unsigned i = 0; i < 27768 * 7 / 8; i++) {
+        if (i % CONFIG_TUNNELS_MAX == 0)
+            id = log_in("", 0, NULL);
+        ck_assert_int_eq(bind_port(id, (uint16_t)(i % CONFIG_TUNNELS_MAX), 0, 0, &bound),
+                         REASON_DONE);
+        ck_assert_uint_eq(bound.port, 10000 + 2 * i);
+        ck_assert_uint_le(bound.looked, PORTS_COUNT / 64 + 16);
+    }
+    ck_assert_int_eq(bind_port(id, 15, 10001, 0, &bound), REASON_PORT_FORBIDDEN);
+    ck_assert_uint_le(bound.looked, 16);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("registry");
@@ -965,6 +1044,9 @@ int main(void)
     tcase_add_test(tcase, no_token_takes_all_ports);
     tcase_add_test(tcase, a_port_is_given_to_the_same_address_only);
     tcase_add_test(tcase, nobody_ends_for_one_who_may_have_no_port);
+    tcase_add_test(tcase, a_port_that_is_not_given_is_refused);
+    tcase_add_test(tcase, what_a_client_had_is_not_given_any_more);
+    tcase_add_test(tcase, a_set_costs_a_search_nothing);
     suite_add_tcase(suite, tcase);
     TCase *lock = tcase_create("lock"); /* with a deadline: a dead lock is what would be wrong */
     tcase_add_checked_fixture(lock, setup, teardown);

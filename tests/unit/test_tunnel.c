@@ -78,6 +78,7 @@ static void setup(void)
                               .handshake_timeout = NSEC_PER_SEC,
                               .zero_copy = CONFIG_OFF,
                               .start_port = (uint16_t)(20000 + getpid() % 10000) };
+    port_set_add(&config.ports, PORT_SET_LOW, UINT16_MAX);
     ck_assert(registry_open(&config));
     tunnel_open(&loopback, false);
     open_worker();

@@ -139,6 +139,76 @@ def port_wanted(t):
     check_equal([a[1] for a in both.addrs], [server.start_port, wanted + 1], "public ports")
 
 
+@case(not_in={"v1": "a v1 client cannot ask for a port: ports_listed_any"})
+def ports_listed(t):
+    """--ports: what is listed can be had by number, any other port is refused with a reason of its
+    own and the list, and neither a free port nor one that the client had before is an exception."""
+    first = t.ports(10)
+    listed = f"{first},{first + 4}-{first + 5}"
+    origin = t.origin(net.echo)
+    server = t.server(start_port=first)
+    client = t.client(server, origin, "--port", first + 7)
+    server.stop()
+    client.stop()
+    server = t.server("--ports", listed, start_port=first + 4)
+    client = t.client(server, origin, origin, origin, "--port", first + 7, "--port", first + 5, "--port", first, wait=False)
+    client.want = (6,)  # one of the tunnels was never ready
+    found = client.expect(r"^ready: tcp://(\S+):(\d+) -> ", count=2)
+    check_equal({int(line.group(2)) for line in found}, {first, first + 5}, "public ports")
+    why = f"the port is not allowed: this server gives {listed}"
+    client.expect(f"ERROR client: tunnel 0, port {first + 7}: {why}", stream="err")
+    server.expect(f"WARN .*bind of port {first + 7} refused: {why}$", stream="err")
+    check(net.connect_refused((server.host, first + 7)), "a port that is not listed is open")
+    for addr in ((server.host, first), (server.host, first + 5)):
+        ask(addr)
+    check_equal(t.client(server, origin).addr[1], first + 4, "any port")
+    wire = v2wire.client_wire(server.addr)
+    v2wire.log_in(wire, t.token.encode(), upto=v2wire.AUTH)
+    wire.send(v2wire.BIND, 0, v2wire.bind(0, first + 6))
+    payload = wire.expect(v2wire.BIND_ERR)[2]
+    check_equal(struct.unpack_from(">HH", payload), (0, 50), "tunnel and code of BIND_ERR")
+    wire.close()
+
+
+@case()
+def ports_listed_any(t):
+    """Any port is one of --ports, from --start-port up; when there is none left the client is told."""
+    first = t.ports(12)
+    server = t.server("--ports", f"{first},{first + 2},{first + 5}-{first + 6},{first + 9}", start_port=first + 2)
+    origin = t.origin(net.echo)
+    clients = [t.client(server, origin) for _ in range(4)]
+    check_equal([c.addr[1] - first for c in clients], [2, 5, 6, 9], "public ports")
+    for client in clients:
+        ask(client.addr)
+    last = t.client(server, origin, "--no-reconnect", wait=False)
+    last.want = (1, 4, 6)
+    check(last.wait() in last.want, "exit status without a port")
+    check("no free public port" in last.err, last.last_words())
+
+
+@case()
+def ports_below_1024(t):
+    """A port below 1024 is given if it is listed, and not by chance. In a network of its own, where
+    this user may bind it."""
+    enter_private_network()
+    origin = t.origin(net.echo)
+    server = t.server("--ports", "80,443,20000-20003", "--start-port", 20000)
+    check_equal(t.client(server, origin).addr[1], 20000, "any port")
+    if not t.mode.v1:
+        named = t.client(server, origin, "--port", 443)
+        check_equal(named.addr[1], 443, "the port that was asked for")
+        ask(named.addr)
+        usual = t.server(addr=("127.0.0.1", 9000))
+        client = t.client(usual, origin, "--port", 80, "--no-reconnect", wait=False)
+        client.want = (6,)
+        check_equal(client.wait(), 6, "exit status")
+        check("the port is not allowed: this server gives 1024-65535" in client.err, client.last_words())
+    only = t.server("--ports", "80,443", "--start-port", 80, addr=("127.0.0.1", 9001))
+    client = t.client(only, origin)
+    check_equal(client.addr[1], 80, "any port where no other is listed")
+    ask(client.addr)
+
+
 # Tokens
 
 @case()
