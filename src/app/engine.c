@@ -239,19 +239,32 @@ static void start_threads(struct engine *engine)
 }
 
 /* A ring must be running to take messages: a worker that is still starting is tried again. */
-static void tell_all(struct engine *engine, enum message_kind kind, uint32_t number)
+static void tell_session(struct engine *engine, enum message_kind kind, uint64_t session,
+                         uint32_t number)
 {
     for (unsigned i = 0; i < engine->threads; i++) {
         struct seat *seat = &engine->seats[i];
 
         for (bool sent = false; !sent && !__atomic_load_n(&seat->over, __ATOMIC_ACQUIRE);) {
             struct message *message = message_new(kind);
+            message->session = session;
             message->number = number;
             sent = worker_post_from_thread(seat->worker, message);
             if (!sent)
                 usleep(1000);
         }
     }
+}
+
+static void tell_all(struct engine *engine, enum message_kind kind, uint32_t number)
+{
+    tell_session(engine, kind, 0, number);
+}
+
+/* server_tell */
+static void tell_of_session(void *arg, enum message_kind kind, uint64_t session, uint32_t number)
+{
+    tell_session(arg, kind, session, number);
 }
 
 static unsigned count_over(const struct engine *engine)
@@ -317,7 +330,7 @@ static void on_signal(struct engine *engine)
         break;
     default: /* SIGHUP */
         if (engine->config->role == CONFIG_SERVER)
-            server_reload(engine->config);
+            server_reload(engine->config, tell_of_session, engine);
         break;
     }
 }

@@ -39,6 +39,7 @@ struct options_demo {
 };
 
 #define OPTIONS_CERT_NAMES_MAX 16
+#define OPTIONS_WARNING_MAX    320
 
 struct options_gen_cert { /* its directory is config.state_dir */
     char names[OPTIONS_CERT_NAMES_MAX][256];
@@ -53,7 +54,8 @@ struct options {
     const char *topic; /* `help TOPIC`: points into argv; NULL without one */
     bool features;     /* `version --features` */
     enum log_level log_level;
-    char warning[320]; /* to be logged once the log is set up; empty if there is none */
+    char warning
+        [OPTIONS_WARNING_MAX]; /* to be logged once the log is set up; empty if there is none */
     struct options_demo demo;
     struct options_gen_cert gen_cert;
     struct config

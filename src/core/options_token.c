@@ -140,12 +140,11 @@ static bool fail_file(const char *file, int code, struct options_error *error)
 }
 
 /* A pipe (`--token-file <(pass show tunnel)`) has no readers but us, whatever its mode. */
-static void warn_if_public(int fd, const char *file, struct options *options)
+static void warn_if_public(const struct stat *st, const char *file,
+                           char warning[OPTIONS_WARNING_MAX])
 {
-    struct stat st;
-
-    if (fstat(fd, &st) == 0 && S_ISREG(st.st_mode) && (st.st_mode & S_IROTH) != 0)
-        snprintf(options->warning, sizeof(options->warning),
+    if (S_ISREG(st->st_mode) && (st->st_mode & S_IROTH) != 0)
+        snprintf(warning, OPTIONS_WARNING_MAX,
                  "token file '%.200s' can be read by every user of this machine; run chmod 600 on "
                  "it",
                  file);
@@ -164,25 +163,64 @@ static void drop_returns(struct input *in)
     in->size = kept;
 }
 
-static bool read_file(const char *file, struct options *options, struct options_error *error)
+/* What was read becomes the token, if it is one. */
+static bool take_input(struct input *in, struct config *config, struct options_error *error)
 {
-    int fd = open(file, O_RDONLY | O_CLOEXEC | O_NOCTTY);
-    struct input in = { 0 };
+    drop_returns(in);
+    if (in->size > 0 && in->bytes[in->size - 1] == '\n')
+        in->bytes[--in->size] = '\0';
+    config_own_token(config, in->bytes, in->size);
+    return check("--token-file", config, error);
+}
 
-    if (fd < 0)
-        return fail_file(file, errno, error);
-    int code = input_read(&in, fd);
-    warn_if_public(fd, file, options);
+/* The open file `fd`, which is closed. */
+static bool read_fd(int fd, const char *file, struct config *config,
+                    char warning[OPTIONS_WARNING_MAX], struct options_error *error)
+{
+    struct stat st = { .st_mode = 0 };
+    struct input in = { 0 };
+    int code = fstat(fd, &st) == 0 ? input_read(&in, fd) : errno;
+
     close(fd);
     if (code != 0) {
         secret_free(in.bytes);
         return fail_file(file, code, error);
     }
-    drop_returns(&in);
-    if (in.size > 0 && in.bytes[in.size - 1] == '\n')
-        in.bytes[--in.size] = '\0';
-    config_own_token(&options->config, in.bytes, in.size);
-    return check("--token-file", &options->config, error);
+    warn_if_public(&st, file, warning);
+    config->token_again = S_ISREG(st.st_mode);
+    return take_input(&in, config, error);
+}
+
+static bool read_file(const char *file, struct options *options, struct options_error *error)
+{
+    int fd = open(file, O_RDONLY | O_CLOEXEC | O_NOCTTY);
+
+    options->config.token_file = file;
+    return fd >= 0 ? read_fd(fd, file, &options->config, options->warning, error)
+                   : fail_file(file, errno, error);
+}
+
+/* Opened without waiting for a writer of a FIFO that stands there now; what a regular file says
+ * comes without waiting. */
+bool options_token_again(const struct config *config, struct config *fresh,
+                         char warning[OPTIONS_WARNING_MAX], struct options_error *error)
+{
+    const char *file = config->token_file;
+    int fd = open(file, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
+    struct stat st;
+
+    warning[0] = '\0';
+    if (fd < 0)
+        return fail_file(file, errno, error);
+    if (fstat(fd, &st) != 0 || !S_ISREG(st.st_mode)) {
+        close(fd);
+        return fail(error, EXIT_CODE_CANNOT_START,
+                    "--token-file: '%.200s' is no regular file any more; put one there", file);
+    }
+    bool read = read_fd(fd, file, fresh, warning, error);
+    if (!read)
+        config_drop_token(fresh);
+    return read;
 }
 
 bool options_token_find(const char *file, struct options *options, struct options_error *error)

@@ -38,8 +38,8 @@ uint32_t port_set_count(const struct port_set *set, uint32_t from);
  * the set is empty. */
 uint16_t port_set_first(const struct port_set *set);
 
-/* "80,443,10000-10100": numbers and ranges upwards, in any order; what is named twice is in it once.
- * False: *set is as it was, and `error` says what is wrong with which part. */
+/* "80,443,10000-10100": numbers and ranges upwards, in any order; what is named twice is in it
+ * once. False: *set is as it was, and `error` says what is wrong with which part. */
 #define PORT_SET_ERROR_MAX 160u
 bool port_set_parse(const char *text, struct port_set *set, char error[PORT_SET_ERROR_MAX]);
 

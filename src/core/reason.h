@@ -62,7 +62,8 @@
     X(OLD_WIRE, 61, true,                                                                         \
       "client and server speak different revisions of v2: update the older one")                  \
     X(STREAM_IDLE, 62, true, "nothing moved for longer than --stream-idle")                       \
-    X(PEER_SILENT, 63, true, "the far end has not answered for minutes")
+    X(PEER_SILENT, 63, true, "the far end has not answered for minutes")                          \
+    X(TOKEN_GONE, 64, true, "the token is not accepted any more")
 
 enum reason {
 #define X(name, code, rst, text) REASON_##name,

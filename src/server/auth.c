@@ -5,6 +5,11 @@
  * is a mac, so that its first bytes are as good as any hash, and no secret. A token that stands in
  * two lines is one token, the first.
  *
+ * All of it is one table that nobody changes. A log-in takes a reference under a mutex, for a few
+ * instructions and twice; who reads the tokens again makes another table and puts it in the place
+ * of the old one, which goes with its last reference. Numbers are given by him alone: a token that
+ * is in both tables keeps its own.
+ *
  * Rejected: verifiers in the places themselves, which takes three times the secret memory on the
  * average; and a sorted table, since qsort(3) may copy what it sorts to ordinary memory.
  */
@@ -16,6 +21,7 @@
 #include "core/secret.h"
 
 #include <errno.h>
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
@@ -27,53 +33,122 @@ struct entry {
 
 CHECK_STATIC(sizeof(struct entry) <= 84, "what docs/OPERATIONS.md says a token takes");
 
-static struct {
+struct auth_table {
+    unsigned refs;         /* under the mutex */
     struct entry *entries; /* secret memory */
     uint32_t count;
     uint32_t *places; /* of ids: the number of an entry, from 1; 0: free */
     uint32_t mask;
-    bool loopback_only;           /* the well-known token */
+    uint32_t *tokens;   /* the numbers of all entries, in order */
+    bool loopback_only; /* the well-known token */
+};
+
+static pthread_mutex_t auth_mutex = PTHREAD_MUTEX_INITIALIZER; /* for `current`, and all refs */
+
+static struct {
+    struct auth_table *current;
+    unsigned next;                /* the number of the next token that is new */
     struct scram_verifier nobody; /* stands for ids that are not known */
 } auth;
 
 CHECK_STATIC(CONFIG_TOKENS_MAX <= UINT32_MAX / 4, "places of tokens of one byte can be counted");
 
-static bool stands_at(uint32_t place, const uint8_t id[FRAME_ID_SIZE])
+/* Tables */
+
+static void table_free(struct auth_table *table)
 {
-    return memcmp(auth.entries[auth.places[place] - 1].verifier.id, id, FRAME_ID_SIZE) == 0;
+    if (table == NULL)
+        return;
+    secret_free(table->entries);
+    free(table->places);
+    free(table->tokens);
+    free(table);
+}
+
+static struct auth_table *table_get(void)
+{
+    pthread_mutex_lock(&auth_mutex);
+    struct auth_table *table = auth.current;
+    table->refs++;
+    pthread_mutex_unlock(&auth_mutex);
+    return table;
+}
+
+static void table_put(struct auth_table *table)
+{
+    pthread_mutex_lock(&auth_mutex);
+    bool last = --table->refs == 0;
+    pthread_mutex_unlock(&auth_mutex);
+    if (last)
+        table_free(table);
+}
+
+/* From here on it is the one that log-ins look at. */
+static void table_put_in_place(struct auth_table *table)
+{
+    pthread_mutex_lock(&auth_mutex);
+    struct auth_table *old = auth.current;
+    auth.current = table;
+    pthread_mutex_unlock(&auth_mutex);
+    if (old != NULL)
+        table_put(old);
+}
+
+static bool stands_at(const struct auth_table *table, uint32_t place,
+                      const uint8_t id[FRAME_ID_SIZE])
+{
+    return memcmp(table->entries[table->places[place] - 1].verifier.id, id, FRAME_ID_SIZE) == 0;
 }
 
 /* The place of an id: that of its entry, or the free one where it would be. */
-static uint32_t *place_of(const uint8_t id[FRAME_ID_SIZE])
+static uint32_t *place_of(const struct auth_table *table, const uint8_t id[FRAME_ID_SIZE])
 {
     uint32_t at;
 
     memcpy(&at, id, sizeof(at));
-    at &= auth.mask;
-    while (auth.places[at] != 0 && !stands_at(at, id))
-        at = (at + 1) & auth.mask;
-    return &auth.places[at];
+    at &= table->mask;
+    while (table->places[at] != 0 && !stands_at(table, at, id))
+        at = (at + 1) & table->mask;
+    return &table->places[at];
 }
 
 /* NULL: nobody's. */
-static const struct entry *find(const uint8_t id[FRAME_ID_SIZE])
+static const struct entry *find(const struct auth_table *table, const uint8_t id[FRAME_ID_SIZE])
 {
-    uint32_t number = *place_of(id);
+    uint32_t number = *place_of(table, id);
 
-    return number != 0 ? &auth.entries[number - 1] : NULL;
+    return number != 0 ? &table->entries[number - 1] : NULL;
 }
 
-static void add(const struct config_token *token)
+/* The number of a token that had one; otherwise its line, or the next if there were tokens
+ * before. */
+static unsigned number_of(const struct auth_table *before, const struct config_token *token,
+                          const uint8_t id[FRAME_ID_SIZE])
+{
+    const struct entry *known = before != NULL ? find(before, id) : NULL;
+
+    if (known != NULL)
+        return known->token;
+    if (before == NULL)
+        auth.next = token->line + 1;
+    else
+        CHECK(auth.next < UINT32_MAX);
+    return before == NULL ? token->line : auth.next++;
+}
+
+static void add(struct auth_table *table, const struct auth_table *before,
+                const struct config_token *token)
 {
     struct scram_keys keys;
 
     scram_keys(&keys, token->bytes, token->size);
-    uint32_t *place = place_of(keys.verifier.id);
+    uint32_t *place = place_of(table, keys.verifier.id);
     if (*place == 0) {
-        struct entry *entry = &auth.entries[auth.count++];
-        entry->token = token->line;
+        struct entry *entry = &table->entries[table->count];
+        entry->token = number_of(before, token, keys.verifier.id);
         secret_copy(&entry->verifier, &keys.verifier, sizeof(entry->verifier));
-        *place = auth.count;
+        table->tokens[table->count++] = entry->token;
+        *place = table->count;
     }
     explicit_bzero(&keys, sizeof(keys));
 }
@@ -88,20 +163,70 @@ static uint32_t count_tokens(const struct config *config)
     return count;
 }
 
-static bool open_tables(uint32_t count)
+static struct auth_table *table_alloc(uint32_t count)
 {
+    struct auth_table *table = calloc(1, sizeof(*table));
     uint32_t places = 2;
 
     while (places < 2 * count)
         places *= 2;
-    auth.count = 0;
-    auth.mask = places - 1;
-    auth.entries = secret_alloc(count * sizeof(auth.entries[0]));
-    auth.places = calloc(places, sizeof(auth.places[0]));
-    if (auth.entries == NULL || auth.places == NULL)
-        log_at(LOG_ERROR, "server", "out of memory for %u tokens", count);
-    return auth.entries != NULL && auth.places != NULL;
+    if (table == NULL)
+        return NULL;
+    *table = (struct auth_table){ .refs = 1,
+                                  .mask = places - 1,
+                                  .entries = secret_alloc(count * sizeof(table->entries[0])),
+                                  .places = calloc(places, sizeof(table->places[0])),
+                                  .tokens = calloc(count, sizeof(table->tokens[0])) };
+    if (table->entries != NULL && table->places != NULL && table->tokens != NULL)
+        return table;
+    table_free(table);
+    return NULL;
 }
+
+static int compare_tokens(const void *a, const void *b)
+{
+    uint32_t x = *(const uint32_t *)a, y = *(const uint32_t *)b;
+
+    return x < y ? -1 : x > y;
+}
+
+/* Of the tokens in *config, which are dropped. NULL after saying why. */
+static struct auth_table *table_make(struct config *config, const struct auth_table *before)
+{
+    struct config_token token = { 0 };
+    uint32_t count = count_tokens(config);
+    struct auth_table *table = table_alloc(count);
+
+    if (table == NULL)
+        log_at(LOG_ERROR, "server", "out of memory for %u tokens", count);
+    while (table != NULL && config_next_token(config, &token))
+        add(table, before, &token);
+    if (table != NULL) {
+        table->loopback_only = config->token_is_default;
+        qsort(table->tokens, table->count, sizeof(table->tokens[0]), compare_tokens);
+    }
+    config_drop_token(config);
+    return table;
+}
+
+static bool has_token(const struct auth_table *table, unsigned token)
+{
+    const uint32_t key = token;
+
+    return bsearch(&key, table->tokens, table->count, sizeof(key), compare_tokens) != NULL;
+}
+
+/* Of the tokens in `a`, those that `b` has not. */
+static uint32_t count_others(const struct auth_table *a, const struct auth_table *b)
+{
+    uint32_t others = 0;
+
+    for (uint32_t i = 0; i < a->count; i++)
+        others += !has_token(b, a->tokens[i]);
+    return others;
+}
+
+/* Life */
 
 static bool make_nobody(void)
 {
@@ -115,42 +240,84 @@ static bool make_nobody(void)
 
 bool auth_open(struct config *config)
 {
-    struct config_token token = { 0 };
+    struct auth_table *table = make_nobody() ? table_make(config, NULL) : NULL;
 
-    if (!open_tables(count_tokens(config)) || !make_nobody())
-        return false;
-    auth.loopback_only = config->token_is_default;
-    while (config_next_token(config, &token))
-        add(&token);
-    config_drop_token(config);
-    return true;
+    if (table != NULL)
+        table_put_in_place(table);
+    return table != NULL;
+}
+
+bool auth_renew(struct config *tokens, struct auth_change *change)
+{
+    struct auth_table *before = table_get();
+    struct auth_table *table = table_make(tokens, before);
+
+    if (table != NULL) {
+        *change = (struct auth_change){ .count = table->count,
+                                        .fresh = count_others(table, before),
+                                        .gone = count_others(before, table) };
+        table_put_in_place(table);
+    }
+    table_put(before);
+    return table != NULL;
 }
 
 void auth_close(void)
 {
-    secret_free(auth.entries);
-    free(auth.places);
-    auth.entries = NULL;
-    auth.places = NULL;
+    if (auth.current != NULL)
+        table_put(auth.current);
+    auth.current = NULL;
 }
 
-static enum reason accept_from(const union sock_addr *peer)
+/* Log-ins */
+
+bool auth_knows(unsigned token)
 {
-    return auth.loopback_only && !sock_addr_is_loopback(peer) ? REASON_AUTH_REMOTE_DEV_TOKEN
-                                                              : REASON_DONE;
+    struct auth_table *table = table_get();
+    bool knows = has_token(table, token);
+
+    table_put(table);
+    return knows;
 }
 
-enum reason auth_check(const union sock_addr *peer, const struct frame_auth *frame,
-                       const struct scram_channel *channel, struct auth_login *login)
+static enum reason accept_from(const struct auth_table *table, const union sock_addr *peer)
 {
-    const struct entry *entry = find(frame->id);
+    return table->loopback_only && !sock_addr_is_loopback(peer) ? REASON_AUTH_REMOTE_DEV_TOKEN
+                                                                : REASON_DONE;
+}
+
+static enum reason check_in(const struct auth_table *table, const union sock_addr *peer,
+                            const struct frame_auth *frame, const struct scram_channel *channel,
+                            struct auth_login *login)
+{
+    const struct entry *entry = find(table, frame->id);
     const struct scram_verifier *verifier = entry != NULL ? &entry->verifier : &auth.nobody;
     bool proved = scram_client_proved(verifier, channel, frame->proof, login->secret, login->proof);
 
     login->token = entry != NULL ? entry->token : 0;
     if (frame->bound != channel->bound)
         return REASON_TLS_ENDS_BETWEEN; /* no proof could be right */
-    return entry != NULL && proved ? accept_from(peer) : REASON_AUTH_FAILED;
+    return entry != NULL && proved ? accept_from(table, peer) : REASON_AUTH_FAILED;
+}
+
+enum reason auth_check(const union sock_addr *peer, const struct frame_auth *frame,
+                       const struct scram_channel *channel, struct auth_login *login)
+{
+    struct auth_table *table = table_get();
+    enum reason reason = check_in(table, peer, frame, channel, login);
+
+    table_put(table);
+    return reason;
+}
+
+static enum reason check_v1_in(const struct auth_table *table, const union sock_addr *peer,
+                               const struct scram_keys *keys, unsigned *number)
+{
+    const struct entry *entry = find(table, keys->verifier.id);
+    bool good = entry != NULL && scram_shown(&entry->verifier, keys);
+
+    *number = good ? entry->token : 0;
+    return good ? accept_from(table, peer) : REASON_AUTH_FAILED;
 }
 
 enum reason auth_check_v1(const union sock_addr *peer, const void *token, size_t size,
@@ -161,9 +328,9 @@ enum reason auth_check_v1(const union sock_addr *peer, const void *token, size_t
     if (size > FRAME_TOKEN_MAX) /* no token; strangers need not be hashed at length */
         return REASON_AUTH_FAILED;
     scram_keys(&keys, token, size);
-    const struct entry *entry = find(keys.verifier.id);
-    bool good = entry != NULL && scram_shown(&entry->verifier, &keys);
-    *number = good ? entry->token : 0;
+    struct auth_table *table = table_get();
+    enum reason reason = check_v1_in(table, peer, &keys, number);
+    table_put(table);
     explicit_bzero(&keys, sizeof(keys));
-    return good ? accept_from(peer) : REASON_AUTH_FAILED;
+    return reason;
 }

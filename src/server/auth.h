@@ -6,7 +6,13 @@
  * logs in anywhere, and a log-in is one look-up, by id, among any number of tokens. A v1 client
  * shows the token itself; the same keys are made of it and compared.
  *
- * Read-only between auth_open and auth_close: workers need no lock.
+ * A token has a number for the life of the process: by it sessions, shares and remembered ports are
+ * known (client_key.h). At first that is its line. When the tokens are read again, one that was
+ * there keeps its number, wherever it stands now, and a new one gets a number that none has had: so
+ * one that went and comes back is a new one, and nothing of a session that ends just then is its
+ * own.
+ *
+ * Any thread may ask at any time; auth_renew has one caller at a time.
  */
 #ifndef CULVERT_SERVER_AUTH_H
 #define CULVERT_SERVER_AUTH_H
@@ -22,7 +28,7 @@
 
 /* What a log-in brings forth. */
 struct auth_login {
-    unsigned token;                  /* which one it was, by its line: 0, 1, 2, ... */
+    unsigned token;                  /* which one it was, by its number */
     uint8_t secret[SCRAM_KEY_SIZE];  /* of the session */
     uint8_t proof[FRAME_PROOF_SIZE]; /* of this server */
 };
@@ -31,6 +37,17 @@ struct auth_login {
  * False after saying why not. */
 bool auth_open(struct config *config);
 void auth_close(void);
+
+struct auth_change {
+    unsigned count, fresh, gone; /* tokens, new ones of these, and those that are not there now */
+};
+
+/* The tokens in *tokens, which are dropped, take the place of those that there were: from the
+ * return on no log-in with another one is good. False after saying why, and nothing has changed. */
+bool auth_renew(struct config *tokens, struct auth_change *change);
+
+/* Whether there is a token of this number. */
+bool auth_knows(unsigned token);
 
 /* REASON_DONE, AUTH_FAILED, AUTH_REMOTE_DEV_TOKEN when the server has no token of its own and
  * the peer is not on loopback, or TLS_ENDS_BETWEEN when the client and this server do not see

@@ -330,6 +330,23 @@ void registry_drain(uint64_t id)
     pthread_mutex_unlock(&registry.mutex);
 }
 
+unsigned registry_list(uint32_t *place, struct registry_owned found[REGISTRY_PORTION], bool *over)
+{
+    unsigned count = 0;
+
+    pthread_mutex_lock(&registry.mutex);
+    uint32_t end = (uint32_t)min_u64((uint64_t)*place + REGISTRY_PORTION, registry.entries.fresh);
+    for (; *place < end; (*place)++) {
+        const struct registry_session *s = &entry_at(*place)->session;
+
+        if (s->id != 0)
+            found[count++] = (struct registry_owned){ .session = s->id, .token = s->client.token };
+    }
+    *over = *place >= registry.entries.fresh;
+    pthread_mutex_unlock(&registry.mutex);
+    return count;
+}
+
 bool registry_remove(uint64_t id)
 {
     pthread_mutex_lock(&registry.mutex);

@@ -118,6 +118,16 @@ void registry_lane(uint64_t id, uint16_t lane, bool up, uint64_t now);
 /* Marks the session as draining. */
 void registry_drain(uint64_t id);
 
+struct registry_owned {
+    uint64_t session;
+    uint32_t token; /* of its client */
+};
+
+/* Sessions, in portions: looks at so many places of the table from *place on (0 to begin), and moves
+ * *place behind them. Returns how many it found there; *over: there are no places left. */
+#define REGISTRY_PORTION 64u
+unsigned registry_list(uint32_t *place, struct registry_owned found[REGISTRY_PORTION], bool *over);
+
 /* Takes the session out; false if somebody else already did. */
 bool registry_remove(uint64_t id);
 

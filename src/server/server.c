@@ -27,6 +27,7 @@
 #include "server/certificate.h"
 #include "server/registry.h"
 #include "server/ticket.h"
+#include "server/tokens.h"
 #include "server/tunnel.h"
 #include "server/visitor.h"
 
@@ -118,10 +119,12 @@ void server_finish(void)
     certificate_close();
 }
 
-void server_reload(const struct config *config)
+void server_reload(const struct config *config, server_tell *tell, void *arg)
 {
     if (config->tls)
         certificate_reload(config);
+    if (config->token_file != NULL)
+        tokens_reload(config, tell, arg);
 }
 
 static int server_start(struct worker *w)
@@ -366,6 +369,11 @@ static enum reason log_in(struct lane *lane, const struct auth_login *login)
     }
     if (added.replaced != 0)
         tunnel_replace_session(w, added.replaced, "its client has logged in anew");
+    if (!auth_knows(login->token)) { /* see tokens.h */
+        (void)registry_remove(shared.id);
+        share_unref(share);
+        return refuse_auth(lane, REASON_AUTH_FAILED);
+    }
     struct session *session = session_open(w, shared.id, lane->version, share);
     CHECK(session != NULL);
     authenticated(lane);

@@ -16,8 +16,12 @@ extern const struct role server_role;
  * the kernel chose. */
 int server_prepare(struct config *config);
 
-/* SIGHUP: reads certificate and key again; lanes that are up are not touched. */
-void server_reload(const struct config *config);
+/* To all workers. */
+typedef void server_tell(void *arg, enum message_kind kind, uint64_t session, uint32_t number);
+
+/* SIGHUP, in the thread of signals: reads certificate and key again, without touching lanes that are
+ * up, and the file of the tokens: sessions whose token is not there any more end. */
+void server_reload(const struct config *config, server_tell *tell, void *arg);
 
 /* After the workers have ended. */
 void server_finish(void);

@@ -5,11 +5,13 @@
  * implementation.
  */
 #include <check.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "core/base.h"
+#include "core/check.h"
 #include "server/auth.h"
 
 #define COUNT 20000u
@@ -185,6 +187,114 @@ START_TEST(every_bit_of_a_proof_counts)
 }
 END_TEST
 
+/* The tokens are read again. */
+static struct auth_change renew(const char *token)
+{
+    struct auth_change change = { .count = 0 };
+    struct config fresh = { .token = NULL };
+
+    ck_assert(config_copy_token(&fresh, token, strlen(token)));
+    ck_assert(auth_renew(&fresh, &change));
+    ck_assert_ptr_null(fresh.token);
+    return change;
+}
+
+static unsigned number_of(const char *token)
+{
+    struct auth_login login;
+
+    ck_assert_int_eq(log_in(token, &channel, &channel, &login), REASON_DONE);
+    return login.token;
+}
+
+static void check_change(struct auth_change change, unsigned count, unsigned fresh, unsigned gone)
+{
+    ck_assert_uint_eq(change.count, count);
+    ck_assert_uint_eq(change.fresh, fresh);
+    ck_assert_uint_eq(change.gone, gone);
+}
+
+START_TEST(a_token_keeps_its_number_wherever_it_stands)
+{
+    with_token("alpha\nbeta\ngamma", false);
+    check_change(renew("gamma\n\ndelta\nalpha\ndelta"), 3, 1, 1);
+    ck_assert_uint_eq(number_of("alpha"), 0);
+    ck_assert_uint_eq(number_of("gamma"), 2);
+    ck_assert_uint_eq(number_of("delta"), 3); /* not 1, which sessions of beta have */
+    ck_assert_int_eq(check_token("beta"), REASON_AUTH_FAILED);
+    ck_assert(auth_knows(0) && auth_knows(2) && auth_knows(3));
+    ck_assert(!auth_knows(1) && !auth_knows(4));
+    check_change(renew("beta\nalpha"), 2, 1, 2); /* it comes back as another one */
+    ck_assert_uint_eq(number_of("beta"), 4);
+    ck_assert_uint_eq(number_of("alpha"), 0);
+    check_change(renew("alpha\nbeta\n"), 2, 0, 0);
+    ck_assert_uint_eq(number_of("beta"), 4);
+}
+END_TEST
+
+START_TEST(tokens_of_a_file_are_no_default)
+{
+    with_token("dev-token", true);
+    ck_assert_int_eq(check_token("dev-token"), REASON_AUTH_REMOTE_DEV_TOKEN);
+    check_change(renew("secret"), 1, 1, 1);
+    ck_assert_int_eq(check_token("secret"), REASON_DONE);
+    ck_assert_int_eq(check_token("dev-token"), REASON_AUTH_FAILED);
+}
+END_TEST
+
+START_TEST(thousands_come_and_go)
+{
+    static char tokens[COUNT * 12];
+
+    with_token("t0\nt1\nlast", false);
+    for (unsigned round = 0; round < 3; round++) {
+        size_t size = 0;
+
+        for (unsigned i = round; i < COUNT / 4; i++)
+            size += (size_t)snprintf(tokens + size, sizeof(tokens) - size, "t%u\n", i);
+        check_change(renew(tokens), COUNT / 4 - round, round == 0 ? COUNT / 4 - 2 : 0, 1);
+    }
+    ck_assert(!auth_knows(0) && !auth_knows(1) && !auth_knows(2));
+    ck_assert_uint_eq(number_of("t2"), 3);
+    ck_assert_uint_eq(number_of("t4999"), 3 + 4997);
+}
+END_TEST
+
+static bool over;
+
+/* Another worker: who has a token that stays is never refused. */
+static void *log_in_all_the_time(void *arg)
+{
+    unsigned *count = arg;
+
+    while (!__atomic_load_n(&over, __ATOMIC_ACQUIRE)) {
+        struct auth_login login;
+
+        CHECK(log_in("stays", &channel, &channel, &login) == REASON_DONE && login.token == 1);
+        CHECK(auth_knows(login.token));
+        (void)log_in("comes and goes", &channel, &channel, &login);
+        __atomic_add_fetch(count, 1, __ATOMIC_RELAXED);
+    }
+    return NULL;
+}
+
+START_TEST(log_ins_do_not_mind)
+{
+    pthread_t threads[2];
+    unsigned count = 0;
+
+    with_token("first\nstays", false);
+    __atomic_store_n(&over, false, __ATOMIC_RELEASE);
+    for (unsigned i = 0; i < ARRAY_SIZE(threads); i++)
+        ck_assert_int_eq(pthread_create(&threads[i], NULL, log_in_all_the_time, &count), 0);
+    for (unsigned i = 0; i < 200 || __atomic_load_n(&count, __ATOMIC_RELAXED) < 200; i++)
+        (void)renew(i % 2 == 0 ? "comes and goes\nstays" : "stays\nfirst");
+    __atomic_store_n(&over, true, __ATOMIC_RELEASE);
+    for (unsigned i = 0; i < ARRAY_SIZE(threads); i++)
+        pthread_join(threads[i], NULL);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("auth");
@@ -199,6 +309,10 @@ int main(void)
     tcase_add_test(tcase, the_token_is_not_kept);
     tcase_add_test(tcase, a_proof_is_for_one_channel);
     tcase_add_test(tcase, every_bit_of_a_proof_counts);
+    tcase_add_test(tcase, a_token_keeps_its_number_wherever_it_stands);
+    tcase_add_test(tcase, tokens_of_a_file_are_no_default);
+    tcase_add_test(tcase, thousands_come_and_go);
+    tcase_add_test(tcase, log_ins_do_not_mind);
     suite_add_tcase(suite, tcase);
     srunner_run_all(runner, CK_ENV);
     int failed = srunner_ntests_failed(runner);

@@ -14,6 +14,7 @@
 #include "core/base.h"
 #include "core/frame.h"
 #include "core/options.h"
+#include "core/options_token.h"
 
 #define WORDS_MAX 64
 
@@ -737,6 +738,81 @@ START_TEST(a_token_file_that_is_not_there_is_no_default)
 }
 END_TEST
 
+static struct config fresh;
+static char warning[OPTIONS_WARNING_MAX];
+
+static void assert_not_again(const char *says)
+{
+    ck_assert(!options_token_again(&options.config, &fresh, warning, &error));
+    ck_assert_ptr_null(fresh.token);
+    ck_assert_msg(strstr(error.text, says) != NULL, "'%s' is not in '%s'", says, error.text);
+    ck_assert_str_eq(options.config.token, "one\ntwo"); /* what was read at first stays */
+}
+
+static void rewrite(const char *path, const char *text)
+{
+    int fd = open(path, O_WRONLY | O_TRUNC);
+
+    ck_assert_int_ge(fd, 0);
+    ck_assert_int_eq(write(fd, text, strlen(text)), (ssize_t)strlen(text));
+    close(fd);
+}
+
+START_TEST(a_token_file_is_read_again)
+{
+    char line[128], path[128];
+
+    with_file("one\ntwo\n", 8, 0600, line);
+    snprintf(path, sizeof(path), "%s", strrchr(line, ' ') + 1);
+    const struct config *config = parse_ok(line);
+    ck_assert_str_eq(config->token_file, path);
+    ck_assert(config->token_again && !config->token_is_default);
+    rewrite(path, "three\r\n\ntwo\n");
+    ck_assert(options_token_again(config, &fresh, warning, &error));
+    ck_assert_str_eq(fresh.token, "three\n\ntwo");
+    ck_assert(!fresh.token_is_default);
+    ck_assert_str_eq(warning, "");
+    config_drop_token(&fresh);
+    ck_assert_int_eq(chmod(path, 0644), 0);
+    ck_assert(options_token_again(config, &fresh, warning, &error));
+    ck_assert_ptr_nonnull(strstr(warning, "chmod 600"));
+    config_drop_token(&fresh);
+    rewrite(path, "");
+    assert_not_again("the token is empty");
+    rewrite(path, "\n\n");
+    assert_not_again("the token is empty");
+    rewrite(path, "one\n \t\ntwo\n");
+    assert_not_again("line 2: the token is nothing but white space");
+    unlink(path);
+    assert_not_again("No such file");
+    ck_assert_int_eq(mkfifo(path, 0600), 0); /* nobody writes to it: that is not waited for */
+    assert_not_again("is no regular file any more");
+    unlink(path);
+    ck_assert_int_eq(mkdir(path, 0700), 0);
+    assert_not_again("is no regular file any more");
+    rmdir(path);
+}
+END_TEST
+
+START_TEST(a_pipe_is_not_read_again)
+{
+    char line[128];
+    int fds[2];
+
+    ck_assert_int_eq(pipe(fds), 0);
+    ck_assert_int_eq(write(fds[1], "secret\n", 7), 7);
+    close(fds[1]);
+    snprintf(line, sizeof(line), "culvert server --token-file /dev/fd/%d", fds[0]);
+    ck_assert(!parse_ok(line)->token_again);
+    ck_assert_str_eq(options.config.token, "secret");
+    ck_assert_ptr_nonnull(options.config.token_file);
+    close(fds[0]);
+    ck_assert_ptr_null(parse_ok("culvert server --token x")->token_file);
+    ck_assert_ptr_null(parse_ok("culvert server")->token_file);
+    ck_assert_ptr_null(parse_ok("culvert server --token-file /nowhere --token x")->token_file);
+}
+END_TEST
+
 START_TEST(token_precedence)
 {
     char file_line[128], line[256];
@@ -906,6 +982,8 @@ static void add_token_tests(TCase *tcase)
     tcase_add_test(tcase, a_token_may_hold_any_byte);
     tcase_add_test(tcase, a_public_token_file_is_warned_about);
     tcase_add_test(tcase, a_token_file_that_is_not_there_is_no_default);
+    tcase_add_test(tcase, a_token_file_is_read_again);
+    tcase_add_test(tcase, a_pipe_is_not_read_again);
     tcase_add_test(tcase, token_precedence);
     tcase_add_test(tcase, only_the_missing_token_is_the_default);
 }

@@ -63,6 +63,7 @@ static const struct {
     { REASON_OLD_WIRE, "OLD_WIRE", 61, true },
     { REASON_STREAM_IDLE, "STREAM_IDLE", 62, true },
     { REASON_PEER_SILENT, "PEER_SILENT", 63, true },
+    { REASON_TOKEN_GONE, "TOKEN_GONE", 64, true },
 };
 
 START_TEST(codes_never_change)

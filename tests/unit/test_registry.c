@@ -929,6 +929,35 @@ START_TEST(nobody_ends_for_one_who_may_have_no_port)
 }
 END_TEST
 
+START_TEST(sessions_are_listed_in_portions)
+{
+    struct registry_owned found[REGISTRY_PORTION];
+    uint64_t ids[150], sum = 0;
+    uint32_t place = 0;
+    unsigned listed = 0, portions = 0;
+
+    open_again(200, 2000);
+    for (unsigned i = 0; i < ARRAY_SIZE(ids); i++)
+        ids[i] = log_in("", i % 7, NULL);
+    for (unsigned i = 0; i < ARRAY_SIZE(ids); i += 3)
+        ck_assert(registry_remove(ids[i]));
+    for (bool over = false; !over; portions++) {
+        unsigned count = registry_list(&place, found, &over);
+
+        for (unsigned i = 0; i < count; i++) {
+            sum += found[i].session;
+            ck_assert_uint_eq(found[i].token, (found[i].session - ids[0]) % 7);
+        }
+        listed += count;
+    }
+    for (unsigned i = 0; i < ARRAY_SIZE(ids); i++)
+        sum -= i % 3 != 0 ? ids[i] : 0;
+    ck_assert_uint_eq(listed, 100);
+    ck_assert_uint_eq(sum, 0);
+    ck_assert_uint_eq(portions, 3); /* 150 places were ever used */
+}
+END_TEST
+
 /* A registry that gives these ports only. */
 static void open_with(const char *list)
 {
@@ -1044,6 +1073,7 @@ int main(void)
     tcase_add_test(tcase, no_token_takes_all_ports);
     tcase_add_test(tcase, a_port_is_given_to_the_same_address_only);
     tcase_add_test(tcase, nobody_ends_for_one_who_may_have_no_port);
+    tcase_add_test(tcase, sessions_are_listed_in_portions);
     tcase_add_test(tcase, a_port_that_is_not_given_is_refused);
     tcase_add_test(tcase, what_a_client_had_is_not_given_any_more);
     tcase_add_test(tcase, a_set_costs_a_search_nothing);

@@ -1,0 +1,78 @@
+/* tokens: see tokens.h. */
+#include "server/tokens.h"
+
+#include "core/log.h"
+#include "core/options_token.h"
+#include "core/reason.h"
+#include "server/auth.h"
+#include "server/registry.h"
+
+#include <stdio.h>
+
+/* True if it was there to end. */
+static bool tokens_end(uint64_t session, server_tell *tell, void *arg)
+{
+    char subject[48];
+
+    if (!registry_remove(session))
+        return false;
+    snprintf(subject, sizeof(subject), "session %llu", (unsigned long long)session);
+    log_at(LOG_INFO, subject, "ends: %s", reason_text(REASON_TOKEN_GONE));
+    tell(arg, MESSAGE_SESSION_END, session, REASON_TOKEN_GONE);
+    return true;
+}
+
+/* Ends all sessions whose token is gone; how many. */
+static unsigned tokens_end_all(server_tell *tell, void *arg)
+{
+    struct registry_owned found[REGISTRY_PORTION];
+    unsigned ended = 0;
+    uint32_t place = 0;
+
+    for (bool over = false; !over;) {
+        unsigned count = registry_list(&place, found, &over);
+
+        for (unsigned i = 0; i < count; i++)
+            if (!auth_knows(found[i].token))
+                ended += tokens_end(found[i].session, tell, arg);
+    }
+    return ended;
+}
+
+/* False after saying why. */
+static bool tokens_read(const struct config *config, struct auth_change *change)
+{
+    struct config fresh = { .token = NULL };
+    char warning[OPTIONS_WARNING_MAX];
+    struct options_error error;
+
+    if (!options_token_again(config, &fresh, warning, &error)) {
+        log_at(LOG_ERROR, "server",
+               "tokens not read again, those in use stay: %s; then send SIGHUP once more (file "
+               "'%.200s')",
+               error.text, config->token_file);
+        return false;
+    }
+    if (warning[0] != '\0')
+        log_at(LOG_WARN, "server", "%s", warning);
+    return auth_renew(&fresh, change);
+}
+
+void tokens_reload(const struct config *config, server_tell *tell, void *arg)
+{
+    struct auth_change change;
+
+    if (!config->token_again) {
+        log_at(
+            LOG_WARN, "server",
+            "tokens not read again: --token-file '%.200s' is no regular file, it was read to its "
+            "end; name a regular one to change tokens without a restart",
+            config->token_file);
+        return;
+    }
+    if (!tokens_read(config, &change))
+        return;
+    unsigned ended = change.gone > 0 ? tokens_end_all(tell, arg) : 0;
+    log_at(LOG_INFO, "server", "tokens read again: %u, %u new, %u gone (%u sessions end)",
+           change.count, change.fresh, change.gone, ended);
+}
