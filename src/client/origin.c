@@ -28,6 +28,7 @@
 #include "core/log.h"
 #include "core/op.h"
 #include "core/stream.h"
+#include "core/visitor_log.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -143,8 +144,29 @@ static void dial(struct stream *s, bool beside, int error)
         give_up(s, error);
 }
 
+/* Who comes, as OPEN says; on v1 it says nothing. */
+struct visit {
+    struct session_tunnel *tunnel; /* NULL: there is none of this index */
+    union sock_addr addr;
+    uint16_t port; /* the public one; 0: not known */
+};
+
+static struct visit visit_of(struct lane *lane, const struct frame_open *open)
+{
+    struct visit visit = { .tunnel = bind_tunnel(lane, open->tunnel) };
+    union sock_addr local = { .bytes = { 0 } };
+
+    (void)addr_from_frame(&open->visitor, &visit.addr); /* false on v1: not known */
+    if (addr_from_frame(&open->local, &local))
+        visit.port = sock_addr_port(&local);
+    if (visit.tunnel != NULL && visit.tunnel->port == 0) /* only lane 0's worker has had BIND_OK */
+        visit.tunnel->port = visit.port;
+    return visit;
+}
+
 /* A refusal that needs no slot. On a lane that is slow to leave, more refusals than the control pack holds stand in the data pack. */
-static enum reason refuse(struct lane *lane, uint32_t wire_id, enum reason reason)
+static enum reason refuse(struct lane *lane, uint32_t wire_id, enum reason reason,
+                          const struct visit *visit)
 {
     uint8_t *control = lane_control_begin(lane);
     uint8_t *p = control != NULL ? control : lane_data_begin(lane, FRAME_CONTROL_MAX);
@@ -159,6 +181,8 @@ static enum reason refuse(struct lane *lane, uint32_t wire_id, enum reason reaso
         lane_data_end(lane, p);
     worker_count(lane->worker, STAT_REFUSED_STREAMS, 1);
     log_at(LOG_WARN, lane_subject(lane), "stream refused: %s", reason_text(reason));
+    visitor_log_refused(lane->worker, lane->session->id, visit->tunnel, visit->port, &visit->addr,
+                        reason);
     return REASON_DONE;
 }
 
@@ -212,28 +236,28 @@ enum reason origin_open(struct lane *lane, const struct frame *frame, const uint
     if (lane->version == FRAME_V2 &&
         (!frame_get_open(src, end, &open) || !is_place(lane, frame->stream)))
         return REASON_BAD_FRAME;
-    struct session_tunnel *tunnel = bind_tunnel(lane, open.tunnel);
-    if (tunnel == NULL)
-        return refuse(lane, frame->stream, REASON_NO_TUNNEL);
+    struct visit visit = visit_of(lane, &open);
+    if (visit.tunnel == NULL)
+        return refuse(lane, frame->stream, REASON_NO_TUNNEL, &visit);
     if (!place_free(lane, frame->stream))
-        return lane->version == FRAME_V2 ? REASON_BAD_FRAME
-                                         : refuse(lane, frame->stream, REASON_LIMIT_STREAMS);
+        return lane->version == FRAME_V2
+                   ? REASON_BAD_FRAME
+                   : refuse(lane, frame->stream, REASON_LIMIT_STREAMS, &visit);
     if (w->phase != WORKER_RUNNING)
-        return refuse(lane, frame->stream, REASON_DRAIN);
-    union sock_addr visitor = { .bytes = { 0 } };
-    (void)addr_from_frame(&open.visitor, &visitor); /* false on v1: not known */
-    struct share *share = session_tunnel_share(lane->session, tunnel, &visitor);
+        return refuse(lane, frame->stream, REASON_DRAIN, &visit);
+    struct share *share = session_tunnel_share(lane->session, visit.tunnel, &visit.addr);
     enum reason reason = may_open(share);
     struct stream *s = NULL;
     if (reason == REASON_DONE)
         s = stream_open(lane, frame->stream, -1, STREAM_CONNECTING, share);
     if (s == NULL) {
         share_unref(share);
-        return refuse(lane, frame->stream, reason != REASON_DONE ? reason : REASON_LIMIT_STREAMS);
+        return refuse(lane, frame->stream, reason != REASON_DONE ? reason : REASON_LIMIT_STREAMS,
+                      &visit);
     }
-    s->tunnel = tunnel;
-    tunnel->streams++;
-    s->visitor = visitor;
+    s->tunnel = visit.tunnel;
+    visit.tunnel->streams++;
+    s->visitor = visit.addr;
     s->way.due = w->now + w->config->connect_timeout;
     if (origin_of(s)->addrs.count > 0 || !origin_of(s)->resolving)
         dial_first(s);

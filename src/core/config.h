@@ -63,6 +63,7 @@ struct config {
     enum config_auto zero_copy; /* SEND_ZC */
     char *token;       /* a server: any number, one in each line; NULL: nobody needs it any more */
     size_t token_size; /* a zero follows, which is not counted */
+    bool log_visitors; /* a line for each visitor's end */
     bool token_is_default;  /* server: accept from loopback peers only */
     const char *token_file; /* where it is from, as given; NULL: not from a file */
     bool token_again;       /* a regular file: it can be read again */

@@ -329,6 +329,21 @@ void log_line(enum log_level level, const char *subject, const char *format, ...
     errno = saved_errno;
 }
 
+void log_record(const char *subject, const char *format, ...)
+{
+    struct line line = { .size = 0 };
+    va_list args;
+
+    line_put_head(&line, LOG_INFO);
+    size_t start = line.size;
+    line_put(&line, "%s: ", subject);
+    va_start(args, format);
+    line_vput(&line, format, args);
+    va_end(args);
+    line_clean(&line, start);
+    line_end(&line, SINK_ERR);
+}
+
 static uint64_t now_ms(void)
 {
     struct timespec now;

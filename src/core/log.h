@@ -4,8 +4,9 @@
  * Nothing is logged per operation in the steady data path. Nobody waits for who reads the log:
  * lines go through sink.h, and those that find no room are counted.
  *
- * There is no way to log without a limit: log_at() is the only call, whether the event is once in a
- * process's life or whatever a stranger makes it (tests/lint/output sees to it). A burst of the
+ * There is no way to log events without a limit: log_at() is the only call, whether the event is
+ * once in a process's life or whatever a stranger makes it (tests/lint/output sees to it). Lines
+ * that an operator asked to have one each of go by log_record(), and only those. A burst of the
  * same event (a flood of refused visitors) prints its first lines, and the number of those left out
  * with the next one. A flood that goes on is told less and less often. A state that lasts and shows
  * again and again meanwhile has its begin and its end told, see struct log_lasting.
@@ -60,6 +61,10 @@ bool log_site_pass(struct log_site *site, enum log_level level);
 /* For log_at() only. */
 void log_line(enum log_level level, const char *subject, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
+
+/* For visitor_log.c only. A line of level info, which is printed whatever the threshold is, and has
+ * no limit but what sink.h takes. */
+void log_record(const char *subject, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
 /* Prints, for every site whose burst is over (all: for every site), one line with the number of
  * lines left out. Called every few seconds by a thread that has nothing else to do, and with all =

@@ -564,6 +564,9 @@ static const struct flag flags[] = {
       .set = set_switch, AT(features), .commands = FOR_VERSION, .group = GROUP_REST },
     { "log-level", "error|warn|info|debug", "info", "least important lines to log, on stderr",
       .set = set_choice, AT(log_level), .commands = FOR_RUNS, .group = GROUP_REST },
+    { "log-visitors", NULL, NULL,
+      "log a line for each visitor's connection when it ends: from where, how many bytes, how long, why",
+      .set = set_switch, AT(config.log_visitors), .commands = FOR_ROLES, .group = GROUP_REST },
     { "help", NULL, NULL, "show this text",
       .set = set_switch, AT(help), .commands = FOR_ALL, .group = GROUP_REST },
 };

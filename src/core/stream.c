@@ -8,6 +8,7 @@
 #include "core/op.h"
 #include "core/quiet.h"
 #include "core/session.h"
+#include "core/visitor_log.h"
 #include "core/worker.h"
 
 #include <stdio.h>
@@ -61,6 +62,7 @@ static void stream_init(struct stream *s, struct lane *lane, uint32_t slot, stru
         .head = SLAB_NONE,
         .tail = SLAB_NONE,
         .dry = true,
+        .opened = w->now,
         .heard = w->now,
         .zc = w->config->zero_copy == CONFIG_OFF ? 2 : 0,
     };
@@ -482,6 +484,7 @@ static void drop_queue(struct stream *s)
 void stream_rx_drop(struct stream *s)
 {
     drop_queue(s);
+    s->bytes_down -= s->queued - s->sending;
     s->queued = s->sending;
 }
 
@@ -518,6 +521,8 @@ void stream_close(struct stream *s, enum reason reason, bool tell)
         return;
     log_at(LOG_DEBUG, stream_subject(s), "ends: %s, %llu bytes up, %llu down", reason_text(reason),
            (unsigned long long)s->bytes_up, (unsigned long long)s->bytes_down);
+    if (w->config->log_visitors)
+        visitor_log_stream(s, reason, tell);
     s->state = STREAM_CLOSING;
     s->reason = (uint8_t)reason;
     count_end(w, reason);

@@ -169,11 +169,12 @@ struct stream {
     struct window_rx rx;
 
     struct stream_way way;
-    union sock_addr visitor; /* who it is for; AF_UNSPEC on a v1 client */
-    uint64_t bytes_up, bytes_down;
-    uint64_t recv_since; /* ns: start of the bulk read in flight */
-    uint64_t send_since; /* ns: start of the send in flight */
-    uint64_t heard;      /* ns: last payload in either direction (v1 rules) */
+    union sock_addr visitor;       /* who it is for; AF_UNSPEC on a v1 client */
+    uint64_t bytes_up, bytes_down; /* to the lane; from it, but for what was dropped undelivered */
+    uint64_t opened;               /* ns */
+    uint64_t recv_since;           /* ns: start of the bulk read in flight */
+    uint64_t send_since;           /* ns: start of the send in flight */
+    uint64_t heard;                /* ns: last payload in either direction (v1 rules) */
     uint64_t
         took; /* ns: when the local socket last took bytes, or a v1 lane began to wait for it */
     uint64_t acked; /* v1: bytes that the local peer had acknowledged when it was last asked */

@@ -3,7 +3,7 @@
  * trip. OPEN stands in the data pack, so that it cannot overtake the last data of the stream whose slot it reuses.
  * Who is refused is reset: a stream's socket is that by itself (sock.h). Who was reset before it
  * was accepted, as port scans and some health checks do, and has left nothing to read, costs no
- * stream and no origin's connection.
+ * stream and no origin's connection; it has no address either, and so no line of --log-visitors.
  */
 #include "server/visitor.h"
 
@@ -12,28 +12,56 @@
 #include "core/log.h"
 #include "core/session.h"
 #include "core/stream.h"
+#include "core/visitor_log.h"
 #include "core/worker.h"
 #include "server/registry.h"
 
-static void refuse(struct worker *w, int fd, enum stats_item stat, const char *who)
+/* A visitor on its way in. */
+struct visitor {
+    struct session *session;
+    struct session_tunnel *tunnel;
+    int fd;
+    union sock_addr addr;
+};
+
+static void refuse(const struct visitor *v, enum stats_item stat, enum reason reason,
+                   const char *who)
 {
+    struct worker *w = v->session->worker;
+
     worker_count(w, stat, 1);
     log_at(LOG_WARN, "server", "%s: %s", stat_text(stat), who);
+    visitor_log_refused(w, v->session->id, v->tunnel, v->tunnel->port, &v->addr, reason);
+    ring_close_fd(w->ring, v->fd);
+}
+
+/* There is nobody to open a stream to; tunnel: NULL if that is not known. */
+static void turn_away(struct worker *w, uint64_t session, const struct session_tunnel *tunnel,
+                      int fd, enum reason reason)
+{
+    union sock_addr visitor, local;
+
+    if (w->config->log_visitors && sock_peer(fd, &visitor)) {
+        sock_local(fd, &local);
+        visitor_log_refused(w, session, tunnel, sock_addr_port(&local), &visitor, reason);
+    }
     ring_close_fd(w->ring, fd);
 }
 
 /* False: who comes from there has its share already, and is refused. */
-static bool may_come(struct worker *w, const struct share *share, int fd)
+static bool may_come(const struct visitor *v, const struct share *share)
 {
     static const struct {
         enum share_kind kind;
         enum stats_item stat;
-    } needs[] = { { SHARE_STREAMS, STAT_REFUSED_STREAMS }, { SHARE_FDS, STAT_REFUSED_FDS } };
+        enum reason reason;
+    } needs[] = { { SHARE_STREAMS, STAT_REFUSED_STREAMS, REASON_LIMIT_STREAMS },
+                  { SHARE_FDS, STAT_REFUSED_FDS, REASON_LIMIT_DESCRIPTORS } };
 
     for (unsigned i = 0; i < ARRAY_SIZE(needs); i++) {
         if (share_may(share, needs[i].kind, 1))
             continue;
-        refuse(w, fd, needs[i].stat, share_blame(share, needs[i].kind));
+        refuse(v, needs[i].stat, needs[i].reason, share_blame(share, needs[i].kind));
         return false;
     }
     return true;
@@ -65,61 +93,60 @@ static void put_open(struct lane *lane, struct stream *s, uint8_t *p)
 }
 
 /* Takes over the reference on share. */
-static void open_for(struct lane *lane, struct session_tunnel *tunnel, int fd,
-                     const union sock_addr *visitor, struct share *share)
+static void open_for(struct lane *lane, const struct visitor *v, struct share *share)
 {
-    struct worker *w = lane->worker;
     uint8_t *p = lane_data_begin(lane, LANE_OPEN_ROOM);
     uint32_t id = lane->version == FRAME_V1 ? v1_id(lane) : 0;
     struct stream *s = NULL;
 
     if (p != NULL && (lane->version != FRAME_V1 || id != 0))
-        s = stream_open(lane, id, fd, STREAM_OPEN, share);
+        s = stream_open(lane, id, v->fd, STREAM_OPEN, share);
     if (s != NULL) {
-        s->tunnel = tunnel;
-        tunnel->streams++;
-        s->visitor = *visitor;
+        s->tunnel = v->tunnel;
+        v->tunnel->streams++;
+        s->visitor = v->addr;
         put_open(lane, s, p);
         return;
     }
     share_unref(share);
     if (p == NULL)
-        refuse(w, fd, STAT_REFUSED_BUFFERS, share_blame(lane->share, SHARE_SMALL));
+        refuse(v, STAT_REFUSED_BUFFERS, REASON_LIMIT_BUFFERS,
+               share_blame(lane->share, SHARE_SMALL));
     else
-        refuse(w, fd, STAT_REFUSED_STREAMS, share_blame(lane->share, SHARE_IDS));
+        refuse(v, STAT_REFUSED_STREAMS, REASON_LIMIT_STREAMS, share_blame(lane->share, SHARE_IDS));
     if (p != NULL)
         lane_data_drop(lane);
 }
 
 static void open_stream(struct lane *lane, struct session_tunnel *tunnel, int fd)
 {
-    union sock_addr visitor;
+    struct visitor v = { .session = lane->session, .tunnel = tunnel, .fd = fd };
 
-    if (!sock_peer(fd, &visitor) && !sock_has_unread(fd)) {
+    if (!sock_peer(fd, &v.addr) && !sock_has_unread(fd)) {
         worker_count(lane->worker, STAT_GONE, 1);
         ring_close_fd(lane->worker->ring, fd);
         return;
     }
-    struct share *share = session_tunnel_share(lane->session, tunnel, &visitor);
-    if (may_come(lane->worker, share, fd))
-        open_for(lane, tunnel, fd, &visitor, share);
+    struct share *share = session_tunnel_share(lane->session, tunnel, &v.addr);
+    if (may_come(&v, share))
+        open_for(lane, &v, share);
     else
         share_unref(share);
 }
 
 /* No lane here: the home worker has lane 0. */
-static void hand_over(struct session *session, uint16_t tunnel, int fd)
+static void hand_over(struct session *session, const struct session_tunnel *tunnel, int fd)
 {
     struct worker *w = session->worker;
     struct registry_home home;
 
     if (!registry_home(session->id, &home) || home.worker == w->index) {
-        ring_close_fd(w->ring, fd);
+        turn_away(w, session->id, tunnel, fd, REASON_SESSION_LOST);
         return;
     }
     struct message *message = message_new(MESSAGE_VISITOR);
     message->session = session->id;
-    message->number = tunnel;
+    message->number = tunnel->index;
     message->fd = fd;
     worker_count(w, STAT_CROSSINGS, 1);
     worker_post(w, home.worker, message);
@@ -132,13 +159,13 @@ static void accept_on(struct session *session, uint16_t index, int fd, bool may_
     struct lane *lane = session_pick_lane(session);
 
     if (tunnel == NULL || session->draining || w->phase != WORKER_RUNNING)
-        ring_close_fd(w->ring, fd);
+        turn_away(w, session->id, tunnel, fd, tunnel == NULL ? REASON_NO_TUNNEL : REASON_DRAIN);
     else if (lane != NULL)
         open_stream(lane, tunnel, fd);
     else if (may_hand_over)
-        hand_over(session, index, fd);
+        hand_over(session, tunnel, fd);
     else
-        ring_close_fd(w->ring, fd);
+        turn_away(w, session->id, tunnel, fd, REASON_SESSION_LOST);
 }
 
 void visitor_accept(struct session *session, uint16_t tunnel, int fd)
@@ -152,5 +179,5 @@ void visitor_adopt(struct worker *w, struct session *session, const struct messa
         accept_on(session, (uint16_t)message->number, message->fd, false);
         return;
     }
-    ring_close_fd(w->ring, message->fd);
+    turn_away(w, message->session, NULL, message->fd, REASON_SESSION_LOST);
 }

@@ -1,0 +1,150 @@
+/* visitor_log: see visitor_log.h. */
+#include "core/visitor_log.h"
+
+#include "core/addr.h"
+#include "core/base.h"
+#include "core/lane.h"
+#include "core/log.h"
+#include "core/session.h"
+#include "core/stream.h"
+#include "core/worker.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#define NAME_LETTERS "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_."
+
+struct visitor_line {
+    const union sock_addr *visitor;
+    const struct session_tunnel *tunnel; /* NULL: not known any more */
+    uint16_t port;                       /* 0: not known */
+    uint64_t session;                    /* 0: the same */
+    uint64_t up, down, ns;
+    enum reason reason;
+    const char *by;
+    const char *origin; /* NULL: a server, which does not say it */
+};
+
+/* A name comes from a client, which may call its tunnel "x reason=DONE". */
+static void put_name(const struct session_tunnel *tunnel, char *dst, size_t size)
+{
+    size_t i = 0;
+
+    for (; tunnel != NULL && i + 1 < size && tunnel->name[i] != '\0'; i++)
+        dst[i] = strchr(NAME_LETTERS, tunnel->name[i]) != NULL ? tunnel->name[i] : '_';
+    if (i == 0)
+        dst[i++] = '-';
+    dst[i] = '\0';
+}
+
+static const char *number_or_none(uint64_t number, char text[24])
+{
+    snprintf(text, 24, "%llu", (unsigned long long)number);
+    return number != 0 ? text : "-";
+}
+
+static const char *address_or_none(const union sock_addr *addr, char text[ADDR_TEXT_MAX])
+{
+    if (addr->sa.sa_family != AF_INET && addr->sa.sa_family != AF_INET6)
+        return "-";
+    return addr_format(&addr->sa, text, ADDR_TEXT_MAX);
+}
+
+static void say(const struct visitor_line *l)
+{
+    char name[sizeof(l->tunnel->name)], from[ADDR_TEXT_MAX], port[24], session[24];
+
+    put_name(l->tunnel, name, sizeof(name));
+    log_record("visitor",
+               "from=%s tunnel=%s port=%s session=%s up=%llu down=%llu ms=%llu reason=%s "
+               "by=%s%s%s",
+               address_or_none(l->visitor, from), name, number_or_none(l->port, port),
+               number_or_none(l->session, session), (unsigned long long)l->up,
+               (unsigned long long)l->down, (unsigned long long)(l->ns / NSEC_PER_MSEC),
+               reason_name(l->reason), l->by, l->origin != NULL ? " origin=" : "",
+               l->origin != NULL ? l->origin : "");
+}
+
+/* Which of the two local peers has reset: the stream's own, or the one behind the far end. */
+static bool reset_here(const struct stream *s, bool tell)
+{
+    unsigned here = STREAM_UP_RST | STREAM_DOWN_DEAD;
+
+    return (s->ends & STREAM_DOWN_RST) == 0 && (tell || (s->ends & here) != 0);
+}
+
+static const char *ended_by(const struct stream *s, enum reason reason, bool tell)
+{
+    bool server = s->worker->role->opens_streams;
+
+    if (reason == REASON_DONE)
+        return "both";
+    if (reason == REASON_PEER_RESET)
+        return reset_here(s, tell) == server ? "visitor" : "origin";
+    return reason >= REASON_ORIGIN_REFUSED && reason <= REASON_ORIGIN_TIMEOUT ? "origin" : "-";
+}
+
+/* A stream that has outlived its lane has no tunnel any more (stream.h). */
+static uint16_t port_of(const struct stream *s)
+{
+    union sock_addr local;
+
+    if (s->tunnel != NULL)
+        return s->tunnel->port;
+    if (!s->worker->role->opens_streams || s->fd < 0)
+        return 0;
+    sock_local(s->fd, &local);
+    return sock_addr_port(&local);
+}
+
+static const char *origin_of(const struct stream *s, char text[ADDR_TEXT_MAX])
+{
+    union sock_addr peer;
+
+    if (s->worker->role->opens_streams)
+        return NULL;
+    if (s->tunnel != NULL)
+        return s->tunnel->origin;
+    return s->fd >= 0 && sock_peer(s->fd, &peer) ? address_or_none(&peer, text) : "-";
+}
+
+void visitor_log_stream(const struct stream *s, enum reason reason, bool tell)
+{
+    bool server = s->worker->role->opens_streams;
+    uint64_t sent = s->bytes_up, delivered = s->bytes_down - s->queued;
+    char origin[ADDR_TEXT_MAX];
+    const struct visitor_line line = { .visitor = &s->visitor,
+                                       .tunnel = s->tunnel,
+                                       .port = port_of(s),
+                                       .session = s->lane != NULL && s->lane->session != NULL
+                                                      ? s->lane->session->id
+                                                      : 0,
+                                       .up = server ? sent : delivered,
+                                       .down = server ? delivered : sent,
+                                       .ns = s->worker->now - s->opened,
+                                       .reason = reason,
+                                       .by = ended_by(s, reason, tell),
+                                       .origin = origin_of(s, origin) };
+
+    CHECK(s->bytes_down >= s->queued);
+    say(&line);
+}
+
+void visitor_log_refused(const struct worker *w, uint64_t session,
+                         const struct session_tunnel *tunnel, uint16_t port,
+                         const union sock_addr *visitor, enum reason reason)
+{
+    bool server = w->role->opens_streams;
+    const struct visitor_line line = { .visitor = visitor,
+                                       .tunnel = tunnel,
+                                       .port = port,
+                                       .session = session,
+                                       .reason = reason,
+                                       .by = "-",
+                                       .origin = server           ? NULL
+                                                 : tunnel != NULL ? tunnel->origin
+                                                                  : "-" };
+
+    if (w->config->log_visitors)
+        say(&line);
+}
