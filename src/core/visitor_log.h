@@ -9,8 +9,8 @@
  *
  * up is from the visitor to the origin, down towards the visitor, whichever end says so. Each
  * counts what it has handed on: to its local socket where it delivers, to the lane where it reads.
- * Of a stream whose both directions have ended in order the two ends say the same; of any other
- * they differ by what was under way.
+ * When both say DONE they say the same numbers; otherwise these differ by what was under way: one
+ * end may be done while the local peer of the other still takes its last bytes, or resets.
  *
  * It is the operator who asked for a line each, so they have no limit (log_record), and are lost
  * only where nobody reads. Nothing of it is done where it is off: stream_close() asks once.
