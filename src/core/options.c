@@ -812,16 +812,21 @@ static unsigned cores_of_process(void)
     return (unsigned)min_size((size_t)CPU_COUNT(&set), WORKERS_MAX);
 }
 
-/* Where known_servers and a server's own certificate are. */
+/* Where known_servers and a server's own certificate are. A service manager that has made a
+ * directory for us (StateDirectory= of systemd) says so in STATE_DIRECTORY, a list with colons of
+ * which the first one is meant. */
 static bool finish_state_dir(struct config *config)
 {
+    const char *service = getenv("STATE_DIRECTORY");
     const char *state = getenv("XDG_STATE_HOME"), *home = getenv("HOME");
     size_t size = sizeof(config->state_dir);
     int n;
 
     if (config->state_dir[0] != '\0')
         return true;
-    if (geteuid() == 0)
+    if (service != NULL && service[0] == '/')
+        n = snprintf(config->state_dir, size, "%.*s", (int)strcspn(service, ":"), service);
+    else if (geteuid() == 0)
         n = snprintf(config->state_dir, size, "/var/lib/culvert");
     else if (state != NULL && state[0] == '/')
         n = snprintf(config->state_dir, size, "%s/culvert", state);

@@ -295,6 +295,32 @@ START_TEST(gen_cert_flags_reach_their_place)
 }
 END_TEST
 
+/* systemd's word for the directory it made (several stand in one list) is below the flag's and
+ * above all else. */
+static const struct {
+    const char *variable, *flag, *dir;
+} state_dirs[] = {
+    { "/var/lib/one", "", "/var/lib/one" },
+    { "/var/lib/one:/var/lib/two", "", "/var/lib/one" },
+    { "/var/lib/one", " --dir /d", "/d" },
+    { "relative", "", NULL }, /* no answer: as if it were not there */
+    { "", "", NULL },
+};
+
+START_TEST(state_directory_of_the_service_manager)
+{
+    const char *variable = state_dirs[_i].variable, *dir = state_dirs[_i].dir;
+    char command[64], without[sizeof(options.config.state_dir)];
+
+    snprintf(command, sizeof(command), "culvert gen-cert%s", state_dirs[_i].flag);
+    unsetenv("STATE_DIRECTORY");
+    memcpy(without, parse_ok(command)->state_dir, sizeof(without));
+    setenv("STATE_DIRECTORY", variable, 1);
+    ck_assert_str_eq(parse_ok(command)->state_dir, dir != NULL ? dir : without);
+    unsetenv("STATE_DIRECTORY");
+}
+END_TEST
+
 /* One flag name, two meanings: each command has its own. */
 START_TEST(name_of_a_tunnel_is_no_name_of_a_certificate)
 {
@@ -1006,6 +1032,7 @@ int main(void)
     tcase_add_test(tcase, every_client_flag_reaches_its_place);
     tcase_add_test(tcase, demo_flags_reach_their_place);
     tcase_add_test(tcase, gen_cert_flags_reach_their_place);
+    tcase_add_loop_test(tcase, state_directory_of_the_service_manager, 0, ARRAY_SIZE(state_dirs));
     tcase_add_test(tcase, name_of_a_tunnel_is_no_name_of_a_certificate);
     tcase_add_test(tcase, the_forms_of_a_go_program_work);
     tcase_add_test(tcase, the_last_one_counts);
