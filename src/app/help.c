@@ -1,9 +1,11 @@
 /*
  * help: see help.h.
  *
- * Only texts that no other file needs stand here: usage lines and examples.
- * Flags come from core/options, exit codes from core/exit_code, so the help
- * cannot promise what the program does not do.
+ * Only texts that no other file needs stand here: usage lines, examples, and
+ * what variables mean. Flags come from core/options, exit codes from
+ * core/exit_code, so the help cannot promise what the program does not do; and
+ * `culvert help table` has all of it in lines that the build makes the man page
+ * and the completions of, so neither can they.
  */
 #include "app/help.h"
 
@@ -105,7 +107,7 @@ static const struct {
     [OPTIONS_HELP] =
         {
             .summary = "show the help of a command or topic",
-            .usage = "culvert help [COMMAND | exit-codes | environment]",
+            .usage = "culvert help [COMMAND | exit-codes | environment | table]",
             .about = "Shows the help of a command or topic.",
             .examples = "  culvert help client\n"
                         "  culvert help exit-codes\n",
@@ -147,17 +149,36 @@ static void print_exit_codes(FILE *out)
 #undef X
 }
 
+static const struct {
+    const char *name, *text;
+} variables[] = {
+    { "CULVERT_TOKEN", "the token, if neither --token nor --token-file is given" },
+    { "SSLKEYLOGFILE", "for debugging: a file to which the secrets of TLS lanes are appended" },
+    { "STATE_DIRECTORY", "set by systemd: the state directory, if --state-dir is not given" },
+    { "XDG_STATE_HOME", "for others than root: in place of ~/.local/state" },
+    { "NO_COLOR", "if set and not empty: no colours on a terminal" },
+    { "JOURNAL_STREAM", "set by systemd: log lines carry priorities instead of times" },
+};
+
 static void print_environment(FILE *out)
 {
-    fputs("Environment\n"
-          "  CULVERT_TOKEN   the token, if neither --token nor --token-file is "
-          "given\n"
-          "  SSLKEYLOGFILE   for debugging: a file to which the secrets of TLS "
-          "lanes are appended\n"
-          "  NO_COLOR        if set and not empty: no colours on a terminal\n"
-          "  JOURNAL_STREAM  set by systemd: log lines carry priorities instead "
-          "of times\n",
-          out);
+    fputs("Environment\n", out);
+    for (size_t i = 0; i < ARRAY_SIZE(variables); i++)
+        fprintf(out, "  %-15s  %s\n", variables[i].name, variables[i].text);
+}
+
+/* For programs: all that the man page and the completions are made of, a line each, with tabs. */
+static void print_table(FILE *out)
+{
+    for (unsigned i = 0; i < ARRAY_SIZE(commands); i++)
+        fprintf(out, "command\t%s\t%s\t%s\n", options_command_name((enum options_command)i),
+                commands[i].usage, commands[i].summary);
+    options_print_table(out);
+#define X(name, status, text) fprintf(out, "exit\t%d\t%s\n", status, text);
+    EXIT_CODE_TABLE(X)
+#undef X
+    for (size_t i = 0; i < ARRAY_SIZE(variables); i++)
+        fprintf(out, "variable\t%s\t%s\n", variables[i].name, variables[i].text);
 }
 
 static const struct {
@@ -166,6 +187,7 @@ static const struct {
 } topics[] = {
     { "exit-codes", print_exit_codes },
     { "environment", print_environment },
+    { "table", print_table }, /* not among the words of the overview */
 };
 
 int help_run(FILE *out, const char *topic)

@@ -10,7 +10,8 @@
  * examples. */
 void help_print_command(FILE *out, enum options_command command);
 
-/* `topic`: NULL for the overview, a command, "exit-codes" or "environment".
+/* `topic`: NULL for the overview, a command, "exit-codes", "environment", or
+ * "table": flags, exit codes and variables in lines with tabs, for programs.
  * Returns EXIT_CODE_OK, or EXIT_CODE_USAGE after one sentence on stderr if
  * there is no such topic. */
 int help_run(FILE *out, const char *topic);

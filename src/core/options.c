@@ -1076,3 +1076,31 @@ void options_print_flags(FILE *out, enum options_command command)
     for (unsigned group = 0; group < ARRAY_SIZE(group_titles); group++)
         print_group(out, command, group);
 }
+
+static void print_commands(FILE *out, const struct flag *flag)
+{
+    const char *between = "";
+
+    for (unsigned i = 0; i < OPTIONS_COMMAND_COUNT; i++) {
+        if (!flag_is_for(flag, (enum options_command)i))
+            continue;
+        fprintf(out, "%s%s", between, command_names[i]);
+        between = ",";
+    }
+}
+
+static void print_row(FILE *out, const struct flag *flag)
+{
+    fprintf(out, "flag\t%s\t", group_titles[flag->group]);
+    print_commands(out, flag);
+    fprintf(out, "\t%s\t%s\t%s\t%s\n", flag->name, flag->value != NULL ? flag->value : "",
+            flag->preset != NULL ? flag->preset : "", flag->help);
+}
+
+void options_print_table(FILE *out)
+{
+    for (unsigned group = 0; group < ARRAY_SIZE(group_titles); group++)
+        for (size_t i = 0; i < ARRAY_SIZE(flags); i++)
+            if (flags[i].group == group)
+                print_row(out, &flags[i]);
+}

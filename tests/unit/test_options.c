@@ -939,6 +939,29 @@ START_TEST(help_lists_the_flags_of_its_command_only)
 }
 END_TEST
 
+/* Programs split its lines at tabs: none may come from a text. */
+START_TEST(table_has_seven_fields_in_each_line)
+{
+    char *text = NULL, *rest, *line;
+    size_t size = 0;
+    FILE *out = open_memstream(&text, &size);
+
+    ck_assert_ptr_nonnull(out);
+    options_print_table(out);
+    fclose(out);
+    ck_assert_ptr_nonnull(strstr(text, "\tclient,demo\twire\tauto|v1|v2\tauto\t"));
+    for (rest = text; (line = strsep(&rest, "\n")) != NULL && line[0] != '\0';) {
+        unsigned tabs = 0;
+
+        ck_assert_msg(strncmp(line, "flag\t", 5) == 0, "%s", line);
+        for (const char *at = line; *at != '\0'; at++)
+            tabs += *at == '\t';
+        ck_assert_msg(tabs == 6, "%s", line);
+    }
+    free(text);
+}
+END_TEST
+
 START_TEST(help_is_80_columns_wide)
 {
     for (unsigned command = 0; command < OPTIONS_COMMAND_COUNT; command++) {
@@ -1044,6 +1067,7 @@ int main(void)
     add_token_tests(tcase);
     tcase_add_test(tcase, cores_are_checked_against_this_process);
     tcase_add_test(tcase, help_lists_the_flags_of_its_command_only);
+    tcase_add_test(tcase, table_has_seven_fields_in_each_line);
     tcase_add_test(tcase, help_is_80_columns_wide);
     tcase_add_test(tcase, the_document_names_every_flag);
     tcase_add_test(tcase, exit_codes_never_change);
