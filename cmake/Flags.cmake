@@ -1,10 +1,18 @@
 # Compiler and linker flags, all carried by the interface target culvert_options.
 #
 #   Release  -O2 -g, hardened, link-time optimisation where both the compiler and its linker can do it.
-#            NDEBUG is never defined: the project's own checks stay on.
 #   Debug    -Og -g3 and CULVERT_DEBUG (extra checks, such as no allocation after start).
+#   None     what the environment says, and nothing else: for packagers.
 #   CULVERT_SANITIZE=LIST adds -fsanitize=LIST at -O1, every report fatal.
+#
+# NDEBUG is never defined: the project's own checks stay on.
+#
+# Whoever packages has the last word. CFLAGS and LDFLAGS of the environment are CMake's own
+# business, CPPFLAGS is added here. CMAKE_C_FLAGS_<TYPE> is ours only while it is CMake's default.
+# What hardens is left out when the flags that were given, or the compiler by itself, say something
+# about the same thing.
 include(CheckCCompilerFlag)
+include(CheckCSourceCompiles)
 include(CheckIPOSupported)
 include(CheckPIESupported)
 set(CMAKE_REQUIRED_QUIET ON)
@@ -12,8 +20,23 @@ set(CMAKE_REQUIRED_QUIET ON)
 set(CMAKE_C_STANDARD 17)
 set(CMAKE_C_STANDARD_REQUIRED ON)
 set(CMAKE_C_EXTENSIONS ON)
-set(CMAKE_C_FLAGS_RELEASE "-O2 -g")
-set(CMAKE_C_FLAGS_DEBUG "-Og -g3")
+
+# culvert_default_flags(<TYPE> <flags>): in place of CMake's default for this build type.
+macro(culvert_default_flags type flags)
+    string(STRIP "${CMAKE_C_FLAGS_${type}_INIT}" culvert_cmakes)
+    if("${CMAKE_C_FLAGS_${type}}" STREQUAL "${culvert_cmakes}")
+        set(CMAKE_C_FLAGS_${type} "${flags}")
+    endif()
+endmacro()
+culvert_default_flags(RELEASE "-O2 -g")
+culvert_default_flags(RELWITHDEBINFO "-O2 -g")
+culvert_default_flags(MINSIZEREL "-Os -g")
+culvert_default_flags(DEBUG "-Og -g3")
+
+# Like CMAKE_C_FLAGS of CFLAGS: read when a build folder is new.
+set(CULVERT_CPPFLAGS "$ENV{CPPFLAGS}" CACHE STRING "Flags of the preprocessor, from CPPFLAGS of the environment")
+string(APPEND CMAKE_C_FLAGS " ${CULVERT_CPPFLAGS}")
+string(STRIP "${CMAKE_C_FLAGS}" CMAKE_C_FLAGS)
 set(CMAKE_POSITION_INDEPENDENT_CODE ON)
 check_pie_supported(LANGUAGES C)
 
@@ -29,6 +52,16 @@ function(culvert_try_flag flag)
     check_c_compiler_flag(${flag} ${name})
     if(${name})
         target_compile_options(culvert_options INTERFACE ${flag})
+    endif()
+endfunction()
+
+# culvert_harden(<what> <flag>): adds the flag unless <what>, a regular expression, stands in the
+# flags given.
+string(TOUPPER "${CMAKE_BUILD_TYPE}" culvert_type)
+set(culvert_given "${CMAKE_C_FLAGS} ${CMAKE_C_FLAGS_${culvert_type}}")
+function(culvert_harden what flag)
+    if(NOT culvert_given MATCHES "${what}")
+        culvert_try_flag(${flag})
     endif()
 endfunction()
 
@@ -55,11 +88,17 @@ if(CULVERT_SANITIZE)
     target_link_options(culvert_options INTERFACE ${sanitize})
     target_compile_definitions(culvert_options INTERFACE CULVERT_SANITIZED=1)
 else()
-    target_compile_options(culvert_options INTERFACE
-        -fstack-protector-strong $<$<CONFIG:Release>:-U_FORTIFY_SOURCE>
-        $<$<CONFIG:Release>:-D_FORTIFY_SOURCE=2>)
-    culvert_try_flag(-fstack-clash-protection)
-    culvert_try_flag(-fcf-protection)
+    culvert_harden(stack-protector -fstack-protector-strong)
+    culvert_harden(stack-clash -fstack-clash-protection)
+    culvert_harden(cf-protection -fcf-protection)
+    # It needs optimisation. Some compilers define it by themselves, maybe to more than 2.
+    set(CMAKE_REQUIRED_FLAGS "-O2")
+    check_c_source_compiles("#ifdef _FORTIFY_SOURCE\n#error defined\n#endif\nint main(void) { return 0; }"
+        CULVERT_UNFORTIFIED)
+    unset(CMAKE_REQUIRED_FLAGS)
+    if(CULVERT_UNFORTIFIED AND culvert_type STREQUAL "RELEASE")
+        target_compile_definitions(culvert_options INTERFACE _FORTIFY_SOURCE=2)
+    endif()
     target_link_options(culvert_options INTERFACE -Wl,-z,relro -Wl,-z,now -Wl,-z,noexecstack)
     if(CULVERT_LTO AND CMAKE_BUILD_TYPE STREQUAL "Release")
         check_ipo_supported(RESULT lto_works OUTPUT lto_why LANGUAGES C)
