@@ -110,14 +110,14 @@ static void note_client_line(void *arg, const char *text)
     }
 }
 
-/* "tls: culvert client --server ... --tls --tls-pin sha256:..." */
+/* "tls: culvert client --server ... --tls-pin sha256:... --token-file FILE" */
 static void note_server_line(void *arg, const char *text)
 {
     struct demo *demo = arg;
     const char *pin = strstr(text, "--tls-pin ");
 
     if (strncmp(text, "tls: ", 5) == 0 && pin != NULL)
-        snprintf(demo->pin, sizeof(demo->pin), "%s", pin + 10);
+        snprintf(demo->pin, sizeof(demo->pin), "%.*s", (int)strcspn(pin + 10, " "), pin + 10);
 }
 
 static void take_signals(struct demo *demo)
@@ -237,7 +237,7 @@ static bool start_server(struct demo *demo)
 {
     const struct options *options = demo->options;
     char addr[32], workers[16];
-    bool tls = options->config.tls;
+    bool tls = options->config.tls == CONFIG_ON;
     const char *argv[] = {
         "culvert", "server",
         "--addr", addr,
@@ -272,7 +272,7 @@ static bool start_client(struct demo *demo)
         "--workers", workers,
         "--log-level", level_names[options->log_level],
         "--drain-timeout", DRAIN,
-        options->config.tls ? "--tls" : NULL, /* as above */
+        options->config.tls == CONFIG_ON ? "--tls" : NULL, /* as above */
         "--tls-pin", demo->pin,
         NULL
     };
@@ -311,7 +311,7 @@ static int wait_server(struct demo *demo)
     uint64_t deadline = now_ms() + START_SECONDS * 1000;
 
     while (!port_accepts(demo->server_port) ||
-           (demo->options->config.tls && demo->pin[0] == '\0')) {
+           (demo->options->config.tls == CONFIG_ON && demo->pin[0] == '\0')) {
         if (demo->interrupted > 0)
             return fail_interrupted(demo);
         if (demo->server.pid == 0)
@@ -404,7 +404,7 @@ static int run_check(struct demo *demo)
     printf("visitor -> 127.0.0.1:%u -> server (127.0.0.1:%u) -> client -> origin "
            "127.0.0.1:%u\n",
            ntohs(demo->check.tunnel.sin_port), demo->server_port, demo->origin_port);
-    if (demo->options->config.tls)
+    if (demo->options->config.tls == CONFIG_ON)
         printf("server and client speak TLS; the client trusts the server's key\n  %s\n",
                demo->pin);
     if (!demo_check_start(&demo->check))
@@ -501,7 +501,7 @@ static int run(struct demo *demo)
 
     demo_pattern_init(UINT64_C(0x63756c76657274));
     if (!open_signals(demo) || !make_token(demo) ||
-        (demo->options->config.tls && !make_state_dir(demo)) ||
+        (demo->options->config.tls == CONFIG_ON && !make_state_dir(demo)) ||
         !demo_origin_start(&demo->origin_port))
         return fail(demo, EXIT_CODE_CANNOT_START, "cannot start: %s%s", strerror(errno),
                     cure_text(errno));

@@ -96,7 +96,7 @@ static void print_server_use(const struct options_gen_cert *what, const struct m
            "  culvert server --tls --tls-cert %s --tls-key %s\n"
            "On the client, by the CA (a copy of %s) or by the pin:\n"
            "  culvert client --server %s --local HOST:PORT --tls --tls-ca ca.pem\n"
-           "  culvert client --server %s --local HOST:PORT --tls --tls-pin %s\n",
+           "  culvert client --server %s --local HOST:PORT --tls-pin %s\n",
            pin, made->path[OWN_CERT], made->path[OWN_KEY], made->path[CA_CERT], at, at, pin);
 }
 

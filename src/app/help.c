@@ -37,7 +37,7 @@ static const struct {
                         "  culvert server --workers 4 --cpus 0-3         # "
                         "four workers, each on its own core\n"
                         "  culvert server --tls                          # "
-                        "encrypted; prints the client's command\n",
+                        "takes no plain connection\n",
         },
     [OPTIONS_CLIENT] =
         {
@@ -58,7 +58,7 @@ static const struct {
                         "  culvert --server a.example:9000 --server "
                         "b.example:9000 --local 22 \\\n"
                         "          --token-file ~/.config/culvert/token\n"
-                        "  culvert --server example.com:9000 --local 3000 --tls "
+                        "  culvert --server example.com:9000 --local 3000 "
                         "--tls-ca ca.pem\n",
         },
     [OPTIONS_DEMO] =
@@ -80,7 +80,7 @@ static const struct {
         },
     [OPTIONS_GEN_CERT] =
         {
-            .summary = "make a CA and certificates for --tls",
+            .summary = "make a CA and certificates for TLS",
             .usage = "culvert gen-cert [--dir DIR] [--name HOST]... [--days N] "
                      "[--client NAME]",
             .about =
@@ -126,8 +126,7 @@ static void print_overview(FILE *out)
     fputs("\nTo try it on this machine: culvert demo\n"
           "To expose a local service:\n\n"
           "  on the server:   culvert server --token-file FILE\n"
-          "  on this machine: culvert --server HOST:9000 --local 3000 "
-          "--token-file FILE\n\n"
+          "  on this machine: the command that it prints\n\n"
           "More: culvert help COMMAND, culvert help exit-codes, culvert help "
           "environment\n",
           out);

@@ -300,8 +300,18 @@ struct lane *client_connect(struct worker *w, const struct config_endpoint *serv
     struct crypt *crypt = NULL;
     struct lane *lane = NULL;
 
+    bool tls = trust_wants_tls(w->config, server);
+
+    if (w->config->tls == CONFIG_AUTO && !tls && !sock_addr_is_loopback(addr)) {
+        log_at(LOG_WARN, "client",
+               "%s is the name of this machine, but leads to another address: it is not dialled "
+               "without TLS; give --tls, or --plain",
+               server->host);
+        *error = EPERM;
+        return NULL;
+    }
     *error = ENOMEM; /* all that trust_crypt can lack */
-    if (!w->config->tls || (crypt = trust_crypt(server)) != NULL)
+    if (!tls || (crypt = trust_crypt(server)) != NULL)
         lane = lane_dial(w, addr, crypt, error);
     if (lane == NULL)
         crypt_close(crypt);
@@ -362,7 +372,7 @@ static bool say_handshake_v1(struct lane *lane)
 void client_hello(struct lane *lane)
 {
     const struct config *config = lane->worker->config;
-    struct frame_hello hello = { .caps = config->grace > 0 ? FRAME_CAP_RESUME : 0,
+    struct frame_hello hello = { .caps = config_grace(config, lane->tls) > 0 ? FRAME_CAP_RESUME : 0,
                                  .workers = (uint16_t)config->workers,
                                  .lanes = (uint16_t)config->lanes,
                                  .window = config->window_initial,
@@ -459,7 +469,7 @@ static enum reason log_in(struct client *client, struct lane *lane)
 {
     const struct config *config = client->worker->config;
 
-    if (config->grace > 0)
+    if (config_grace(config, lane->tls) > 0)
         lane_log_open(lane);
     return say_auth(client, lane) && bind_say_all(client, lane) ? REASON_DONE
                                                                 : REASON_LIMIT_BUFFERS;
@@ -528,6 +538,7 @@ static enum reason rx_auth_ok(struct client *client, struct lane *lane, const ui
     if (reason != REASON_DONE)
         return reason;
     lane_set_fsm(lane, SESSION_AUTHENTICATED);
+    lane_warn_plain(lane);
     worker_count(client->worker, STAT_SESSIONS, 1);
     return REASON_DONE;
 }
@@ -679,10 +690,9 @@ static enum reason client_frame(struct lane *lane, const struct frame *frame, co
 /* Losing */
 
 /* v1 shows the token to whoever reads the connection. */
-static bool may_show_token(const struct client *client, const struct lane *lane)
+static bool may_show_token(const struct lane *lane)
 {
-    return lane->crypt != NULL || sock_addr_is_loopback(&lane->peer) ||
-           client->worker->config->token_is_default;
+    return lane->crypt != NULL || sock_addr_is_loopback(&lane->peer);
 }
 
 /* A server that hung up without a word to the first frame speaks the other version; with TLS only if it did so in an orderly way, or somebody on the path could
@@ -704,7 +714,7 @@ static bool try_other_wire(struct client *client, const struct lane *lane, enum 
     if (!silent || config->wire != CONFIG_WIRE_AUTO || client->was_ready)
         return false;
     bool was_v2 = client->wire == FRAME_V2;
-    if (was_v2 && !may_show_token(client, lane)) {
+    if (was_v2 && !may_show_token(lane)) {
         log_at(LOG_WARN, "client",
                "the server hung up on v2: if it speaks v1 only, give --wire v1, which shows the "
                "token to everybody on the path; --tls hides it");
@@ -908,7 +918,7 @@ int client_prepare(struct config *config)
     scram_keys(keys, config->token, config->token_size);
     if (config->wire == CONFIG_WIRE_V2) /* v1 shows the token itself */
         config_drop_token(config);
-    return !config->tls || trust_open(config) ? EXIT_CODE_OK : EXIT_CODE_CANNOT_START;
+    return trust_open(config) ? EXIT_CODE_OK : EXIT_CODE_CANNOT_START;
 }
 
 void client_finish(void)

@@ -10,6 +10,7 @@
 #include "core/sink.h"
 #include "core/worker.h"
 
+#include <errno.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -24,20 +25,46 @@ static void warn(void *arg, const char *text)
     log_at(LOG_WARN, "tls", "%s", text);
 }
 
+bool trust_wants_tls(const struct config *config, const struct config_endpoint *server)
+{
+    return config->tls == CONFIG_ON ||
+           (config->tls == CONFIG_AUTO && !addr_host_is_loopback(server->host));
+}
+
+static bool any_wants_tls(const struct config *config)
+{
+    unsigned i = 0;
+
+    while (i < config->server_count && !trust_wants_tls(config, &config->servers[i]))
+        i++;
+    return i < config->server_count;
+}
+
+/* Without a file every server is new. */
+static void open_known(const struct config *config, char *known, size_t size)
+{
+    const char *dir = config->state_dir;
+
+    snprintf(known, size, "/dev/null");
+    int error = dir[0] != '\0' ? dirs_make(dir) : -ENOENT;
+    if (error == 0)
+        snprintf(known, size, "%s/known_servers", dir);
+    else
+        log_at(LOG_WARN, "tls",
+               "cannot make the directory %s for known_servers: %s; no server's key is "
+               "remembered: name another one with --state-dir, or give --tls-pin or --tls-ca",
+               dir[0] != '\0' ? dir : "(there is no home)", strerror(-error));
+}
+
 bool trust_open(const struct config *config)
 {
     char known[512] = "", why[512];
     bool by_key = config->tls_ca[0] == '\0' && config->tls_pin[0] == '\0';
 
-    if (by_key) {
-        snprintf(known, sizeof(known), "%s/known_servers", config->state_dir);
-        int error = dirs_make(config->state_dir);
-        if (error != 0)
-            log_at(LOG_WARN, "tls",
-                   "cannot make the directory %s for known_servers: %s; no server's key is "
-                   "remembered: name another one with --state-dir, or give --tls-pin or --tls-ca",
-                   config->state_dir, strerror(-error));
-    }
+    if (!any_wants_tls(config))
+        return true;
+    if (by_key)
+        open_known(config, known, sizeof(known));
     struct crypt_config crypt = { .allow_12 = config->wire != CONFIG_WIRE_V2,
                                   .cert = config->tls_cert,
                                   .key = config->tls_key,

@@ -14,6 +14,10 @@
 struct crypt;
 struct worker;
 
+/* Whether lanes to this server are TLS: always with --tls or another flag of TLS, never with
+ * --plain, otherwise unless it is this machine by its name (localhost, RFC 6761) or address. */
+bool trust_wants_tls(const struct config *config, const struct config_endpoint *server);
+
 /* Before the workers start. False after saying what to change. */
 bool trust_open(const struct config *config);
 void trust_close(void);

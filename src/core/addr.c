@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 #include "core/base.h"
 #include "core/check.h"
@@ -263,6 +264,26 @@ bool addr_from_host(const char *host, uint16_t port, union sock_addr *out)
     memset(out, 0, sizeof(*out));
     memcpy(out, &in6, sizeof(in6));
     return true;
+}
+
+static bool is_localhost(const char *host)
+{
+    size_t size = strlen(host), tail = strlen(".localhost");
+
+    if (size > 0 && host[size - 1] == '.')
+        size--;
+    if (size == tail - 1)
+        return strncasecmp(host, "localhost", size) == 0;
+    return size > tail && strncasecmp(host + size - tail, ".localhost", tail) == 0;
+}
+
+bool addr_host_is_loopback(const char *host)
+{
+    union sock_addr addr;
+
+    if (addr_from_host(host, 0, &addr))
+        return sock_addr_is_loopback(&addr);
+    return is_localhost(host);
 }
 
 bool addr_equal(const union sock_addr *a, const union sock_addr *b)

@@ -52,6 +52,10 @@ bool addr_parse_endpoint(const char *text, enum addr_use use, struct config_endp
  * numeric, *out is untouched. Old forms such as "127.1" are not taken for numeric. */
 bool addr_from_host(const char *host, uint16_t port, union sock_addr *out);
 
+/* This machine by its name (localhost and what ends in .localhost, RFC 6761, 6.3) or a numeric
+ * address of loopback. */
+bool addr_host_is_loopback(const char *host);
+
 /* Same family, address, zone and port. */
 bool addr_equal(const union sock_addr *a, const union sock_addr *b);
 

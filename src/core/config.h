@@ -59,6 +59,7 @@ struct config {
     uint64_t connect_timeout; /* to the server and to origins */
     uint64_t drain_timeout;
     uint64_t grace; /* how long a lane that lost its connection waits for another; 0: not at all */
+    bool grace_plain;           /* plain lanes, too: somebody on the path could take one over */
     uint64_t stream_idle;       /* a stream on which nothing moved this long ends; 0: none does */
     enum config_auto zero_copy; /* SEND_ZC */
     char *token;       /* a server: any number, one in each line; NULL: nobody needs it any more */
@@ -69,13 +70,14 @@ struct config {
     bool token_again;       /* a regular file: it can be read again */
 
     /* TLS: file names are absolute or relative to the working directory, empty: not given */
-    bool tls;
+    enum config_auto tls; /* a server: AUTO takes both; a client: AUTO is plain on loopback only */
     char tls_cert[256], tls_key[256]; /* own certificate chain and key */
     char tls_ca[256];                 /* client: whose servers; server: whose clients (mTLS) */
     char tls_pin[128];                /* client: sha256:... of the server's key */
     bool tls_accept_new;              /* client: an unknown key is noted without asking */
-    char state_dir[256];              /* known_servers, the certificate a server made itself */
-    char keylog[256];                 /* debugging: SSLKEYLOGFILE */
+    char state_dir[256];  /* known_servers, the certificate a server made itself; empty: none */
+    bool state_dir_named; /* by the user: one that cannot be used is an error */
+    char keylog[256];     /* debugging: SSLKEYLOGFILE */
     enum config_engine record_engine;
 
     /* server */
@@ -95,6 +97,12 @@ struct config {
     unsigned reconnect_attempts;
     uint64_t reconnect_first, reconnect_max; /* the seed: 1 s doubling to 30 s */
 };
+
+/* How long a lane of this kind that lost its connection waits for another, ns; 0: not at all. */
+static inline uint64_t config_grace(const struct config *config, bool tls)
+{
+    return tls || config->grace_plain ? config->grace : 0;
+}
 
 /* One of the tokens of a struct config. */
 struct config_token {

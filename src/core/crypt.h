@@ -109,8 +109,9 @@ enum crypt_opened crypt_open_record(struct crypt *crypt, uint8_t *src, uint8_t *
 
 /* Kernel engine: the type of a record travels beside its bytes, in a control message of CRYPT_CMSG bytes (aligned as a struct cmsghdr, living until the send is done).
  * crypt_send_type makes *msg send one record of `type`; crypt_recv_type: what a recvmsg with such room got. */
-#define CRYPT_CMSG      CMSG_SPACE(1)
-#define CRYPT_TYPE_DATA 23 /* RFC 8446, 5.1 */
+#define CRYPT_CMSG           CMSG_SPACE(1)
+#define CRYPT_TYPE_HANDSHAKE 22 /* RFC 8446, 5.1 */
+#define CRYPT_TYPE_DATA      23
 void crypt_send_type(struct msghdr *msg, void *control, uint8_t type);
 uint8_t crypt_recv_type(struct msghdr *msg);
 

@@ -12,10 +12,12 @@ struct crypt_ctx;
 
 struct crypt_config { /* texts may be empty: not given */
     bool server;
-    bool allow_12;             /* TLS 1.2, for v1 peers */
-    const char *cert, *key;    /* PEM files */
-    const char *ca;            /* client: whom to trust; server: whose clients */
-    const char *pin;           /* client */
+    bool allow_12;          /* TLS 1.2, for v1 peers */
+    const char *cert, *key; /* PEM files */
+    bool in_memory;   /* server: a certificate of its own that is kept nowhere, in their place */
+    const char *name; /* of that certificate, beside localhost */
+    const char *ca;   /* client: whom to trust; server: whose clients */
+    const char *pin;  /* client */
     const char *known_servers; /* client: file */
     bool accept_new, ask;      /* client: an unknown server is noted; or a human is asked */
     const char *keylog;
@@ -32,6 +34,10 @@ bool crypt_make_certificate(const char *dir, const char *name, char *why, size_t
 
 /* Days until the certificate in a PEM file expires, negative when it has. False: it cannot be read. */
 bool crypt_certificate_days(const char *cert, long *days);
+
+/* The name by which clients know the server of the certificate in a PEM file: the first that is not
+ * this machine's own. False: it has none, or cannot be read. */
+bool crypt_certificate_name(const char *cert, char *name, size_t size);
 
 /* Makes server.pem in dir again, for the same names and the same key, if it is signed by the CA there. */
 bool crypt_renew_certificate(const char *dir, char *why, size_t why_size);

@@ -81,7 +81,7 @@ static struct lane *lane_new(struct worker *w, const union sock_addr *peer, stru
 {
     uint32_t slot = slab_take(&w->lanes);
 
-    CHECK(w->config->tls == (crypt != NULL));
+    CHECK(w->config->tls != (crypt != NULL ? CONFIG_OFF : CONFIG_ON));
     if (slot == SLAB_NONE)
         return NULL;
     struct lane *lane = slab_at(&w->lanes, slot);
@@ -95,7 +95,7 @@ static struct lane *lane_new(struct worker *w, const union sock_addr *peer, stru
     lane->fd = -1;
     lane->peer = *peer;
     lane->share = lane->payer = first_owner(w, peer, slot);
-    lane->tls = w->config->tls;
+    lane->tls = crypt != NULL;
     lane->crypt = crypt;
     lane->rx.buf = lane->raw.buf = lane->control.buf = lane->data.buf = BUF_NONE;
     lane->dry = true;
@@ -148,6 +148,7 @@ struct lane *lane_open(struct worker *w, int fd, struct crypt *crypt)
         return NULL;
     lane_set_fd(lane, fd);
     lane->fsm = SESSION_INIT;
+    lane->sniffs = crypt != NULL && w->config->tls == CONFIG_AUTO;
     strangers_add(&w->strangers, lane);
     start(lane);
     return lane;
@@ -369,6 +370,16 @@ const char *lane_subject(const struct lane *lane)
     else
         snprintf(text, sizeof(text), "connection (%s)", peer);
     return text;
+}
+
+void lane_warn_plain(const struct lane *lane)
+{
+    if (lane->tls || sock_addr_is_loopback(&lane->peer))
+        return;
+    log_at(LOG_WARN, lane_subject(lane),
+           "this connection is plain: whoever is on its path can read and change what crosses "
+           "it%s (TLS needs no flag: leave out --plain)",
+           lane->version == FRAME_V1 ? ", and has seen the token" : "");
 }
 
 /* Heartbeat */

@@ -20,7 +20,8 @@
  * wire.
  *
  * TLS. A lane with a crypt begins in the state TLS; lane_crypt.c has the handshake and the user-
- * space records, which lie between the socket and the buffers above. Whatever is sent passes
+ * space records, which lie between the socket and the buffers above. Where a server takes TLS and
+ * plain lanes on one port, such a lane becomes a plain one when its first byte begins no TLS record. Whatever is sent passes
  * lane_gate.c, which lets nothing plain out of a lane that is to be TLS.
  *
  * Life. CONNECTING -> (TLS ->) OPEN (<-> FROZEN) -> (LINGER ->) CLOSING -> freed. lane_close is the
@@ -243,7 +244,8 @@ struct lane {
     uint32_t next_id; /* v1 server: next stream id */
     uint32_t stream_count;
 
-    bool tls;               /* is to be TLS, from birth to end: see lane_gate.c */
+    bool tls;               /* is to be TLS: see lane_gate.c */
+    bool sniffs;            /* server: nothing was heard yet, and the first byte decides of it */
     struct crypt *crypt;    /* NULL: plain, or its TLS is over */
     struct list crypt_node; /* in worker->crypt_lanes, or those of a stranger's address: a
                                handshake step is due */
@@ -473,6 +475,9 @@ void lane_watch(struct lane *lane);
 
 /* Starts heartbeats and expiry; call when the handshake is over. */
 void lane_start_heartbeat(struct lane *lane);
+
+/* After the log-in, of a plain lane that leaves this machine: what that means. */
+void lane_warn_plain(const struct lane *lane);
 
 /* "session 3 lane 0 (192.0.2.1:5000)" */
 const char *lane_subject(const struct lane *lane);

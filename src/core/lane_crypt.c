@@ -101,7 +101,26 @@ static void queue_step(struct lane *lane)
 void lane_crypt_begin(struct lane *lane)
 {
     lane->state = LANE_TLS;
-    queue_step(lane);
+    if (!lane->sniffs)
+        queue_step(lane);
+}
+
+/* The first byte of a server's lane: true if it begins no TLS record (RFC 8446, 5.1; neither does a
+ * frame with it, docs/PROTOCOL.md, section 2). What came is for the frames then. */
+static bool turns_plain(struct lane *lane)
+{
+    const uint8_t *src = buf_data(&lane->worker->bufs, lane->raw.buf) + lane->raw.parsed;
+
+    lane->sniffs = false;
+    if (*src == CRYPT_TYPE_HANDSHAKE)
+        return false;
+    CHECK(lane->rx.buf == BUF_NONE);
+    lane->rx = lane->raw;
+    lane->raw = (struct lane_rx){ .buf = BUF_NONE };
+    lane->tls = false;
+    lane_crypt_release(lane);
+    lane->state = LANE_OPEN;
+    return true;
 }
 
 /* A client's first connection; the others are like it, and a server says it with the log-in. */
@@ -458,6 +477,8 @@ enum reason lane_crypt_received(struct lane *lane, uint32_t size)
 {
     if (lane->state != LANE_TLS && crypt_rx_kernel(lane->crypt))
         return received_kernel(lane, size);
+    if (lane->sniffs && turns_plain(lane))
+        return lane_rx_plain(lane, size);
     if (lane->state == LANE_TLS) {
         queue_step(lane);
         return REASON_DONE;

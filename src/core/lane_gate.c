@@ -2,9 +2,10 @@
  * lane_gate: the one way from a lane to its socket.
  *
  * Every send of a lane is submitted here, and nowhere else (tests/lint/layers), behind one check. A
- * lane knows from its birth whether it is to be TLS: lane->tls comes from the configuration and
- * never changes, while its crypt may be handed over, end, or go. A plain lane sends frames as they
- * are. A lane that is to be TLS sends
+ * lane knows whether it is to be TLS before it sends anything: from its birth, or, at a server that
+ * takes both, from the first byte that it hears. From then on lane->tls never changes, while its
+ * crypt may be handed over, end, or go. A plain lane sends frames as they are. A lane that is to be
+ * TLS sends
  *   sealed    what lies in its sealed buffer: handshake bytes and records, while user space seals;
  *   frames    as they are, while the kernel seals, and while the crypt has not ended;
  *   control   a record that is not data, to the kernel that seals, with its type beside it.
@@ -26,7 +27,7 @@ static void gate_check(const struct lane *lane, enum gate_bytes bytes)
     bool kernel = lane->crypt != NULL && crypt_tx_kernel(lane->crypt);
 
     CHECK(lane_is_connected(lane) && lane->fd >= 0 && !lane->send_flight);
-    CHECK(lane->tls == (lane->crypt != NULL));
+    CHECK(lane->tls == (lane->crypt != NULL) && !lane->sniffs);
     switch (bytes) {
     case GATE_FRAMES:
         CHECK(!lane->tls || (kernel && !lane->crypt_ended));

@@ -104,6 +104,9 @@ void lane_tx_settle(struct lane *lane);
 /* lane_rx.c: handles the frames in rx. */
 enum reason lane_rx_parse(struct lane *lane);
 
+/* lane_rx.c: `size` bytes of frames came on a plain lane, and stand in rx. */
+enum reason lane_rx_plain(struct lane *lane, uint32_t size);
+
 /* lane_rx.c: tells the peer, and ends the lane. */
 void lane_violation(struct lane *lane, enum reason reason);
 

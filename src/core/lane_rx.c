@@ -534,6 +534,13 @@ void lane_violation(struct lane *lane, enum reason reason)
     lane_finish(lane, reason, text);
 }
 
+enum reason lane_rx_plain(struct lane *lane, uint32_t size)
+{
+    lane->heard = lane->worker->now;
+    lane->rx_bytes += size;
+    return lane_rx_parse(lane);
+}
+
 /* What was read is for the frames or for the records' layer. A lane that lingers only drops. */
 static enum reason received(struct lane *lane, const struct ring_cqe *cqe)
 {
@@ -542,11 +549,8 @@ static enum reason received(struct lane *lane, const struct ring_cqe *cqe)
         lane->raw.parsed = lane->raw.filled;
         return REASON_DONE;
     }
-    if (lane->tls)
-        return lane_crypt_received(lane, (uint32_t)cqe->res);
-    lane->heard = lane->worker->now;
-    lane->rx_bytes += (uint32_t)cqe->res;
-    return lane_rx_parse(lane);
+    return lane->tls ? lane_crypt_received(lane, (uint32_t)cqe->res)
+                     : lane_rx_plain(lane, (uint32_t)cqe->res);
 }
 
 /* The buffer of a read that has completed belongs to the bytes that came, or goes back. */
@@ -587,11 +591,11 @@ static bool again(struct lane *lane, int res)
 
 static void ended(struct lane *lane, int res)
 {
-    if (res == 0 && lane->tls && !crypt_eof(lane->crypt))
+    if (res == 0 && lane->tls && !lane->sniffs && !crypt_eof(lane->crypt))
         lane_lost(lane, REASON_TLS_TRUNCATED, NULL);
     else if (res == 0)
         lane_lost(lane, REASON_LANE_EOF,
-                  lane->state == LANE_TLS
+                  lane->state == LANE_TLS && !lane->sniffs
                       ? "in the TLS handshake; see its log, or does it speak TLS here?"
                       : NULL);
     else

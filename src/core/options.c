@@ -24,6 +24,7 @@
 #include "core/check.h"
 #include "core/limits.h"
 #include "core/options_token.h"
+#include "core/token.h"
 #include "core/value.h"
 
 #define DEFAULT_TOKEN      "dev-token"
@@ -37,7 +38,7 @@ struct parse {
     struct options *options;
     struct options_error *error;
     unsigned port_count, name_count; /* pair with the tunnels in order */
-    bool token_given;
+    bool token_given, tls_given, plain_given;
     const char *token_file;
 };
 
@@ -388,6 +389,21 @@ static bool set_token_file(struct parse *p, const struct flag *flag, char *value
     return true;
 }
 
+/* --tls and --plain are two values of one thing; with =false each is as if it were not there. */
+static bool set_tls(struct parse *p, const struct flag *flag, char *value)
+{
+    p->tls_given = value[0] == 't';
+    (void)flag;
+    return true;
+}
+
+static bool set_plain(struct parse *p, const struct flag *flag, char *value)
+{
+    p->plain_given = value[0] == 't';
+    (void)flag;
+    return true;
+}
+
 /* A path or other text, kept as it is. */
 static bool set_text(struct parse *p, const struct flag *flag, char *value)
 {
@@ -398,6 +414,12 @@ static bool set_text(struct parse *p, const struct flag *flag, char *value)
                     size == 0 ? "empty" : "too long", flag->value);
     memcpy((char *)p->options + flag->offset, value, size + 1);
     return true;
+}
+
+static bool set_state_dir(struct parse *p, const struct flag *flag, char *value)
+{
+    p->options->config.state_dir_named = true;
+    return set_text(p, flag, value);
 }
 
 /* --------------------------------------------------------------------------------------- table */
@@ -468,8 +490,12 @@ static const struct flag flags[] = {
       "read the token from a file, without the newline at its end; a server's file may have any "
       "number of tokens, one in each line",
       .set = set_token_file, .commands = FOR_ROLES, .group = GROUP_SECRET },
-    { "tls", NULL, NULL, "encrypt the lanes; a server without --tls-cert makes itself a certificate",
-      .set = set_switch, AT(config.tls), .commands = FOR_RUNS, .group = GROUP_SECRET },
+    { "tls", NULL, NULL,
+      "encrypt the lanes; a server takes no plain ones then (without a flag: TLS, v2 and v1, by the first "
+      "byte), a client encrypts on loopback, too (elsewhere it always does)",
+      .set = set_tls, .commands = FOR_RUNS, .group = GROUP_SECRET },
+    { "plain", NULL, NULL, "no TLS: whoever is on the path reads and changes what he likes",
+      .set = set_plain, .commands = FOR_ROLES, .group = GROUP_SECRET },
     { "tls-cert", "FILE", NULL, "own certificate chain, PEM (client: if the server asks for one)",
       .set = set_text, AT(config.tls_cert), .commands = FOR_ROLES, .group = GROUP_SECRET },
     { "tls-key", "FILE", NULL, "its private key, PEM",
@@ -485,7 +511,7 @@ static const struct flag flags[] = {
     { "state-dir", "DIR", NULL,
       "known_servers and a server's own certificate (default: /var/lib/culvert for root, "
       "~/.local/state/culvert for others)",
-      .set = set_text, AT(config.state_dir), .commands = FOR_ROLES, .group = GROUP_SECRET },
+      .set = set_state_dir, AT(config.state_dir), .commands = FOR_ROLES, .group = GROUP_SECRET },
     { "record-engine", "auto|ktls|user", "auto", "who encrypts: the kernel, this program; auto: the kernel if it can",
       .set = set_choice, AT(config.record_engine), .commands = FOR_ROLES, .group = GROUP_SECRET },
 
@@ -540,7 +566,7 @@ static const struct flag flags[] = {
       .set = set_duration, .min = 0, .max = HOUR, AT(config.drain_timeout),
       .commands = FOR_ROLES, .group = GROUP_TIMES },
     { "grace", "D|auto", "auto",
-      "how long streams wait when their connection is lost; auto: 60s with --tls, otherwise 0s",
+      "how long streams wait when their connection is lost; auto: 60s with TLS, otherwise 0s",
       .set = set_duration_or_auto, .min = 0, .max = GRACE_MAX_S * NSEC_PER_SEC, AT(config.grace), .commands = FOR_ROLES,
       .group = GROUP_TIMES },
     { "stream-idle", "D|off", "off",
@@ -814,7 +840,7 @@ static unsigned cores_of_process(void)
 
 /* Where known_servers and a server's own certificate are. A service manager that has made a
  * directory for us (StateDirectory= of systemd) says so in STATE_DIRECTORY, a list with colons of
- * which the first one is meant. */
+ * which the first one is meant; who has no home there has "/" for one. */
 static bool finish_state_dir(struct config *config)
 {
     const char *service = getenv("STATE_DIRECTORY");
@@ -830,31 +856,56 @@ static bool finish_state_dir(struct config *config)
         n = snprintf(config->state_dir, size, "/var/lib/culvert");
     else if (state != NULL && state[0] == '/')
         n = snprintf(config->state_dir, size, "%s/culvert", state);
-    else if (home != NULL && home[0] == '/')
+    else if (home != NULL && home[0] == '/' && home[1] != '\0')
         n = snprintf(config->state_dir, size, "%s/.local/state/culvert", home);
     else
         return false;
     return n > 0 && (size_t)n < size;
 }
 
-/* A --tls-* flag without --tls would silently leave the lanes plain. */
+/* Flags that say something of TLS, and would have no effect on plain lanes. */
+static bool names_tls(const struct config *config)
+{
+    return config->tls_cert[0] != '\0' || config->tls_key[0] != '\0' || config->tls_ca[0] != '\0' ||
+           config->tls_pin[0] != '\0' || config->tls_accept_new ||
+           config->record_engine != CONFIG_ENGINE_AUTO;
+}
+
+/* What a server that listens on loopback alone keeps of itself is not worth a directory: its clients
+ * need no certificate. */
+static bool listens_on_loopback(const struct config *config)
+{
+    return config->role == CONFIG_SERVER && addr_host_is_loopback(config->listen.host);
+}
+
+static void find_state_dir(struct parse *p)
+{
+    struct config *config = &p->options->config;
+    bool needed = getenv("STATE_DIRECTORY") != NULL || config->tls == CONFIG_ON ||
+                  (config->tls == CONFIG_AUTO && !listens_on_loopback(config));
+
+    if (!config->state_dir_named && (!needed || !finish_state_dir(config)))
+        config->state_dir[0] = '\0';
+}
+
 static bool finish_tls(struct parse *p)
 {
     struct config *config = &p->options->config;
     const char *keylog = getenv("SSLKEYLOGFILE");
-    bool named = config->tls_cert[0] != '\0' || config->tls_key[0] != '\0' ||
-                 config->tls_ca[0] != '\0' || config->tls_pin[0] != '\0' ||
-                 config->tls_accept_new || config->record_engine != CONFIG_ENGINE_AUTO;
 
-    if (!config->tls)
-        return !named ||
-               fail(p, "TLS flags are given without --tls: the lanes would be plain; add --tls");
+    if (p->tls_given && p->plain_given)
+        return fail(p, "--tls and --plain contradict each other; leave one of them out");
+    if (p->plain_given && names_tls(config))
+        return fail(p,
+                    "--plain makes no use of the other TLS flags; leave it out, or leave them out");
+    config->tls = p->plain_given ? CONFIG_OFF : CONFIG_AUTO;
+    if (p->tls_given || (config->role == CONFIG_CLIENT && names_tls(config)))
+        config->tls = CONFIG_ON;
     if ((config->tls_cert[0] == '\0') != (config->tls_key[0] == '\0'))
         return fail(p, "--tls-cert and --tls-key belong together; give both, or none");
     if (config->tls_ca[0] != '\0' && config->tls_pin[0] != '\0')
         return fail(p, "--tls-ca and --tls-pin are two ways to trust a server; give one of them");
-    if (!finish_state_dir(config))
-        return fail(p, "--state-dir: there is no home directory to put it in; name a directory");
+    find_state_dir(p);
     if (keylog != NULL)
         snprintf(config->keylog, sizeof(config->keylog), "%s", keylog);
     return true;
@@ -867,6 +918,25 @@ static const char *token_source(const struct parse *p)
     return p->token_file != NULL ? "--token-file" : "CULVERT_TOKEN";
 }
 
+/* A client's token: strangers at a server far away may try what is weak. */
+static bool finish_token(struct parse *p)
+{
+    const struct config *config = &p->options->config;
+    const char *weakness = token_weakness(config->token, config->token_size);
+    unsigned i = 0;
+
+    while (i < config->server_count && addr_host_is_loopback(config->servers[i].host))
+        i++;
+    if (weakness == NULL || i == config->server_count)
+        return true;
+    if (config->token_is_default)
+        return fail(p, "--token-file is missing: without it the token is \"" DEFAULT_TOKEN
+                       "\", which a server takes from loopback only; name the file of the server's "
+                       "token");
+    return fail(p, "%s: the token is %s, which is good enough on loopback only; " TOKEN_CURE,
+                token_source(p), weakness);
+}
+
 static bool finish_common(struct parse *p)
 {
     struct config *config = &p->options->config;
@@ -875,8 +945,9 @@ static bool finish_common(struct parse *p)
         config->workers = config->cpu_count != 0 ? config->cpu_count : cores_of_process();
     /* Without TLS somebody on the path can take over a lane that comes back, behind its JOIN_OK:
      * the operator has to ask for that. */
+    config->grace_plain = config->grace != UINT64_MAX;
     if (config->grace == UINT64_MAX)
-        config->grace = config->tls && config->reconnect ? GRACE_TLS : 0;
+        config->grace = config->reconnect ? GRACE_TLS : 0;
     if (config->heartbeat >= config->expiry)
         return fail(p, "--expiry must be longer than --heartbeat, or live lanes would be given up; "
                        "about three times as long is usual");
@@ -890,7 +961,7 @@ static bool finish_common(struct parse *p)
                     "%s: the token has several lines; only a server has several tokens, leave "
                     "one line",
                     token_source(p));
-    return true;
+    return config->role != CONFIG_CLIENT || finish_token(p);
 }
 
 static bool finish_client(struct parse *p)
@@ -949,6 +1020,7 @@ static bool finish(struct parse *p)
     case OPTIONS_CLIENT:
         return finish_client(p);
     case OPTIONS_DEMO:
+        options->config.tls = p->tls_given ? CONFIG_ON : CONFIG_AUTO;
         if (options->config.workers == 0)
             options->config.workers = cores_of_process();
         return true;

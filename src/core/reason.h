@@ -35,7 +35,7 @@
     X(FRAME_TOO_LONG, 35, true, "frame longer than allowed")                                      \
     X(FLOW_CONTROL, 36, true, "peer sent more than its window")                                   \
     X(AUTH_FAILED, 37, true, "authentication failed")                                             \
-    X(AUTH_REMOTE_DEV_TOKEN, 38, true, "the default token is accepted from loopback only")        \
+    X(AUTH_WEAK_TOKEN, 38, true, "a token that is short or well known is good on loopback only")  \
     X(HANDSHAKE_TIMEOUT, 39, true, "handshake took too long")                                     \
     X(HEARTBEAT_MISSED, 40, true, "no frame heard for too long")                                  \
     X(LANE_EOF, 41, true, "connection closed by the peer")                                        \

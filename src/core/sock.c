@@ -62,6 +62,15 @@ bool sock_addr_is_loopback(const union sock_addr *addr)
     return IN6_IS_ADDR_LOOPBACK(ip);
 }
 
+bool sock_addr_is_any(const union sock_addr *addr)
+{
+    union sock_addr copy = *addr;
+
+    if (copy.sa.sa_family == AF_INET)
+        return as_in(&copy)->sin_addr.s_addr == htonl(INADDR_ANY);
+    return copy.sa.sa_family == AF_INET6 && IN6_IS_ADDR_UNSPECIFIED(&as_in6(&copy)->sin6_addr);
+}
+
 static void set_int(int fd, int level, int option, int value)
 {
     (void)setsockopt(fd, level, option, &value,

@@ -29,6 +29,7 @@ socklen_t sock_addr_size(const union sock_addr *addr);
 uint16_t sock_addr_port(const union sock_addr *addr);
 void sock_addr_set_port(union sock_addr *addr, uint16_t port);
 bool sock_addr_is_loopback(const union sock_addr *addr); /* 127/8, ::1, ::ffff:127/104 */
+bool sock_addr_is_any(const union sock_addr *addr);      /* 0.0.0.0, :: */
 
 /* TCP socket for connecting a lane, TCP_NODELAY set. fd or -errno. */
 int sock_dial(int family);

@@ -15,10 +15,12 @@
  */
 #include "server/auth.h"
 
+#include "core/addr.h"
 #include "core/base.h"
 #include "core/check.h"
 #include "core/log.h"
 #include "core/secret.h"
+#include "core/token.h"
 
 #include <errno.h>
 #include <pthread.h>
@@ -27,7 +29,8 @@
 #include <sys/random.h>
 
 struct entry {
-    unsigned token;
+    uint32_t token : 31;
+    uint32_t weak : 1; /* good on loopback only: core/token.h */
     struct scram_verifier verifier;
 };
 
@@ -39,8 +42,7 @@ struct auth_table {
     uint32_t count;
     uint32_t *places; /* of ids: the number of an entry, from 1; 0: free */
     uint32_t mask;
-    uint32_t *tokens;   /* the numbers of all entries, in order */
-    bool loopback_only; /* the well-known token */
+    uint32_t *tokens; /* the numbers of all entries, in order */
 };
 
 static pthread_mutex_t auth_mutex = PTHREAD_MUTEX_INITIALIZER; /* for `current`, and all refs */
@@ -132,7 +134,7 @@ static unsigned number_of(const struct auth_table *before, const struct config_t
     if (before == NULL)
         auth.next = token->line + 1;
     else
-        CHECK(auth.next < UINT32_MAX);
+        CHECK(auth.next < 1u << 31);
     return before == NULL ? token->line : auth.next++;
 }
 
@@ -145,7 +147,8 @@ static void add(struct auth_table *table, const struct auth_table *before,
     uint32_t *place = place_of(table, keys.verifier.id);
     if (*place == 0) {
         struct entry *entry = &table->entries[table->count];
-        entry->token = number_of(before, token, keys.verifier.id);
+        entry->token = number_of(before, token, keys.verifier.id) & INT32_MAX;
+        entry->weak = token_weakness(token->bytes, token->size) != NULL;
         secret_copy(&entry->verifier, &keys.verifier, sizeof(entry->verifier));
         table->tokens[table->count++] = entry->token;
         *place = table->count;
@@ -190,6 +193,28 @@ static int compare_tokens(const void *a, const void *b)
     return x < y ? -1 : x > y;
 }
 
+/* Of all that are weak the first is named. */
+static void warn_of_weak(const struct config *config)
+{
+    struct config_token token = { 0 }, first = { 0 };
+    const char *weakness = NULL;
+    unsigned count = 0;
+
+    while (config_next_token(config, &token)) {
+        const char *this = token_weakness(token.bytes, token.size);
+
+        if (this != NULL && count++ == 0) {
+            weakness = this;
+            first = token;
+        }
+    }
+    if (count > 0)
+        log_at(LOG_WARN, "server",
+               "the token in line %u is %s: clients with it are let in from loopback only (%u such "
+               "token%s); " TOKEN_CURE,
+               first.line + 1, weakness, count, count > 1 ? "s" : "");
+}
+
 /* Of the tokens in *config, which are dropped. NULL after saying why. */
 static struct auth_table *table_make(struct config *config, const struct auth_table *before)
 {
@@ -202,9 +227,10 @@ static struct auth_table *table_make(struct config *config, const struct auth_ta
     while (table != NULL && config_next_token(config, &token))
         add(table, before, &token);
     if (table != NULL) {
-        table->loopback_only = config->token_is_default;
         qsort(table->tokens, table->count, sizeof(table->tokens[0]), compare_tokens);
     }
+    if (table != NULL && !config->token_is_default && !addr_host_is_loopback(config->listen.host))
+        warn_of_weak(config);
     config_drop_token(config);
     return table;
 }
@@ -280,10 +306,9 @@ bool auth_knows(unsigned token)
     return knows;
 }
 
-static enum reason accept_from(const struct auth_table *table, const union sock_addr *peer)
+static enum reason accept_from(const struct entry *entry, const union sock_addr *peer)
 {
-    return table->loopback_only && !sock_addr_is_loopback(peer) ? REASON_AUTH_REMOTE_DEV_TOKEN
-                                                                : REASON_DONE;
+    return entry->weak && !sock_addr_is_loopback(peer) ? REASON_AUTH_WEAK_TOKEN : REASON_DONE;
 }
 
 static enum reason check_in(const struct auth_table *table, const union sock_addr *peer,
@@ -297,7 +322,7 @@ static enum reason check_in(const struct auth_table *table, const union sock_add
     login->token = entry != NULL ? entry->token : 0;
     if (frame->bound != channel->bound)
         return REASON_TLS_ENDS_BETWEEN; /* no proof could be right */
-    return entry != NULL && proved ? accept_from(table, peer) : REASON_AUTH_FAILED;
+    return entry != NULL && proved ? accept_from(entry, peer) : REASON_AUTH_FAILED;
 }
 
 enum reason auth_check(const union sock_addr *peer, const struct frame_auth *frame,
@@ -317,7 +342,7 @@ static enum reason check_v1_in(const struct auth_table *table, const union sock_
     bool good = entry != NULL && scram_shown(&entry->verifier, keys);
 
     *number = good ? entry->token : 0;
-    return good ? accept_from(table, peer) : REASON_AUTH_FAILED;
+    return good ? accept_from(entry, peer) : REASON_AUTH_FAILED;
 }
 
 enum reason auth_check_v1(const union sock_addr *peer, const void *token, size_t size,

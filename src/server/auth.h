@@ -49,7 +49,7 @@ bool auth_renew(struct config *tokens, struct auth_change *change);
 /* Whether there is a token of this number. */
 bool auth_knows(unsigned token);
 
-/* REASON_DONE, AUTH_FAILED, AUTH_REMOTE_DEV_TOKEN when the server has no token of its own and
+/* REASON_DONE, AUTH_FAILED, AUTH_WEAK_TOKEN when the token is weak (core/token.h) and
  * the peer is not on loopback, or TLS_ENDS_BETWEEN when the client and this server do not see
  * the same kind of connection. An id that is not known takes as long as a wrong proof. *login is
  * to be wiped by the caller. */

@@ -15,6 +15,8 @@
 
 static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
 static struct crypt_ctx *current;
+static bool in_memory;  /* its key is kept nowhere */
+static char shown[512]; /* its file */
 
 static void warn(void *arg, const char *text)
 {
@@ -62,85 +64,144 @@ static void look_at_expiry(const char *cert, const char *own)
         days < 0 ? ", clients refuse it" : "", not_renewed);
 }
 
-static bool own_files(const struct config *config, char *cert, char *key, size_t size)
+static bool can_read(const char *cert, const char *key)
+{
+    return access(cert, R_OK) == 0 && access(key, R_OK) == 0;
+}
+
+static bool make_files(const struct config *config, char *why, size_t size)
+{
+    const char *name = config->listen.host[0] != '\0' ? config->listen.host : NULL;
+    int error = dirs_make(config->state_dir);
+
+    if (error == 0)
+        return crypt_make_certificate(config->state_dir, name, why, size);
+    snprintf(why, size, "cannot make the directory %s: %s", config->state_dir, strerror(-error));
+    return false;
+}
+
+/* Whether the state directory can be done without: nobody has named it, and it holds no key of ours. */
+static bool may_do_without(const struct config *config, const char *key)
+{
+    return !config->state_dir_named && access(key, F_OK) != 0;
+}
+
+enum own { OWN_FILES, OWN_MEMORY, OWN_NONE };
+
+/* The files of the state directory, made if need be. */
+static enum own own_state(const struct config *config, const char *cert, const char *key)
 {
     char why[512];
 
+    if (can_read(cert, key)) {
+        look_at_expiry(cert, config->state_dir);
+        look_at_ca(config->state_dir);
+        return OWN_FILES;
+    }
+    if (make_files(config, why, sizeof(why))) {
+        log_at(LOG_INFO, "tls", "made a certificate: %s", cert);
+        return OWN_FILES;
+    }
+    if (may_do_without(config, key)) {
+        log_at(LOG_WARN, "tls",
+               "%s; the server's key lives in memory, so the pin changes at each start: name a "
+               "directory with --state-dir",
+               why);
+        return OWN_MEMORY;
+    }
+    log_at(LOG_ERROR, "tls",
+           "cannot make a certificate: %s; name another directory with --state-dir, or give "
+           "--tls-cert and --tls-key",
+           why);
+    return OWN_NONE;
+}
+
+static enum own own_files(const struct config *config, char *cert, char *key, size_t size)
+{
     if (config->tls_cert[0] != '\0') {
         snprintf(cert, size, "%s", config->tls_cert);
         snprintf(key, size, "%s", config->tls_key);
         look_at_expiry(cert, NULL);
-        return true;
+        return OWN_FILES;
     }
     snprintf(cert, size, "%s/server.pem", config->state_dir);
     snprintf(key, size, "%s/server.key", config->state_dir);
-    if (access(cert, R_OK) == 0 && access(key, R_OK) == 0) {
-        look_at_expiry(cert, config->state_dir);
-        look_at_ca(config->state_dir);
-        return true;
-    }
-    int error = dirs_make(config->state_dir);
-    if (error != 0) {
-        log_at(LOG_ERROR, "tls",
-               "cannot make the directory %s for the certificate: %s; name another one with "
-               "--state-dir, or give --tls-cert and --tls-key",
-               config->state_dir, strerror(-error));
-        return false;
-    }
-    const char *name = config->listen.host[0] != '\0' ? config->listen.host : NULL;
-    if (!crypt_make_certificate(config->state_dir, name, why, sizeof(why))) {
-        log_at(LOG_ERROR, "tls", "cannot make a certificate: %s", why);
-        return false;
-    }
-    log_at(LOG_INFO, "tls", "made a certificate: %s", cert);
-    return true;
+    if (config->state_dir[0] != '\0')
+        return own_state(config, cert, key);
+    cert[0] = key[0] = '\0';
+    return OWN_MEMORY;
 }
 
 static struct crypt_ctx *open_ctx(const struct config *config)
 {
     char cert[512], key[512], why[512];
+    enum own own = own_files(config, cert, key, sizeof(cert));
     struct crypt_config crypt = { .server = true,
                                   .allow_12 = true, /* v1 peers; a v2 peer on 1.2 is refused */
-                                  .cert = cert,
-                                  .key = key,
+                                  .cert = own == OWN_FILES ? cert : "",
+                                  .key = own == OWN_FILES ? key : "",
+                                  .in_memory = own == OWN_MEMORY,
+                                  .name = config->listen.host,
                                   .ca = config->tls_ca,
                                   .pin = "",
                                   .known_servers = "",
                                   .keylog = config->keylog,
                                   .warn = warn };
 
-    if (!own_files(config, cert, key, sizeof(cert)))
+    if (own == OWN_NONE)
         return NULL;
     struct crypt_ctx *ctx = crypt_ctx_open(&crypt, why, sizeof(why));
     if (ctx == NULL)
         log_at(LOG_ERROR, "tls", "%s", why);
+    in_memory = own == OWN_MEMORY;
+    snprintf(shown, sizeof(shown), "%s", own == OWN_FILES ? cert : "");
     return ctx;
 }
 
+/* The name by which clients reach this server: that of --addr, else of its certificate. */
+static void find_host(const struct config *config, const union sock_addr *listen, char *host,
+                      size_t size)
+{
+    bool any = config->listen.host[0] == '\0' || sock_addr_is_any(listen);
+
+    if (!any)
+        addr_format_host(&listen->sa, host, size);
+    else if (shown[0] == '\0' || !crypt_certificate_name(shown, host, size))
+        snprintf(host, size, "THIS-HOST");
+}
+
+/* The whole command of a client. A token that is no file's is not printed. */
 static void print_command(const struct config *config, const union sock_addr *listen)
 {
-    char host[ADDR_TEXT_MAX] = "THIS-HOST";
     struct config_endpoint at = { .port = sock_addr_port(listen) };
     char text[ADDR_ENDPOINT_TEXT_MAX];
+    const char *file = config->token_file != NULL ? config->token_file : "FILE";
 
-    if (config->listen.host[0] != '\0')
-        addr_format_host(&listen->sa, host, sizeof(host));
-    snprintf(at.host, sizeof(at.host), "%s", host);
+    find_host(config, listen, at.host, sizeof(at.host));
     addr_format_endpoint(&at, text, sizeof(text));
-    log_out("tls: culvert client --server %s --local HOST:PORT --tls --tls-pin %s", text,
-            crypt_ctx_pin(current));
+    log_out("tls: culvert client --server %s --local HOST:PORT --tls-pin %s%s%s", text,
+            crypt_ctx_pin(current), config->token_is_default ? "" : " --token-file ",
+            config->token_is_default ? "" : file);
 }
 
 bool certificate_open(const struct config *config, const union sock_addr *listen)
 {
+    bool for_others = config->tls == CONFIG_ON || !sock_addr_is_loopback(listen);
+
     current = open_ctx(config);
-    if (current != NULL)
+    if (current != NULL && in_memory && config->state_dir[0] == '\0' && for_others)
+        log_at(LOG_WARN, "tls",
+               "there is no directory for the server's key, which lives in memory, so the pin "
+               "changes at each start: name one with --state-dir");
+    if (current != NULL && for_others)
         print_command(config, listen);
     return current != NULL;
 }
 
 void certificate_reload(const struct config *config)
 {
+    if (in_memory)
+        return; /* another one would have another key */
     struct crypt_ctx *fresh = open_ctx(config);
 
     if (fresh == NULL) {

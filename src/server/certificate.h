@@ -1,8 +1,10 @@
 /*
  * certificate: the server's TLS context: opened at start, read again on SIGHUP.
  *
- * Without --tls-cert the server makes itself a certificate in its state directory (once; it is kept, and renewed at start and on SIGHUP from 30 days before
- * its end), and prints the client's command with its pin.
+ * Without --tls-cert the server makes itself a certificate in its state directory (once; it is kept,
+ * and renewed at start and on SIGHUP from 30 days before its end), or in memory where it can have no
+ * such directory, and prints the client's command with its pin. One on loopback alone prints none:
+ * its clients need no TLS.
  */
 #ifndef CULVERT_SERVER_CERTIFICATE_H
 #define CULVERT_SERVER_CERTIFICATE_H

@@ -68,6 +68,7 @@ struct registry_session {
     uint32_t peer_window, peer_max_data;
     bool draining;
     bool resumes;
+    bool tls; /* its lanes are TLS, all or none */
     struct client_key client;
     union sock_addr peer;  /* from where it logged in */
     uint32_t tunnel_count; /* 1 + the highest index that is bound */

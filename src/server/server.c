@@ -100,7 +100,7 @@ int server_prepare(struct config *config)
     if (!pick_address(config->public_addr, 0, "--public-addr", &public_addr))
         return EXIT_CODE_CANNOT_START;
     tunnel_open(&public_addr, config->public_addr[0] != '\0');
-    if (config->tls && !certificate_open(config, &listen_addr))
+    if (config->tls != CONFIG_OFF && !certificate_open(config, &listen_addr))
         return EXIT_CODE_CANNOT_START;
     if (!registry_open(config) || !auth_open(config) || !ticket_open(config))
         return EXIT_CODE_CANNOT_START;
@@ -121,7 +121,7 @@ void server_finish(void)
 
 void server_reload(const struct config *config, server_tell *tell, void *arg)
 {
-    if (config->tls)
+    if (config->tls != CONFIG_OFF)
         certificate_reload(config);
     if (config->token_file != NULL)
         tokens_reload(config, tell, arg);
@@ -240,7 +240,8 @@ static enum reason rx_hello_v2(struct lane *lane, const uint8_t *src, const uint
     lane->offered = lanes_offered(lane->worker, &hello);
     lane->client_size = (uint8_t)hello.client.size;
     memcpy(lane->client, hello.client.data, hello.client.size);
-    lane->will_log = (hello.caps & FRAME_CAP_RESUME) != 0 && lane->worker->config->grace > 0;
+    lane->will_log =
+        (hello.caps & FRAME_CAP_RESUME) != 0 && config_grace(lane->worker->config, lane->tls) > 0;
     lane_greet(lane, src, end);
     return REASON_DONE;
 }
@@ -350,6 +351,7 @@ static enum reason log_in(struct lane *lane, const struct auth_login *login)
                                        .lanes = lane->offered,
                                        .version = lane->version,
                                        .resumes = lane->will_log,
+                                       .tls = lane->tls,
                                        .peer_window = lane->peer_window,
                                        .peer_max_data = lane->peer_max_data,
                                        .client = { .token = login->token,
@@ -383,8 +385,9 @@ static enum reason log_in(struct lane *lane, const struct auth_login *login)
     if (lane->will_log) /* not for strangers: they have nothing to resume */
         lane_log_open(lane);
     lane_control_end(lane, put_auth_ok(lane, shared.id, login, lane_control_begin(lane)));
-    log_at(LOG_INFO, lane_subject(lane), "logged in (v%u)%s%s", lane->version,
-           lane->crypt != NULL ? ", " : "", lane->crypt != NULL ? crypt_summary(lane->crypt) : "");
+    log_at(LOG_INFO, lane_subject(lane), "logged in (v%u), %s", lane->version,
+           lane->crypt != NULL ? crypt_summary(lane->crypt) : "plain");
+    lane_warn_plain(lane);
     return lane->version == FRAME_V1 ? tunnel_bind_v1(lane) : REASON_DONE;
 }
 
@@ -570,6 +573,8 @@ static enum reason check_join(struct lane *lane, struct registry_session *shared
     if (join->bound != channel.bound)
         return REASON_TLS_ENDS_BETWEEN;
     enum reason reason = registry_join(join, &channel, shared, answer);
+    if (reason == REASON_DONE && shared->tls != lane->tls)
+        reason = REASON_TLS_ENDS_BETWEEN;
     bool resume = (join->flags & FRAME_JOIN_RESUME) != 0;
     if (reason == REASON_DONE && ((join->lane == 0 && !resume) || join->lane >= shared->lanes))
         reason = REASON_LIMIT_LANES;
@@ -662,7 +667,7 @@ static void accept_lane(struct worker *w, int fd)
     }
     if (!strangers_room(&w->strangers))
         dismiss_stranger(w);
-    if (!w->config->tls || (crypt = certificate_crypt()) != NULL)
+    if (w->config->tls == CONFIG_OFF || (crypt = certificate_crypt()) != NULL)
         lane = lane_open(w, fd, crypt);
     if (lane != NULL)
         return;

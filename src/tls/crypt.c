@@ -47,6 +47,22 @@ static const char *given(const char *text)
     return text[0] != '\0' ? text : NULL;
 }
 
+/* The context copies what it needs of it. */
+static struct crypt_ctx *open_in_memory(const struct crypt_config *config, struct tls_config *tls,
+                                        char *why, size_t why_size)
+{
+    struct tls_own_pair own;
+    struct tls_ctx *ctx = NULL;
+
+    if (!tls_own_pair_make(given(config->name), &own, why, why_size))
+        return NULL;
+    tls->cert = (struct tls_pem){ own.cert.data, own.cert.len };
+    tls->key = (struct tls_pem){ own.key.data, own.key.len };
+    ctx = tls_ctx_new(tls, why, why_size);
+    tls_own_pair_drop(&own);
+    return (struct crypt_ctx *)ctx;
+}
+
 struct crypt_ctx *crypt_ctx_open(const struct crypt_config *config, char *why, size_t why_size)
 {
     struct tls_config tls = {
@@ -64,6 +80,8 @@ struct crypt_ctx *crypt_ctx_open(const struct crypt_config *config, char *why, s
         .warn = config->warn,
     };
 
+    if (config->in_memory)
+        return open_in_memory(config, &tls, why, why_size);
     return (struct crypt_ctx *)tls_ctx_new(&tls, why, why_size);
 }
 
@@ -94,6 +112,11 @@ bool crypt_make_certificate(const char *dir, const char *name, char *why, size_t
 bool crypt_certificate_days(const char *cert, long *days)
 {
     return tls_cert_days(cert, days);
+}
+
+bool crypt_certificate_name(const char *cert, char *name, size_t size)
+{
+    return tls_cert_public_name(cert, name, size);
 }
 
 bool crypt_renew_certificate(const char *dir, char *why, size_t why_size)
@@ -506,7 +529,8 @@ const char *crypt_sniff(const uint8_t *src, size_t size, bool *tls)
     switch (sniff) {
     case TLS_SNIFF_TLS:
     case TLS_SNIFF_OLD_SSL:
-        return "the peer speaks TLS and this side does not: give --tls to both, or to none";
+        return "the peer speaks TLS and this side does not: leave out --plain here, or give it to "
+               "both";
     case TLS_SNIFF_HTTP:
         return "the peer speaks HTTP: this connection is for tunnel clients and their server, "
                "visitors use the tunnel's public port";

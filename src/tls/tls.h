@@ -86,7 +86,7 @@ enum tls_new_key {
       "somebody may be listening in; if you know why the key changed, remove the server's line " \
       "from the file")                                                                           \
     X(UNKNOWN_KEY, "the server's key is not known yet",                                          \
-      "give --tls-pin or --tls-ca, answer on a terminal, or use --tls-accept-new")               \
+      "compare it with what the server printed at its start")                                    \
     X(KEY_REFUSED, "the server's key was not accepted",                                          \
       "compare it with what the server printed at start")                                        \
     X(BAD_CERTIFICATE, "the certificate cannot be used", "make a new one with culvert gen-cert") \
@@ -283,6 +283,24 @@ struct tls_gen {
  * are 0600 and appear whole or not at all. False with a sentence in why.
  */
 bool tls_gen_cert(const struct tls_gen *gen, char *why, size_t why_size);
+
+/* A server's certificate and key in memory, PEM, for `name` (may be NULL) and localhost, by a CA of
+ * which nothing is kept. Secret memory; drop gives it back. False with a sentence in why. */
+struct tls_text {
+    char *data;
+    size_t len;
+};
+
+struct tls_own_pair {
+    struct tls_text cert, key;
+};
+
+bool tls_own_pair_make(const char *name, struct tls_own_pair *own, char *why, size_t why_size);
+void tls_own_pair_drop(struct tls_own_pair *own);
+
+/* Names of the first certificate in a PEM file but localhost and its addresses: the first of them, a
+ * DNS name if there is one. False: it has none, or cannot be read. */
+bool tls_cert_public_name(const char *cert_file, char *name, size_t size);
 
 /* Days until the first certificate in a PEM file expires, negative when it has. False: there is none that can be read. */
 bool tls_cert_days(const char *cert_file, long *days);

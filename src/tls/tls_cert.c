@@ -9,11 +9,15 @@
  * The key of a replaced server certificate is kept when it is there, so that pins and known_servers entries stay good: a renewed
  * certificate is the same server. (To change the key, remove server.key.)
  *
+ * A server that has nowhere to keep files gets the same kind of certificate in memory, and another one
+ * at its next start.
+ *
  * Dates begin a day early: clocks differ. Server certificates live 825 days, which is what the stricter verifiers accept.
  */
 #include "tls/tls_impl.h"
 
 #include "core/file.h"
+#include "core/secret.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
@@ -259,7 +263,7 @@ static bool server_names(const struct job *job, char *names, size_t size)
 
 /* --- gen-cert -------------------------------------------------------------------------------------------------- */
 
-static bool make_ca(const struct job *job, struct pair *ca)
+static bool new_ca(const struct job *job, struct pair *ca)
 {
     char common[64];
     unsigned char id[4];
@@ -271,9 +275,14 @@ static bool make_ca(const struct job *job, struct pair *ca)
     ca->cert = ca->key != NULL
                    ? cert_begin(ca->key, common, job->gen->days ? job->gen->days : CA_DAYS)
                    : NULL;
-    if (ca->cert == NULL || !ca_finish(ca->cert, ca->key))
-        return no(job, "the CA certificate cannot be made");
-    return write_key(job, "ca.key", ca->key) && write_cert(job, "ca.pem", ca->cert);
+    return (ca->cert != NULL && ca_finish(ca->cert, ca->key)) ||
+           no(job, "the CA certificate cannot be made");
+}
+
+static bool make_ca(const struct job *job, struct pair *ca)
+{
+    return new_ca(job, ca) && write_key(job, "ca.key", ca->key) &&
+           write_cert(job, "ca.pem", ca->cert);
 }
 
 static bool get_ca(const struct job *job, struct pair *ca)
@@ -299,29 +308,40 @@ static bool get_ca(const struct job *job, struct pair *ca)
               date);
 }
 
-static bool make_leaf(const struct job *job, const struct pair *ca)
+/* For the names of the job and the key of the pair, by the CA. */
+static bool leaf_cert(const struct job *job, const struct pair *ca, struct pair *leaf)
 {
     const struct tls_gen *gen = job->gen;
     bool client = gen->client != NULL;
-    const char *key_file = client ? "client.key" : "server.key";
+    const char *common = client ? gen->client : gen->name_count > 0 ? gen->names[0] : "localhost";
     char names[NAMES_SIZE] = "";
+
+    if (client ? !add_name(job, gen->client, names, sizeof(names))
+               : !server_names(job, names, sizeof(names)))
+        return false;
+    leaf->cert = cert_begin(leaf->key, common, gen->days ? gen->days : SERVER_DAYS);
+    return (leaf->cert != NULL &&
+            leaf_finish(leaf->cert, ca, client ? "clientAuth" : "serverAuth", names)) ||
+           no(job, "the certificate for %s cannot be made", common);
+}
+
+static bool new_key(const struct job *job, EVP_PKEY **key)
+{
+    *key = EVP_EC_gen("P-256");
+    return *key != NULL || no(job, "no key can be made");
+}
+
+static bool make_leaf(const struct job *job, const struct pair *ca)
+{
+    bool client = job->gen->client != NULL;
+    const char *key_file = client ? "client.key" : "server.key";
     struct pair leaf = { 0 };
 
-    bool ok = client ? add_name(job, gen->client, names, sizeof(names))
-                     : server_names(job, names, sizeof(names));
-    const char *common = client ? gen->client : gen->name_count > 0 ? gen->names[0] : "localhost";
-    ok = ok && read_key(job, key_file, &leaf.key);
-    if (ok && leaf.key == NULL) {
-        leaf.key = EVP_EC_gen("P-256");
-        ok = leaf.key != NULL ? write_key(job, key_file, leaf.key) : no(job, "no key can be made");
-    }
-    if (ok) {
-        leaf.cert = cert_begin(leaf.key, common, gen->days ? gen->days : SERVER_DAYS);
-        ok = (leaf.cert != NULL &&
-              leaf_finish(leaf.cert, ca, client ? "clientAuth" : "serverAuth", names)) ||
-             no(job, "the certificate for %s cannot be made", common);
-    }
-    ok = ok && write_cert(job, client ? "client.pem" : "server.pem", leaf.cert);
+    bool ok = read_key(job, key_file, &leaf.key);
+    if (ok && leaf.key == NULL)
+        ok = new_key(job, &leaf.key) && write_key(job, key_file, leaf.key);
+    ok = ok && leaf_cert(job, ca, &leaf) &&
+         write_cert(job, client ? "client.pem" : "server.pem", leaf.cert);
     pair_drop(&leaf);
     return ok;
 }
@@ -344,6 +364,64 @@ bool tls_gen_cert(const struct tls_gen *gen, char *why, size_t why_size)
     if (mkdir(gen->dir, 0700) != 0 && errno != EEXIST)
         return no(&job, "cannot make the directory %s: %s", gen->dir, strerror(errno));
     bool ok = make_all(&job);
+    tls_mem_wipe_stack();
+    return ok;
+}
+
+/* What a BIO holds, as secret memory. */
+static bool take_text(BIO *bio, struct tls_text *text)
+{
+    char *bytes;
+    long size = BIO_get_mem_data(bio, &bytes);
+
+    text->data = size > 0 ? secret_alloc((size_t)size) : NULL;
+    if (text->data == NULL)
+        return false;
+    memcpy(text->data, bytes, (size_t)size);
+    text->len = (size_t)size;
+    return true;
+}
+
+static bool take_pair(const struct job *job, const struct pair *leaf, struct tls_own_pair *own)
+{
+    BIO *cert = BIO_new(BIO_s_mem()), *key = BIO_new(BIO_s_secmem());
+
+    bool ok = cert != NULL && key != NULL && PEM_write_bio_X509(cert, leaf->cert) == 1 &&
+              PEM_write_bio_PrivateKey(key, leaf->key, NULL, NULL, 0, NULL, NULL) == 1 &&
+              take_text(cert, &own->cert) && take_text(key, &own->key);
+    BIO_free(cert);
+    BIO_free(key);
+    return ok || no(job, "out of memory");
+}
+
+void tls_own_pair_drop(struct tls_own_pair *own)
+{
+    secret_free(own->cert.data);
+    secret_free(own->key.data);
+    *own = (struct tls_own_pair){ 0 };
+}
+
+static __attribute__((noinline)) bool make_pair(const struct job *job, struct tls_own_pair *own)
+{
+    struct pair ca = { 0 }, leaf = { 0 };
+
+    bool ok = new_ca(job, &ca) && new_key(job, &leaf.key) && leaf_cert(job, &ca, &leaf) &&
+              take_pair(job, &leaf, own);
+    pair_drop(&leaf);
+    pair_drop(&ca);
+    ERR_clear_error();
+    return ok;
+}
+
+bool tls_own_pair_make(const char *name, struct tls_own_pair *own, char *why, size_t why_size)
+{
+    struct tls_gen gen = { .names = &name, .name_count = name != NULL ? 1 : 0 };
+    struct job job = { &gen, why, why_size };
+
+    *own = (struct tls_own_pair){ 0 };
+    bool ok = make_pair(&job, own);
+    if (!ok)
+        tls_own_pair_drop(own);
     tls_mem_wipe_stack();
     return ok;
 }
@@ -480,6 +558,37 @@ static size_t names_of(X509 *cert, const char *names[RENEW_NAMES], char room[REN
     }
     GENERAL_NAMES_free(all);
     return count;
+}
+
+static bool is_local(const char *name)
+{
+    return strcmp(name, "localhost") == 0 || strncmp(name, "127.", 4) == 0 ||
+           strcmp(name, "::1") == 0;
+}
+
+static bool is_address(const char *name)
+{
+    uint8_t address[16];
+
+    return inet_pton(AF_INET, name, address) == 1 || inet_pton(AF_INET6, name, address) == 1;
+}
+
+/* A wildcard is no name to connect to. */
+bool tls_cert_public_name(const char *cert_file, char *name, size_t size)
+{
+    const char *names[RENEW_NAMES], *best = NULL;
+    char room[RENEW_NAMES][256];
+    X509 *cert = load_cert(cert_file);
+    size_t count = cert != NULL ? names_of(cert, names, room) : 0;
+
+    for (size_t i = 0; i < count; i++)
+        if (!is_local(names[i]) && names[i][0] != '*' &&
+            (best == NULL || (is_address(best) && !is_address(names[i]))))
+            best = names[i];
+    if (best != NULL)
+        snprintf(name, size, "%s", best);
+    X509_free(cert);
+    return best != NULL;
 }
 
 bool tls_cert_renew(const char *dir, char *why, size_t why_size)

@@ -137,12 +137,15 @@ static bool judge_known(struct tls_handshake *handshake)
                                ctx->known_servers);
     case TLS_KNOWN_UNREADABLE:
         return tls_peer_refuse(handshake, TLS_FAIL_UNKNOWN_KEY,
-                               "the known_servers file cannot be read");
+                               "the known_servers file cannot be read; to trust it add --tls-pin "
+                               "%s",
+                               pin);
     case TLS_KNOWN_NEW:
         break;
     }
     if (ctx->new_key == TLS_NEW_REFUSE)
-        return tls_peer_refuse(handshake, TLS_FAIL_UNKNOWN_KEY, "it is %s", pin);
+        return tls_peer_refuse(handshake, TLS_FAIL_UNKNOWN_KEY, "to trust it add --tls-pin %s",
+                               pin);
     handshake->key_is_new = true;
     return true;
 }

@@ -54,16 +54,16 @@ void tls_why_set(struct tls_handshake *handshake, enum tls_fail fail)
 static const char *plaintext_cure(enum tls_role role, enum tls_sniff sniff)
 {
     if (role == TLS_CLIENT)
-        return "start the server with --tls, or this client without it; or the address is another "
-               "service's";
+        return "start the server without --plain; or this client with it, if nobody can listen in "
+               "(a v1 server without TLS needs it); or the address is another service's";
     switch (sniff) {
     case TLS_SNIFF_V1:
     case TLS_SNIFF_V2:
-        return "start that client with --tls, or this server without it";
+        return "start that client without --plain, or this server without --tls";
     case TLS_SNIFF_HTTP:
         return "this is the port for tunnel clients; visitors use the tunnel's public port";
     default:
-        return "only tunnel clients with --tls can use this port";
+        return "only tunnel clients that speak TLS can use this port";
     }
 }
 

@@ -347,7 +347,9 @@ class Context:
         subprocess.run([self.culvert, "gen-cert", "--dir", self.certs, "--name", "192.0.2.1"], check=True, stdout=subprocess.DEVNULL)
 
     def server_tls(self):
-        return ["--tls", "--tls-cert", self.certs / "server.pem", "--tls-key", self.certs / "server.key", *self.engine(0)]
+        """With one worker the server takes plain connections, too."""
+        only = ["--tls"] if self.mode.workers > 1 else []
+        return [*only, "--tls-cert", self.certs / "server.pem", "--tls-key", self.certs / "server.key", *self.engine(0)]
 
     def client_tls(self):
         return ["--tls", "--tls-ca", self.certs / "ca.pem", *self.engine(1)]
@@ -434,6 +436,8 @@ class Context:
             arguments += ["--local", net.format_addr(getattr(origin, "addr", origin))]
         if self.mode.tls and tls:
             arguments += self.client_tls()
+        elif not net.is_loopback(addr[0]) and not any(str(flag).startswith("--tls") for flag in flags):
+            arguments += ["--plain"]
         if token:
             arguments += ["--token", self.token if token is True else token]
         proc = self.start_culvert(name, Client, [*arguments, *flags], **options)

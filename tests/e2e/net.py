@@ -68,6 +68,10 @@ class ResetAtOnce:
         pass
 
 
+def is_loopback(host):
+    return host in ("localhost", "::1") or host.startswith("127.")
+
+
 def connect(addr, source=None, rcvbuf=None, timeout=None):
     """A connected visitor socket. `source` is an address to bind to; `rcvbuf` is set before the window is announced.
 

@@ -117,6 +117,14 @@ void crypt_ctx_unref(struct crypt_ctx *ctx)
         free(ctx);
 }
 
+bool crypt_certificate_name(const char *cert, char *name, size_t size)
+{
+    (void)cert;
+    (void)name;
+    (void)size;
+    return false;
+}
+
 bool crypt_certificate_days(const char *cert, long *days)
 {
     (void)cert;

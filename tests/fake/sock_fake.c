@@ -41,6 +41,12 @@ bool sock_addr_is_loopback(const union sock_addr *addr)
     return ntohl(in.sin_addr.s_addr) >> 24 == 127;
 }
 
+bool sock_addr_is_any(const union sock_addr *addr)
+{
+    return addr->sa.sa_family == AF_INET &&
+           ((const struct sockaddr_in *)(const void *)&addr->sa)->sin_addr.s_addr == 0;
+}
+
 int sock_dial(int family)
 {
     CHECK(family == AF_INET || family == AF_INET6);

@@ -111,7 +111,8 @@ static void config_make(enum side side)
     c->grace = every.strike.plan == PLAN_NO_GRACE ? 0
                : every.strike.plan == PLAN_STOP   ? GRACE / 30
                                                   : GRACE;
-    c->tls = true;
+    /* A first byte that was spoiled is plain to a server that takes both, and so is its answer. */
+    sim_config_tls(c, true, every.strike.trouble.kind == FAKE_SPOIL);
 }
 
 static void open_workers(enum side side)

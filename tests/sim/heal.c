@@ -69,7 +69,7 @@ static void config_make(enum side side)
     c->heartbeat = EXPIRY / 3;
     c->expiry = EXPIRY;
     c->grace = 600 * NSEC_PER_SEC;
-    c->tls = heal.tls;
+    sim_config_tls(c, heal.tls, false);
 }
 
 static void open_worker(enum side side)

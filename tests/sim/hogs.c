@@ -222,7 +222,7 @@ static void config_make(enum side side)
 
     sim_config(c, side == SERVER);
     c->lanes = 1;
-    c->tls = hogs.tls;
+    sim_config_tls(c, hogs.tls, hogs.honest % 2 == 0);
     c->max_streams = hogs.tight == TIGHT_STREAMS ? (uint32_t)streams_least() : 2 * hogs.wanted + 64;
     c->max_sessions = hogs.tight == TIGHT_SESSIONS ? SESSIONS_FEW : 64;
     c->max_lanes = hogs.tight == TIGHT_LANES ? (uint32_t)capacity_for(1) : 256;

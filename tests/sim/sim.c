@@ -116,11 +116,19 @@ void sim_config(struct config *c, bool server)
     snprintf(c->tls_cert, sizeof(c->tls_cert), "%s", server ? "simulated" : "");
     snprintf(c->tls_key, sizeof(c->tls_key), "%s", server ? "simulated" : "");
     snprintf(c->tls_pin, sizeof(c->tls_pin), "%s", server ? "" : "simulated");
+    c->grace_plain = true;
     c->listen = c->servers[0] = lanes;
     c->server_count = c->tunnel_count = 1;
     c->tunnels[0].origin = lanes;
     c->tunnels[0].origin.port = SIM_ORIGIN_PORT;
     CHECK(config_copy_token(c, SIM_TOKEN, strlen(SIM_TOKEN)));
+}
+
+void sim_config_tls(struct config *c, bool tls, bool strict)
+{
+    c->tls = tls ? CONFIG_ON : CONFIG_OFF;
+    if (c->role == CONFIG_SERVER && !strict)
+        c->tls = CONFIG_AUTO;
 }
 
 void sim_count_endpoints(void)

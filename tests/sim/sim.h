@@ -43,6 +43,9 @@ struct config;
  * no grace time. */
 void sim_config(struct config *config, bool server);
 
+/* Whether its lanes are TLS; a server that is not strict takes both kinds. */
+void sim_config_tls(struct config *config, bool tls, bool strict);
+
 /* Drawn from the run's sequence: evenly, by size (fake_random_size), and true so often in 1,000. */
 static inline uint64_t between(uint64_t low, uint64_t high)
 {

@@ -78,6 +78,7 @@ struct mood {
 
 static struct {
     bool v1, tls, resume;
+    bool strict;             /* the server takes TLS lanes only, or plain ones only */
     bool visitor_ends_first; /* v1 */
     struct mood mood;
     struct config config[2];
@@ -171,7 +172,9 @@ static void config_common(struct config *c, enum config_role role)
         c->zero_copy = CONFIG_ON;
     if (run.mood.bulk)
         c->window_initial = (uint32_t)fake_random_size(chance(), 65536, 1048576);
-    c->tls = run.tls;
+    /* A first byte that was spoiled is plain to a server that takes both, and so is its answer. */
+    sim_config_tls(c, run.tls, run.mood.spoils || run.strict);
+    c->grace_plain = true;
     snprintf(c->tls_cert, sizeof(c->tls_cert), "%s", role == CONFIG_SERVER ? "simulated" : "");
     snprintf(c->tls_key, sizeof(c->tls_key), "%s", role == CONFIG_SERVER ? "simulated" : "");
     snprintf(c->tls_pin, sizeof(c->tls_pin), "%s", role == CONFIG_CLIENT ? "simulated" : "");
@@ -1149,6 +1152,7 @@ static void sim_tunnel(uint64_t seed, bool v1, bool tls, bool resume)
     memset(&run, 0, sizeof(run));
     run.v1 = v1;
     run.tls = tls;
+    run.strict = seed % 2 == 0;
     run.resume = resume;
     options_draw(seed);
     fake_fault_hooks(may_fail, on_fault);

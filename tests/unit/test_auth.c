@@ -27,17 +27,21 @@ static void with_token(const char *token, bool is_default)
     ck_assert(auth_open(&config));
 }
 
+static bool is_far;
+
 static void teardown(void)
 {
     auth_close();
     config_drop_token(&config);
+    is_far = false;
 }
 
-static union sock_addr far_away(void)
+/* 2000::, or ::1 */
+static union sock_addr peer_of_test(void)
 {
     union sock_addr peer = { .sa = { .sa_family = AF_INET6 } };
 
-    peer.bytes[8] = 0x20; /* 2000::, not loopback */
+    peer.bytes[is_far ? 8 : 23] = is_far ? 0x20 : 1;
     return peer;
 }
 
@@ -45,7 +49,7 @@ static union sock_addr far_away(void)
 static enum reason log_in(const char *token, const struct scram_channel *said,
                           const struct scram_channel *seen, struct auth_login *login)
 {
-    union sock_addr peer = far_away();
+    union sock_addr peer = peer_of_test();
     uint8_t proof[FRAME_PROOF_SIZE];
     struct scram_keys keys;
 
@@ -65,7 +69,7 @@ static enum reason log_in(const char *token, const struct scram_channel *said,
 /* Both ways to show a token must agree. */
 static enum reason check_token(const char *token)
 {
-    union sock_addr peer = far_away();
+    union sock_addr peer = peer_of_test();
     struct auth_login login;
     unsigned number;
 
@@ -134,8 +138,29 @@ END_TEST
 START_TEST(the_default_token_is_for_loopback)
 {
     with_token("dev-token", true);
-    ck_assert_int_eq(check_token("dev-token"), REASON_AUTH_REMOTE_DEV_TOKEN);
+    ck_assert_int_eq(check_token("dev-token"), REASON_DONE);
+    is_far = true;
+    ck_assert_int_eq(check_token("dev-token"), REASON_AUTH_WEAK_TOKEN);
     ck_assert_int_eq(check_token("other"), REASON_AUTH_FAILED);
+}
+END_TEST
+
+/* Each for itself: a weak one beside a strong one makes neither other than it is. */
+START_TEST(weak_tokens_are_for_loopback)
+{
+    static const char *const weak[] = { "fifteen-letters", "1234567890123456",
+                                        "aaaaaaaaaaaaaaaaaaaaaaaa" };
+
+    with_token("fifteen-letters\nsixteen-letters-\n1234567890123456\naaaaaaaaaaaaaaaaaaaaaaaa\n",
+               false);
+    for (size_t i = 0; i < ARRAY_SIZE(weak); i++) {
+        is_far = false;
+        ck_assert_int_eq(check_token(weak[i]), REASON_DONE);
+        is_far = true;
+        ck_assert_int_eq(check_token(weak[i]), REASON_AUTH_WEAK_TOKEN);
+    }
+    ck_assert_int_eq(check_token("sixteen-letters-"), REASON_DONE);
+    ck_assert_int_eq(check_token("fifteen-letter"), REASON_AUTH_FAILED);
 }
 END_TEST
 
@@ -170,7 +195,7 @@ END_TEST
 
 START_TEST(every_bit_of_a_proof_counts)
 {
-    union sock_addr peer = far_away();
+    union sock_addr peer = peer_of_test();
     uint8_t proof[FRAME_PROOF_SIZE];
     struct auth_login login;
     struct scram_keys keys;
@@ -235,7 +260,7 @@ END_TEST
 START_TEST(tokens_of_a_file_are_no_default)
 {
     with_token("dev-token", true);
-    ck_assert_int_eq(check_token("dev-token"), REASON_AUTH_REMOTE_DEV_TOKEN);
+    ck_assert_int_eq(check_token("dev-token"), REASON_DONE);
     check_change(renew("secret"), 1, 1, 1);
     ck_assert_int_eq(check_token("secret"), REASON_DONE);
     ck_assert_int_eq(check_token("dev-token"), REASON_AUTH_FAILED);
@@ -306,6 +331,7 @@ int main(void)
     tcase_add_test(tcase, a_token_in_each_line);
     tcase_add_test(tcase, thousands_of_tokens);
     tcase_add_test(tcase, the_default_token_is_for_loopback);
+    tcase_add_test(tcase, weak_tokens_are_for_loopback);
     tcase_add_test(tcase, the_token_is_not_kept);
     tcase_add_test(tcase, a_proof_is_for_one_channel);
     tcase_add_test(tcase, every_bit_of_a_proof_counts);

@@ -82,8 +82,8 @@ void ring_sendmsg(struct ring *ring, uint64_t user_data, int fd, const struct ms
 
 static uint8_t frame[10];
 
-/* Bit 0: to be TLS; 1: has a crypt; 2: the kernel seals; 3: ended; 4: the type of data; then the
- * state. */
+/* Bit 0: to be TLS; 1: has a crypt; 2: the kernel seals; 3: ended; 4: the type of data; 5: nothing
+ * was heard that decides of TLS; then the state. */
 static void lane_make(unsigned bits)
 {
     lane = (struct lane){
@@ -94,7 +94,8 @@ static void lane_make(unsigned bits)
         .crypt = (bits & 2) != 0 ? (struct crypt *)&lane : NULL,
         .crypt_ended = (bits & 8) != 0,
         .sealed_type = (bits & 16) != 0 ? CRYPT_TYPE_DATA : 21,
-        .state = (uint8_t)(bits >> 5),
+        .sniffs = (bits & 32) != 0,
+        .state = (uint8_t)(bits >> 6),
         .seg_count = 1,
         .sealed_sent = 3,
         .sealed_filled = 20,
@@ -104,13 +105,15 @@ static void lane_make(unsigned bits)
     lane.iov[0] = (struct iovec){ .iov_base = frame, .iov_len = sizeof(frame) };
 }
 
-#define CASES ((1u << 5) * (LANE_CLOSING + 1))
+#define CASES ((1u << 6) * (LANE_CLOSING + 1))
 
 static bool may_pass(enum way way)
 {
     bool kernel = lane.crypt != NULL && kernel_seals;
 
     if (lane.state != LANE_OPEN && lane.state != LANE_LINGER && lane.state != LANE_TLS)
+        return false;
+    if (lane.sniffs)
         return false;
     if (!lane.tls)
         return lane.crypt == NULL && (way == FRAMES || way == SEGMENT);

@@ -252,7 +252,8 @@ END_TEST
 START_TEST(every_client_flag_reaches_its_place)
 {
     const struct config *config = parse_ok(
-        "culvert client --server=a:1 --server [::1]:2 --local 3000 --local=db:5432 --port 80 "
+        "culvert client --token sixteen-letters- --server=a:1 --server [::1]:2 --local 3000 "
+        "--local=db:5432 --port 80 "
         "--port=0 --name web --name=db-1 --wire v2 --lanes 4 --no-reconnect --zero-copy=on "
         "--reconnect-attempts 3 --reconnect-first 5ms --reconnect-max 50ms");
 
@@ -273,6 +274,73 @@ START_TEST(every_client_flag_reaches_its_place)
     ck_assert_uint_eq(config->reconnect_attempts, 3);
     ck_assert_uint_eq(config->reconnect_first, 5 * NSEC_PER_MSEC);
     ck_assert_uint_eq(config->reconnect_max, 50 * NSEC_PER_MSEC);
+}
+END_TEST
+
+/* Without a flag a server takes all kinds, and a client decides by where the server is. */
+START_TEST(tls_is_the_default)
+{
+    static const struct {
+        const char *line;
+        enum config_auto tls;
+    } rows[] = {
+        { "culvert server", CONFIG_AUTO },
+        { "culvert server --tls", CONFIG_ON },
+        { "culvert server --plain", CONFIG_OFF },
+        { "culvert server --tls=false", CONFIG_AUTO },
+        { "culvert server --tls-cert c --tls-key k", CONFIG_AUTO },
+        { "culvert server --record-engine user", CONFIG_AUTO },
+        { "culvert --local 1", CONFIG_AUTO },
+        { "culvert --local 1 --tls", CONFIG_ON },
+        { "culvert --local 1 --plain", CONFIG_OFF },
+        { "culvert --local 1 --tls-pin x", CONFIG_ON },
+        { "culvert --local 1 --tls-ca x", CONFIG_ON },
+        { "culvert --local 1 --tls-accept-new", CONFIG_ON },
+        { "culvert demo", CONFIG_AUTO },
+        { "culvert demo --tls", CONFIG_ON },
+    };
+
+    for (size_t i = 0; i < ARRAY_SIZE(rows); i++)
+        ck_assert_msg(parse_ok(rows[i].line)->tls == rows[i].tls, "%s", rows[i].line);
+}
+END_TEST
+
+START_TEST(plain_lanes_outlive_their_connection_on_request_only)
+{
+    ck_assert_uint_eq(config_grace(parse_ok("culvert server"), true), 60 * NSEC_PER_SEC);
+    ck_assert_uint_eq(config_grace(parse_ok("culvert server"), false), 0);
+    ck_assert_uint_eq(config_grace(parse_ok("culvert server --grace 5s"), false), 5 * NSEC_PER_SEC);
+    ck_assert_uint_eq(config_grace(parse_ok("culvert server --grace 0s"), true), 0);
+    ck_assert_uint_eq(config_grace(parse_ok("culvert --local 1 --no-reconnect"), true), 0);
+}
+END_TEST
+
+/* What a server keeps of itself has a place, unless nobody but this machine is to come. */
+START_TEST(the_state_directory_is_where_it_is_needed)
+{
+    setenv("XDG_STATE_HOME", "/x", 1);
+    bool root = geteuid() == 0;
+    const char *usual = root ? "/var/lib/culvert" : "/x/culvert";
+
+    ck_assert_str_eq(parse_ok("culvert server")->state_dir, usual);
+    ck_assert_str_eq(parse_ok("culvert server --addr 192.0.2.1:1")->state_dir, usual);
+    ck_assert_str_eq(parse_ok("culvert server --addr 127.0.0.1:1 --tls")->state_dir, usual);
+    ck_assert_str_eq(parse_ok("culvert server --addr 127.0.0.1:1")->state_dir, "");
+    ck_assert_str_eq(parse_ok("culvert server --addr [::1]:1")->state_dir, "");
+    ck_assert_str_eq(parse_ok("culvert server --plain")->state_dir, "");
+    ck_assert_str_eq(parse_ok("culvert server --plain --state-dir /d")->state_dir, "/d");
+    unsetenv("XDG_STATE_HOME");
+}
+END_TEST
+
+/* A weak token is good enough where nobody far away can try it. */
+START_TEST(a_weak_token_is_taken_on_loopback)
+{
+    parse_ok("culvert --local 1 --server 127.0.0.1:1 --token t");
+    parse_ok("culvert --local 1 --server [::1]:1 --server localhost:2 --token t");
+    parse_ok("culvert --local 1 --server A.LocalHost.:1");
+    parse_ok("culvert --local 1 --server a.example:1 --token sixteen-letters-");
+    parse_ok("culvert server --token t");
 }
 END_TEST
 
@@ -463,12 +531,21 @@ static const struct {
     { "culvert client --local 1 --reconnect-attempts 0", "neither 'forever' nor a number" },
     { "culvert client --local 1 --reconnect-first 1m", "must not be above --reconnect-max" },
     /* TLS */
-    { "culvert server --tls-cert c.pem --tls-key k.pem", "without --tls" },
+    { "culvert server --plain --tls-cert c.pem --tls-key k.pem", "--plain makes no use" },
+    { "culvert server --plain --tls", "contradict each other" },
     { "culvert server --tls --tls-cert c.pem", "--tls-cert and --tls-key belong together" },
     { "culvert server --tls --tls-pin x", "belongs to 'culvert client'" },
-    { "culvert client --local 1 --tls-ca ca.pem", "without --tls" },
+    { "culvert client --local 1 --plain --tls-ca ca.pem", "--plain makes no use" },
+    { "culvert client --local 1 --plain --tls", "contradict each other" },
     { "culvert client --local 1 --tls --tls-ca c.pem --tls-pin x", "give one of them" },
     { "culvert client --local 1 --tls --tls-ca=", "is empty" },
+    /* weak tokens */
+    { "culvert client --local 1 --server a.example:1", "--token-file is missing" },
+    { "culvert client --local 1 --server a:1 --token short",
+      "--token: the token is shorter than 16" },
+    { "culvert client --local 1 --server [::1]:1 --server a:1 --token changemechangeme",
+      "well known" },
+    { "culvert client --local 1 --server a:1 --token aaaaaaaaaaaaaaaaaaaa", "again and again" },
 };
 
 START_TEST(a_wrong_line_is_told_the_cure)
@@ -495,8 +572,8 @@ START_TEST(lists_end_with_a_sentence)
 
     parse_ok(repeat("culvert client", "--local 1", CONFIG_TUNNELS_MAX));
     assert_refused(repeat(start, "--local 1", CONFIG_TUNNELS_MAX), "at most 16 tunnels");
-    parse_ok(repeat(start, "--server a:1", CONFIG_SERVERS_MAX));
-    assert_refused(repeat(start, "--server a:1", CONFIG_SERVERS_MAX + 1), "at most 8 servers");
+    parse_ok(repeat(start, "--server [::1]:1", CONFIG_SERVERS_MAX));
+    assert_refused(repeat(start, "--server [::1]:1", CONFIG_SERVERS_MAX + 1), "at most 8 servers");
     assert_refused(repeat(start, "--port 1", CONFIG_TUNNELS_MAX + 1), "more than 16 times");
     assert_refused(repeat(start, "--name a", CONFIG_TUNNELS_MAX + 1), "more than 16 times");
 }
@@ -1053,6 +1130,10 @@ int main(void)
     tcase_add_test(tcase, demo_defaults);
     tcase_add_test(tcase, every_server_flag_reaches_its_place);
     tcase_add_test(tcase, every_client_flag_reaches_its_place);
+    tcase_add_test(tcase, tls_is_the_default);
+    tcase_add_test(tcase, plain_lanes_outlive_their_connection_on_request_only);
+    tcase_add_test(tcase, the_state_directory_is_where_it_is_needed);
+    tcase_add_test(tcase, a_weak_token_is_taken_on_loopback);
     tcase_add_test(tcase, demo_flags_reach_their_place);
     tcase_add_test(tcase, gen_cert_flags_reach_their_place);
     tcase_add_loop_test(tcase, state_directory_of_the_service_manager, 0, ARRAY_SIZE(state_dirs));

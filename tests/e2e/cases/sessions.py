@@ -277,9 +277,27 @@ def thousands_of_tokens(t):
     server.expect("authentication failed", stream="err")
 
 
+def refused_far_away(t, port, token):
+    """A scripted client from another address is told that its token is good on loopback only."""
+    addr = ("192.0.2.1", port)
+    if t.mode.v1:
+        wire = v1peer.client_wire(addr)
+        wire.send(v1peer.HANDSHAKE, 0, v1peer.handshake_payload(b"127.0.0.1:3000"))
+        wire.expect(v1peer.HANDSHAKE_ACK)
+        wire.send(v1peer.AUTH, 0, token)
+        text = wire.expect(v1peer.AUTH_ERR).payload
+    else:
+        wire = v2wire.client_wire(addr)
+        v2wire.greet(wire)
+        wire.send(v2wire.AUTH, 0, v2wire.auth(v2wire.Keys(token), wire.channel))
+        text = wire.expect(v2wire.AUTH_ERR)[2]
+    check(b"good on loopback only" in text, f"the refusal: {text!r}")
+
+
 @case()
 def dev_token_only_from_loopback(t):
-    """Without a token of its own a server takes dev-token from loopback peers, says so, and refuses it to others."""
+    """Without a token of its own a server takes dev-token from loopback peers, says so, and refuses it to others. The program
+    itself does not try."""
     enter_private_network(["192.0.2.1/32"])
     port = t.port()
     server = t.server(addr=("0.0.0.0", port), token=None)
@@ -287,10 +305,27 @@ def dev_token_only_from_loopback(t):
     near = t.client(("127.0.0.1", port), origin, token=None)
     ask((server.host, near.addr[1]))
     check("loopback" in server.err, "the server does not say that it takes the default token from loopback only")
+    refused_far_away(t, port, b"dev-token")
     far = t.client(("192.0.2.1", port), origin, token=None, wait=False)
-    far.want = (5,)
-    check_equal(far.wait(), 5, "exit status of the client that came from another address")
-    check("loopback" in far.err, f"the client is not told why: {far.last_words()}")
+    far.want = (2,)
+    check_equal(far.wait(), 2, "exit status of a client far away")
+    check("--token-file" in far.err, f"the client is not told what to give: {far.last_words()}")
+
+
+@case()
+def weak_tokens_only_from_loopback(t):
+    """A short token stands beside a long one: from far away the one is refused, with the reason, and the other is let in."""
+    enter_private_network(["192.0.2.1/32"])
+    port = t.port()
+    server = t.server("--token-file", t.write("tokens", f"short\n{t.token}\n", 0o600), addr=("0.0.0.0", port), token=None)
+    origin = t.origin(net.echo)
+    server.expect(r"WARN .*the token in line 1 is shorter than 16 characters", stream="err")
+    ask((server.host, t.client(("127.0.0.1", port), origin, token="short").addr[1]))
+    refused_far_away(t, port, b"short")
+    ask((server.host, t.client(("192.0.2.1", port), origin).addr[1]))
+    far = t.client(("192.0.2.1", port), origin, token="short", wait=False)
+    far.want = (2,)
+    check_equal(far.wait(), 2, "exit status of a client far away with a short token")
 
 
 # Heartbeats and time-outs

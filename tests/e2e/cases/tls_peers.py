@@ -43,7 +43,7 @@ def tls_plain_client_at_tls_server(t):
 
 @case(not_in=NOT_IN)
 def tls_client_at_plain_server(t):
-    server = t.server(tls=False)
+    server = t.server("--plain", tls=False)
     for number, wire in enumerate(("v2", "auto", "v1")):
         client = refused(t, server, "the server seems to be a Culvert peer without TLS", "--tls-accept-new",
                          "--state-dir", t.dir / "client", wire=wire)

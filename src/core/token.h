@@ -1,0 +1,22 @@
+/*
+ * token: which secrets are too weak to stand between strangers and a tunnel.
+ *
+ * Whoever can reach a server may try one token after the other, and a token in clear or in a
+ * transcript (scram.h) can be tried without the server. Sixteen characters are no proof of strength,
+ * but what people type without thinking is shorter. Weak tokens are good enough on loopback, where
+ * whoever can try them is on the machine already.
+ */
+#ifndef CULVERT_CORE_TOKEN_H
+#define CULVERT_CORE_TOKEN_H
+
+#include <stddef.h>
+
+#define TOKEN_STRONG_MIN 16
+
+/* What is wrong with it, a short clause; NULL: nothing. */
+const char *token_weakness(const char *token, size_t size);
+
+/* How to make a better one, for the end of a sentence. */
+#define TOKEN_CURE "make one with: head -c 24 /dev/urandom | base64 > token"
+
+#endif
