@@ -104,6 +104,9 @@ else()
         check_ipo_supported(RESULT lto_works OUTPUT lto_why LANGUAGES C)
         if(lto_works)
             set(CMAKE_INTERPROCEDURAL_OPTIMIZATION ON)
+            # Both kinds of code in an object: the linker optimises the program and the benchmark's,
+            # and takes for the many test programs what is compiled already.
+            culvert_try_flag(-ffat-lto-objects)
         else()
             message(STATUS "Link-time optimisation does not work here, left off")
         endif()
