@@ -171,6 +171,7 @@ static struct auth_table *table_alloc(uint32_t count)
     struct auth_table *table = calloc(1, sizeof(*table));
     uint32_t places = 2;
 
+    CHECK(count > 0); /* a file without a token is refused where it is read */
     while (places < 2 * count)
         places *= 2;
     if (table == NULL)

@@ -64,28 +64,31 @@ MODES = ["v2-1w", "v2-2w", "v1-1w", "v1-2w", "v2-1w-tls", "v2-2w-tls", "v1-1w-tl
 
 
 class Case:
-    def __init__(self, function, needs, direct, not_in, alone, waits, deadline):
+    def __init__(self, function, needs, direct, not_in, alone, waits, long, deadline):
         self.function, self.name = function, function.__name__
-        self.needs, self.direct, self.not_in = needs, direct, not_in or {}
+        self.needs, self.direct, self.not_in, self.long = needs, direct, not_in or {}, long
         self.alone, self.waits, self.deadline = alone, waits, deadline
 
-    def why_not(self, mode):
-        """Why this case does not run in this mode; None if it does."""
+    def why_not(self, mode, long=True):
+        """Why this case has no place in this mode or in a usual run; None if it has."""
         if mode.direct and not self.direct:
             return "needs a tunnel"
-        for tool in self.needs:
-            if not find_tool(tool):
-                return f"{tool} is not installed"
+        if self.long and not long:
+            return "only with --long"
         return None if mode.direct else next((self.not_in[kind] for kind in mode.kinds if kind in self.not_in), None)
 
+    def missing(self):
+        """A program that it needs and that is not here; None if all are."""
+        return next((f"{tool} is not installed" for tool in self.needs if not find_tool(tool)), None)
 
-def case(needs=(), direct=False, not_in=None, alone=False, waits=False, deadline=120):
+
+def case(needs=(), direct=False, not_in=None, alone=False, waits=False, long=False, deadline=120):
     """Registers a case. `needs`: programs; `direct`: also meaningful without a tunnel; `not_in`: {mode, wire,
-    "tls" or "plain": why not}; "v2-1w" stands for v2-1w-tls, too;
+    "tls" or "plain": why not}; "v2-1w" stands for v2-1w-tls, too; `long`: only with --long;
     `alone`: no other case may run beside it, but those that wait and, if it is a word, those of a v1 mode with the same word;
     `waits`: it does next to nothing for half a minute, starts first, and takes no other case's place; `deadline`: seconds, generous."""
     def register(function):
-        CASES.append(Case(function, needs, direct, not_in, alone, waits, deadline))
+        CASES.append(Case(function, needs, direct, not_in, alone, waits, long, deadline))
         return function
     return register
 
@@ -569,6 +572,24 @@ def enter_private_network(addresses=()):
     subprocess.run([find_tool("ip"), "link", "set", "lo", "up"], check=True)
     for address in addresses:
         subprocess.run([find_tool("ip"), "addr", "add", address, "dev", "lo"], check=True)
+
+
+def small_disk(size):
+    """A tmpfs of so many bytes, without a place in any mount namespace (fsopen(2), Linux 5.2), so that it can be had in a
+    chroot, too, where the propagation of mounts cannot be changed. It is there as long as this process."""
+    fsopen, fsconfig, fsmount = 430, 431, 432
+    set_string, create = 1, 6
+    libc = ctypes.CDLL(None, use_errno=True)
+
+    def call(number, *arguments):
+        done = libc.syscall(number, *arguments)
+        if done < 0:
+            raise Skip("no permission to make a file system: " + os.strerror(ctypes.get_errno()))
+        return done
+    context = call(fsopen, b"tmpfs", 0)
+    call(fsconfig, context, set_string, b"size", str(size).encode(), 0)
+    call(fsconfig, context, create, None, None, 0)
+    return pathlib.Path(f"/proc/{os.getpid()}/fd/{call(fsmount, context, 0, 0)}")
 
 
 def has_ipv6():

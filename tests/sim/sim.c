@@ -1,7 +1,7 @@
 /*
  * sim: the seeded simulation.
  *
- *   sim                       every case, each with its usual number of seeds (CULVERT_LONG=1: ten times as many)
+ *   sim                       every case, each with its usual number of seeds (CULVERT_LONG=1: 25 times as many)
  *   sim --case v2             one case: bare, v1, v2, tls, resume, resume-tls, every, heal,
  *                             hogs
  *   sim --case v2 --seed 17   one run, replayed exactly; add --trace to see every event
@@ -27,7 +27,7 @@
 struct sim_case {
     const char *name;
     void (*run)(uint64_t seed);
-    unsigned count; /* seeds in the normal test run */
+    unsigned count; /* seeds in the normal test run: some seconds of each world */
 };
 
 #ifdef CULVERT_SANITIZED
@@ -37,11 +37,11 @@ struct sim_case {
 #endif
 
 static const struct sim_case cases[] = {
-    { "bare", sim_bare, 150 },      { "v2", sim_tunnel_v2, 4000 },
-    { "v1", sim_tunnel_v1, 2500 },  { "tls", sim_tunnel_tls, 1500 },
-    { "resume", sim_resume, 1200 }, { "resume-tls", sim_resume_tls, 800 },
-    { "every", sim_every, 10240 },  { "heal", sim_heal, 300 },
-    { "hogs", sim_hogs, 160 },
+    { "bare", sim_bare, 100 },     { "v2", sim_tunnel_v2, 1600 },
+    { "v1", sim_tunnel_v1, 1200 }, { "tls", sim_tunnel_tls, 800 },
+    { "resume", sim_resume, 600 }, { "resume-tls", sim_resume_tls, 400 },
+    { "every", sim_every, 10240 }, { "heal", sim_heal, 300 },
+    { "hogs", sim_hogs, 80 },
 };
 
 struct sim_totals sim_totals;
@@ -234,7 +234,7 @@ int main(int argc, char **argv)
     bool found = false;
     for (unsigned i = 0; i < ARRAY_SIZE(cases); i++) {
         const struct sim_case *c = &cases[i];
-        uint64_t usual = (is_long ? 10ULL * c->count : c->count) / SLOWDOWN;
+        uint64_t usual = (is_long ? 25ULL * c->count : c->count) / SLOWDOWN;
 
         if (only != NULL && strcmp(only, c->name) != 0)
             continue;

@@ -18,7 +18,14 @@ static void open_slab(void)
     ck_assert(slab_open(&slab, 48, COUNT, 0));
 }
 
-/* Steps of a random run: a minute of valgrind for four times as many. */
+/* For long runs: Check's own assertions write to a file each time, minutes of valgrind. */
+#define ALWAYS(what)                   \
+    do {                               \
+        if (!(what))                   \
+            ck_abort_msg("%s", #what); \
+    } while (0)
+
+/* Steps of a random run: some seconds of valgrind. */
 static unsigned long_run(void)
 {
     static unsigned steps;
@@ -97,14 +104,14 @@ START_TEST(random_run_against_flags)
             count--;
         } else {
             uint32_t index = slab_take(&slab);
-            ck_assert_uint_lt(index, COUNT);
-            ck_assert(!used[index]);
+            ALWAYS(index < COUNT);
+            ALWAYS(!used[index]);
             used[index] = true;
             count++;
         }
         peak = count > peak ? count : peak;
-        ck_assert_uint_eq(slab.used, count);
-        ck_assert_uint_eq(slab.peak, peak);
+        ALWAYS(slab.used == count);
+        ALWAYS(slab.peak == peak);
     }
 }
 END_TEST
@@ -200,7 +207,7 @@ START_TEST(random_run_keeps_them_apart)
             continue;
         }
         uint32_t index = slab_take(&fifo);
-        ck_assert_uint_lt(index, count);
+        ALWAYS(index < count);
         if (times[index]++ > 1) {
             uint64_t others = takes - taken[index] - 1;
             nearest = others < nearest ? others : nearest;
@@ -245,7 +252,7 @@ static void take_and_touch(struct slab *s, unsigned count)
     for (unsigned i = 0; i < count; i++) {
         char *item = slab_at(s, slab_take(s));
         for (size_t k = 0; k < s->item_size; k++)
-            ck_assert_int_eq(item[k], 0);
+            ALWAYS(item[k] == 0);
         memset(item, 1, s->item_size);
     }
 }
@@ -326,17 +333,17 @@ START_TEST(random_run_with_rest)
             rested++;
         }
         if (tags[pick] != 0) {
-            ck_assert_uint_eq(*(uint32_t *)slab_at(&slab, pick), tags[pick]);
+            ALWAYS(*(uint32_t *)slab_at(&slab, pick) == tags[pick]);
             slab_give(&slab, pick);
             tags[pick] = 0;
             count--;
         } else if ((step / 2000) % 2 == 0) { /* many in use, then few */
             uint32_t index = slab_take(&slab);
-            ck_assert(index < COUNT && tags[index] == 0);
+            ALWAYS(index < COUNT && tags[index] == 0);
             *(uint32_t *)slab_at(&slab, index) = tags[index] = step;
             count++;
         }
-        ck_assert_uint_eq(slab.used, count);
+        ALWAYS(slab.used == count);
     }
     ck_assert_uint_gt(rested, 1000);
 }

@@ -8,7 +8,7 @@ import threading
 import time
 
 import net
-from harness import Skip, case, check, check_equal
+from harness import case, check, check_equal
 
 MIB = 1 << 20
 
@@ -91,13 +91,11 @@ def streams_1000_at_once(t):
     t.until(lambda: not origin.conns, "the end of all connections at the origin")
 
 
-@case(alone=True, deadline=600)
+@case(alone=True, long=True, deadline=600)
 def streams_20000_at_once(t):
     """Our own figure: as many as the descriptors of one process allow, up to 20,000: one token has seven
     eighths of them, beside what the process needs and strangers may take; on v1 of those of one worker.
     Visitors come from several addresses."""
-    if not t.long:
-        raise Skip("only with --long")
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     mine = (hard - 1024) // (t.mode.workers if t.mode.v1 else 1) * 7 // 8
     if t.mode.workers > 1 and not t.mode.v1:

@@ -4,7 +4,6 @@ import collections
 import contextlib
 import fcntl
 import os
-import pathlib
 import re
 import select
 import signal
@@ -13,7 +12,7 @@ import time
 
 import net
 import v2wire
-from harness import case, check, check_equal
+from harness import case, check, check_equal, small_disk
 
 F_SETPIPE_SZ = 1031
 SOON = 15  # seconds within which everything ends that does not wait for a reader, on a busy machine
@@ -199,24 +198,22 @@ def second_signal_with_a_stuck_log(t):
                 proc.wait(SOON * t.factor)
 
 
-@case(needs=["unshare", "mount"])
+@case()
 def log_disk_full(t):
     """The disk of the log is full, and then it is not: what was said meanwhile comes. One that
     stays full does not put off the end."""
-    small = t.dir / "small"
-    small.mkdir()
-    script = 'mount -t tmpfs -o size=64k none "$0" && head -c 65536 /dev/zero >"$0/fill" && exec "$@" 2>"$0/log"'
-    server = t.server(under=["unshare", "--mount", "sh", "-c", script, small])
+    disk = small_disk(65536)
+    (disk / "fill").write_bytes(bytes(65536))
+    server = t.server(under=["sh", "-c", 'exec "$@" 2>"$0"', disk / "log"])
     client = t.client(server, t.origin(net.echo), under=["sh", "-c", 'exec "$@" 2>/dev/full', "sh"])
     stream(client.addr, "full")
     for proc in (server, client):
         signal_taken(t, proc, signal.SIGUSR1)
-    mounted = pathlib.Path(f"/proc/{server.pid}/root{small}")
-    check_equal((mounted / "log").stat().st_size, 0, "bytes of the log on a full disk")
-    (mounted / "fill").unlink()
+    check_equal((disk / "log").stat().st_size, 0, "bytes of the log on a full disk")
+    (disk / "fill").unlink()
 
     def text():
-        return (mounted / "log").read_text(encoding="utf-8")
+        return (disk / "log").read_text(encoding="utf-8")
     t.until(lambda: "logged in" in text() and "streams opened" in text(), "what was said meanwhile")
     ends_soon(t, client, server)
 

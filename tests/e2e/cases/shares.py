@@ -22,7 +22,7 @@ import time
 import net
 import v1peer
 import v2wire
-from harness import HERE, Skip, case, check, check_equal, enter_private_network
+from harness import HERE, case, check, check_equal, enter_private_network
 from proxy import Proxy
 
 KIB, MIB = 1 << 10, 1 << 20
@@ -159,8 +159,6 @@ class Neighbours:
 
 
 def attacked(t, row):
-    if row.long and not t.long:
-        raise Skip("only with --long")
     enter_private_network()  # some take all the ports there are
     here = Neighbours(t, *row.flags, under=row.under)
     sources = [NEWCOMER, *([ATTACKER] if row.same_address else [])]
@@ -248,7 +246,7 @@ def register(row):
         attacked(t, row)
     function.__name__ = "shares_" + (row.name or row.attack)
     function.__doc__ = f"{row.attack} of tests/e2e/hostile.py."
-    case(needs=row.needs, not_in={**ANY, **(row.not_in or {})}, deadline=600 if row.long else 240)(function)
+    case(needs=row.needs, not_in={**ANY, **(row.not_in or {})}, long=row.long, deadline=600 if row.long else 240)(function)
 
 
 for each in ROWS:
