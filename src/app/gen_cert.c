@@ -18,8 +18,7 @@
 #include "core/exit_code.h"
 #include "tls/tls.h"
 
-#define PATH_SIZE    512
-#define DEFAULT_PORT 9000
+#define PATH_SIZE 512
 
 /* The four files of a call: those of the CA, and those of the server or client. */
 struct made {
@@ -85,7 +84,7 @@ static void print_if_outlived(const struct made *made)
 static void print_server_use(const struct options_gen_cert *what, const struct made *made,
                              const char *pin)
 {
-    struct config_endpoint server = { .port = DEFAULT_PORT };
+    struct config_endpoint server = { .port = CONFIG_PORT };
     char at[ADDR_ENDPOINT_TEXT_MAX];
 
     snprintf(server.host, sizeof(server.host), "%s",

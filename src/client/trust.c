@@ -89,10 +89,10 @@ void trust_close(void)
 
 struct crypt *trust_crypt(const struct config_endpoint *server)
 {
-    char known_as[ADDR_ENDPOINT_TEXT_MAX];
+    char known_as[ADDR_ENDPOINT_TEXT_MAX], name[sizeof(server->host)];
 
     addr_format_endpoint(server, known_as, sizeof(known_as));
-    return crypt_open(current, server->host, known_as);
+    return crypt_open(current, addr_drop_zone(server->host, name, sizeof(name)), known_as);
 }
 
 /*

@@ -1,9 +1,13 @@
 /*
  * addr: socket addresses and HOST:PORT as text, both ways.
  *
- * Nothing here asks the resolver or the kernel (except for the index of an IPv6 zone, "%eth0"); names
- * are core/resolve's. Texts go to the caller's buffer. IPv4 addresses that a dual-stack listener shows
- * as ::ffff:a.b.c.d are written as a.b.c.d, because that is what the operator knows them by.
+ * Nothing here asks the resolver or the kernel (except for index and name of an IPv6 zone, "%eth0");
+ * names are core/resolve's. Texts go to the caller's buffer. IPv4 addresses that a dual-stack listener
+ * shows as ::ffff:a.b.c.d are written as a.b.c.d, and zones by name, because that is what the operator
+ * knows them by.
+ *
+ * Whether a host is numeric is a question of its form: the interface of a zone may not be there yet,
+ * or no more. addr_from_host() alone needs it to be there.
  */
 #ifndef CULVERT_CORE_ADDR_H
 #define CULVERT_CORE_ADDR_H
@@ -16,7 +20,7 @@
 #include "core/frame.h"
 #include "core/sock.h"
 
-/* "[" + 45 characters of IPv6 + "%" + 10 digits + "]:65535" and the final NUL. */
+/* "[" + 45 characters of IPv6 + "%" + 15 of a zone + "]:65535" and the final NUL. */
 #define ADDR_TEXT_MAX 72u
 
 /* "[" + config_endpoint.host + "]:65535" and the final NUL. */
@@ -28,12 +32,13 @@
 /* What an endpoint is for decides which short forms make sense. */
 enum addr_use {
     ADDR_LISTEN, /* "HOST:PORT", ":PORT", "PORT": without a host it is empty, all addresses */
-    ADDR_SERVER, /* "HOST:PORT" only */
+    ADDR_SERVER, /* "HOST:PORT", "HOST": without a port it is CONFIG_PORT */
     ADDR_ORIGIN, /* "HOST:PORT", ":PORT", "PORT": without a host it is 127.0.0.1 */
 };
 
-/* "192.0.2.1:80", "[2001:db8::1]:80", "[fe80::1%2]:80"; "unknown" for any other family. Writes at most
- * `size` bytes (ADDR_TEXT_MAX is always enough), NUL included; returns `text`. */
+/* "192.0.2.1:80", "[2001:db8::1]:80", "[fe80::1%eth0]:80" (its number when the interface is gone);
+ * "unknown" for any other family. Writes at most `size` bytes (ADDR_TEXT_MAX is always enough), NUL
+ * included; returns `text`. */
 const char *addr_format(const struct sockaddr *addr, char *text, size_t size);
 
 /* The same without port and brackets. */
@@ -49,8 +54,20 @@ bool addr_parse_endpoint(const char *text, enum addr_use use, struct config_endp
                          char error[ADDR_ERROR_MAX]);
 
 /* From a numeric host ("192.0.2.1", "2001:db8::1", "fe80::1%eth0") without brackets. False: not
- * numeric, *out is untouched. Old forms such as "127.1" are not taken for numeric. */
+ * numeric, or its zone is not there; *out is untouched. Old forms such as "127.1" are not taken for
+ * numeric. */
 bool addr_from_host(const char *host, uint16_t port, union sock_addr *out);
+
+/* By its form: what is no name. */
+bool addr_is_numeric(const char *host);
+
+/* The zone of a numeric host whose interface this machine does not have now, or NULL. Points into
+ * `host`. */
+const char *addr_missing_zone(const char *host);
+
+/* The host as others know it: a zone means something on one machine only, and certificates have
+ * none. Writes at most `size` bytes; returns `text`. */
+const char *addr_drop_zone(const char *host, char *text, size_t size);
 
 /* This machine by its name (localhost and what ends in .localhost, RFC 6761, 6.3) or a numeric
  * address of loopback. */

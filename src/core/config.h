@@ -18,6 +18,7 @@
 #include "core/port_set.h"
 
 #define CONFIG_FOREVER     UINT32_MAX /* reconnect_attempts */
+#define CONFIG_PORT        9000       /* of a server that names none */
 #define CONFIG_TUNNELS_MAX 16
 #define CONFIG_SERVERS_MAX 8
 #define CONFIG_CPUS_MAX    256

@@ -86,13 +86,24 @@ void resolve_alternate(struct resolve_result *result)
     }
 }
 
+/* No resolver knows it either; the interface may come later. */
+static bool zone_is_missing(const char *host, struct resolve_result *result)
+{
+    const char *zone = addr_missing_zone(host);
+
+    if (zone != NULL)
+        snprintf(result->error, sizeof(result->error),
+                 "there is no interface '%s' on this machine now ('%.60s')", zone, host);
+    return zone != NULL;
+}
+
 static void look_up(const char *host, uint16_t port, struct resolve_result *result)
 {
     struct addrinfo hints = { .ai_family = AF_UNSPEC, .ai_socktype = SOCK_STREAM };
     struct addrinfo *list = NULL;
     int error;
 
-    if (resolve_numeric(host, port, result))
+    if (resolve_numeric(host, port, result) || zone_is_missing(host, result))
         return;
     hints.ai_flags = AI_IDN;
     error = getaddrinfo(host, NULL, &hints, &list);

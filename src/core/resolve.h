@@ -21,7 +21,8 @@ struct resolve_result {
     unsigned count; /* 0: failed, and `error` says why */
     union sock_addr
         addr[RESOLVE_MAX]; /* in the order to try (RFC 6724), families in turn, no duplicates */
-    char error[128];       /* "cannot resolve 'HOST': Name or service not known" */
+    char error[128];       /* "cannot resolve 'HOST': Name or service not known", or that a zone's
+                      * interface is not there */
 };
 
 /* Without a look-up: a numeric IPv4 or IPv6 host, or the empty host of a listen address, which gives

@@ -71,11 +71,12 @@ static bool can_read(const char *cert, const char *key)
 
 static bool make_files(const struct config *config, char *why, size_t size)
 {
-    const char *name = config->listen.host[0] != '\0' ? config->listen.host : NULL;
+    char name[sizeof(config->listen.host)];
     int error = dirs_make(config->state_dir);
 
+    addr_drop_zone(config->listen.host, name, sizeof(name));
     if (error == 0)
-        return crypt_make_certificate(config->state_dir, name, why, size);
+        return crypt_make_certificate(config->state_dir, name[0] != '\0' ? name : NULL, why, size);
     snprintf(why, size, "cannot make the directory %s: %s", config->state_dir, strerror(-error));
     return false;
 }
@@ -134,14 +135,14 @@ static enum own own_files(const struct config *config, char *cert, char *key, si
 
 static struct crypt_ctx *open_ctx(const struct config *config)
 {
-    char cert[512], key[512], why[512];
+    char cert[512], key[512], why[512], name[sizeof(config->listen.host)];
     enum own own = own_files(config, cert, key, sizeof(cert));
     struct crypt_config crypt = { .server = true,
                                   .allow_12 = true, /* v1 peers; a v2 peer on 1.2 is refused */
                                   .cert = own == OWN_FILES ? cert : "",
                                   .key = own == OWN_FILES ? key : "",
                                   .in_memory = own == OWN_MEMORY,
-                                  .name = config->listen.host,
+                                  .name = addr_drop_zone(config->listen.host, name, sizeof(name)),
                                   .ca = config->tls_ca,
                                   .pin = "",
                                   .known_servers = "",

@@ -60,6 +60,23 @@ static int listen_patiently(const union sock_addr *addr)
     return fd;
 }
 
+/* Options have seen to the form; the interface of a zone may still be missing. */
+static void fail_address(const char *host, const char *text, const char *flag)
+{
+    const char *zone = addr_missing_zone(host);
+
+    if (zone != NULL)
+        log_at(
+            LOG_ERROR, "server",
+            "cannot listen on %s (%s): there is no interface '%s' on this machine: name one that "
+            "'ip link' shows, or start when it is there",
+            text, flag, zone);
+    else
+        log_at(LOG_ERROR, "server",
+               "%s %s: give a numeric address of this machine, or leave the host empty", flag,
+               text);
+}
+
 static bool pick_address(const char *host, uint16_t port, const char *flag, union sock_addr *out)
 {
     struct resolve_result result;
@@ -69,9 +86,7 @@ static bool pick_address(const char *host, uint16_t port, const char *flag, unio
     snprintf(endpoint.host, sizeof(endpoint.host), "%s", host);
     addr_format_endpoint(&endpoint, text, sizeof(text));
     if (!resolve_numeric(host, port, &result)) {
-        log_at(LOG_ERROR, "server",
-               "%s %s: give a numeric address of this machine, or leave the host empty", flag,
-               text);
+        fail_address(host, text, flag);
         return false;
     }
     int error = 0;

@@ -146,6 +146,20 @@ START_TEST(a_name_that_is_not_there_says_so)
 }
 END_TEST
 
+/* It is told apart from a name that no resolver has. */
+START_TEST(a_zone_that_is_not_there_says_so)
+{
+    struct waiter waiter;
+
+    waiter_start(&waiter, "fe80::1%no-such-0", 80);
+    waiter_wait(&waiter);
+    ck_assert_uint_eq(waiter.result->count, 0);
+    ck_assert_str_eq(waiter.result->error,
+                     "there is no interface 'no-such-0' on this machine now ('fe80::1%no-such-0')");
+    resolve_free(waiter.result);
+}
+END_TEST
+
 START_TEST(many_look_ups_at_once_each_get_their_own)
 {
     struct waiter waiters[32];
@@ -189,6 +203,7 @@ int main(void)
     tcase_add_test(tcase, families_take_turns);
     tcase_add_test(tcase, a_numeric_host_takes_the_same_way);
     tcase_add_test(tcase, a_name_that_is_not_there_says_so);
+    tcase_add_test(tcase, a_zone_that_is_not_there_says_so);
     tcase_add_test(tcase, many_look_ups_at_once_each_get_their_own);
     tcase_add_test(tcase, the_host_text_is_copied);
     suite_add_tcase(suite, tcase);
