@@ -22,6 +22,21 @@ bool config_next_token(const struct config *config, struct config_token *token)
     return true;
 }
 
+bool config_keep_one_token(struct config *config)
+{
+    struct config_token first = { 0 }, second;
+
+    if (!config_next_token(config, &first))
+        return true;
+    second = first;
+    if (config_next_token(config, &second))
+        return false;
+    secret_copy(config->token, first.bytes, first.size); /* never behind where it is */
+    explicit_bzero(config->token + first.size, config->token_size - first.size);
+    config->token_size = first.size;
+    return true;
+}
+
 void config_own_token(struct config *config, char *token, size_t size)
 {
     secret_free(config->token);

@@ -918,6 +918,22 @@ static const char *token_source(const struct parse *p)
     return p->token_file != NULL ? "--token-file" : "CULVERT_TOKEN";
 }
 
+/* What a file has at the ends of its lines is dropped; here somebody may have meant it. */
+static void warn_of_blanks(struct parse *p)
+{
+    struct config_token token = { 0 };
+
+    while (!p->options->config.token_is_default && config_next_token(&p->options->config, &token)) {
+        if (!token_has_blank_ends(token.bytes, token.size))
+            continue;
+        snprintf(p->options->warning, sizeof(p->options->warning),
+                 "%s: the token begins or ends with white space, which is taken for a part of it: "
+                 "the other side must have the same, and a token file never has",
+                 token_source(p));
+        return;
+    }
+}
+
 /* A client's token: strangers at a server far away may try what is weak. */
 static bool finish_token(struct parse *p)
 {
@@ -956,7 +972,8 @@ static bool finish_common(struct parse *p)
     if (!finish_tls(p) ||
         (!p->token_given && !options_token_find(p->token_file, p->options, p->error)))
         return false;
-    if (config->role == CONFIG_CLIENT && memchr(config->token, '\n', config->token_size) != NULL)
+    warn_of_blanks(p);
+    if (config->role == CONFIG_CLIENT && !config_keep_one_token(config))
         return fail(p,
                     "%s: the token has several lines; only a server has several tokens, leave "
                     "one line",

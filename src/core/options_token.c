@@ -7,7 +7,8 @@
  * has from then on.
  *
  * A server's file has a token in each line, as many as it likes: only the file as a whole has a
- * limit, so that an input without an end (/dev/zero) has one.
+ * limit, so that an input without an end (/dev/zero) has one. A client's file may have comments and
+ * blank lines as well, but one token.
  */
 #include "core/options_token.h"
 
@@ -24,6 +25,7 @@
 #include "core/check.h"
 #include "core/frame.h"
 #include "core/secret.h"
+#include "core/token.h"
 
 CHECK_STATIC(CONFIG_TOKEN_MAX == FRAME_TOKEN_MAX, "a token that is accepted here fits into AUTH");
 
@@ -150,23 +152,46 @@ static void warn_if_public(const struct stat *st, const char *file,
                  file);
 }
 
-/* Lines may end with CR LF. */
-static void drop_returns(struct input *in)
+/* The line from `from` to `to`, as it is meant: nothing, if it is a comment. */
+static size_t line_clean(const char *from, const char *to, const char **clean)
 {
+    size_t size = (size_t)(to - from);
+
+    *clean = from;
+    token_trim(clean, &size);
+    return size > 0 && (*clean)[0] == '#' ? 0 : size;
+}
+
+/* A file comes from an editor, by mail, from Windows: what nobody sees is no part of a token (a mark
+ * of byte order, white space at the ends of lines), nor is a comment. Lines stay lines: their numbers
+ * are in messages. */
+static void input_clean(struct input *in)
+{
+    static const char mark[] = { '\xef', '\xbb', '\xbf' };
+    const char *at = in->bytes, *end = in->bytes + in->size;
     size_t kept = 0;
 
-    for (size_t i = 0; i < in->size; i++)
-        if (in->bytes[i] != '\r' || (i + 1 < in->size && in->bytes[i + 1] != '\n'))
-            in->bytes[kept++] = in->bytes[i];
-    for (size_t i = kept; i < in->size; i++)
-        in->bytes[i] = '\0';
+    if (in->size >= sizeof(mark) && memcmp(at, mark, sizeof(mark)) == 0)
+        at += sizeof(mark);
+    while (at < end) {
+        const char *newline = memchr(at, '\n', (size_t)(end - at)), *line;
+        size_t size = line_clean(at, newline != NULL ? newline : end, &line);
+
+        secret_copy(in->bytes + kept, line, size); /* never behind where it is */
+        kept += size;
+        if (newline == NULL)
+            break;
+        in->bytes[kept++] = '\n';
+        at = newline + 1;
+    }
+    explicit_bzero(in->bytes + kept, in->size - kept);
     in->size = kept;
 }
 
 /* What was read becomes the token, if it is one. */
 static bool take_input(struct input *in, struct config *config, struct options_error *error)
 {
-    drop_returns(in);
+    input_clean(in);
     if (in->size > 0 && in->bytes[in->size - 1] == '\n')
         in->bytes[--in->size] = '\0';
     config_own_token(config, in->bytes, in->size);

@@ -38,3 +38,23 @@ const char *token_weakness(const char *token, size_t size)
         return "one character again and again";
     return is_well_known(token, size) ? "well known" : NULL;
 }
+
+static bool is_blank(char c)
+{
+    return c == ' ' || c == '\t' || c == '\r' || c == '\n' || c == '\v' || c == '\f';
+}
+
+bool token_has_blank_ends(const char *token, size_t size)
+{
+    return size > 0 && (is_blank(token[0]) || is_blank(token[size - 1]));
+}
+
+void token_trim(const char **token, size_t *size)
+{
+    while (*size > 0 && is_blank((*token)[*size - 1]))
+        --*size;
+    while (*size > 0 && is_blank((*token)[0])) {
+        ++*token;
+        --*size;
+    }
+}

@@ -9,12 +9,19 @@
 #ifndef CULVERT_CORE_TOKEN_H
 #define CULVERT_CORE_TOKEN_H
 
+#include <stdbool.h>
 #include <stddef.h>
 
 #define TOKEN_STRONG_MIN 16
 
 /* What is wrong with it, a short clause; NULL: nothing. */
 const char *token_weakness(const char *token, size_t size);
+
+/* White space at its ends, which nobody sees; what reads files drops it there. */
+bool token_has_blank_ends(const char *token, size_t size);
+
+/* Without it: *token and *size are moved. A token of nothing but white space becomes empty. */
+void token_trim(const char **token, size_t *size);
 
 /* How to make a better one, for the end of a sentence. */
 #define TOKEN_CURE "make one with: head -c 24 /dev/urandom | base64 > token"

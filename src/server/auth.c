@@ -360,3 +360,20 @@ enum reason auth_check_v1(const union sock_addr *peer, const void *token, size_t
     explicit_bzero(&keys, sizeof(keys));
     return reason;
 }
+
+bool auth_has_but_for_blanks(const void *token, size_t size)
+{
+    const char *at = token;
+    struct scram_keys keys;
+
+    if (size > FRAME_TOKEN_MAX || !token_has_blank_ends(at, size))
+        return false;
+    token_trim(&at, &size);
+    scram_keys(&keys, at, size);
+    struct auth_table *table = table_get();
+    const struct entry *entry = find(table, keys.verifier.id);
+    bool has = entry != NULL && scram_shown(&entry->verifier, &keys);
+    table_put(table);
+    explicit_bzero(&keys, sizeof(keys));
+    return has;
+}

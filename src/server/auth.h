@@ -60,4 +60,8 @@ enum reason auth_check(const union sock_addr *peer, const struct frame_auth *aut
 enum reason auth_check_v1(const union sock_addr *peer, const void *token, size_t size,
                           unsigned *number);
 
+/* Whether what was shown is no token, but one with white space at its ends: for this server's log
+ * alone. Who does not have the token learns nothing by it, and gets no line into the log. */
+bool auth_has_but_for_blanks(const void *token, size_t size);
+
 #endif

@@ -406,6 +406,15 @@ static enum reason log_in(struct lane *lane, const struct auth_login *login)
     return lane->version == FRAME_V1 ? tunnel_bind_v1(lane) : REASON_DONE;
 }
 
+/* Only v1 shows its token; v2 proves that it has it, and what is almost right looks like all else. */
+static void hint_at_blanks(const struct lane *lane, const uint8_t *src, const uint8_t *end)
+{
+    if (lane->version == FRAME_V1 && auth_has_but_for_blanks(src, (size_t)(end - src)))
+        log_at(LOG_WARN, lane_subject(lane),
+               "this client's token is a known one but for white space at its ends: it should be "
+               "given without");
+}
+
 static enum reason rx_auth(struct lane *lane, const uint8_t *src, const uint8_t *end)
 {
     struct auth_login *login = secret_alloc(sizeof(*login));
@@ -413,6 +422,8 @@ static enum reason rx_auth(struct lane *lane, const uint8_t *src, const uint8_t 
     if (login == NULL)
         return refuse_session(lane, REASON_LIMIT_SESSIONS, NULL);
     enum reason reason = check_auth(lane, src, end, login);
+    if (reason == REASON_AUTH_FAILED)
+        hint_at_blanks(lane, src, end);
     if (reason == REASON_DONE)
         reason = log_in(lane, login);
     else if (reason != REASON_BAD_FRAME)

@@ -110,6 +110,22 @@ START_TEST(a_token_in_each_line)
 }
 END_TEST
 
+/* What only white space keeps from being a token is said to be so, and nothing else is. */
+START_TEST(white_space_is_told_apart)
+{
+    static const char *const near[] = { " secret", "secret ", "secret\r", "\tsecret \r\n" };
+    static const char *const far[] = { "secret", "", " ", "secre t", " secre", "secret x" };
+
+    with_token("other\nsecret", false);
+    for (unsigned i = 0; i < ARRAY_SIZE(near); i++) {
+        ck_assert_int_eq(check_token(near[i]), REASON_AUTH_FAILED);
+        ck_assert(auth_has_but_for_blanks(near[i], strlen(near[i])));
+    }
+    for (unsigned i = 0; i < ARRAY_SIZE(far); i++)
+        ck_assert(!auth_has_but_for_blanks(far[i], strlen(far[i])));
+}
+END_TEST
+
 /* Each by its line; a blank line in between is counted too. */
 START_TEST(thousands_of_tokens)
 {
@@ -329,6 +345,7 @@ int main(void)
     tcase_add_checked_fixture(tcase, NULL, teardown);
     tcase_add_test(tcase, one_token);
     tcase_add_test(tcase, a_token_in_each_line);
+    tcase_add_test(tcase, white_space_is_told_apart);
     tcase_add_test(tcase, thousands_of_tokens);
     tcase_add_test(tcase, the_default_token_is_for_loopback);
     tcase_add_test(tcase, weak_tokens_are_for_loopback);

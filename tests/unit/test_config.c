@@ -82,6 +82,21 @@ START_TEST(the_last_token_counts)
 }
 END_TEST
 
+/* What a client has: blank lines about it are no part of it. */
+START_TEST(one_token_is_kept)
+{
+    with_token("\n\nsecret\n\n", 10);
+    ck_assert(config_keep_one_token(&config));
+    ck_assert_uint_eq(config.token_size, 6);
+    ck_assert_mem_eq(config.token, "secret\0\0\0\0", 11);
+    with_token("one\n\ntwo", 8);
+    ck_assert(!config_keep_one_token(&config));
+    ck_assert_uint_eq(config.token_size, 8);
+    with_token("\n", 1);
+    ck_assert(config_keep_one_token(&config));
+}
+END_TEST
+
 START_TEST(a_dropped_token_is_gone)
 {
     struct config_token token = { 0 };
@@ -106,6 +121,7 @@ int main(void)
     tcase_add_loop_test(tcase, each_line_is_a_token, 0, ARRAY_SIZE(rows));
     tcase_add_test(tcase, a_token_may_hold_a_zero);
     tcase_add_test(tcase, the_last_token_counts);
+    tcase_add_test(tcase, one_token_is_kept);
     tcase_add_test(tcase, a_dropped_token_is_gone);
     suite_add_tcase(suite, tcase);
     srunner_run_all(runner, CK_ENV);

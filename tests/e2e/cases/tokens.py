@@ -116,7 +116,7 @@ def tokens_that_cannot_be_read(t):
         os.mkfifo(path)
     damages = [
         (lambda: path.write_text(""), "the token is empty; it needs at least one character"),
-        (lambda: path.write_text(f"{tokens.of('one')}\n \n"), "line 2: the token is nothing but white space"),
+        (lambda: path.write_text(f"{tokens.of('one')}\n\0\n"), "line 2: the token is nothing but white space"),
         (lambda: path.write_text("a\nb\n" + "c" * 1001 + "\n"), "line 3: the token is longer than 1000 bytes; use a shorter one"),
         (lambda: None, "No such file or directory"),
         (path.mkdir, "is no regular file any more; put one there"),
