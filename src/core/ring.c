@@ -223,17 +223,21 @@ const struct ring_features *ring_features(void)
     return &features;
 }
 
+/* Docker's own profile has refused these calls since 2023 (moby 25). */
+#define CURE_CALLS                                                                              \
+    "in a container allow io_uring_setup, io_uring_enter and io_uring_register in its seccomp " \
+    "profile (docker run --security-opt seccomp=FILE, or =unconfined)"
+
 static const struct {
     int error;
     const char *text;
 } error_texts[] = {
-    { EPERM, "io_uring is switched off here: set sysctl kernel.io_uring_disabled=0, or in a "
-             "container allow the io_uring_setup, io_uring_enter and io_uring_register calls in "
-             "its seccomp profile" },
+    { EPERM, "io_uring is switched off here: " CURE_CALLS ", or set sysctl "
+             "kernel.io_uring_disabled=0" },
     { EACCES, "a security module (SELinux, for example) does not let this program use io_uring: "
               "allow it in its policy" },
     { ENOSYS, "this kernel or container has no io_uring: Culvert needs Linux 6.1 or newer with "
-              "CONFIG_IO_URING, and a seccomp profile that allows io_uring_setup" },
+              "CONFIG_IO_URING; " CURE_CALLS },
     { EINVAL, "this kernel's io_uring is too old: Culvert needs Linux 6.1 or newer" },
     { ENOMEM, "the kernel refused memory for io_uring: raise the limit of locked memory (ulimit "
               "-l, with systemd LimitMEMLOCK=), which all processes of this user share, lower "
@@ -254,14 +258,13 @@ const char *ring_error_text(int error)
 const char *ring_unusable_text(void)
 {
     const struct ring_features *f = ring_features();
-    static char text[256];
+    static char text[320];
 
     if (f->refused == NULL)
         return ring_error_text(f->error);
     snprintf(text, sizeof(text),
-             "%s is refused here (%s), though io_uring_setup is not: allow both, and "
-             "io_uring_register and io_uring_enter, in the seccomp profile",
-             f->refused, strerror(f->error));
+             "%s is refused here (%s), though io_uring_setup is not: " CURE_CALLS, f->refused,
+             strerror(f->error));
     return text;
 }
 
