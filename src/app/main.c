@@ -98,6 +98,10 @@ static int run_engine(struct options *options)
     }
     if (options->warning[0] != '\0')
         log_at(LOG_WARN, "culvert", "%s", options->warning);
+    if (options->server_is_default)
+        log_at(LOG_INFO, "culvert",
+               "no server is named, so one on this machine is tried: name another with --server "
+               "HOST:PORT");
     raise_descriptor_limit();
     secret_warn();
     status = engine_run(&options->config);
@@ -140,6 +144,8 @@ static int run(struct options *options)
         help_print_command(stdout, options->command);
         return EXIT_CODE_OK;
     }
+    if (options->version)
+        return run_version(options);
     return commands[options->command](options);
 }
 

@@ -23,6 +23,7 @@
 #include "core/base.h"
 #include "core/check.h"
 #include "core/limits.h"
+#include "core/options_habit.h"
 #include "core/options_token.h"
 #include "core/token.h"
 #include "core/value.h"
@@ -64,6 +65,16 @@ struct flag {
 #define FOR_ROLES   (FOR_SERVER | FOR_CLIENT)
 #define FOR_RUNS    (FOR_ROLES | FOR_DEMO)
 #define FOR_ALL     0xffu
+
+/* What one dash and one letter mean, to whom. */
+static const struct {
+    char letter;
+    uint8_t commands;
+    const char *name;
+} letters[] = {
+    { 'h', FOR_ALL, "help" },    { 'v', FOR_ALL, "version" }, { 'V', FOR_ALL, "version" },
+    { 'p', FOR_CLIENT, "port" }, { 'p', FOR_SERVER, "addr" }, /* its own port, as with sshd */
+};
 
 enum group {
     GROUP_WHERE,
@@ -264,9 +275,32 @@ static bool read_endpoint(struct parse *p, const struct flag *flag, const char *
     return true;
 }
 
+/* A numeric address of this machine; "localhost" is one by definition, every other name is a
+ * look-up whose answer may be somebody else's address. False: a name. */
+static bool to_own_address(char *host, size_t size)
+{
+    if (!addr_is_numeric(host) && addr_host_is_loopback(host))
+        snprintf(host, size, "127.0.0.1");
+    return addr_is_numeric(host);
+}
+
 static bool set_listen(struct parse *p, const struct flag *flag, char *value)
 {
-    return read_endpoint(p, flag, value, ADDR_LISTEN, &p->options->config.listen);
+    struct config_endpoint *listen = &p->options->config.listen;
+
+    if (strchr(value, ',') != NULL)
+        return fail(p,
+                    "--%s: '%.60s': a server listens on one address; write one, or :PORT for all "
+                    "of this machine",
+                    flag->name, value);
+    if (!read_endpoint(p, flag, value, ADDR_LISTEN, listen))
+        return false;
+    if (listen->host[0] == '\0' || to_own_address(listen->host, sizeof(listen->host)))
+        return true;
+    return fail(p,
+                "--%s: '%.60s' is a name; write a numeric address of this machine, like "
+                "127.0.0.1:%u, or :%u for all of them",
+                flag->name, listen->host, listen->port, listen->port);
 }
 
 static bool set_ports(struct parse *p, const struct flag *flag, char *value)
@@ -283,7 +317,6 @@ static bool set_public_addr(struct parse *p, const struct flag *flag, char *valu
 {
     struct config *config = &p->options->config;
     size_t size = strlen(value);
-    union sock_addr addr;
     char host[sizeof(config->public_addr)];
 
     if (value[0] == '[' && size >= 2 && value[size - 1] == ']') {
@@ -293,8 +326,8 @@ static bool set_public_addr(struct parse *p, const struct flag *flag, char *valu
     if (size < sizeof(host)) {
         memcpy(host, value, size);
         host[size] = '\0';
-        if (addr_from_host(host, 0, &addr)) {
-            memcpy(config->public_addr, host, size + 1);
+        if (to_own_address(host, sizeof(host))) {
+            memcpy(config->public_addr, host, sizeof(host));
             return true;
         }
     }
@@ -329,6 +362,11 @@ static bool set_port(struct parse *p, const struct flag *flag, char *value)
 {
     uint64_t port;
 
+    if (strchr(value, ':') != NULL)
+        return fail(p,
+                    "--%s: '%.60s' has two ports; write the public one here and the local one "
+                    "with --local, like --local 3000 --port 10080",
+                    flag->name, value);
     if (!value_parse_number(value, &port) || port > 65535)
         return fail(p, "--%s: '%.60s' is not a port; write a number from 1 to 65535, or 0 for any",
                     flag->name, value);
@@ -354,7 +392,15 @@ static bool set_name(struct parse *p, const struct flag *flag, char *value)
     return true;
 }
 
-/* A host name or address of a certificate; tls_gen_cert looks at its letters. */
+/* The letters that tls_gen_cert takes, too. */
+static bool is_cert_name(const char *name)
+{
+    if (strchr(name, ':') != NULL)
+        return addr_is_numeric(name) && strchr(name, '%') == NULL;
+    return name[0] != '\0' && strspn(name, NAME_LETTERS "*") == strlen(name);
+}
+
+/* A host name or address of a certificate. */
 static bool set_cert_name(struct parse *p, const struct flag *flag, char *value)
 {
     struct options_gen_cert *what = &p->options->gen_cert;
@@ -363,8 +409,10 @@ static bool set_cert_name(struct parse *p, const struct flag *flag, char *value)
     if (what->name_count == OPTIONS_CERT_NAMES_MAX)
         return fail(p, "--%s: given more than %d times; one certificate for *.example.com may do",
                     flag->name, OPTIONS_CERT_NAMES_MAX);
-    if (size == 0 || size >= sizeof(what->names[0]))
-        return fail(p, "--%s: '%.60s' is not a name; write the host name or address of the server",
+    if (size >= sizeof(what->names[0]) || !is_cert_name(value))
+        return fail(p,
+                    "--%s: '%.60s' is not a name; write the host name or address of the server, "
+                    "without port or zone, like example.com or 192.0.2.1",
                     flag->name, value);
     memcpy(what->names[what->name_count++], value, size + 1);
     return true;
@@ -416,6 +464,16 @@ static bool set_text(struct parse *p, const struct flag *flag, char *value)
     return true;
 }
 
+static bool set_pin(struct parse *p, const struct flag *flag, char *value)
+{
+    if (!value_is_pin(value))
+        return fail(p,
+                    "--%s: '%.80s' is not a pin; it is sha256: and 64 hex digits, as the server "
+                    "prints at start",
+                    flag->name, value);
+    return set_text(p, flag, value);
+}
+
 static bool set_state_dir(struct parse *p, const struct flag *flag, char *value)
 {
     p->options->config.state_dir_named = true;
@@ -446,10 +504,11 @@ static const struct flag flags[] = {
       .commands = FOR_SERVER, .group = GROUP_WHERE },
     { "public-addr", "ADDR", NULL, "address on which public ports are bound (default: all)",
       .set = set_public_addr, .commands = FOR_SERVER, .group = GROUP_WHERE },
-    { "server", "HOST:PORT", DEFAULT_SERVER, "address of the server; repeatable, tried in turn",
+    { "server", "HOST:PORT", DEFAULT_SERVER, "address of the server (HOST alone means port 9000); repeatable, tried in turn",
       .set = set_server, .commands = FOR_CLIENT, .group = GROUP_WHERE, .list = true },
     { "local", "HOST:PORT", NULL,
-      "the origin: a local service to expose (PORT alone means 127.0.0.1); repeatable, one tunnel each",
+      "the origin: a local service to expose (PORT alone means 127.0.0.1); repeatable, one tunnel each; "
+      "may stand without --local",
       .set = set_local, .commands = FOR_CLIENT, .group = GROUP_WHERE, .list = true },
     { "port", "N", NULL,
       "public port to ask for; repeatable: the first for the first --local, and so on (0: any)",
@@ -504,7 +563,7 @@ static const struct flag flags[] = {
       "client: trust servers with a certificate of this CA; server: clients must show one of it",
       .set = set_text, AT(config.tls_ca), .commands = FOR_ROLES, .group = GROUP_SECRET },
     { "tls-pin", "sha256:HEX", NULL, "trust the server with this key, which it prints at start",
-      .set = set_text, AT(config.tls_pin), .commands = FOR_CLIENT, .group = GROUP_SECRET },
+      .set = set_pin, AT(config.tls_pin), .commands = FOR_CLIENT, .group = GROUP_SECRET },
     { "tls-accept-new", NULL, NULL,
       "note the key of a server that is not known yet instead of asking; a changed key is refused all the same",
       .set = set_switch, AT(config.tls_accept_new), .commands = FOR_CLIENT, .group = GROUP_SECRET },
@@ -593,6 +652,8 @@ static const struct flag flags[] = {
     { "log-visitors", NULL, NULL,
       "log a line for each visitor's connection when it ends: from where, how many bytes, how long, why",
       .set = set_switch, AT(config.log_visitors), .commands = FOR_ROLES, .group = GROUP_REST },
+    { "version", NULL, NULL, "show the version",
+      .set = set_switch, AT(version), .commands = FOR_ALL, .group = GROUP_REST },
     { "help", NULL, NULL, "show this text",
       .set = set_switch, AT(help), .commands = FOR_ALL, .group = GROUP_REST },
 };
@@ -692,19 +753,23 @@ static enum options_command flag_owner(const struct flag *flag)
 static bool fail_unknown(struct parse *p, const char *name, size_t size)
 {
     enum options_command command = p->options->command;
-    const struct flag *other = flag_find(name, size, command);
-    const struct flag *near;
+    const struct flag *other = flag_find(name, size, command), *near;
+    const char *dashes = size == 1 ? "-" : "--", *habit;
     char word[64];
 
     snprintf(word, sizeof(word), "%.*s", (int)min_size(size, sizeof(word) - 1), name);
+    habit = options_habit_flag(word, command);
+    if (habit != NULL)
+        return fail(p, "%s%s is not a flag of 'culvert %s'; %s", dashes, word,
+                    command_names[command], habit);
     if (other != NULL)
         return fail(p, "--%s belongs to 'culvert %s', not to 'culvert %s'; leave it out", word,
                     command_names[flag_owner(other)], command_names[command]);
     near = flag_nearest(word, command);
     if (near != NULL)
-        return fail(p, "--%s is not a flag of 'culvert %s'; did you mean --%s?", word,
+        return fail(p, "%s%s is not a flag of 'culvert %s'; did you mean --%s?", dashes, word,
                     command_names[command], near->name);
-    return fail(p, "--%s is not a flag of 'culvert %s'; 'culvert help %s' lists them", word,
+    return fail(p, "%s%s is not a flag of 'culvert %s'; 'culvert help %s' lists them", dashes, word,
                 command_names[command], command_names[command]);
 }
 
@@ -727,43 +792,102 @@ static const char *flag_name(const char *arg)
     return arg[1] == '-' ? arg + 2 : arg + 1;
 }
 
-/* True if `arg` is certainly the next flag rather than a value that begins with a dash. */
-static bool is_known_flag(const char *arg)
-{
-    const char *name = flag_name(arg);
+/* A word that begins with a dash, taken apart. */
+struct word {
+    const struct flag *flag; /* this command's, or another's; NULL: nobody's */
+    const char *name;        /* not ended by a zero */
+    size_t size;
+    char *value; /* in the same word, or NULL */
+};
 
-    return name != NULL && flag_find(name, strcspn(name, "="), OPTIONS_CLIENT) != NULL;
+/* "-p", "-p=8080", "-p8080", "-p:8080"; false: no letter that means something here. */
+static bool read_letter(char *arg, enum options_command command, struct word *word)
+{
+    unsigned i = 0;
+
+    if (arg[1] == '-' || (arg[2] != '\0' && strchr("=:0123456789", arg[2]) == NULL))
+        return false;
+    while (i < ARRAY_SIZE(letters) &&
+           (letters[i].letter != arg[1] || (letters[i].commands & (1u << command)) == 0))
+        i++;
+    if (i == ARRAY_SIZE(letters))
+        return false;
+    *word = (struct word){ .name = letters[i].name, .size = strlen(letters[i].name) };
+    word->flag = flag_find(word->name, word->size, command);
+    if (arg[2] != '\0')
+        word->value = arg[2] == '=' ? arg + 3 : arg + 2;
+    return true;
+}
+
+static struct word read_word(char *arg, enum options_command command)
+{
+    struct word word = { .name = flag_name(arg) };
+
+    if (read_letter(arg, command, &word))
+        return word;
+    word.size = strcspn(word.name, "=");
+    word.flag = flag_find(word.name, word.size, command);
+    if (word.name[word.size] == '=')
+        word.value = arg + (word.name - arg) + word.size + 1;
+    return word;
+}
+
+/* True if `arg` is certainly the next flag rather than a value that begins with a dash. */
+static bool is_known_flag(char *arg)
+{
+    return flag_name(arg) != NULL && read_word(arg, OPTIONS_CLIENT).flag != NULL;
+}
+
+/* No value of a list has a comma in it. */
+static bool flag_set(struct parse *p, const struct flag *flag, char *value)
+{
+    int first = (int)strcspn(value, ",");
+
+    if (!flag->list || value[first] == '\0')
+        return flag->set(p, flag, value);
+    return fail(p, "--%s: '%.60s' is a list; repeat the flag instead, like --%s %.*s --%s %.60s",
+                flag->name, value, flag->name, first < 60 ? first : 60, value, flag->name,
+                value + first + 1);
 }
 
 /* Handles argv[*at] and moves *at to the next argument. */
 static bool parse_flag(struct parse *p, int argc, char **argv, int *at)
 {
-    char *arg = argv[(*at)++];
-    const char *name = flag_name(arg);
-    size_t size = strcspn(name, "=");
-    char *equals = arg + (name - arg) + size;
-    const struct flag *flag = flag_find(name, size, p->options->command);
+    struct word word = read_word(argv[(*at)++], p->options->command);
+    const struct flag *flag = word.flag;
 
-    if (strcmp(arg, "-h") == 0)
-        flag = flag_find("help", 4, p->options->command);
     if (flag == NULL || !flag_is_for(flag, p->options->command))
-        return fail_unknown(p, name, size);
+        return fail_unknown(p, word.name, word.size);
     if (flag->value == NULL)
-        return apply_switch(p, flag, *equals == '=' ? equals + 1 : NULL);
-    if (*equals == '=')
-        return flag->set(p, flag, equals + 1);
+        return apply_switch(p, flag, word.value);
+    if (word.value != NULL)
+        return flag_set(p, flag, word.value);
     if (*at >= argc || is_known_flag(argv[*at]))
         return fail(p, "--%s needs a value; write --%s %s", flag->name, flag->name, flag->value);
-    return flag->set(p, flag, argv[(*at)++]);
+    return flag_set(p, flag, argv[(*at)++]);
 }
 
-static bool fail_positional(struct parse *p, const char *arg)
+/* PORT or HOST:PORT, or what was meant as one. */
+static bool is_origin(const char *word)
+{
+    return strchr(word, ':') != NULL || strspn(word, "0123456789") == strlen(word);
+}
+
+/* A word that belongs to no flag: to a client an origin. */
+static bool parse_positional(struct parse *p, char *arg)
 {
     enum options_command command = p->options->command;
 
+    if (command == OPTIONS_CLIENT && is_origin(arg))
+        return flag_set(p, flag_find("local", 5, command), arg);
     if (command == OPTIONS_CLIENT)
-        return fail(p, "'%.60s' stands alone; to expose a local service write --local %.60s", arg,
+        return fail(p,
+                    "'%.60s' stands alone; to expose a local service write its PORT or HOST:PORT, "
+                    "to name the server --server HOST:PORT",
                     arg);
+    if (command == OPTIONS_SERVER && is_origin(arg))
+        return fail(p, "'%.60s' stands alone; to have clients connect there write --addr %.60s",
+                    arg, arg);
     return fail(p, "'%.60s' stands alone; 'culvert %s' takes only flags, which begin with --", arg,
                 command_names[command]);
 }
@@ -776,29 +900,45 @@ static bool parse_args(struct parse *p, int argc, char **argv, int at)
                 return false;
         } else if (p->options->command == OPTIONS_HELP && p->options->topic == NULL) {
             p->options->topic = argv[at++];
-        } else {
-            return fail_positional(p, argv[at]);
+        } else if (!parse_positional(p, argv[at++])) {
+            return false;
         }
     }
     return true;
 }
 
+static bool fail_command(struct parse *p, const char *word)
+{
+    const char *near = options_command_nearest(word);
+    const char *habit = options_habit_command(word);
+
+    if (habit != NULL)
+        return fail(p, "'%.60s' is not a command; %s", word, habit);
+    if (near != NULL)
+        return fail(p, "'%.60s' is not a command; did you mean 'culvert %s'?", word, near);
+    return fail(p, "'%.60s' is not a command; 'culvert help' lists them", word);
+}
+
+static bool is_version(const char *word)
+{
+    return strcmp(word, "--version") == 0 || strcmp(word, "-version") == 0 ||
+           strcmp(word, "-V") == 0 || strcmp(word, "-v") == 0;
+}
+
 static bool parse_command(struct parse *p, int argc, char **argv, int *at)
 {
     const char *word = argc > 1 ? argv[1] : NULL;
-    const char *near;
 
     p->options->command = OPTIONS_CLIENT;
     *at = 1;
-    if (word == NULL || (argc > 2 && word[0] == '-'))
+    if (word == NULL || (argc > 2 && word[0] == '-') || is_origin(word))
         return true;
     *at = 2;
     if (strcmp(word, "--help") == 0 || strcmp(word, "-help") == 0 || strcmp(word, "-h") == 0) {
         p->options->command = OPTIONS_HELP;
         return true;
     }
-    if (strcmp(word, "--version") == 0 || strcmp(word, "-version") == 0 ||
-        strcmp(word, "-V") == 0) {
+    if (is_version(word)) {
         p->options->command = OPTIONS_VERSION;
         return true;
     }
@@ -806,12 +946,7 @@ static bool parse_command(struct parse *p, int argc, char **argv, int *at)
         *at = 1;
         return true;
     }
-    if (options_command_find(word, &p->options->command))
-        return true;
-    near = options_command_nearest(word);
-    if (near != NULL)
-        return fail(p, "'%.60s' is not a command; did you mean 'culvert %s'?", word, near);
-    return fail(p, "'%.60s' is not a command; 'culvert help' lists them", word);
+    return options_command_find(word, &p->options->command) || fail_command(p, word);
 }
 
 static void apply_presets(struct parse *p)
@@ -989,7 +1124,7 @@ static bool finish_client(struct parse *p)
     config->role = CONFIG_CLIENT;
     if (config->tunnel_count == 0)
         return fail(p, "--local is missing: name the service to expose, like --local "
-                       "localhost:3000; 'culvert help' shows the commands");
+                       "localhost:3000 or just 3000; 'culvert help' shows the commands");
     if (p->port_count > config->tunnel_count)
         return fail(p, "--port is given more often than --local; each belongs to one tunnel");
     if (p->name_count > config->tunnel_count)
@@ -1000,6 +1135,7 @@ static bool finish_client(struct parse *p)
         return fail(p, "--wire v1 has one lane; leave --lanes out, or use v2");
     if (config->reconnect_first > config->reconnect_max)
         return fail(p, "--reconnect-first must not be above --reconnect-max; raise the second");
+    p->options->server_is_default = config->server_count == 0;
     if (config->server_count == 0 && !set_server(p, flag_find("server", 6, OPTIONS_CLIENT), preset))
         return false;
     return finish_common(p);
@@ -1029,7 +1165,7 @@ static bool finish(struct parse *p)
 {
     struct options *options = p->options;
 
-    if (options->help)
+    if (options->help || options->version)
         return true;
     switch (options->command) {
     case OPTIONS_SERVER:
@@ -1125,13 +1261,24 @@ static void print_wrapped(FILE *out, const char *text, size_t column)
     }
 }
 
-static void print_flag(FILE *out, const struct flag *flag)
+/* The letter that stands for the flag; 0: none. */
+static char flag_letter(const struct flag *flag, enum options_command command)
 {
+    for (unsigned i = 0; i < ARRAY_SIZE(letters); i++)
+        if ((letters[i].commands & (1u << command)) != 0 &&
+            strcmp(letters[i].name, flag->name) == 0)
+            return letters[i].letter;
+    return '\0';
+}
+
+static void print_flag(FILE *out, const struct flag *flag, enum options_command command)
+{
+    const char letter[] = { '-', flag_letter(flag, command), ',', ' ', '\0' };
     char head[64], text[512];
     size_t column;
 
-    snprintf(head, sizeof(head), "  --%s%s%s", flag->name, flag->value != NULL ? " " : "",
-             flag->value != NULL ? flag->value : "");
+    snprintf(head, sizeof(head), "  %s--%s%s%s", letter[1] != '\0' ? letter : "", flag->name,
+             flag->value != NULL ? " " : "", flag->value != NULL ? flag->value : "");
     column = strlen(head);
     if (column > HELP_COLUMN) {
         fprintf(out, "%s\n%*s", head, HELP_COLUMN, "");
@@ -1156,7 +1303,7 @@ static void print_group(FILE *out, enum options_command command, unsigned group)
         if (!titled)
             fprintf(out, "\n%s\n", group_titles[group]);
         titled = true;
-        print_flag(out, &flags[i]);
+        print_flag(out, &flags[i], command);
     }
 }
 
@@ -1166,12 +1313,12 @@ void options_print_flags(FILE *out, enum options_command command)
         print_group(out, command, group);
 }
 
-static void print_commands(FILE *out, const struct flag *flag)
+static void print_commands(FILE *out, uint8_t commands)
 {
     const char *between = "";
 
     for (unsigned i = 0; i < OPTIONS_COMMAND_COUNT; i++) {
-        if (!flag_is_for(flag, (enum options_command)i))
+        if ((commands & (1u << i)) == 0)
             continue;
         fprintf(out, "%s%s", between, command_names[i]);
         between = ",";
@@ -1181,7 +1328,7 @@ static void print_commands(FILE *out, const struct flag *flag)
 static void print_row(FILE *out, const struct flag *flag)
 {
     fprintf(out, "flag\t%s\t", group_titles[flag->group]);
-    print_commands(out, flag);
+    print_commands(out, flag->commands);
     fprintf(out, "\t%s\t%s\t%s\t%s\n", flag->name, flag->value != NULL ? flag->value : "",
             flag->preset != NULL ? flag->preset : "", flag->help);
 }
@@ -1192,4 +1339,9 @@ void options_print_table(FILE *out)
         for (size_t i = 0; i < ARRAY_SIZE(flags); i++)
             if (flags[i].group == group)
                 print_row(out, &flags[i]);
+    for (size_t i = 0; i < ARRAY_SIZE(letters); i++) {
+        fprintf(out, "letter\t%c\t", letters[i].letter);
+        print_commands(out, letters[i].commands);
+        fprintf(out, "\t%s\n", letters[i].name);
+    }
 }

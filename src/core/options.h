@@ -9,7 +9,11 @@
  *
  * Forms: `--flag value`, `--flag=value`, and for those who come from a Go program also `-flag`. Switches
  * take no value but `=true` or `=false`. A flag given twice counts the last time, except those that say
- * "repeatable". There are no positional arguments.
+ * "repeatable". A few flags have a letter, `-p 8080` or `-p8080`. The only positional arguments are a
+ * client's origins: `culvert 3000` is `culvert client --local 3000`.
+ *
+ * What people type out of habit with other programs is answered with what to write instead
+ * (options_habit.c), unless it can only mean one thing: then it works.
  */
 #ifndef CULVERT_CORE_OPTIONS_H
 #define CULVERT_CORE_OPTIONS_H
@@ -50,9 +54,11 @@ struct options_gen_cert { /* its directory is config.state_dir */
 
 struct options {
     enum options_command command;
-    bool help;         /* --help: print the help of `command` and do nothing else */
-    const char *topic; /* `help TOPIC`: points into argv; NULL without one */
-    bool features;     /* `version --features` */
+    bool help;              /* --help: print the help of `command` and do nothing else */
+    const char *topic;      /* `help TOPIC`: points into argv; NULL without one */
+    bool version;           /* --version, of whatever command: print it and do nothing else */
+    bool features;          /* `version --features` */
+    bool server_is_default; /* nobody has named one */
     enum log_level log_level;
     char warning
         [OPTIONS_WARNING_MAX]; /* to be logged once the log is set up; empty if there is none */
@@ -89,6 +95,7 @@ void options_print_flags(FILE *out, enum options_command command);
 
 /* All flags for a program to read (man page, completion), in the order of the help, a line each:
  *   flag TAB group TAB commands, with commas TAB name TAB value TAB default TAB help
+ *   letter TAB letter TAB commands, with commas TAB name of the flag
  * Without a value it is a switch; without a default there is none. */
 void options_print_table(FILE *out);
 

@@ -140,6 +140,21 @@ bool value_parse_cpus(const char *text, int *cpus, unsigned max, unsigned *count
     return true;
 }
 
+#define HEX    "0123456789abcdefABCDEF"
+#define BASE64 "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
+
+bool value_is_pin(const char *text)
+{
+    if (strncasecmp(text, "sha256:", 7) != 0)
+        return false;
+    text += 7;
+    if (strncmp(text, "//", 2) == 0)
+        text += 2;
+    if (strlen(text) == 64)
+        return strspn(text, HEX) == 64;
+    return strlen(text) == 44 && strspn(text, BASE64) == 43 && text[43] == '=';
+}
+
 const char *value_format_duration(uint64_t ns, char text[VALUE_TEXT_MAX])
 {
     const struct unit *unit = &durations[0];

@@ -8,6 +8,7 @@
 #include "unit/test_tls_certs.h"
 #include "unit/tls_util.h"
 
+#include "core/value.h"
 #include "tls/tls_impl.h"
 
 static struct scratch scratch;
@@ -360,6 +361,7 @@ START_TEST(pin_parse)
     char pin[TLS_PIN_SIZE] = "";
 
     ck_assert_int_eq(tls_pin_parse(pins[_i].text, pin), pins[_i].good);
+    ck_assert_int_eq(value_is_pin(pins[_i].text), pins[_i].good); /* what options look at */
     if (pins[_i].good)
         ck_assert_str_eq(pin, "sha256:" HEX);
 }
