@@ -171,6 +171,7 @@ static void input_clean(struct input *in)
     const char *at = in->bytes, *end = in->bytes + in->size;
     size_t kept = 0;
 
+    CHECK(at != NULL); /* there is room before anything is read */
     if (in->size >= sizeof(mark) && memcmp(at, mark, sizeof(mark)) == 0)
         at += sizeof(mark);
     while (at < end) {
