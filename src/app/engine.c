@@ -354,6 +354,8 @@ static void wait_for_end(struct engine *engine)
         if (poll(fds, ARRAY_SIZE(fds), LOG_FLUSH_MS) < 0)
             continue;
         log_flush(false);
+        if (engine->config->role == CONFIG_SERVER)
+            server_tick(engine->config, now_ns());
         if ((fds[0].revents & POLLIN) != 0)
             on_signal(engine);
         if ((fds[1].revents & POLLIN) != 0) {

@@ -15,6 +15,9 @@
  * connection that somebody may read, `auto` does not do that, because whoever can cut a connection
  * could ask for it.
  *
+ * A server that is not to be trusted ends the client that has had no session yet, but for dates that
+ * are wrong: a machine that has just started may not know the time, and tries again by the schedule.
+ *
  * A lane that can be resumed is brought back by dialer.c, and nothing is lost. When a session is over
  * that was ready (every BIND had its answer, and one of them a port), a new one is tried at once, and
  * for QUICK_NS in quick succession: most servers that go away are restarted, or the path blinked.
@@ -728,6 +731,14 @@ static bool try_other_wire(struct client *client, const struct lane *lane, enum 
     return was_v2;
 }
 
+/* Whom to trust does not change by itself; a clock does, when it is set. */
+static bool tls_is_final(const struct client *client, const struct lane *lane)
+{
+    bool clock = lane->crypt != NULL && crypt_is_clock(lane->crypt);
+
+    return !client->was_ready && !(clock && client->worker->config->reconnect);
+}
+
 static void primary_lost(struct client *client, struct lane *lane, struct session *session,
                          enum reason reason)
 {
@@ -741,8 +752,7 @@ static void primary_lost(struct client *client, struct lane *lane, struct sessio
     dialer_stop(client);
     if (w->phase != WORKER_RUNNING || reason == REASON_AUTH_FAILED)
         return;
-    if (reason == REASON_TLS_FAILED &&
-        !client->was_ready) { /* the log said why: whom to trust does not change by itself */
+    if (reason == REASON_TLS_FAILED && tls_is_final(client, lane)) {
         bool is_short = lane->crypt != NULL && crypt_short(lane->crypt);
         stop_all(w, is_short ? EXIT_CODE_CANNOT_START : EXIT_CODE_FAILED,
                  WORKER_STOP_DRAINED); /* the server is still to get the alert */

@@ -86,9 +86,10 @@ const char *crypt_summary(struct crypt *crypt);
 
 /* One sentence after FAILED or BROKEN. crypt_short: FAILED because this machine had too little
  * memory, or descriptors; it says nothing of the peer, and the libraries may not recover from
- * it. */
+ * it. crypt_is_clock: FAILED for a date, be it that a clock is wrong. */
 const char *crypt_why(const struct crypt *crypt);
 bool crypt_short(const struct crypt *crypt);
+bool crypt_is_clock(const struct crypt *crypt);
 
 /* User engine, sending: one record of the slices' bytes (at most CRYPT_PAYLOAD) to dst, which has CRYPT_OVERHEAD more room. 0: refused. */
 size_t crypt_seal(struct crypt *crypt, const struct iovec *slices, unsigned count, uint8_t *dst);

@@ -32,8 +32,14 @@ void crypt_ctx_unref(struct crypt_ctx *ctx);
 /* Makes ca.pem, server.pem and their keys in dir (mode 0600), for `name` (may be NULL) and localhost. */
 bool crypt_make_certificate(const char *dir, const char *name, char *why, size_t why_size);
 
-/* Days until the certificate in a PEM file expires, negative when it has. False: it cannot be read. */
-bool crypt_certificate_days(const char *cert, long *days);
+/* How the certificate in a PEM file stands to the clock. False: it cannot be read. */
+struct crypt_dates {
+    long days;         /* until it expires, negative when it has */
+    bool early;        /* it is not valid yet */
+    bool clock_is_set; /* false: it is before this program was written */
+    char text[128];    /* "valid until ..., this machine's clock says ...", or from */
+};
+bool crypt_certificate_dates(const char *cert, struct crypt_dates *dates);
 
 /* The name by which clients know the server of the certificate in a PEM file: the first that is not
  * this machine's own. False: it has none, or cannot be read. */

@@ -2,6 +2,7 @@
 #include "server/certificate.h"
 
 #include "core/addr.h"
+#include "core/base.h"
 #include "core/crypt.h"
 #include "core/crypt_ctx.h"
 #include "core/dirs.h"
@@ -9,6 +10,7 @@
 
 #include <pthread.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -30,38 +32,47 @@ static void warn(void *arg, const char *text)
 /* Clients that trust our CA, and not the key, refuse us when it has expired. */
 static void look_at_ca(const char *dir)
 {
+    struct crypt_dates dates;
     char ca[512];
-    long days;
 
     snprintf(ca, sizeof(ca), "%s/ca.pem", dir);
-    if (!crypt_certificate_days(ca, &days) || days >= EXPIRY_NEAR)
+    if (!crypt_certificate_dates(ca, &dates) || dates.days >= EXPIRY_NEAR)
         return;
     log_at(LOG_WARN, "tls",
            "the CA %s %s %ld days: clients that trust it (--tls-ca) then refuse this server, "
            "those with a pin do not; to get a new CA move ca.pem and ca.key away, call culvert "
-           "gen-cert, and send SIGHUP",
-           ca, days < 0 ? "has expired since" : "expires in", days < 0 ? -days : days);
+           "gen-cert, and send SIGHUP (%s)",
+           ca, dates.days < 0 ? "has expired since" : "expires in", labs(dates.days), dates.text);
 }
 
-/* `own`: made by us, in the state directory. Its names, its key and with it the pin stay when it is renewed. */
+/* One of ours that is not valid yet was made while the clock was ahead, unless the clock is not set. */
+static bool renewal_is_due(const struct crypt_dates *dates)
+{
+    return dates->days < EXPIRY_NEAR || (dates->early && dates->clock_is_set);
+}
+
+/* `own`: made by us, in the state directory. Its names, its key and with it the pin stay when it is
+ * renewed. One that is not valid yet is told of when it is loaded. */
 static void look_at_expiry(const char *cert, const char *own)
 {
+    struct crypt_dates dates;
     char why[512], not_renewed[560] = "";
-    long days;
 
-    if (!crypt_certificate_days(cert, &days) || days >= EXPIRY_NEAR)
+    if (!crypt_certificate_dates(cert, &dates) || !renewal_is_due(&dates))
         return;
     if (own != NULL && crypt_renew_certificate(own, why, sizeof(why))) {
-        log_at(LOG_INFO, "tls", "renewed the certificate %s: same names, same key", cert);
+        log_at(LOG_INFO, "tls", "renewed the certificate %s (%s): same names, same key", cert,
+               dates.text);
         return;
     }
     if (own != NULL)
         snprintf(not_renewed, sizeof(not_renewed), " (it could not be renewed: %s)", why);
-    log_at(
-        LOG_WARN, "tls",
-        "the certificate %s %s %ld days%s: make a new one (culvert gen-cert), then send SIGHUP%s",
-        cert, days < 0 ? "has expired since" : "expires in", days < 0 ? -days : days,
-        days < 0 ? ", clients refuse it" : "", not_renewed);
+    if (dates.days < EXPIRY_NEAR || own != NULL)
+        log_at(LOG_WARN, "tls",
+               "the certificate %s %s %ld days (%s)%s: make a new one (culvert gen-cert), then "
+               "send SIGHUP%s",
+               cert, dates.days < 0 ? "has expired since" : "expires in", labs(dates.days),
+               dates.text, dates.days < 0 ? ", clients refuse it" : "", not_renewed);
 }
 
 static bool can_read(const char *cert, const char *key)
@@ -215,6 +226,32 @@ void certificate_reload(const struct config *config)
     pthread_mutex_unlock(&mutex);
     log_at(LOG_INFO, "tls", "certificate read again: %s", crypt_ctx_pin(fresh));
     crypt_ctx_unref(old);
+}
+
+/* Between looks, and after one that came to nothing. */
+#define LOOK_PAUSE   (5 * NSEC_PER_SEC)
+#define LOOK_IN_VAIN (3600 * NSEC_PER_SEC)
+
+static bool own_is_due(const struct config *config)
+{
+    struct crypt_dates dates;
+    bool own = config->tls_cert[0] == '\0' && shown[0] != '\0';
+
+    return own && crypt_certificate_dates(shown, &dates) && renewal_is_due(&dates);
+}
+
+void certificate_tick(const struct config *config, uint64_t now)
+{
+    static uint64_t next;
+
+    if (now < next)
+        return;
+    next = now + LOOK_PAUSE;
+    if (!own_is_due(config))
+        return;
+    certificate_reload(config);
+    if (own_is_due(config))
+        next = now + LOOK_IN_VAIN;
 }
 
 void certificate_close(void)

@@ -2,8 +2,8 @@
  * certificate: the server's TLS context: opened at start, read again on SIGHUP.
  *
  * Without --tls-cert the server makes itself a certificate in its state directory (once; it is kept,
- * and renewed at start and on SIGHUP from 30 days before its end), or in memory where it can have no
- * such directory, and prints the client's command with its pin. One on loopback alone prints none:
+ * and renewed from 30 days before its end, while the server runs too: the clock may have been set
+ * meanwhile), or in memory where it can have no such directory, and prints the client's command with its pin. One on loopback alone prints none:
  * its clients need no TLS.
  */
 #ifndef CULVERT_SERVER_CERTIFICATE_H
@@ -21,6 +21,10 @@ bool certificate_open(const struct config *config, const union sock_addr *listen
 
 /* Any thread but the workers'. The old certificate stays in use when the new one cannot be read. */
 void certificate_reload(const struct config *config);
+
+/* From time to time in the same thread (now: ns, of a clock that nobody sets): one of ours that has
+ * become due is renewed. */
+void certificate_tick(const struct config *config, uint64_t now);
 void certificate_close(void);
 
 /* For a new lane; NULL: out of memory. Any worker. */

@@ -142,6 +142,12 @@ void server_reload(const struct config *config, server_tell *tell, void *arg)
         tokens_reload(config, tell, arg);
 }
 
+void server_tick(const struct config *config, uint64_t now)
+{
+    if (config->tls != CONFIG_OFF)
+        certificate_tick(config, now);
+}
+
 static int server_start(struct worker *w)
 {
     char text[ADDR_TEXT_MAX];

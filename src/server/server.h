@@ -23,6 +23,9 @@ typedef void server_tell(void *arg, enum message_kind kind, uint64_t session, ui
  * up, and the file of the tokens: sessions whose token is not there any more end. */
 void server_reload(const struct config *config, server_tell *tell, void *arg);
 
+/* From time to time, in the thread of signals: what is to be done by the clock. */
+void server_tick(const struct config *config, uint64_t now);
+
 /* After the workers have ended. */
 void server_finish(void);
 

@@ -28,6 +28,7 @@ struct crypt {
     size_t leftover_size;
     bool plain_peer; /* plain_alert is to be sent */
     bool is_short;   /* crypt_short */
+    bool is_clock;   /* crypt_is_clock */
     bool rx_due; /* the kernel sends; it is to receive when user space has opened what it holds */
     uint8_t exporter[CRYPT_MAC_SIZE];
     char pin[TLS_PIN_SIZE];
@@ -109,9 +110,17 @@ bool crypt_make_certificate(const char *dir, const char *name, char *why, size_t
     return tls_gen_cert(&gen, why, why_size);
 }
 
-bool crypt_certificate_days(const char *cert, long *days)
+bool crypt_certificate_dates(const char *cert, struct crypt_dates *dates)
 {
-    return tls_cert_days(cert, days);
+    struct tls_dates from;
+
+    if (!tls_cert_dates(cert, &from))
+        return false;
+    *dates = (struct crypt_dates){ .days = from.days,
+                                   .early = from.early,
+                                   .clock_is_set = from.clock_is_set };
+    snprintf(dates->text, sizeof(dates->text), "%s", from.text);
+    return true;
 }
 
 bool crypt_certificate_name(const char *cert, char *name, size_t size)
@@ -219,6 +228,7 @@ static enum crypt_step step_of(struct crypt *crypt, enum tls_state state)
         return keys_out(crypt);
     default:
         crypt->plain_peer = tls_handshake_fail(crypt->handshake) == TLS_FAIL_PLAINTEXT;
+        crypt->is_clock = tls_why_is_clock(tls_handshake_fail(crypt->handshake));
         if (tls_handshake_fail(crypt->handshake) == TLS_FAIL_NO_MEMORY)
             return failed(crypt, what_is_short());
         return failed(crypt, tls_short_text());
@@ -373,6 +383,11 @@ const char *crypt_summary(struct crypt *crypt)
 bool crypt_short(const struct crypt *crypt)
 {
     return crypt->is_short;
+}
+
+bool crypt_is_clock(const struct crypt *crypt)
+{
+    return crypt->is_clock;
 }
 
 const char *crypt_why(const struct crypt *crypt)

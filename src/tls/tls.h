@@ -305,6 +305,15 @@ bool tls_cert_public_name(const char *cert_file, char *name, size_t size);
 /* Days until the first certificate in a PEM file expires, negative when it has. False: there is none that can be read. */
 bool tls_cert_days(const char *cert_file, long *days);
 
+/* The same, and how its dates stand to the clock; text: the nearer of them, and the clock. */
+struct tls_dates {
+    long days;
+    bool early; /* it is not valid yet */
+    bool clock_is_set;
+    char text[128];
+};
+bool tls_cert_dates(const char *cert_file, struct tls_dates *dates);
+
 /* True if the first certificate of the one file is valid for longer than that of the other; *days:
  * by how many. False as well if one of them cannot be read. */
 bool tls_cert_outlives(const char *cert_file, const char *other_file, long *days);

@@ -9,6 +9,8 @@
  *                                            handshake
  *   none is in date                          refused, with the dates; a program that can trust
  *                                            nobody should not start
+ *   none, but some begin later               kept: it is the clock that is wrong as a rule, of a
+ *                                            machine that has just started, and it will be set
  *   a certificate that is no CA              kept, and trusted as the peer's own certificate; it
  *                                            vouches for no other (tls_path.c). Said, unless it is
  *                                            self-signed: that is how one trusts a single server
@@ -63,7 +65,7 @@ struct ca_load {
     const char *name;
     X509_STORE *store;
     time_t now;
-    unsigned certs, usable, idle, refused, told;
+    unsigned certs, usable, idle, early, refused, told;
     char refusal[CA_TEXT]; /* of the first member that is refused */
     char first_idle[CA_TEXT];
     char last[192]; /* the usable certificate that lives longest */
@@ -121,7 +123,7 @@ static void ca_refuse_kind(struct ca_load *load, const struct tls_pem_member *me
 /* False: it cannot vouch for anybody now. */
 static bool ca_look(struct ca_load *load, const X509 *cert, const char *name)
 {
-    char text[CA_TEXT], date[64];
+    char text[CA_TEXT], date[TLS_WHEN_TEXT];
     enum tls_when when = tls_cert_when(cert, load->now);
 
     if (X509_get0_pubkey(cert) == NULL) {
@@ -131,11 +133,12 @@ static bool ca_look(struct ca_load *load, const X509 *cert, const char *name)
     }
     if (when == TLS_WHEN_GOOD)
         return true;
-    tls_cert_when_text(cert, when, date, sizeof(date));
+    tls_cert_when_text(cert, when, load->now, date, sizeof(date));
     snprintf(text, sizeof(text), "%s %s (%s): %s", name,
              when == TLS_WHEN_LATE ? "has expired" : "is not valid yet", date,
              when == TLS_WHEN_LATE ? "put the CA's renewed certificate in its place"
                                    : "check this machine's clock");
+    load->early += when == TLS_WHEN_EARLY;
     ca_idle(load, text);
     return false;
 }
@@ -273,6 +276,10 @@ static bool ca_verdict(struct ca_load *load, const char *text, size_t len, char 
         return ca_refused(load, why, why_size);
     if (load->certs == 0)
         return ca_empty(load, text, len, why, why_size);
+    if (load->usable == 0 && load->early > 0) {
+        ca_tell(load, load->first_idle);
+        return true;
+    }
     if (load->usable == 0)
         return ca_no(why, why_size, "no certificate of the CA file %s can be used today: %s%s",
                      load->name, load->first_idle,

@@ -13,6 +13,11 @@
  * at its next start.
  *
  * Dates begin a day early: clocks differ. Server certificates live 825 days, which is what the stricter verifiers accept.
+ *
+ * A clock that is before FIRST_DAY is not set yet (a machine without a battery for it begins in
+ * 1970): what is made then is dated from FIRST_DAY on, so that it is good when the clock is set.
+ * A CA always begins there, also when the clock is ahead, or it could sign nothing when that is put
+ * right. What is in memory alone, and trusted by its key alone, is good for all time.
  */
 #include "tls/tls_impl.h"
 
@@ -21,6 +26,7 @@
 
 #include <arpa/inet.h>
 #include <errno.h>
+#include <limits.h>
 #include <openssl/err.h>
 #include <openssl/evp.h>
 #include <openssl/pem.h>
@@ -35,6 +41,7 @@
 #define DAY         86400L
 #define CA_DAYS     3650u
 #define SERVER_DAYS 825u
+#define FOR_EVER    UINT_MAX
 #define NAMES_SIZE  4096
 
 struct pair {
@@ -193,14 +200,46 @@ static bool add_extension(X509 *cert, X509 *issuer, int nid, const char *value)
     return ok;
 }
 
-static X509 *cert_begin(EVP_PKEY *key, const char *common, unsigned days)
+/* A day after this code was written: no clock that is right was ever before. */
+#define FIRST_DAY ((time_t)1793491200) /* 2026-11-01 */
+
+bool tls_cert_clock_is_set(time_t now)
+{
+    return now >= FIRST_DAY;
+}
+
+struct tls_period tls_cert_period(time_t now, unsigned days, bool ca)
+{
+    time_t from = tls_cert_clock_is_set(now) ? now : FIRST_DAY;
+
+    return (struct tls_period){ .begin = (ca ? FIRST_DAY : from) - DAY,
+                                .end = from + (time_t)days * DAY };
+}
+
+/* RFC 5280, 4.1.2.5: the end of what has no end. */
+static bool set_for_ever(X509 *cert)
+{
+    return ASN1_TIME_set(X509_getm_notBefore(cert), 0) != NULL &&
+           ASN1_TIME_set_string_X509(X509_getm_notAfter(cert), "99991231235959Z") == 1;
+}
+
+static bool set_dates(X509 *cert, unsigned days, bool ca)
+{
+    struct tls_period period = tls_cert_period(time(NULL), days, ca);
+
+    if (days == FOR_EVER)
+        return set_for_ever(cert);
+    return ASN1_TIME_set(X509_getm_notBefore(cert), period.begin) != NULL &&
+           ASN1_TIME_set(X509_getm_notAfter(cert), period.end) != NULL;
+}
+
+static X509 *cert_begin(EVP_PKEY *key, const char *common, unsigned days, bool ca)
 {
     X509 *cert = X509_new();
 
     if (cert != NULL && X509_set_version(cert, X509_VERSION_3) == 1 && set_serial(cert) &&
-        X509_gmtime_adj(X509_getm_notBefore(cert), -DAY) != NULL &&
-        X509_gmtime_adj(X509_getm_notAfter(cert), (long)days * DAY) != NULL &&
-        X509_set_pubkey(cert, key) == 1 && set_name(X509_get_subject_name(cert), common))
+        set_dates(cert, days, ca) && X509_set_pubkey(cert, key) == 1 &&
+        set_name(X509_get_subject_name(cert), common))
         return cert;
     X509_free(cert);
     return NULL;
@@ -273,7 +312,7 @@ static bool new_ca(const struct job *job, struct pair *ca)
     snprintf(common, sizeof(common), "Culvert CA %02x%02x%02x%02x", id[0], id[1], id[2], id[3]);
     ca->key = EVP_EC_gen("P-256");
     ca->cert = ca->key != NULL
-                   ? cert_begin(ca->key, common, job->gen->days ? job->gen->days : CA_DAYS)
+                   ? cert_begin(ca->key, common, job->gen->days ? job->gen->days : CA_DAYS, true)
                    : NULL;
     return (ca->cert != NULL && ca_finish(ca->cert, ca->key)) ||
            no(job, "the CA certificate cannot be made");
@@ -287,7 +326,7 @@ static bool make_ca(const struct job *job, struct pair *ca)
 
 static bool get_ca(const struct job *job, struct pair *ca)
 {
-    char date[64];
+    char date[TLS_WHEN_TEXT];
 
     if (!read_key(job, "ca.key", &ca->key) || !read_cert(job, "ca.pem", &ca->cert))
         return false;
@@ -299,7 +338,7 @@ static bool get_ca(const struct job *job, struct pair *ca)
     if (X509_check_private_key(ca->cert, ca->key) != 1)
         return no(job, "%s/ca.key does not belong to ca.pem", job->gen->dir);
     enum tls_when when = tls_cert_when(ca->cert, time(NULL));
-    tls_cert_when_text(ca->cert, when, date, sizeof(date));
+    tls_cert_when_text(ca->cert, when, time(NULL), date, sizeof(date));
     if (when == TLS_WHEN_LATE)
         return no(job, "%s/ca.pem has expired (%s): move ca.pem and ca.key away to get a new CA",
                   job->gen->dir, date);
@@ -319,7 +358,7 @@ static bool leaf_cert(const struct job *job, const struct pair *ca, struct pair 
     if (client ? !add_name(job, gen->client, names, sizeof(names))
                : !server_names(job, names, sizeof(names)))
         return false;
-    leaf->cert = cert_begin(leaf->key, common, gen->days ? gen->days : SERVER_DAYS);
+    leaf->cert = cert_begin(leaf->key, common, gen->days ? gen->days : SERVER_DAYS, false);
     return (leaf->cert != NULL &&
             leaf_finish(leaf->cert, ca, client ? "clientAuth" : "serverAuth", names)) ||
            no(job, "the certificate for %s cannot be made", common);
@@ -415,7 +454,7 @@ static __attribute__((noinline)) bool make_pair(const struct job *job, struct tl
 
 bool tls_own_pair_make(const char *name, struct tls_own_pair *own, char *why, size_t why_size)
 {
-    struct tls_gen gen = { .names = &name, .name_count = name != NULL ? 1 : 0 };
+    struct tls_gen gen = { .names = &name, .name_count = name != NULL ? 1 : 0, .days = FOR_EVER };
     struct job job = { &gen, why, why_size };
 
     *own = (struct tls_own_pair){ 0 };
@@ -461,18 +500,23 @@ enum tls_when tls_cert_when(const X509 *cert, time_t now)
     return X509_cmp_time(X509_get0_notAfter(cert), &now) <= 0 ? TLS_WHEN_LATE : TLS_WHEN_GOOD;
 }
 
-void tls_cert_when_text(const X509 *cert, enum tls_when when, char *text, size_t size)
+static void date_text(const struct tm *tm, char *text, size_t size)
 {
-    const ASN1_TIME *time =
+    if (tm == NULL || strftime(text, size, "%Y-%m-%d %H:%M UTC", tm) == 0)
+        snprintf(text, size, "an unreadable date");
+}
+
+void tls_cert_when_text(const X509 *cert, enum tls_when when, time_t now, char *text, size_t size)
+{
+    const ASN1_TIME *bound =
         when == TLS_WHEN_EARLY ? X509_get0_notBefore(cert) : X509_get0_notAfter(cert);
     const char *word = when == TLS_WHEN_EARLY ? "valid from" : "valid until";
-    char date[40];
-    struct tm tm;
+    char date[40], clock[40];
+    struct tm tm, today;
 
-    if (ASN1_TIME_to_tm(time, &tm) != 1 ||
-        strftime(date, sizeof(date), "%Y-%m-%d %H:%M UTC", &tm) == 0)
-        snprintf(date, sizeof(date), "an unreadable date");
-    snprintf(text, size, "%s %s", word, date);
+    date_text(ASN1_TIME_to_tm(bound, &tm) == 1 ? &tm : NULL, date, sizeof(date));
+    date_text(gmtime_r(&now, &today), clock, sizeof(clock));
+    snprintf(text, size, "%s %s, this machine's clock says %s", word, date, clock);
 }
 
 /* --- renewal ---------------------------------------------------------------------------------------------------- */
@@ -494,13 +538,36 @@ static X509 *load_cert(const char *cert_file)
     return cert;
 }
 
-bool tls_cert_days(const char *cert_file, long *days)
+static bool days_of(const X509 *cert, long *days)
 {
-    X509 *cert = load_cert(cert_file);
     int whole = 0, seconds = 0;
 
     bool ok = cert != NULL && ASN1_TIME_diff(&whole, &seconds, NULL, X509_get0_notAfter(cert)) == 1;
     *days = whole < 0 || seconds < 0 ? whole - 1 : whole;
+    return ok;
+}
+
+bool tls_cert_days(const char *cert_file, long *days)
+{
+    X509 *cert = load_cert(cert_file);
+    bool ok = days_of(cert, days);
+
+    X509_free(cert);
+    return ok;
+}
+
+bool tls_cert_dates(const char *cert_file, struct tls_dates *dates)
+{
+    X509 *cert = load_cert(cert_file);
+    time_t now = time(NULL);
+    bool ok = days_of(cert, &dates->days);
+
+    if (ok) {
+        enum tls_when when = tls_cert_when(cert, now);
+        dates->early = when == TLS_WHEN_EARLY;
+        dates->clock_is_set = tls_cert_clock_is_set(now);
+        tls_cert_when_text(cert, when, now, dates->text, sizeof(dates->text));
+    }
     X509_free(cert);
     return ok;
 }

@@ -220,14 +220,25 @@ bool tls_own_load(struct tls_ctx *ctx, const char *name, const char *text, size_
 /* The number of the member whose key this is; 0: none. */
 unsigned tls_own_member_of(const char *text, size_t len, const struct evp_pkey_st *key);
 
-/* tls_cert.c: dates. "valid from 2026-01-02 03:04 UTC" when EARLY, "valid until ..." otherwise. */
+/* tls_cert.c: dates. "valid from 2026-01-02 03:04 UTC, this machine's clock says 1970-..." when
+ * EARLY, "valid until ..." otherwise. */
+#define TLS_WHEN_TEXT 128u
 enum tls_when {
     TLS_WHEN_EARLY,
     TLS_WHEN_GOOD,
     TLS_WHEN_LATE,
 };
 enum tls_when tls_cert_when(const struct x509_st *cert, time_t now);
-void tls_cert_when_text(const struct x509_st *cert, enum tls_when when, char *text, size_t size);
+void tls_cert_when_text(const struct x509_st *cert, enum tls_when when, time_t now, char *text,
+                        size_t size);
+
+/* For how long a certificate that is made now is good. A clock that is not set counts for
+ * nothing. */
+struct tls_period {
+    time_t begin, end;
+};
+bool tls_cert_clock_is_set(time_t now);
+struct tls_period tls_cert_period(time_t now, unsigned days, bool ca);
 
 /* tls_pin.c */
 enum tls_known {
@@ -242,6 +253,7 @@ bool tls_pin_of_cert(const struct x509_st *cert, char pin[TLS_PIN_SIZE]);
 
 /* tls_why.c */
 void tls_why_set(struct tls_handshake *handshake, enum tls_fail fail);
+bool tls_why_is_clock(enum tls_fail fail); /* a date: time, or another clock, may heal it */
 enum tls_fail tls_why_of_alert(enum tls_role role, uint8_t alert);
 void tls_why_plaintext(struct tls_handshake *handshake, enum tls_sniff sniff);
 

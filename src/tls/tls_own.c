@@ -9,7 +9,7 @@
  *
  * What a peer will stumble over, but need not, is said and goes on: a certificate that is out of
  * date, one that has not signed the one before it. A server's first certificate is left out of
- * this, its days are counted elsewhere (tls_cert_days) with a cure of its own.
+ * this, its days are counted elsewhere (tls_cert_dates) with a cure of its own.
  */
 #include "tls/tls_impl.h"
 
@@ -60,17 +60,19 @@ static void own_tell(const struct own_load *load, const struct tls_pem_member *m
 
 static void own_look_at_date(const struct own_load *load, const struct tls_pem_member *member)
 {
-    char date[64], what[OWN_TEXT];
-    enum tls_when when = tls_cert_when(member->cert, tls_ctx_time(load->ctx));
+    char date[TLS_WHEN_TEXT], what[OWN_TEXT];
+    time_t now = tls_ctx_time(load->ctx);
+    enum tls_when when = tls_cert_when(member->cert, now);
 
     if (when == TLS_WHEN_GOOD ||
         (when == TLS_WHEN_LATE && load->certs == 1 && load->ctx->role == TLS_SERVER))
         return;
-    tls_cert_when_text(member->cert, when, date, sizeof(date));
-    snprintf(what, sizeof(what), "%s (%s), peers will refuse it: %s",
+    tls_cert_when_text(member->cert, when, now, date, sizeof(date));
+    snprintf(what, sizeof(what), "%s (%s), %s",
              when == TLS_WHEN_LATE ? "has expired" : "is not valid yet", date,
-             when == TLS_WHEN_LATE ? "put the renewed one in its place"
-                                   : "check this machine's clock");
+             when == TLS_WHEN_LATE
+                 ? "peers will refuse it: put the renewed one in its place"
+                 : "peers with such a clock will refuse it: check this machine's clock");
     own_tell(load, member, what);
 }
 

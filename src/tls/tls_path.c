@@ -129,11 +129,12 @@ static bool path_refuse_date(struct tls_handshake *handshake, const X509 *cert, 
         { TLS_FAIL_CHAIN_NOT_YET_VALID, TLS_FAIL_CHAIN_EXPIRED },
         { TLS_FAIL_CA_NOT_YET_VALID, TLS_FAIL_CA_EXPIRED },
     };
-    char name[PATH_NAME], date[64];
-    enum tls_when when = tls_cert_when(cert, tls_ctx_time(handshake->ctx));
+    char name[PATH_NAME], date[TLS_WHEN_TEXT];
+    time_t now = tls_ctx_time(handshake->ctx);
+    enum tls_when when = tls_cert_when(cert, now);
 
     tls_pem_subject(X509_get_subject_name(cert), name, sizeof(name));
-    tls_cert_when_text(cert, when, date, sizeof(date));
+    tls_cert_when_text(cert, when, now, date, sizeof(date));
     return tls_peer_refuse(handshake, fails[ca][when != TLS_WHEN_EARLY], "%s, %s", name, date);
 }
 

@@ -47,12 +47,13 @@ bool tls_peer_refuse(struct tls_handshake *handshake, enum tls_fail fail, const 
 
 static bool peer_in_date(struct tls_handshake *handshake, const X509 *cert)
 {
-    char text[64];
-    enum tls_when when = tls_cert_when(cert, tls_ctx_time(handshake->ctx));
+    char text[TLS_WHEN_TEXT];
+    time_t now = tls_ctx_time(handshake->ctx);
+    enum tls_when when = tls_cert_when(cert, now);
 
     if (when == TLS_WHEN_GOOD)
         return true;
-    tls_cert_when_text(cert, when, text, sizeof(text));
+    tls_cert_when_text(cert, when, now, text, sizeof(text));
     return tls_peer_refuse(
         handshake, when == TLS_WHEN_EARLY ? TLS_FAIL_NOT_YET_VALID : TLS_FAIL_EXPIRED, "%s", text);
 }

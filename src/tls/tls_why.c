@@ -100,6 +100,18 @@ enum tls_fail tls_why_of_alert(enum tls_role role, uint8_t alert)
     }
 }
 
+bool tls_why_is_clock(enum tls_fail fail)
+{
+    static const enum tls_fail dated[] = { TLS_FAIL_EXPIRED,       TLS_FAIL_NOT_YET_VALID,
+                                           TLS_FAIL_CA_EXPIRED,    TLS_FAIL_CA_NOT_YET_VALID,
+                                           TLS_FAIL_CHAIN_EXPIRED, TLS_FAIL_CHAIN_NOT_YET_VALID };
+
+    for (size_t i = 0; i < sizeof(dated) / sizeof(dated[0]); i++)
+        if (dated[i] == fail)
+            return true;
+    return false;
+}
+
 static bool starts_with(const uint8_t *data, size_t len, const char *text)
 {
     size_t n = strlen(text);

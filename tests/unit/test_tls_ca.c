@@ -308,7 +308,10 @@ START_TEST(expired_file_is_refused)
     strftime(day, sizeof(day), "%Y-%m-%d", gmtime(&then));
     REFUSED(old.cert_pem, "/CN=old", "has expired", "valid until", day, "renewed");
     ck_assert_str_eq(said, "");
-    REFUSED(future.cert_pem, "/CN=future", "is not valid yet", "valid from", "clock");
+    loads(future.cert_pem); /* the clock is wrong, and will be set */
+    assert_has(said, "/CN=future) is not valid yet");
+    assert_has(said, "valid from");
+    assert_has(said, "this machine's clock says");
     snprintf(text, sizeof(text), "%s%s", old.cert_pem, older.cert_pem);
     REFUSED(text, "member 1", "/CN=old", "for the others");
     assert_has(said, "member 2");

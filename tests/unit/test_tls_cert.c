@@ -199,6 +199,64 @@ START_TEST(renewal_keeps_names_and_key)
 }
 END_TEST
 
+/* A machine without a battery for its clock: what it makes in 1970 is good when the clock is set, and
+ * what it makes while the clock is ahead can be made again when that is put right. */
+START_TEST(dates_when_the_clock_is_wrong)
+{
+    const time_t day = 86400, written = 1793491200, now = written + 200 * day; /* 2026-11-01 */
+    struct tls_period period = tls_cert_period(0, 825, false);
+
+    ck_assert(!tls_cert_clock_is_set(0) && !tls_cert_clock_is_set(written - 1));
+    ck_assert(tls_cert_clock_is_set(written) && tls_cert_clock_is_set(now));
+    ck_assert(period.begin < written && period.end == written + 825 * day);
+    period = tls_cert_period(now, 825, false);
+    ck_assert(period.begin == now - day && period.end == now + 825 * day);
+    for (time_t at = 0; at < 4 * now; at += now) {
+        period = tls_cert_period(at, 3650, true);
+        ck_assert(period.begin < written && period.end >= written + 3650 * day);
+    }
+}
+END_TEST
+
+/* Of a key that is kept nowhere the dates say nothing: it is trusted by its pin. */
+START_TEST(in_memory_for_ever)
+{
+    struct tls_own_pair own;
+    time_t far = (time_t)4102444800; /* 2100-01-01 */
+
+    ck_assert_msg(tls_own_pair_make("server.example", &own, why, sizeof(why)), "%s", why);
+    BIO *bio = BIO_new_mem_buf(own.cert.data, (int)own.cert.len);
+    X509 *cert = PEM_read_bio_X509(bio, NULL, NULL, NULL);
+    ck_assert_ptr_nonnull(cert);
+    ck_assert_int_eq(tls_cert_when(cert, 86400), TLS_WHEN_GOOD);
+    ck_assert_int_eq(tls_cert_when(cert, time(NULL)), TLS_WHEN_GOOD);
+    ck_assert_int_eq(tls_cert_when(cert, far), TLS_WHEN_GOOD);
+    X509_free(cert);
+    BIO_free(bio);
+    tls_own_pair_drop(&own);
+}
+END_TEST
+
+START_TEST(dates_beside_the_clock)
+{
+    struct made early = { 0 };
+    struct tls_dates dates;
+
+    ck_assert(tls_cert_dates(scratch.cert, &dates));
+    ck_assert(!dates.early && dates.clock_is_set && dates.days > 800);
+    ck_assert_ptr_nonnull(strstr(dates.text, "valid until 20"));
+    make(&early, &(struct spec){ "early", NULL, 3600, 7200, NULL, NULL, false, false, NULL });
+    spill(scratch.cert, early.cert_pem);
+    ck_assert(tls_cert_dates(scratch.cert, &dates));
+    ck_assert(dates.early);
+    ck_assert_ptr_nonnull(strstr(dates.text, "valid from 20"));
+    ck_assert_ptr_nonnull(strstr(dates.text, ", this machine's clock says 20"));
+    made_drop(&early);
+    spill(scratch.cert, "nothing");
+    ck_assert(!tls_cert_dates(scratch.cert, &dates));
+}
+END_TEST
+
 /* What another CA has signed, or what is no certificate, is not ours to replace. */
 START_TEST(renewal_refuses_what_is_not_ours)
 {
@@ -434,6 +492,9 @@ int main(void)
     tcase_add_test(tc, again_keeps_ca_and_key);
     tcase_add_test(tc, days);
     tcase_add_test(tc, renewal_keeps_names_and_key);
+    tcase_add_test(tc, dates_when_the_clock_is_wrong);
+    tcase_add_test(tc, in_memory_for_ever);
+    tcase_add_test(tc, dates_beside_the_clock);
     tcase_add_test(tc, renewal_refuses_what_is_not_ours);
     tcase_add_test(tc, refusals);
     tcase_add_loop_test(tc, ca_out_of_date, 0, 2);
