@@ -380,7 +380,7 @@ static int join_threads(struct engine *engine, struct stats *sum)
     return code;
 }
 
-static void print_summary(const struct stats *sum, uint64_t uptime)
+static void print_summary(const struct stats *sum, uint64_t uptime, bool server)
 {
     char *text = NULL;
     size_t size = 0;
@@ -388,7 +388,7 @@ static void print_summary(const struct stats *sum, uint64_t uptime)
 
     if (out == NULL)
         return;
-    summary_print(out, sum, uptime);
+    summary_print(out, sum, uptime, server);
     if (fclose(out) == 0)
         sink_put(SINK_OUT, text, size);
     free(text);
@@ -439,7 +439,7 @@ static int run_workers(struct engine *engine)
         wait_for_end(engine);
         code = join_threads(engine, &sum);
         if (code != EXIT_CODE_CANNOT_START)
-            print_summary(&sum, now_ns() - started);
+            print_summary(&sum, now_ns() - started, engine->config->role == CONFIG_SERVER);
     }
     if (!worker_helpers_out()) { /* otherwise the end of the process does it */
         message_free_all();

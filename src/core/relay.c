@@ -171,8 +171,16 @@ static void count_up(struct stream *s, uint32_t size)
     if (s->lane->version != FRAME_V1)
         window_tx_take(&s->tx, size);
     s->bytes_up += size;
-    s->tunnel->bytes_up += size;
+    s->tunnel->to_lane += size;
     worker_count(s->worker, STAT_BYTES_UP, size);
+}
+
+/* A stream that has outlived its lane has no tunnel any more. */
+static void count_down(struct stream *s, uint32_t size)
+{
+    if (s->tunnel != NULL)
+        s->tunnel->from_lane += size;
+    worker_count(s->worker, STAT_BYTES_DOWN, size);
 }
 
 static struct frame data_frame(const struct stream *s, uint32_t size, bool fin)
@@ -495,7 +503,7 @@ static void send_result(struct stream *s, int res, uint32_t asked)
         stream_rx_consume(s, (uint32_t)res);
         if (s->lane != NULL && s->lane->version != FRAME_V1)
             window_rx_consume(&s->rx, (uint32_t)res);
-        worker_count(w, STAT_BYTES_DOWN, (uint64_t)res);
+        count_down(s, (uint32_t)res);
         s->heard = s->took = w->now;
         if ((uint32_t)res < asked && s->sending_all)
             send_reset(

@@ -29,9 +29,9 @@ struct session_tunnel {
     uint16_t wanted, ticket;
     uint16_t index;
     uint16_t port;
-    struct listener *listener; /* server */
-    struct share *share;       /* see session_tunnel_share */
-    uint64_t streams, bytes_up, bytes_down;
+    struct listener *listener;            /* server */
+    struct share *share;                  /* see session_tunnel_share */
+    uint64_t streams, to_lane, from_lane; /* bytes handed on: read here, delivered here */
     char name[64];
     char origin[272]; /* HOST:PORT */
 };

@@ -287,7 +287,6 @@ void stream_rx_push(struct stream *s, uint32_t buf, uint32_t offset, uint32_t si
     }
     s->queued += size;
     s->bytes_down += size;
-    s->tunnel->bytes_down += size;
     s->heard = s->worker->now;
     if (!ok) {
         stream_refuse_buffers(s);
@@ -511,6 +510,16 @@ static void drop_window(struct stream *s)
     s->rx.counted = 0;
 }
 
+struct stream_moved stream_moved(const struct stream *s)
+{
+    bool server = s->worker->role->opens_streams;
+    uint64_t sent = s->bytes_up, delivered = s->bytes_down - s->queued;
+
+    CHECK(s->bytes_down >= s->queued);
+    return (struct stream_moved){ .up = server ? sent : delivered,
+                                  .down = server ? delivered : sent };
+}
+
 void stream_close(struct stream *s, enum reason reason, bool tell)
 {
     struct worker *w = s->worker;
@@ -519,8 +528,10 @@ void stream_close(struct stream *s, enum reason reason, bool tell)
     CHECK(s->state == STREAM_CONNECTING || s->state == STREAM_OPEN || s->state == STREAM_CLOSING);
     if (s->state == STREAM_CLOSING)
         return;
+    struct stream_moved moved = stream_moved(s);
+
     log_at(LOG_DEBUG, stream_subject(s), "ends: %s, %llu bytes up, %llu down", reason_text(reason),
-           (unsigned long long)s->bytes_up, (unsigned long long)s->bytes_down);
+           (unsigned long long)moved.up, (unsigned long long)moved.down);
     if (w->config->log_visitors)
         visitor_log_stream(s, reason, tell);
     s->state = STREAM_CLOSING;

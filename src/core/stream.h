@@ -241,6 +241,12 @@ void stream_peer_ended(struct stream *stream, bool reset);
 /* Ends a stream for which there is no small buffer, with a word about who has them. */
 void stream_refuse_buffers(struct stream *stream);
 
+/* Payload that was handed on so far: up is from the visitor to the origin, whichever end asks. */
+struct stream_moved {
+    uint64_t up, down;
+};
+struct stream_moved stream_moved(const struct stream *stream);
+
 /* Ends the stream. tell: the peer does not know yet, send RESET (v1: StreamClose). */
 void stream_close(struct stream *stream, enum reason reason, bool tell);
 

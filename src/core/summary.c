@@ -2,6 +2,7 @@
 #include "core/summary.h"
 
 #include "core/base.h"
+#include "core/worker.h"
 
 #include <pthread.h>
 
@@ -57,6 +58,8 @@ static bool tells_of(const struct session_tunnel *tunnel)
 
 void summary_session(const struct session *session)
 {
+    bool server = session->worker->role->opens_streams;
+
     pthread_mutex_lock(&mutex);
     for (uint32_t i = 0; i < session->tunnel_count; i++) {
         const struct session_tunnel *tunnel = &session->tunnels[i];
@@ -65,8 +68,8 @@ void summary_session(const struct session *session)
             continue;
         struct row *row = row_for(session->id, tunnel);
         row->streams += tunnel->streams;
-        row->bytes_up += tunnel->bytes_up;
-        row->bytes_down += tunnel->bytes_down;
+        row->bytes_up += server ? tunnel->to_lane : tunnel->from_lane;
+        row->bytes_down += server ? tunnel->from_lane : tunnel->to_lane;
     }
     pthread_mutex_unlock(&mutex);
 }
@@ -109,33 +112,22 @@ static void print_bytes(FILE *out, uint64_t bytes)
     fprintf(out, unit == 0 ? "%.0f %s" : "%.1f %s", value, units[unit]);
 }
 
-static void print_row(FILE *out, const struct row *row)
+static void print_moved(FILE *out, uint64_t up, uint64_t down)
 {
-    fprintf(out, "%llu streams, ", (unsigned long long)row->streams);
-    print_bytes(out, row->bytes_up);
+    print_bytes(out, up);
     fprintf(out, " up, ");
-    print_bytes(out, row->bytes_down);
+    print_bytes(out, down);
     fprintf(out, " down\n");
 }
 
-void summary_print(FILE *out, const struct stats *sum, uint64_t uptime)
+static void print_row(FILE *out, const struct row *row)
 {
-    unsigned long seconds = (unsigned long)(uptime / NSEC_PER_SEC);
+    fprintf(out, "%llu streams, ", (unsigned long long)row->streams);
+    print_moved(out, row->bytes_up, row->bytes_down);
+}
 
-    pthread_mutex_lock(&mutex);
-    fprintf(out, "summary\n");
-    fprintf(out, "  uptime       %lu:%02lu:%02lu\n", seconds / 3600, seconds / 60 % 60,
-            seconds % 60);
-    fprintf(out, "  connections  %llu\n", (unsigned long long)sum->value[STAT_CONNECTIONS]);
-    fprintf(out, "  sessions     %llu\n", (unsigned long long)sum->value[STAT_SESSIONS]);
-    fprintf(out, "  streams      %llu (%llu ended by an error)\n",
-            (unsigned long long)sum->value[STAT_STREAMS],
-            (unsigned long long)sum->value[STAT_STREAMS_RESET]);
-    fprintf(out, "  bytes up     ");
-    print_bytes(out, sum->value[STAT_BYTES_UP]);
-    fprintf(out, " (%llu)\n  bytes down   ", (unsigned long long)sum->value[STAT_BYTES_UP]);
-    print_bytes(out, sum->value[STAT_BYTES_DOWN]);
-    fprintf(out, " (%llu)\n", (unsigned long long)sum->value[STAT_BYTES_DOWN]);
+static void print_tunnels(FILE *out)
+{
     if (folded.session > 0) {
         fprintf(out, "  %llu earlier tunnels: ", (unsigned long long)folded.session);
         print_row(out, &folded);
@@ -145,6 +137,60 @@ void summary_print(FILE *out, const struct stats *sum, uint64_t uptime)
                 rows[i].origin[0] != '\0' ? rows[i].origin : "origin",
                 (unsigned long long)rows[i].session);
         print_row(out, &rows[i]);
+    }
+}
+
+/* What the rows do not have: bytes of streams whose session had ended. */
+static void print_rest(FILE *out, uint64_t up, uint64_t down)
+{
+    for (unsigned i = 0; i < row_count; i++) {
+        up -= rows[i].bytes_up;
+        down -= rows[i].bytes_down;
+    }
+    up -= folded.bytes_up;
+    down -= folded.bytes_down;
+    if (up == 0 && down == 0)
+        return;
+    fprintf(out, "  streams that outlived their session: ");
+    print_moved(out, up, down);
+}
+
+static void print_total(FILE *out, const char *name, uint64_t bytes, const char *way)
+{
+    fprintf(out, "  %-12s ", name);
+    print_bytes(out, bytes);
+    fprintf(out, " (%llu) %s\n", (unsigned long long)bytes, way);
+}
+
+static void print_streams(FILE *out, const struct stats *sum, bool server)
+{
+    uint64_t to_lane = sum->value[STAT_BYTES_UP], from_lane = sum->value[STAT_BYTES_DOWN];
+    uint64_t up = server ? to_lane : from_lane, down = server ? from_lane : to_lane;
+
+    fprintf(out, "  streams      %llu (%llu ended by an error)\n",
+            (unsigned long long)sum->value[STAT_STREAMS],
+            (unsigned long long)sum->value[STAT_STREAMS_RESET]);
+    print_total(out, "bytes up", up, "from visitors");
+    print_total(out, "bytes down", down, "to visitors");
+    print_tunnels(out);
+    print_rest(out, up, down);
+}
+
+void summary_print(FILE *out, const struct stats *sum, uint64_t uptime, bool server)
+{
+    unsigned long seconds = (unsigned long)(uptime / NSEC_PER_SEC);
+
+    pthread_mutex_lock(&mutex);
+    fprintf(out, "summary\n");
+    fprintf(out, "  uptime       %lu:%02lu:%02lu\n", seconds / 3600, seconds / 60 % 60,
+            seconds % 60);
+    fprintf(out, "  connections  %llu\n", (unsigned long long)sum->value[STAT_CONNECTIONS]);
+    fprintf(out, "  sessions     %llu", (unsigned long long)sum->value[STAT_SESSIONS]);
+    if (sum->value[STAT_SESSIONS] > 0) {
+        fprintf(out, "\n");
+        print_streams(out, sum, server);
+    } else {
+        fprintf(out, "%s\n", server ? ": no client has logged in" : ": it was never logged in");
     }
     print_missing(out);
     fflush(out);

@@ -110,8 +110,7 @@ static const char *origin_of(const struct stream *s, char text[ADDR_TEXT_MAX])
 
 void visitor_log_stream(const struct stream *s, enum reason reason, bool tell)
 {
-    bool server = s->worker->role->opens_streams;
-    uint64_t sent = s->bytes_up, delivered = s->bytes_down - s->queued;
+    struct stream_moved moved = stream_moved(s);
     char origin[ADDR_TEXT_MAX];
     const struct visitor_line line = { .visitor = &s->visitor,
                                        .tunnel = s->tunnel,
@@ -119,14 +118,13 @@ void visitor_log_stream(const struct stream *s, enum reason reason, bool tell)
                                        .session = s->lane != NULL && s->lane->session != NULL
                                                       ? s->lane->session->id
                                                       : 0,
-                                       .up = server ? sent : delivered,
-                                       .down = server ? delivered : sent,
+                                       .up = moved.up,
+                                       .down = moved.down,
                                        .ns = s->worker->now - s->opened,
                                        .reason = reason,
                                        .by = ended_by(s, reason, tell),
                                        .origin = origin_of(s, origin) };
 
-    CHECK(s->bytes_down >= s->queued);
     say(&line);
 }
 
