@@ -35,6 +35,7 @@
 #include "client/trust.h"
 #include "core/addr.h"
 #include "core/crypt.h"
+#include "core/cure.h"
 #include "core/exit_code.h"
 #include "core/lane.h"
 #include "core/log.h"
@@ -56,8 +57,11 @@
 #define QUICK_NS    (10 * NSEC_PER_SEC)
 #define QUICK_PAUSE (100 * NSEC_PER_MSEC) /* and as much again at random */
 #define LIVED_NS    (5 * NSEC_PER_SEC)
+/* A first attempt of which there was nothing to say for so long. */
+#define SLOW_NS NSEC_PER_SEC
 
 static void retry_fire(struct timer *timer);
+static void slow_fire(struct timer *timer);
 
 /* Of the token, in secret memory. Made by client_prepare, read-only while workers run. */
 static struct scram_keys *keys;
@@ -127,6 +131,7 @@ static int client_start(struct worker *w)
     client->worker = w;
     client->wire = w->config->wire == CONFIG_WIRE_V1 ? FRAME_V1 : FRAME_V2;
     timer_init(&client->retry, retry_fire);
+    timer_init(&client->slow, slow_fire);
     bind_init(client);
     race_init(client);
     w->role_state = client;
@@ -135,8 +140,10 @@ static int client_start(struct worker *w)
     dialer_init(client);
     netwatch_open(client);
     origin_init(client);
-    if (client_leads(w))
+    if (client_leads(w)) {
+        timer_set(&w->timers, &client->slow, w->now + SLOW_NS);
         client_dial(client);
+    }
     return EXIT_CODE_OK;
 }
 
@@ -207,16 +214,29 @@ static int failed_code(const struct client *client)
                                                                    : EXIT_CODE_GAVE_UP;
 }
 
+/* With what failed last, unless that is said already: by each tunnel, or with the session's end. */
+static void say_end(const struct client *client, const char *text)
+{
+    char last[OUTAGE_TEXT];
+
+    if (!client->refused && outage_last(last, sizeof(last)))
+        log_at(LOG_ERROR, "client", "%s; what failed last: %s", text, last);
+    else
+        log_at(LOG_ERROR, "client", "%s", text);
+}
+
 /* All servers and addresses of this attempt have failed: wait and try again, or end. */
 static void attempt_failed(struct client *client)
 {
     struct worker *w = client->worker;
     const struct config *config = w->config;
     int code = failed_code(client);
+    char text[96];
 
     if (w->phase != WORKER_RUNNING)
         return;
     if (!config->reconnect) {
+        say_end(client, "there is no other attempt, because of --no-reconnect");
         client_exit(w, code);
         return;
     }
@@ -229,8 +249,10 @@ static void attempt_failed(struct client *client)
         return;
     }
     if (client->attempt >= config->reconnect_attempts) {
-        log_at(LOG_ERROR, "client",
-               "gave up after %u attempts: --reconnect-attempts forever goes on", client->attempt);
+        snprintf(text, sizeof(text),
+                 "gave up after %u attempts: --reconnect-attempts forever goes on",
+                 client->attempt);
+        say_end(client, text);
         client_exit(w, code);
         return;
     }
@@ -343,6 +365,27 @@ void client_dial(struct client *client)
     } /* otherwise MESSAGE_RESOLVED goes on */
 }
 
+/* Once, before the first session: a human waits, and sees nothing. */
+static void slow_fire(struct timer *timer)
+{
+    const struct client *client = container_of(timer, struct client, slow);
+    const struct config *config = client->worker->config;
+    const struct lane *lane = client->primary;
+    char name[ADDR_ENDPOINT_TEXT_MAX];
+
+    addr_format_endpoint(client_server(client), name, sizeof(name));
+    if (timer_is_set(&client->retry) || (lane != NULL && lane->crypt_asking))
+        return; /* what failed was told; a human is asked */
+    if (lane != NULL)
+        log_at(LOG_INFO, "client", "connected to %s, which does not answer yet: it has %.0f s",
+               name, (double)config->handshake_timeout / 1e9);
+    else if (client->servers.count == 0)
+        log_at(LOG_INFO, "client", "looking up %s: the name service does not answer yet", name);
+    else
+        log_at(LOG_INFO, "client", "connecting to %s: nothing answers yet, it has %.0f s", name,
+               (double)config->connect_timeout / 1e9);
+}
+
 static void server_resolved(struct client *client, const struct resolve_result *result)
 {
     if (client->primary != NULL || client->worker->phase != WORKER_RUNNING)
@@ -414,12 +457,20 @@ static bool say_auth(struct client *client, struct lane *lane)
     return true;
 }
 
+void client_unconnected(struct lane *lane, int error)
+{
+    char text[256];
+
+    snprintf(text, sizeof(text), "%s%s", strerror(error), cure_connect_text(error));
+    lane_close(lane, REASON_CONNECT_FAILED, text);
+}
+
 static void primary_connected(struct client *client, struct lane *lane, int res)
 {
     uint32_t map = client->wire == FRAME_V1 ? V1_MAP_SIZE : STREAM_SLOTS_MAX;
 
     if (res < 0) {
-        lane_close(lane, REASON_CONNECT_FAILED, strerror(-res));
+        client_unconnected(lane, -res);
         return;
     }
     client->heard = false;
@@ -635,6 +686,7 @@ void client_settled(struct client *client, struct lane *lane)
     outage_session_ready(lane);
     client->attempt = 0;
     client->was_ready = true;
+    timer_stop(&client->slow);
     client->ready_at = w->now;
     if (lane->version == FRAME_V1 && w->config->tunnel_count > 1)
         log_at(LOG_WARN, "client",
@@ -649,7 +701,11 @@ static enum reason rx_goaway(struct lane *lane, const uint8_t *src, const uint8_
     if (!frame_get_error(lane->version, FRAME_GOAWAY, src, end, &error))
         return REASON_BAD_FRAME;
     lane->goaway_heard = true;
-    if (dialer_is_probe(client_of(lane->worker), lane))
+    if (dialer_is_probe(client_of(lane->worker), lane) &&
+        reason_from_code(error.code) == REASON_UNKNOWN_SESSION)
+        log_at(LOG_DEBUG, lane_subject(lane),
+               "the server has no such session"); /* lane 0 says it */
+    else if (dialer_is_probe(client_of(lane->worker), lane))
         outage_try(lane->worker, lane_subject(lane), "the server says",
                    reason_text(reason_from_code(error.code)));
     else if (lane->index == 0)
@@ -788,10 +844,14 @@ static void log_closed(const struct lane *lane, const struct session *session, e
 {
     const struct client *client = client_of(lane->worker);
     bool was_ready = session != NULL && (lane != client->primary || client->binding.settled);
+    bool ends = reason == REASON_TLS_FAILED && tls_is_final(client, lane) &&
+                (lane == client->primary || race_has(client, lane));
 
-    if (was_ready && lane == client->primary && lane->fd < 0) /* frozen, and not for this first */
-        log_at(LOG_WARN, lane_subject(lane), "the session is over: %s%s%s", reason_text(reason),
-               text != NULL ? ": " : "", text != NULL ? text : "");
+    if (ends)
+        log_at(LOG_ERROR, lane_subject(lane), "%s: %s", reason_text(reason), text);
+    else if (was_ready && lane == client->primary && lane->fd < 0) /* not for this frozen first */
+        log_at(LOG_WARN, lane_subject(lane), "the session is over: %s",
+               text != NULL ? text : reason_text(reason));
     else if (reason == REASON_SESSION_LOST && (lane != client->primary || !was_ready))
         log_at(LOG_DEBUG, lane_subject(lane), "%s", reason_text(reason));
     else if (was_ready && !reason_is_violation(reason))
@@ -891,6 +951,7 @@ static void client_drain(struct worker *w)
     struct client *client = client_of(w);
 
     timer_stop(&client->retry);
+    timer_stop(&client->slow);
     race_stop(client);
     dialer_stop(client);
     while (!list_empty(&w->frozen_lanes)) /* nobody brings them back any more */
@@ -905,6 +966,7 @@ static void client_stop(struct worker *w)
     struct client *client = client_of(w);
 
     timer_stop(&client->retry);
+    timer_stop(&client->slow);
     timer_stop(&client->race.timer);
     timer_stop(&client->binding.timer);
     if (client_leads(w))

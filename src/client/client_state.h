@@ -105,6 +105,7 @@ struct client {
     struct log_lasting changes;
     struct lane *primary;
     struct timer retry;
+    struct timer slow;             /* the first attempt takes its time */
     struct resolve_result servers; /* of the server name being tried */
     unsigned server_index;         /* config->servers[] */
     struct client_race race;
@@ -146,6 +147,9 @@ void client_hello(struct lane *lane);
  * cannot be made. */
 struct lane *client_connect(struct worker *worker, const struct config_endpoint *server,
                             const union sock_addr *addr, int *error);
+
+/* client.c: a connection that came to nothing, and what helps. */
+void client_unconnected(struct lane *lane, int error);
 
 /* client.c: a timer or a lane of worker 0 wants the next try. */
 void client_dial(struct client *client);

@@ -210,8 +210,12 @@ void dialer_connected(struct lane *lane, int res)
 {
     struct client_lane *entry = entry_of(lane);
 
-    if (res < 0 || entry->probe != lane || !entry->wanted) {
-        lane_close(lane, REASON_CONNECT_FAILED, res < 0 ? strerror(-res) : NULL);
+    if (res < 0) {
+        client_unconnected(lane, -res);
+        return;
+    }
+    if (entry->probe != lane || !entry->wanted) {
+        lane_close(lane, REASON_CONNECT_FAILED, NULL);
         return;
     }
     lane->version = FRAME_V2;

@@ -24,6 +24,7 @@
 #include "client/client_state.h"
 
 #include "core/addr.h"
+#include "core/cure.h"
 #include "core/lane.h"
 #include "core/log.h"
 #include "core/op.h"
@@ -90,7 +91,8 @@ static void give_up(struct stream *s, int error)
     struct client *client = client_of(s->worker);
     unsigned tunnel = s->tunnel->index;
 
-    log_at(LOG_WARN, s->tunnel->origin, "origin: %s", error != 0 ? strerror(error) : "no address");
+    log_at(LOG_WARN, s->tunnel->origin, "origin: %s%s", error != 0 ? strerror(error) : "no address",
+           cure_connect_text(error));
     if (s->worker->now - client->origins[tunnel].resolved > RESOLVE_AGAIN)
         origin_resolve(client, tunnel);
     stream_close(s, reason_of(error), true);

@@ -22,7 +22,6 @@
 #include <string.h>
 
 #define KINDS_MAX 4u
-#define KIND_SIZE 800u /* what TLS has to say is long; a line has 1024 bytes */
 /* A silence that nobody has noticed for so long was over. */
 #define SUSPECT_NS (5 * NSEC_PER_SEC)
 CHECK_STATIC(SESSION_LANES_MAX <= 64, "a bit for each lane");
@@ -35,8 +34,8 @@ static struct {
     uint64_t since;  /* ns; 0: there is no outage */
     unsigned tries;  /* that came to nothing */
     unsigned kind_count;
-    char kinds[KINDS_MAX][KIND_SIZE];
-    char last[KIND_SIZE];
+    char kinds[KINDS_MAX][OUTAGE_TEXT];
+    char last[OUTAGE_TEXT];
     struct log_lasting lost, trying, suspect;
     uint64_t suspected; /* ns: last */
     uint64_t now;       /* ns */
@@ -90,6 +89,12 @@ static bool outage_end(uint64_t now, double *seconds, unsigned *tries)
 
 /* ---- a lane, the session ---- */
 
+/* --no-reconnect is about sessions: a lane that is kept is brought back all the same. */
+static bool comes_back(const struct lane *lane)
+{
+    return lane->worker->config->reconnect || lane->state == LANE_FROZEN;
+}
+
 void outage_lost(const struct lane *lane, const char *why, const char *detail)
 {
     pthread_mutex_lock(&lock);
@@ -105,8 +110,9 @@ void outage_lost(const struct lane *lane, const char *why, const char *detail)
                "last",
                why, detail != NULL ? ": " : "", detail != NULL ? detail : "", times);
     else if (times > 0)
-        log_at(LOG_WARN, lane_subject(lane), "connection lost: %s%s%s; trying to come back", why,
-               detail != NULL ? ": " : "", detail != NULL ? detail : "");
+        log_at(LOG_WARN, lane_subject(lane), "connection lost: %s%s%s%s", why,
+               detail != NULL ? ": " : "", detail != NULL ? detail : "",
+               comes_back(lane) ? "; trying to come back" : "");
     else
         log_at(LOG_DEBUG, lane_subject(lane), "lost: %s%s%s", why, detail != NULL ? ": " : "",
                detail != NULL ? detail : "");
@@ -203,4 +209,14 @@ void outage_goes_on(const struct worker *w, const char *next)
                seconds, tries, last, next);
     else
         log_at(LOG_DEBUG, "client", "%s", next);
+}
+
+bool outage_last(char *text, size_t size)
+{
+    pthread_mutex_lock(&lock);
+    bool any = outage.since != 0 && outage.tries > 0;
+    if (any)
+        snprintf(text, size, "%s", outage.last);
+    pthread_mutex_unlock(&lock);
+    return any;
 }

@@ -2,6 +2,9 @@
 #ifndef CULVERT_CLIENT_OUTAGE_H
 #define CULVERT_CLIENT_OUTAGE_H
 
+#include <stdbool.h>
+#include <stddef.h>
+
 struct lane;
 struct worker;
 
@@ -20,5 +23,9 @@ void outage_suspect(const struct lane *lane);
 void outage_try(const struct worker *worker, const char *subject, const char *why,
                 const char *detail);
 void outage_goes_on(const struct worker *worker, const char *next);
+
+/* What failed last, in this outage; false: nothing that was tried. */
+#define OUTAGE_TEXT 800u /* what TLS has to say is long; a line has 1024 bytes */
+bool outage_last(char *text, size_t size);
 
 #endif

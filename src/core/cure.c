@@ -5,10 +5,12 @@
 
 #include <errno.h>
 
-static const struct {
+struct cure {
     int error;
     const char *text;
-} cure_table[] = {
+};
+
+static const struct cure cure_table[] = {
     { EMFILE, ": raise ulimit -n (with systemd LimitNOFILE=)" },
     { ENFILE, ": raise sysctl fs.file-max" },
     { ENOMEM, ": free some memory, or raise ulimit -v" },
@@ -18,10 +20,29 @@ static const struct {
     { EADDRNOTAVAIL, ": it is no address of this machine" },
 };
 
+static const struct cure cure_connect_table[] = {
+    { EADDRNOTAVAIL, ": all local ports for connections to this place are taken: widen sysctl "
+                     "net.ipv4.ip_local_port_range, or give it further addresses" },
+    { ECONNREFUSED, ": nothing listens there" },
+    { ENETUNREACH, ": this machine has no way there, is its network up?" },
+};
+
+static const char *cure_find(const struct cure *table, size_t count, int error)
+{
+    for (size_t i = 0; i < count; i++)
+        if (table[i].error == error)
+            return table[i].text;
+    return "";
+}
+
 const char *cure_text(int error)
 {
-    for (unsigned i = 0; i < ARRAY_SIZE(cure_table); i++)
-        if (cure_table[i].error == error)
-            return cure_table[i].text;
-    return "";
+    return cure_find(cure_table, ARRAY_SIZE(cure_table), error);
+}
+
+const char *cure_connect_text(int error)
+{
+    return error == EADDRNOTAVAIL || cure_text(error)[0] == '\0'
+               ? cure_find(cure_connect_table, ARRAY_SIZE(cure_connect_table), error)
+               : cure_text(error);
 }

@@ -32,6 +32,7 @@
 #include "server/visitor.h"
 
 #include <errno.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
@@ -729,6 +730,16 @@ static void server_lane_freed(struct lane *lane)
     authenticated(lane);
 }
 
+/* A server that was started anew hears it from every lane of every client: once in ten seconds. */
+static bool tells_of_unknown(uint64_t now)
+{
+    static _Atomic uint64_t told;
+    uint64_t before = atomic_load(&told);
+
+    return (before == 0 || now - before >= LOG_LASTING_NS) &&
+           atomic_compare_exchange_strong(&told, &before, now);
+}
+
 /* Of the lanes of one session that go together one is told. */
 static void log_closed(struct lane *lane, struct session *session, enum reason reason,
                        const char *text)
@@ -737,6 +748,12 @@ static void log_closed(struct lane *lane, struct session *session, enum reason r
 
     if (is_violation(reason))
         log_at(LOG_WARN, lane_subject(lane), "closed: %s%s%s", reason_text(reason), colon, detail);
+    else if (reason == REASON_UNKNOWN_SESSION && tells_of_unknown(lane->worker->now))
+        log_at(LOG_INFO, lane_subject(lane),
+               "closed: it belongs to a session that is over, or that was another server's: its "
+               "client begins a new one");
+    else if (reason == REASON_UNKNOWN_SESSION)
+        log_at(LOG_DEBUG, lane_subject(lane), "closed: %s", reason_text(reason));
     else if (session == NULL || session_tells(session))
         log_at(LOG_INFO, lane_subject(lane), "closed: %s%s%s", reason_text(reason), colon, detail);
     else

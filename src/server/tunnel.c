@@ -2,6 +2,7 @@
 #include "server/tunnel.h"
 
 #include "core/addr.h"
+#include "core/cure.h"
 #include "core/lane.h"
 #include "core/listener.h"
 #include "core/log.h"
@@ -160,7 +161,8 @@ static const char *refusal(enum reason reason, const struct registry_bound *boun
                  "%s for you: %s; end some tunnels, or give the server more --ports",
                  reason_text(reason), bound->blame);
     else if (bound->error != 0)
-        snprintf(text, sizeof(text), "%s: %s", reason_text(reason), strerror(bound->error));
+        snprintf(text, sizeof(text), "%s: %s%s", reason_text(reason), strerror(bound->error),
+                 cure_text(bound->error));
     return text;
 }
 
