@@ -202,7 +202,10 @@ static void say_attempt(const struct client *client, uint64_t wait)
     else
         snprintf(next, sizeof(next), "attempt %u of %u in %.1f s", client->attempt,
                  config->reconnect_attempts, (double)wait / 1e9);
-    outage_goes_on(client->worker, next);
+    if (client->attempt == 1 && !client->was_ready)
+        log_at(LOG_INFO, "client", "trying again: %s", next);
+    else
+        outage_goes_on(client->worker, next);
 }
 
 /* Of a client that tries no more. */
@@ -376,7 +379,7 @@ static void slow_fire(struct timer *timer)
     addr_format_endpoint(client_server(client), name, sizeof(name));
     if (timer_is_set(&client->retry) || (lane != NULL && lane->crypt_asking))
         return; /* what failed was told; a human is asked */
-    if (lane != NULL)
+    if (lane != NULL || race_has_path(client))
         log_at(LOG_INFO, "client", "connected to %s, which does not answer yet: it has %.0f s",
                name, (double)config->handshake_timeout / 1e9);
     else if (client->servers.count == 0)
@@ -755,8 +758,9 @@ static bool may_show_token(const struct lane *lane)
 }
 
 /* A server that hung up without a word to the first frame speaks the other version; with TLS only if it did so in an orderly way, or somebody on the path could
- * choose the version. */
-static bool try_other_wire(struct client *client, const struct lane *lane, enum reason reason)
+ * choose the version. One that speaks another protocol (foreign) is no v1 server, and is shown no token. */
+static bool try_other_wire(struct client *client, const struct lane *lane, enum reason reason,
+                           bool foreign)
 {
     const struct config *config = client->worker->config;
     bool asked = client->asked;
@@ -768,7 +772,7 @@ static bool try_other_wire(struct client *client, const struct lane *lane, enum 
         !client->heard && lane->version != 0 &&
         (reason == REASON_LANE_EOF || reason == REASON_LANE_ERROR || reason == REASON_BAD_VERSION);
 
-    if (lane->crypt != NULL && !lane->crypt_closed)
+    if (foreign || (lane->crypt != NULL && !lane->crypt_closed))
         silent = false;
     if (!silent || config->wire != CONFIG_WIRE_AUTO || client->was_ready)
         return false;
@@ -796,7 +800,7 @@ static bool tls_is_final(const struct client *client, const struct lane *lane)
 }
 
 static void primary_lost(struct client *client, struct lane *lane, struct session *session,
-                         enum reason reason)
+                         enum reason reason, bool foreign)
 {
     struct worker *w = client->worker;
 
@@ -814,7 +818,7 @@ static void primary_lost(struct client *client, struct lane *lane, struct sessio
                  WORKER_STOP_DRAINED); /* the server is still to get the alert */
         return;
     }
-    if (try_other_wire(client, lane, reason))
+    if (try_other_wire(client, lane, reason, foreign))
         timer_set(&w->timers, &client->retry, w->now);
     else if (!client->binding.settled || client->binding.ready == 0)
         next_address(client); /* a server that accepts and refuses does not hide the others */
@@ -880,7 +884,7 @@ static void client_lane_closed(struct lane *lane, struct session *session, enum 
     }
     dialer_closed(client, lane);
     if (lane == client->primary)
-        primary_lost(client, lane, session, reason);
+        primary_lost(client, lane, session, reason, reason == REASON_BAD_VERSION && text != NULL);
     else if (session != NULL && reason_is_violation(reason))
         session_violated(w, session, reason);
 }

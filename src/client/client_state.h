@@ -180,6 +180,7 @@ void race_begin(struct client *client);
 void race_again(struct client *client);
 void race_resume(struct client *client);
 bool race_has(const struct client *client, const struct lane *lane);
+bool race_has_path(const struct client *client); /* a lane of it shakes hands */
 void race_won(struct client *client, struct lane *lane);
 void race_lost(struct client *client, struct lane *lane, enum reason reason);
 void race_good(struct client *client);

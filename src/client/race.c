@@ -171,7 +171,7 @@ static void race_give_up(struct client *client)
         lane_close(lane, REASON_CONNECT_FAILED, "time-out");
 }
 
-static bool race_has_path(const struct client *client)
+bool race_has_path(const struct client *client)
 {
     for (unsigned i = 0; i < client->servers.count; i++)
         if (client->race.lanes[i] != NULL && client->race.lanes[i]->state == LANE_TLS)

@@ -124,9 +124,9 @@ enum crypt_opened crypt_control(struct crypt *crypt, uint8_t type, uint8_t *payl
 void crypt_sent(struct crypt *crypt, uint32_t bytes);
 bool crypt_rekey(struct crypt *crypt, int fd);
 
-/* A plain lane that began with something else: a sentence on what the peer seems to be, if it is TLS (*tls true) or another well-known protocol; else
- * NULL. */
-const char *crypt_sniff(const uint8_t *src, size_t size, bool *tls);
+/* A plain lane that began with something else: a sentence on what the peer seems to be, for the
+ * server's log or the client's; NULL if it is a tunnel peer after all. *tls: it speaks TLS. */
+const char *crypt_sniff(const uint8_t *src, size_t size, bool server, bool *tls);
 
 /* The peer's bytes ended. False: without close_notify, they may be cut short. */
 bool crypt_eof(struct crypt *crypt);

@@ -527,7 +527,8 @@ void lane_violation(struct lane *lane, enum reason reason)
         bool tls = false;
         const uint8_t *src = buf_data(&lane->worker->bufs, lane->rx.buf) + lane->rx.parsed;
 
-        text = crypt_sniff(src, lane->rx.filled - lane->rx.parsed, &tls);
+        text = crypt_sniff(src, lane->rx.filled - lane->rx.parsed,
+                           lane->worker->role->opens_streams, &tls);
         reason = tls && !lane->tls ? REASON_TLS_FAILED : reason;
     }
     lane_goaway(lane, reason);

@@ -746,7 +746,7 @@ static void log_closed(struct lane *lane, struct session *session, enum reason r
 {
     const char *colon = text != NULL ? ": " : "", *detail = text != NULL ? text : "";
 
-    if (is_violation(reason))
+    if (is_violation(reason) && session != NULL)
         log_at(LOG_WARN, lane_subject(lane), "closed: %s%s%s", reason_text(reason), colon, detail);
     else if (reason == REASON_UNKNOWN_SESSION && tells_of_unknown(lane->worker->now))
         log_at(LOG_INFO, lane_subject(lane),

@@ -536,7 +536,7 @@ bool crypt_rekey(struct crypt *crypt, int fd)
     return rekey(crypt, RECORD_TX, fd) && rekey(crypt, RECORD_RX, fd);
 }
 
-const char *crypt_sniff(const uint8_t *src, size_t size, bool *tls)
+const char *crypt_sniff(const uint8_t *src, size_t size, bool server, bool *tls)
 {
     enum tls_sniff sniff = tls_sniff(src, size);
 
@@ -544,13 +544,18 @@ const char *crypt_sniff(const uint8_t *src, size_t size, bool *tls)
     switch (sniff) {
     case TLS_SNIFF_TLS:
     case TLS_SNIFF_OLD_SSL:
-        return "the peer speaks TLS and this side does not: leave out --plain here, or give it to "
-               "both";
+        return server ? "the peer speaks TLS and this side does not: start this server without "
+                        "--plain, or that client with it"
+                      : "the peer speaks TLS and this side does not: give this client --tls, or "
+                        "start the server with --plain";
     case TLS_SNIFF_HTTP:
         return "the peer speaks HTTP: this connection is for tunnel clients and their server, "
                "visitors use the tunnel's public port";
     case TLS_SNIFF_SSH:
         return "the peer speaks SSH: the address is another service's";
+    case TLS_SNIFF_OTHER:
+        return server ? "the peer is no tunnel client: who connects to this port that is none?"
+                      : "the peer is no tunnel server: is the port the right one?";
     default:
         return NULL;
     }

@@ -103,9 +103,10 @@ struct crypt_ctx *crypt_ctx_ref(struct crypt_ctx *ctx)
     return ctx;
 }
 
-const char *crypt_sniff(const uint8_t *src, size_t size, bool *tls)
+const char *crypt_sniff(const uint8_t *src, size_t size, bool server, bool *tls)
 {
     (void)src;
+    (void)server;
     (void)size;
     *tls = false;
     return NULL;
