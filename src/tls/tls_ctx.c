@@ -149,6 +149,22 @@ static bool no_match(const struct tls_ctx *ctx, const struct tls_config *config,
               from(config->cert_file));
 }
 
+static bool no_key(const struct tls_config *config, const struct pem *key, struct why *why)
+{
+    const char *file = from(config->key_file);
+    bool der = key->text[0] == 0x30 && memchr(key->text, '\0', key->len) != NULL;
+
+    if (strstr(key->text, "ENCRYPTED") != NULL)
+        return no(why,
+                  "the key %s is encrypted, and nobody is asked for its password: give an "
+                  "unencrypted one (openssl pkey -in %s -out FILE)",
+                  file, file);
+    if (der)
+        return no(why, "the key %s is not in PEM form: openssl pkey -inform DER -in %s -out FILE",
+                  file, file);
+    return no(why, "%s has no usable private key: give an unencrypted PEM file", file);
+}
+
 static bool use_own_key(struct tls_ctx *ctx, const struct tls_config *config, const char *chain,
                         const struct pem *cert, const struct pem *key, struct why *why)
 {
@@ -156,8 +172,7 @@ static bool use_own_key(struct tls_ctx *ctx, const struct tls_config *config, co
 
     if (wolfSSL_CTX_use_PrivateKey_buffer(ctx->wolf, (const unsigned char *)key->text,
                                           (long)key->len, WOLFSSL_FILETYPE_PEM) != WOLFSSL_SUCCESS)
-        return no(why, "%s has no usable private key: give an unencrypted PEM file",
-                  from(config->key_file));
+        return no_key(config, key, why);
     ctx->sign_key = tls_pk_load(key->text, key->len, chain, strlen(chain), &matches);
     if (!matches)
         return no_match(ctx, config, cert, why);

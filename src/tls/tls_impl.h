@@ -156,6 +156,10 @@ int tls_pk_ecc_verify(struct WOLFSSL *wolf, const unsigned char *sig, unsigned s
                       unsigned key_len, int *result, void *unused);
 struct evp_pkey_st *tls_pk_load(const char *key_pem, size_t len, const char *cert_pem,
                                 size_t cert_len, bool *matches);
+/* TLS 1.3 has signatures of this kind, and wolfSSL makes them right: with an RSA-PSS key (which is
+ * not RSA, RFC 8446, 4.2.3) or another curve it makes such as other libraries refuse. */
+#define TLS_PK_COMMON "ECDSA (P-256, P-384, P-521), Ed25519, Ed448 or RSA"
+bool tls_pk_is_common(const struct evp_pkey_st *key);
 bool tls_pk_is_ecc(const struct evp_pkey_st *key);
 void tls_pk_free(struct evp_pkey_st *key);
 

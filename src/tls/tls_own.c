@@ -86,6 +86,17 @@ static void own_look_at_order(const struct own_load *load, const struct tls_pem_
              "on");
 }
 
+static bool own_first(struct own_load *load, const X509 *cert)
+{
+    if (!tls_pin_of_cert(cert, load->ctx->own_pin))
+        return own_no(load, "the certificate %s cannot be read", load->name);
+    return tls_pk_is_common(X509_get0_pubkey(cert)) ||
+           own_no(load,
+                  "the certificate %s has a key of a kind that peers do not take: take one "
+                  "of " TLS_PK_COMMON,
+                  load->name);
+}
+
 static bool own_take(struct own_load *load, const struct tls_pem_member *member)
 {
     char text[OWN_TEXT];
@@ -99,8 +110,8 @@ static bool own_take(struct own_load *load, const struct tls_pem_member *member)
     if (++load->certs > TLS_CHAIN_MAX)
         return own_no(load, "%s has more than %u certificates: peers take no longer chain",
                       load->name, TLS_CHAIN_MAX);
-    if (load->certs == 1 && !tls_pin_of_cert(member->cert, load->ctx->own_pin))
-        return own_no(load, "the certificate %s cannot be read", load->name);
+    if (load->certs == 1 && !own_first(load, member->cert))
+        return false;
     own_look_at_date(load, member);
     own_look_at_order(load, member);
     X509_up_ref(member->cert);

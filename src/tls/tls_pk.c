@@ -108,6 +108,32 @@ EVP_PKEY *tls_pk_load(const char *key_pem, size_t len, const char *cert_pem, siz
     return key;
 }
 
+static bool is_common_curve(const EVP_PKEY *key)
+{
+    static const int curves[] = { NID_X9_62_prime256v1, NID_secp384r1, NID_secp521r1 };
+    char name[32] = "";
+
+    (void)EVP_PKEY_get_group_name(key, name, sizeof(name), NULL);
+    for (size_t i = 0; i < sizeof(curves) / sizeof(curves[0]); i++)
+        if (strcmp(name, OBJ_nid2sn(curves[i])) == 0)
+            return true;
+    return false;
+}
+
+bool tls_pk_is_common(const EVP_PKEY *key)
+{
+    switch (key != NULL ? EVP_PKEY_get_base_id(key) : EVP_PKEY_NONE) {
+    case EVP_PKEY_RSA:
+    case EVP_PKEY_ED25519:
+    case EVP_PKEY_ED448:
+        return true;
+    case EVP_PKEY_EC:
+        return is_common_curve(key);
+    default:
+        return false;
+    }
+}
+
 bool tls_pk_is_ecc(const EVP_PKEY *key)
 {
     return key != NULL && EVP_PKEY_get_base_id(key) == EVP_PKEY_EC;
