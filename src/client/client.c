@@ -856,6 +856,8 @@ static void log_closed(const struct lane *lane, const struct session *session, e
     else if (was_ready && lane == client->primary && lane->fd < 0) /* not for this frozen first */
         log_at(LOG_WARN, lane_subject(lane), "the session is over: %s",
                text != NULL ? text : reason_text(reason));
+    else if (reason == REASON_AUTH_FAILED) /* log_refusal has told it */
+        log_at(LOG_DEBUG, lane_subject(lane), "%s", reason_text(reason));
     else if (reason == REASON_SESSION_LOST && (lane != client->primary || !was_ready))
         log_at(LOG_DEBUG, lane_subject(lane), "%s", reason_text(reason));
     else if (was_ready && !reason_is_violation(reason))

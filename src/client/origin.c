@@ -91,8 +91,11 @@ static void give_up(struct stream *s, int error)
     struct client *client = client_of(s->worker);
     unsigned tunnel = s->tunnel->index;
 
-    log_at(LOG_WARN, s->tunnel->origin, "origin: %s%s", error != 0 ? strerror(error) : "no address",
-           cure_connect_text(error));
+    if (origin_of(s)->addrs.count == 0)
+        log_at(LOG_WARN, s->tunnel->origin, "origin: no address is known of this name");
+    else
+        log_at(LOG_WARN, s->tunnel->origin, "origin: %s%s",
+               error != 0 ? strerror(error) : "no address", cure_connect_text(error));
     if (s->worker->now - client->origins[tunnel].resolved > RESOLVE_AGAIN)
         origin_resolve(client, tunnel);
     stream_close(s, reason_of(error), true);

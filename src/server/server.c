@@ -213,7 +213,7 @@ static enum reason refuse_auth(struct lane *lane, enum reason reason)
     worker_count(lane->worker, STAT_AUTH_FAILURES, 1);
     if (p != NULL)
         lane_control_end(lane, frame_put_auth_err(lane->version, p, &error));
-    lane_finish(lane, reason, NULL);
+    lane_finish(lane, reason, reason == REASON_AUTH_FAILED ? "its token is another one" : NULL);
     return REASON_DONE;
 }
 
