@@ -1,4 +1,4 @@
-"""words: what server and client say while they run, as somebody reads it who has never seen them: what is waited for, why it ends, what was
+"""said: what server and client say while they run, as somebody reads it who has never seen them: what is waited for, why it ends, what was
 moved, and what to change."""
 import pathlib
 import re
