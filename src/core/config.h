@@ -25,6 +25,9 @@
 #define CONFIG_TOKEN_MAX   1000
 #define CONFIG_TOKENS_MAX  (16u << 20) /* bytes of all of them, with their newlines */
 
+/* What a tunnel's name is made of. */
+#define CONFIG_NAME_LETTERS "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_."
+
 enum config_role { CONFIG_SERVER, CONFIG_CLIENT };
 enum config_wire { CONFIG_WIRE_AUTO, CONFIG_WIRE_V1, CONFIG_WIRE_V2 };
 enum config_engine { CONFIG_ENGINE_AUTO, CONFIG_ENGINE_KTLS, CONFIG_ENGINE_USER };

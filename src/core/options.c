@@ -376,8 +376,6 @@ static bool set_port(struct parse *p, const struct flag *flag, char *value)
     return true;
 }
 
-#define NAME_LETTERS "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_."
-
 static bool set_name(struct parse *p, const struct flag *flag, char *value)
 {
     struct config_tunnel *tunnels = p->options->config.tunnels;
@@ -385,7 +383,7 @@ static bool set_name(struct parse *p, const struct flag *flag, char *value)
 
     if (p->name_count == CONFIG_TUNNELS_MAX)
         return fail(p, "--%s: given more than %d times", flag->name, CONFIG_TUNNELS_MAX);
-    if (size == 0 || size >= sizeof(tunnels->name) || strspn(value, NAME_LETTERS) != size)
+    if (size == 0 || size >= sizeof(tunnels->name) || strspn(value, CONFIG_NAME_LETTERS) != size)
         return fail(p, "--%s: '%.60s' is not a name; use up to %zu letters, digits, '-', '_', '.'",
                     flag->name, value, sizeof(tunnels->name) - 1);
     memcpy(tunnels[p->name_count++].name, value, size + 1);
@@ -397,7 +395,7 @@ static bool is_cert_name(const char *name)
 {
     if (strchr(name, ':') != NULL)
         return addr_is_numeric(name) && strchr(name, '%') == NULL;
-    return name[0] != '\0' && strspn(name, NAME_LETTERS "*") == strlen(name);
+    return name[0] != '\0' && strspn(name, CONFIG_NAME_LETTERS "*") == strlen(name);
 }
 
 /* A host name or address of a certificate. */

@@ -6,6 +6,9 @@
 #include "core/log.h"
 #include "core/worker.h"
 
+#include <stdio.h>
+#include <string.h>
+
 struct session *session_open(struct worker *w, uint64_t id, uint8_t version, struct share *share)
 {
     uint32_t slot = slab_take(&w->sessions);
@@ -135,6 +138,18 @@ struct session_tunnel *session_tunnel(struct session *session, uint16_t index)
     if (index >= session->tunnel_count || !session->tunnels[index].bound)
         return NULL;
     return &session->tunnels[index];
+}
+
+void session_tunnel_name(const struct session_tunnel *tunnel, const char *none, char *dst,
+                         size_t size)
+{
+    size_t i = 0;
+
+    for (; i + 1 < size && tunnel->name[i] != '\0'; i++)
+        dst[i] = strchr(CONFIG_NAME_LETTERS, tunnel->name[i]) != NULL ? tunnel->name[i] : '_';
+    dst[i] = '\0';
+    if (i == 0)
+        snprintf(dst, size, "%s", none);
 }
 
 struct share *session_tunnel_share(struct session *session, struct session_tunnel *tunnel,

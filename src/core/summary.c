@@ -9,6 +9,7 @@
 struct row {
     uint64_t session;
     uint16_t index, port;
+    char name[sizeof(((struct session_tunnel *)0)->name)]; /* may be empty */
     char origin[272];
     uint64_t streams, bytes_up, bytes_down;
 };
@@ -45,6 +46,7 @@ static struct row *row_for(uint64_t session, const struct session_tunnel *tunnel
     }
     struct row *row = &rows[row_count++];
     *row = (struct row){ .session = session, .index = tunnel->index, .port = tunnel->port };
+    session_tunnel_name(tunnel, "", row->name, sizeof(row->name));
     memcpy(row->origin, tunnel->origin, sizeof(row->origin));
     return row;
 }
@@ -133,7 +135,8 @@ static void print_tunnels(FILE *out)
         print_row(out, &folded);
     }
     for (unsigned i = 0; i < row_count; i++) {
-        fprintf(out, "  tunnel port %u -> %s (session %llu): ", rows[i].port,
+        fprintf(out, "  tunnel %s%sport %u -> %s (session %llu): ", rows[i].name,
+                rows[i].name[0] != '\0' ? ", " : "", rows[i].port,
                 rows[i].origin[0] != '\0' ? rows[i].origin : "origin",
                 (unsigned long long)rows[i].session);
         print_row(out, &rows[i]);

@@ -12,8 +12,6 @@
 #include <stdio.h>
 #include <string.h>
 
-#define NAME_LETTERS "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_."
-
 struct visitor_line {
     const union sock_addr *visitor;
     const struct session_tunnel *tunnel; /* NULL: not known any more */
@@ -24,18 +22,6 @@ struct visitor_line {
     const char *by;
     const char *origin; /* NULL: a server, which does not say it */
 };
-
-/* A name comes from a client, which may call its tunnel "x reason=DONE". */
-static void put_name(const struct session_tunnel *tunnel, char *dst, size_t size)
-{
-    size_t i = 0;
-
-    for (; tunnel != NULL && i + 1 < size && tunnel->name[i] != '\0'; i++)
-        dst[i] = strchr(NAME_LETTERS, tunnel->name[i]) != NULL ? tunnel->name[i] : '_';
-    if (i == 0)
-        dst[i++] = '-';
-    dst[i] = '\0';
-}
 
 static const char *number_or_none(uint64_t number, char text[24])
 {
@@ -52,9 +38,10 @@ static const char *address_or_none(const union sock_addr *addr, char text[ADDR_T
 
 static void say(const struct visitor_line *l)
 {
-    char name[sizeof(l->tunnel->name)], from[ADDR_TEXT_MAX], port[24], session[24];
+    char name[sizeof(l->tunnel->name)] = "-", from[ADDR_TEXT_MAX], port[24], session[24];
 
-    put_name(l->tunnel, name, sizeof(name));
+    if (l->tunnel != NULL)
+        session_tunnel_name(l->tunnel, "-", name, sizeof(name));
     log_record("visitor",
                "from=%s tunnel=%s port=%s session=%s up=%llu down=%llu ms=%llu reason=%s "
                "by=%s%s%s",

@@ -166,6 +166,16 @@ static const char *refusal(enum reason reason, const struct registry_bound *boun
     return text;
 }
 
+static void log_tunnel(struct lane *lane, const struct session_tunnel *tunnel)
+{
+    char name[sizeof(tunnel->name)];
+
+    session_tunnel_name(tunnel, "", name, sizeof(name));
+    log_at(LOG_INFO, lane_subject(lane), "tunnel %s%sport %u -> %s", name,
+           name[0] != '\0' ? ", " : "", tunnel->port,
+           tunnel->origin[0] != '\0' ? tunnel->origin : "origin of the client");
+}
+
 /* Indices are the client's choice: one whose BIND was refused stays free, and the next ones do not
  * depend on it. DONE without a port: it waits. *why: more than the reason says, if there is more. */
 static enum reason bind_tunnel(struct lane *lane, uint16_t index, uint16_t wanted, uint16_t ticket,
@@ -206,8 +216,7 @@ static enum reason bind_tunnel(struct lane *lane, uint16_t index, uint16_t wante
         lane_set_fsm(lane, SESSION_FORWARDING);
         lane_start_heartbeat(lane);
     }
-    log_at(LOG_INFO, lane_subject(lane), "port %u -> %s", what->port,
-           what->origin[0] != '\0' ? what->origin : "origin of the client");
+    log_tunnel(lane, &session->tunnels[index]);
     return REASON_DONE;
 }
 

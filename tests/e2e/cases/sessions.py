@@ -723,6 +723,21 @@ def summary(t):
         check(str(addr[1]) in proc.out, f"the tunnel is not in the summary of the {proc.name}")
 
 
+@case()
+def tunnel_names(t):
+    """What --name says is where an operator looks: in the log, and in the summary of both ends."""
+    addr = t.tunnel(t.origin(net.echo), "--name", "web")
+    ask(addr)
+    named, plain = rf"tunnel web, port {addr[1]} -> ", rf"tunnel port {addr[1]} -> "
+    at_server = plain if t.mode.v1 else named  # v1 has no names
+    t.tunnel_server.expect(at_server, stream="err")
+    t.tunnel_client.stop()
+    t.tunnel_server.stop()
+    for proc, line in ((t.tunnel_client, named), (t.tunnel_server, at_server)):
+        check(re.search(rf"^  {line}.*session \d+\): 1 streams", proc.out, re.M), f"no '{line}' in the summary of "
+              f"the {proc.name}: {proc.out!r}")
+
+
 # IPv6
 
 @case()
