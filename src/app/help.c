@@ -49,8 +49,12 @@ static const struct {
                      "Prints one line for each\n"
                      "tunnel when it is ready:\n"
                      "\n"
-                     "  ready: tcp://PUBLIC-HOST:PORT -> ORIGIN-HOST:PORT",
-            .examples = "  culvert --server example.com:9000 --local 3000\n"
+                     "  ready: tcp://PUBLIC-HOST:PORT -> ORIGIN-HOST:PORT\n"
+                     "\n"
+                     "A PORT or HOST:PORT that stands alone is a --local: 'culvert "
+                     "3000' is\n"
+                     "'culvert client --local 3000'.",
+            .examples = "  culvert 3000 --server example.com\n"
                         "  culvert --server example.com:9000 --local "
                         "localhost:5432 --port 15432 --name db\n"
                         "  culvert --server example.com:9000 --local 3000 "

@@ -544,8 +544,9 @@ static const struct flag flags[] = {
       "process list before it is wiped, so prefer the next",
       .set = set_token, .commands = FOR_ROLES, .group = GROUP_SECRET },
     { "token-file", "FILE", NULL,
-      "read the token from a file, without the newline at its end; a server's file may have any "
-      "number of tokens, one in each line",
+      "read the token from a file, without white space at the ends of its line; blank lines and "
+      "those that begin with # are none; a server's file may have any number of tokens, one in each "
+      "line",
       .set = set_token_file, .commands = FOR_ROLES, .group = GROUP_SECRET },
     { "tls", NULL, NULL,
       "encrypt the lanes; a server takes no plain ones then (without a flag: TLS, v2 and v1, by the first "
