@@ -218,11 +218,11 @@ static int failed_code(const struct client *client)
 }
 
 /* With what failed last, unless that is said already: by each tunnel, or with the session's end. */
-static void say_end(const struct client *client, const char *text)
+static void say_end(int code, const char *text)
 {
     char last[OUTAGE_TEXT];
 
-    if (!client->refused && outage_last(last, sizeof(last)))
+    if (code != EXIT_CODE_TUNNEL_MISSING && outage_last(last, sizeof(last)))
         log_at(LOG_ERROR, "client", "%s; what failed last: %s", text, last);
     else
         log_at(LOG_ERROR, "client", "%s", text);
@@ -239,7 +239,7 @@ static void attempt_failed(struct client *client)
     if (w->phase != WORKER_RUNNING)
         return;
     if (!config->reconnect) {
-        say_end(client, "there is no other attempt, because of --no-reconnect");
+        say_end(code, "there is no other attempt, because of --no-reconnect");
         client_exit(w, code);
         return;
     }
@@ -255,7 +255,7 @@ static void attempt_failed(struct client *client)
         snprintf(text, sizeof(text),
                  "gave up after %u attempts: --reconnect-attempts forever goes on",
                  client->attempt);
-        say_end(client, text);
+        say_end(code, text);
         client_exit(w, code);
         return;
     }
@@ -758,7 +758,8 @@ static bool may_show_token(const struct lane *lane)
 }
 
 /* A server that hung up without a word to the first frame speaks the other version; with TLS only if it did so in an orderly way, or somebody on the path could
- * choose the version. One that speaks another protocol (foreign) is no v1 server, and is shown no token. */
+ * choose the version. One that speaks
+ * another protocol (foreign) is no v1 server, and is shown no token. */
 static bool try_other_wire(struct client *client, const struct lane *lane, enum reason reason,
                            bool foreign)
 {

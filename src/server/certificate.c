@@ -45,7 +45,8 @@ static void look_at_ca(const char *dir)
            ca, dates.days < 0 ? "has expired since" : "expires in", labs(dates.days), dates.text);
 }
 
-/* One of ours that is not valid yet was made while the clock was ahead, unless the clock is not set. */
+/* One of ours that is not valid yet was made while the clock was ahead, unless the clock is not
+ * set. */
 static bool renewal_is_due(const struct crypt_dates *dates)
 {
     return dates->days < EXPIRY_NEAR || (dates->early && dates->clock_is_set);
