@@ -12,7 +12,8 @@ DOCUMENTS = ["README.md", "CHANGELOG.md", "bench/README.md"]
 # Flags of other people's programs, and words for a flag.
 FOREIGN = {
     "--flag": "any", "--secret": "a token that looks like a flag",
-    "--prefix": "cmake --install", "--install": "cmake", "--build": "cmake", "--now": "systemctl",
+    "--security-opt": "docker run", "--prefix": "cmake --install", "--install": "cmake",
+    "--build": "cmake", "--now": "systemctl",
     "--test-dir": "ctest", "--preset": "cmake", "--output-on-failure": "ctest",
 }
 
@@ -46,6 +47,9 @@ class Table:
 
     def row_flag(self, _, commands, name, *__):
         self.flags.setdefault("--" + name, set()).update(commands.split(","))
+
+    def row_letter(self, letter, commands, _):
+        self.flags.setdefault("-" + letter, set()).update(commands.split(","))
 
     def row_exit(self, code, text):
         self.exits[int(code)] = text
