@@ -168,6 +168,7 @@ class Names(unittest.TestCase):
         plain, tls = self.contestants["culvert v2"], self.contestants["culvert tls"]
         self.assertIsInstance(plain, Culvert)
         self.assertIsInstance(tls, CulvertTls)
+        plain.lanes = lambda: []
         for before, after in (
             (plain.server_argv(1, 2), tls.server_argv(1, 2)),
             (plain.client_argv(1), tls.client_argv(1)),

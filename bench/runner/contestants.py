@@ -13,7 +13,7 @@ import signal
 import subprocess
 import time
 
-from runner.procs import Process, StartError, free_port, pids_of, wait_listening
+from runner.procs import Process, StartError, free_port, pids_of, plain_flag, wait_listening
 
 HOST = "127.0.0.1"
 NGINX_STREAM = (
@@ -214,8 +214,14 @@ class FloorSplice(Contestant):
 
 
 class Culvert(Contestant):
+    """Lanes in clear."""
+
     ours = True
     path_type = CulvertPath
+
+    def lanes(self):
+        """Flags of both ends."""
+        return plain_flag(self.run.culvert)
 
     def __init__(self, run, name, wire, workers=1):
         super().__init__(run)
@@ -238,6 +244,7 @@ class Culvert(Contestant):
             public,
             "--workers",
             self.workers,
+            *self.lanes(),
         ]
 
     def client_argv(self, control):
@@ -250,6 +257,7 @@ class Culvert(Contestant):
             self.wire,
             "--workers",
             self.workers,
+            *self.lanes(),
         ]
 
     def start(self, origin, origins=1):
@@ -269,7 +277,8 @@ class Culvert(Contestant):
 class CulvertTls(Culvert):
     """Lanes under TLS, sealed and opened by Culvert itself on every kernel."""
 
-    ENGINE = ["--record-engine", "user"]
+    def lanes(self):
+        return ["--tls", "--record-engine", "user"]
 
     def __init__(self, run, name, wire):
         super().__init__(run, name, wire)
@@ -277,18 +286,17 @@ class CulvertTls(Culvert):
         self.states = {role: run.file(f"culvert-{role}-state") for role in ("server", "client")}
 
     def server_argv(self, control, public):
-        state = ["--tls", "--state-dir", self.states["server"]]
-        return super().server_argv(control, public) + state + self.ENGINE
+        return super().server_argv(control, public) + ["--state-dir", self.states["server"]]
 
     def client_argv(self, control):
-        state = ["--tls", "--tls-accept-new", "--state-dir", self.states["client"]]
-        return super().client_argv(control) + state + self.ENGINE
+        state = ["--tls-accept-new", "--state-dir", self.states["client"]]
+        return super().client_argv(control) + state
 
     def start_handshaker(self):
         """The server alone, with the certificate that all handshakers have; path.port is TLS."""
         control = free_port()
         cert, key, _ = certificate(self.run)
-        argv = super().server_argv(control, free_port()) + ["--tls"] + self.ENGINE
+        argv = super().server_argv(control, free_port())
         argv += ["--tls-cert", cert, "--tls-key", key, "--state-dir", self.states["server"]]
         return self.alone(argv, control)
 

@@ -326,3 +326,9 @@ def open_files_limit():
     except (ValueError, OSError):
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     return resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+
+
+def plain_flag(culvert):
+    """What asks for lanes in clear; builds before 0.1.0 had nothing else, and no such flag."""
+    said = subprocess.run([culvert, "help", "server"], capture_output=True, text=True, check=False)
+    return ["--plain"] if "--plain" in said.stdout + said.stderr else []

@@ -148,8 +148,9 @@ def row_text(result, names, subject):
             if metric.against:
                 cells.append(_ratio_cell(result, name, metric))
         lines.append(cells)
+    lanes = "" if "TLS" in row.title else ", plain"
     title = (
-        f"## Row {row.number}: {row.title}"
+        f"## Row {row.number}: {row.title}{lanes}"
         if row.number
         else f"## {row.title[0].upper()}{row.title[1:]}"
     )
