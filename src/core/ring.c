@@ -36,6 +36,7 @@
 #ifndef IORING_NOTIF_USAGE_ZC_COPIED
 #define IORING_NOTIF_USAGE_ZC_COPIED (1U << 31)
 #endif
+#define SETUP_NO_SQARRAY        (1U << 16) /* IORING_SETUP_NO_SQARRAY, 6.6 */
 #define FEATURE_RECVSEND_BUNDLE (1U << 14) /* IORING_FEAT_RECVSEND_BUNDLE, 6.10 */
 
 #define BUFFER_GROUP 0
@@ -83,8 +84,10 @@ static pthread_once_t features_once = PTHREAD_ONCE_INIT;
 static const unsigned SETUP_FLAGS =
     IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN | IORING_SETUP_SUBMIT_ALL;
 
-/* Rings of this process count against RLIMIT_MEMLOCK. Set by the probe, read-only afterwards. */
-static bool rings_count;
+/* Rings of this process count against RLIMIT_MEMLOCK; and they have an array of indices into the
+ * submissions, which liburing asks the kernel to leave out from 2.6 and Linux 6.6 on. Set by the
+ * probe, read-only afterwards. */
+static bool rings_count, rings_indexed = true;
 
 static uint64_t clock_now(void)
 {
@@ -214,6 +217,7 @@ static void features_probe(void)
     features.zc_report = features.send_zc && kernel_at_least(6, 2);
     features.recv_bundle = (uring.features & FEATURE_RECVSEND_BUNDLE) != 0;
     features.buf_inc = kernel_at_least(6, 12);
+    rings_indexed = (uring.flags & SETUP_NO_SQARRAY) == 0;
     io_uring_queue_exit(&uring);
 }
 
@@ -299,8 +303,9 @@ static uint64_t buffers_memory(unsigned buffers)
 
 static uint64_t queues_memory(unsigned entries)
 {
-    uint64_t completions = QUEUE_HEAD + UINT64_C(4) * entries * sizeof(struct io_uring_cqe) +
-                           entries * sizeof(uint32_t);
+    uint64_t indices = rings_indexed ? entries * sizeof(uint32_t) : 0;
+    uint64_t completions =
+        QUEUE_HEAD + UINT64_C(4) * entries * sizeof(struct io_uring_cqe) + indices;
 
     return whole_pages(entries * sizeof(struct io_uring_sqe)) + whole_pages(completions);
 }

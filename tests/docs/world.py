@@ -181,7 +181,8 @@ class Machine:
         env = [f"HOME={self.home}", f"PATH={path}", f"WORLD={self.world.folder}", "LC_ALL=C.UTF-8",
                "PYTHONUNBUFFERED=1", "TERM=dumb"]
         self.started.append(Running(self.name, text, [
-            "nsenter", "-t", str(self.pid), "-m", "-n", "-p", "env", "-i", *env,
+            # -r: setns(2) leads to the root of the mount namespace, out of a chroot
+            "nsenter", "-t", str(self.pid), "-r", "-m", "-n", "-p", "env", "-i", *env,
             "bash", "-c", 'cd "$0" && exec bash -c "$1"', str(self.home), text]))
         return self.started[-1]
 
@@ -201,17 +202,21 @@ class Machine:
 
 
 class World:
-    def __init__(self, culvert, source, build):
+    def __init__(self):
         self.folder = pathlib.Path(tempfile.mkdtemp(prefix="culvert-docs-"))
+        self.machines = {}
         # In memory: nothing of it is left, and no real folder can be emptied by mistake.
         subprocess.run(["mount", "-t", "tmpfs", "tmpfs", self.folder], check=True)
+
+    def begin(self, culvert, source, build):
         programs = self.folder / "bin"
         programs.mkdir()
         (programs / "culvert").symlink_to(culvert)
         (programs / "scp").write_text(SCP)
         (programs / "scp").chmod(0o755)
         entries = [path for path in source.iterdir() if not path.name.startswith((".", "build"))]
-        self.machines = {name: Machine(self, name) for name in ADDRESSES}
+        for name in ADDRESSES:
+            self.machines[name] = Machine(self, name)
         self.machines["here"] = Machine(self, "here", entries)
         (self.machines["here"].home / "build").symlink_to(build)
         for name in ("client", "visitor"):
@@ -245,8 +250,9 @@ class World:
 
 @contextlib.contextmanager
 def a_world(culvert, source, build):
-    world = World(culvert, source, build)
+    world = World()
     try:
+        world.begin(culvert, source, build)
         yield world
     finally:
         world.close()

@@ -14,7 +14,7 @@ import time
 STARTED = re.compile(rb"^(listening|ready): (\S+)", re.M)
 TROUBLE = re.compile(r"(Address|Thread|Leak|Memory|UndefinedBehavior)Sanitizer|runtime error:|culvert: bug|double free|corrupt|"
                      r": Success\b")  # an error whose number got lost
-SENTENCE = re.compile(r"^(?:\S+ ERROR \S+: |culvert: |\S+ WARN  connection .*: TLS failed: )(.+)$", re.M)
+SENTENCE = re.compile(r"^(?:\S+ ERROR \S+: |culvert: |\S+ ERROR connection .*: TLS failed: )(.+)$", re.M)
 CANNOT_START, GAVE_UP = 3, 4
 
 
