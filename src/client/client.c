@@ -15,17 +15,17 @@
  * connection that somebody may read, `auto` does not do that, because whoever can cut a connection
  * could ask for it.
  *
- * A server that is not to be trusted ends the client that has had no session yet, but for dates that
- * are wrong: a machine that has just started may not know the time, and tries again by the schedule.
+ * A server that is not to be trusted ends the client that has had no session yet, but for dates
+ * that are wrong: a machine that has just started may not know the time, and tries again by the
+ * schedule.
  *
- * A lane that can be resumed is brought back by dialer.c, and nothing is lost. When a session is over
- * that was ready (every BIND had its answer, and one of them a port), a new one is tried at once, and
- * for QUICK_NS in quick succession: most servers that go away are restarted, or the path blinked.
- * Then comes the seed's schedule: 1, 2, 4, 8, 16, 30 s, each
- * with jitter (half of it fixed, half random, so that many clients do not come back in step), ten
- * attempts. Within one attempt every --server is tried in turn, and its addresses as race.c does. A
- * session that
- * became ready resets the schedule; one that lived shortly does not earn the quick tries again.
+ * A lane that can be resumed is brought back by dialer.c, and nothing is lost. When a session is
+ * over that was ready (every BIND had its answer, and one of them a port), a new one is tried at
+ * once, and for QUICK_NS in quick succession: most servers that go away are restarted, or the path
+ * blinked. Then comes the seed's schedule: 1, 2, 4, 8, 16, 30 s, each with jitter (half of it
+ * fixed, half random, so that many clients do not come back in step), ten attempts. Within one
+ * attempt every --server is tried in turn, and its addresses as race.c does. A session that became
+ * ready resets the schedule; one that lived shortly does not earn the quick tries again.
  */
 #include "client/client.h"
 

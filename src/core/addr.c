@@ -314,8 +314,8 @@ static bool fail_url(const char *text, enum addr_use use, char *error)
                 colon != NULL || host[0] == '[' ? "" : (use == ADDR_ORIGIN ? port : ":9000"));
 }
 
-/* "3000:10080", "127.0.0.1:3000:10080", and "10080:localhost:3000" as ssh has it: which of two ports
- * is which, only flags say. */
+/* "3000:10080", "127.0.0.1:3000:10080", and "10080:localhost:3000" as ssh has it: which of two
+ * ports is which, only flags say. */
 static bool fail_ports(const char *text, enum addr_use use, char *error)
 {
     const char *first = strchr(text, ':'), *last = strrchr(text, ':');

@@ -1,13 +1,13 @@
 /*
  * addr: socket addresses and HOST:PORT as text, both ways.
  *
- * Nothing here asks the resolver or the kernel (except for index and name of an IPv6 zone, "%eth0");
- * names are core/resolve's. Texts go to the caller's buffer. IPv4 addresses that a dual-stack listener
- * shows as ::ffff:a.b.c.d are written as a.b.c.d, and zones by name, because that is what the operator
- * knows them by.
+ * Nothing here asks the resolver or the kernel (except for index and name of an IPv6 zone,
+ * "%eth0"); names are core/resolve's. Texts go to the caller's buffer. IPv4 addresses that a dual-
+ * stack listener shows as ::ffff:a.b.c.d are written as a.b.c.d, and zones by name, because that is
+ * what the operator knows them by.
  *
- * Whether a host is numeric is a question of its form: the interface of a zone may not be there yet,
- * or no more. addr_from_host() alone needs it to be there.
+ * Whether a host is numeric is a question of its form: the interface of a zone may not be there
+ * yet, or no more. addr_from_host() alone needs it to be there.
  */
 #ifndef CULVERT_CORE_ADDR_H
 #define CULVERT_CORE_ADDR_H

@@ -119,7 +119,8 @@ struct config_token {
  * there is no other. */
 bool config_next_token(const struct config *config, struct config_token *token);
 
-/* For who needs one and may not have several: drops the blank lines about it. False: there are several. */
+/* For who needs one and may not have several: drops the blank lines about it. False: there are
+ * several. */
 bool config_keep_one_token(struct config *config);
 
 /* In place of the token that is there comes `token`, secret memory with a zero at [size], or a

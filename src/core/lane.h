@@ -21,8 +21,9 @@
  *
  * TLS. A lane with a crypt begins in the state TLS; lane_crypt.c has the handshake and the user-
  * space records, which lie between the socket and the buffers above. Where a server takes TLS and
- * plain lanes on one port, such a lane becomes a plain one when its first byte begins no TLS record. Whatever is sent passes
- * lane_gate.c, which lets nothing plain out of a lane that is to be TLS.
+ * plain lanes on one port, such a lane becomes a plain one when its first byte begins no TLS
+ * record. Whatever is sent passes lane_gate.c, which lets nothing plain out of a lane that is to be
+ * TLS.
  *
  * Life. CONNECTING -> (TLS ->) OPEN (<-> FROZEN) -> (LINGER ->) CLOSING -> freed. lane_close is the
  * exit that tells nobody; lane_finish first gets the last words (AUTH_ERR, GOAWAY) to the peer: it

@@ -1005,8 +1005,8 @@ static bool names_tls(const struct config *config)
            config->record_engine != CONFIG_ENGINE_AUTO;
 }
 
-/* What a server that listens on loopback alone keeps of itself is not worth a directory: its clients
- * need no certificate. */
+/* What a server that listens on loopback alone keeps of itself is not worth a directory: its
+ * clients need no certificate. */
 static bool listens_on_loopback(const struct config *config)
 {
     return config->role == CONFIG_SERVER && addr_host_is_loopback(config->listen.host);

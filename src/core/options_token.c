@@ -162,9 +162,9 @@ static size_t line_clean(const char *from, const char *to, const char **clean)
     return size > 0 && (*clean)[0] == '#' ? 0 : size;
 }
 
-/* A file comes from an editor, by mail, from Windows: what nobody sees is no part of a token (a mark
- * of byte order, white space at the ends of lines), nor is a comment. Lines stay lines: their numbers
- * are in messages. */
+/* A file comes from an editor, by mail, from Windows: what nobody sees is no part of a token (a
+ * mark of byte order, white space at the ends of lines), nor is a comment. Lines stay lines:
+ * their numbers are in messages. */
 static void input_clean(struct input *in)
 {
     static const char mark[] = { '\xef', '\xbb', '\xbf' };

@@ -82,9 +82,9 @@ bool session_tells(struct session *session);
 /* Tunnel of an index, NULL if not bound. */
 struct session_tunnel *session_tunnel(struct session *session, uint16_t index);
 
-/* The tunnel's name as lines of the log, of the summary and of visitors may have it, and `none` where
- * it has no name. A client chooses it, and may call its tunnel "x reason=DONE": other letters than
- * those of --name are "_". */
+/* The tunnel's name as lines of the log, of the summary and of visitors may have it, and `none`
+ * where it has no name. A client chooses it, and may call its tunnel "x reason=DONE": other
+ * letters than those of --name are "_". */
 void session_tunnel_name(const struct session_tunnel *tunnel, const char *none, char *dst,
                          size_t size);
 

@@ -1,11 +1,12 @@
 /*
- * summary: what an instance did, per tunnel, kept for the lines that are printed at the end. Parts of a session report when they close (any worker,
- * guarded by a mutex: control plane); the oldest rows are folded into one when the table is full.
+ * summary: what an instance did, per tunnel, kept for the lines that are printed at the end. Parts
+ * of a session report when they close (any worker, guarded by a mutex: control plane); the oldest
+ * rows are folded into one when the table is full.
  *
- * Bytes are payload that was handed on: to the lane where it was read, to the local connection where
- * it was delivered. "Up" is from visitors to origins and "down" is back, whichever end says so, as in
- * the lines of --log-visitors. The totals are the sum of the rows; what streams deliver that have
- * outlived their session has a row of its own.
+ * Bytes are payload that was handed on: to the lane where it was read, to the local connection
+ * where it was delivered. "Up" is from visitors to origins and "down" is back, whichever end says
+ * so, as in the lines of --log-visitors. The totals are the sum of the rows; what streams deliver
+ * that have outlived their session has a row of its own.
  */
 #ifndef CULVERT_CORE_SUMMARY_H
 #define CULVERT_CORE_SUMMARY_H

@@ -2,9 +2,9 @@
  * token: which secrets are too weak to stand between strangers and a tunnel.
  *
  * Whoever can reach a server may try one token after the other, and a token in clear or in a
- * transcript (scram.h) can be tried without the server. Sixteen characters are no proof of strength,
- * but what people type without thinking is shorter. Weak tokens are good enough on loopback, where
- * whoever can try them is on the machine already.
+ * transcript (scram.h) can be tried without the server. Sixteen characters are no proof of
+ * strength, but what people type without thinking is shorter. Weak tokens are good enough on
+ * loopback, where whoever can try them is on the machine already.
  */
 #ifndef CULVERT_CORE_TOKEN_H
 #define CULVERT_CORE_TOKEN_H

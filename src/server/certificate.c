@@ -93,7 +93,8 @@ static bool make_files(const struct config *config, char *why, size_t size)
     return false;
 }
 
-/* Whether the state directory can be done without: nobody has named it, and it holds no key of ours. */
+/* Whether the state directory can be done without: nobody has named it, and it holds no key of
+ * ours. */
 static bool may_do_without(const struct config *config, const char *key)
 {
     return !config->state_dir_named && access(key, F_OK) != 0;

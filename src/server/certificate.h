@@ -1,10 +1,10 @@
 /*
  * certificate: the server's TLS context: opened at start, read again on SIGHUP.
  *
- * Without --tls-cert the server makes itself a certificate in its state directory (once; it is kept,
- * and renewed from 30 days before its end, while the server runs too: the clock may have been set
- * meanwhile), or in memory where it can have no such directory, and prints the client's command with
- * its pin. One on loopback alone prints none: its clients need no TLS.
+ * Without --tls-cert the server makes itself a certificate in its state directory (once; it is
+ * kept, and renewed from 30 days before its end, while the server runs too: the clock may have been
+ * set meanwhile), or in memory where it can have no such directory, and prints the client's command
+ * with its pin. One on loopback alone prints none: its clients need no TLS.
  */
 #ifndef CULVERT_SERVER_CERTIFICATE_H
 #define CULVERT_SERVER_CERTIFICATE_H

@@ -73,8 +73,8 @@ void ports_tick(struct ports *ports, uint64_t now);
 /* Another program has it. */
 void ports_note_foreign(struct ports *ports, uint16_t port);
 
-/* The lowest port given from `first` upwards that is neither in use nor waited for, nor, unless `all`,
- * noted as another program's. 0: there is none. */
+/* The lowest port given from `first` upwards that is neither in use nor waited for, nor, unless
+ * `all`, noted as another program's. 0: there is none. */
 uint16_t ports_find(struct ports *ports, uint32_t first, bool all);
 
 #endif

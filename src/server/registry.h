@@ -124,8 +124,8 @@ struct registry_owned {
     uint32_t token; /* of its client */
 };
 
-/* Sessions, in portions: looks at so many places of the table from *place on (0 to begin), and moves
- * *place behind them. Returns how many it found there; *over: there are no places left. */
+/* Sessions, in portions: looks at so many places of the table from *place on (0 to begin), and
+ * moves *place behind them. Returns how many it found there; *over: there are no places left. */
 #define REGISTRY_PORTION 64u
 unsigned registry_list(uint32_t *place, struct registry_owned found[REGISTRY_PORTION], bool *over);
 

@@ -413,7 +413,8 @@ static enum reason log_in(struct lane *lane, const struct auth_login *login)
     return lane->version == FRAME_V1 ? tunnel_bind_v1(lane) : REASON_DONE;
 }
 
-/* Only v1 shows its token; v2 proves that it has it, and what is almost right looks like all else. */
+/* Only v1 shows its token; v2 proves that it has it, and what is almost right looks like all
+ * else. */
 static void hint_at_blanks(const struct lane *lane, const uint8_t *src, const uint8_t *end)
 {
     if (lane->version == FRAME_V1 && auth_has_but_for_blanks(src, (size_t)(end - src)))

@@ -19,8 +19,8 @@ int server_prepare(struct config *config);
 /* To all workers. */
 typedef void server_tell(void *arg, enum message_kind kind, uint64_t session, uint32_t number);
 
-/* SIGHUP, in the thread of signals: reads certificate and key again, without touching lanes that are
- * up, and the file of the tokens: sessions whose token is not there any more end. */
+/* SIGHUP, in the thread of signals: reads certificate and key again, without touching lanes that
+ * are up, and the file of the tokens: sessions whose token is not there any more end. */
 void server_reload(const struct config *config, server_tell *tell, void *arg);
 
 /* From time to time, in the thread of signals: what is to be done by the clock. */

@@ -298,8 +298,8 @@ struct tls_own_pair {
 bool tls_own_pair_make(const char *name, struct tls_own_pair *own, char *why, size_t why_size);
 void tls_own_pair_drop(struct tls_own_pair *own);
 
-/* Names of the first certificate in a PEM file but localhost and its addresses: the first of them, a
- * DNS name if there is one. False: it has none, or cannot be read. */
+/* Names of the first certificate in a PEM file but localhost and its addresses: the first of
+ * them, a DNS name if there is one. False: it has none, or cannot be read. */
 bool tls_cert_public_name(const char *cert_file, char *name, size_t size);
 
 /* Days until the first certificate in a PEM file expires, negative when it has. False: there is none that can be read. */

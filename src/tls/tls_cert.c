@@ -1,22 +1,25 @@
 /*
  * tls_cert: makes certificates, so that the safe way is the easy one.
  *
- * culvert gen-cert, and a server that is started with --tls and no certificate, both end here: a directory with
+ * culvert gen-cert, and a server that is started with --tls and no certificate, both end here: a
+ * directory with
  *
  *     ca.pem      ca.key       a CA of ten years, made once and kept
  *     server.pem  server.key   EC P-256, replaced at each call; its names always include localhost, which v1 clients verify
  *
- * The key of a replaced server certificate is kept when it is there, so that pins and known_servers entries stay good: a renewed
- * certificate is the same server. (To change the key, remove server.key.)
+ * The key of a replaced server certificate is kept when it is there, so that pins and known_servers
+ * entries stay good: a renewed certificate is the same server. (To change the key, remove
+ * server.key.)
  *
- * A server that has nowhere to keep files gets the same kind of certificate in memory, and another one
- * at its next start.
+ * A server that has nowhere to keep files gets the same kind of certificate in memory, and another
+ * one at its next start.
  *
- * Dates begin a day early: clocks differ. Server certificates live 825 days, which is what the stricter verifiers accept.
+ * Dates begin a day early: clocks differ. Server certificates live 825 days, which is what the
+ * stricter verifiers accept.
  *
  * A clock that is before FIRST_DAY is not set yet (a machine without a battery for it begins in
- * 1970): what is made then is dated from FIRST_DAY on, so that it is good when the clock is set.
- * A CA always begins there, also when the clock is ahead, or it could sign nothing when that is put
+ * 1970): what is made then is dated from FIRST_DAY on, so that it is good when the clock is set. A
+ * CA always begins there, also when the clock is ahead, or it could sign nothing when that is put
  * right. What is in memory alone, and trusted by its key alone, is good for all time.
  */
 #include "tls/tls_impl.h"
