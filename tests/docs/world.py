@@ -182,7 +182,7 @@ class Machine:
                "PYTHONUNBUFFERED=1", "TERM=dumb"]
         self.started.append(Running(self.name, text, [
             # -r: setns(2) leads to the root of the mount namespace, out of a chroot
-            "nsenter", "-t", str(self.pid), "-r", "-m", "-n", "-p", "env", "-i", *env,
+            "nsenter", "-t", str(self.pid), "-r", "-w", "-m", "-n", "-p", "env", "-i", *env,
             "bash", "-c", 'cd "$0" && exec bash -c "$1"', str(self.home), text]))
         return self.started[-1]
 
