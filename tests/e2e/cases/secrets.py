@@ -186,10 +186,15 @@ class World:
         self.know(dump.Secret("session of the client", dump.mac_key(wire.secret)))
 
 
+def is_secret(mapping):
+    """Wiped in a child of fork(2), which little else is: pages of glibc's getrandom(3) (2.41, Linux 6.11), which may be dropped,
+    too."""
+    return "wf" in mapping.flags and "dp" not in mapping.flags
+
+
 def check_mappings(proc):
-    """Secret memory is told by its flag `wf`, which nothing else has: it is never dumped, and
-    locked."""
-    own = [mapping for mapping in dump.mappings(proc.pid) if "wf" in mapping.flags]
+    """Secret memory is never dumped, and locked."""
+    own = [mapping for mapping in dump.mappings(proc.pid) if is_secret(mapping)]
     check(own, f"the {proc.name} has no secret memory")
     for mapping in own:
         check({"dd", "lo"} <= mapping.flags, f"{proc.name}: {mapping}")
@@ -200,7 +205,7 @@ def check_places(world, proc):
     """The tokens that a process has are found where they belong, and nowhere that is dumped; nor
     does the system show them."""
     token = world.tokens[0].encode()
-    belongs = dump.live(proc.pid, lambda mapping: "wf" in mapping.flags)
+    belongs = dump.live(proc.pid, is_secret)
     if proc in world.procs[:2]:
         server = proc == world.server
         check(belongs.find(Keys(token).stored), f"the StoredKey of the {proc.name} is not in its secret memory")
