@@ -90,22 +90,24 @@ static void print_server_use(const struct options_gen_cert *what, const struct m
     snprintf(server.host, sizeof(server.host), "%s",
              what->name_count > 0 ? what->names[0] : "localhost");
     addr_format_endpoint(&server, at, sizeof(at));
-    printf("\npin   %s\n"
-           "\nOn the server:\n"
-           "  culvert server --tls --tls-cert %s --tls-key %s\n"
-           "On the client, by the CA (a copy of %s) or by the pin:\n"
-           "  culvert client --server %s --local HOST:PORT --tls --tls-ca ca.pem\n"
-           "  culvert client --server %s --local HOST:PORT --tls-pin %s\n",
-           pin, made->path[OWN_CERT], made->path[OWN_KEY], made->path[CA_CERT], at, at, pin);
+    printf(
+        "\npin   %s\n"
+        "\nOn the server:\n"
+        "  culvert server --tls --tls-cert %s --tls-key %s --token-file token\n"
+        "On the client, by the CA (a copy of %s) or by the pin:\n"
+        "  culvert client --server %s --local HOST:PORT --tls --tls-ca ca.pem --token-file token\n"
+        "  culvert client --server %s --local HOST:PORT --tls-pin %s --token-file token\n",
+        pin, made->path[OWN_CERT], made->path[OWN_KEY], made->path[CA_CERT], at, at, pin);
 }
 
 static void print_client_use(const struct made *made)
 {
-    printf("\nOn the server, which then refuses clients without such a certificate:\n"
-           "  culvert server --tls --tls-ca %s\n"
+    printf("\nOn the server, beside its --tls-cert and --tls-key; it then refuses clients without "
+           "such a certificate:\n"
+           "  culvert server --tls --tls-ca %s --token-file token\n"
            "On the client, with copies of the other two files, beside its --tls-ca or --tls-pin:\n"
            "  culvert client --server HOST:9000 --local HOST:PORT --tls --tls-cert client.pem "
-           "--tls-key client.key\n",
+           "--tls-key client.key --token-file token\n",
            made->path[CA_CERT]);
 }
 

@@ -195,6 +195,7 @@ static void bind_ready(struct client *client, struct lane *lane, const struct fr
 {
     struct session_tunnel *tunnel = bind_fill(lane->session, ok->tunnel);
     struct config_endpoint public_end = *client_server(client);
+    unsigned asked = client->worker->config->tunnels[ok->tunnel].port;
     char public_text[ADDR_ENDPOINT_TEXT_MAX];
 
     tunnel->port = ok->port;
@@ -205,6 +206,11 @@ static void bind_ready(struct client *client, struct lane *lane, const struct fr
     }
     addr_format_endpoint(&public_end, public_text, sizeof(public_text));
     log_out("ready: tcp://%s -> %s", public_text, tunnel->origin);
+    if (lane->version == FRAME_V1 && asked != 0 && asked != ok->port)
+        log_at(LOG_WARN, "client",
+               "port %u was asked for, but with the v1 wire the server chooses: leave --port out, "
+               "or use v2",
+               asked);
     client->binding.ready |= bind_bit(ok->tunnel);
     client->binding.ever |= bind_bit(ok->tunnel);
 }

@@ -607,7 +607,7 @@ static void log_refusal(const struct frame_error *error)
 
     log_at(LOG_ERROR, "client", "the server refused %s: %.*s%s",
            between ? "the log-in" : "the token", (int)error->text.size, error->text.data,
-           between ? "" : " (set --token-file or CULVERT_TOKEN)");
+           between ? "" : " (give one that the server has, by --token-file or CULVERT_TOKEN)");
 }
 
 static enum reason rx_auth_err(struct client *client, struct lane *lane, const uint8_t *src,
@@ -853,7 +853,8 @@ static void log_closed(const struct lane *lane, const struct session *session, e
                 (lane == client->primary || race_has(client, lane));
 
     if (ends)
-        log_at(LOG_ERROR, lane_subject(lane), "%s: %s", reason_text(reason), text);
+        log_at(LOG_ERROR, lane_subject(lane), "%s%s%s", reason_text(reason),
+               text != NULL ? ": " : "", text != NULL ? text : "");
     else if (was_ready && lane == client->primary && lane->fd < 0) /* not for this frozen first */
         log_at(LOG_WARN, lane_subject(lane), "the session is over: %s",
                text != NULL ? text : reason_text(reason));

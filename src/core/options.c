@@ -1033,7 +1033,9 @@ static bool finish_tls(struct parse *p)
         return fail(p,
                     "--plain makes no use of the other TLS flags; leave it out, or leave them out");
     config->tls = p->plain_given ? CONFIG_OFF : CONFIG_AUTO;
-    if (p->tls_given || (config->role == CONFIG_CLIENT && names_tls(config)))
+    /* A server that wants certificates of its clients takes no lane that can have none. */
+    if (p->tls_given || config->tls_ca[0] != '\0' ||
+        (config->role == CONFIG_CLIENT && names_tls(config)))
         config->tls = CONFIG_ON;
     if ((config->tls_cert[0] == '\0') != (config->tls_key[0] == '\0'))
         return fail(p, "--tls-cert and --tls-key belong together; give both, or none");

@@ -24,6 +24,6 @@ bool token_has_blank_ends(const char *token, size_t size);
 void token_trim(const char **token, size_t *size);
 
 /* How to make a better one, for the end of a sentence. */
-#define TOKEN_CURE "make one with: head -c 24 /dev/urandom | base64 > token"
+#define TOKEN_CURE "make one for both ends with: (umask 077; openssl rand -hex 16 >token)"
 
 #endif

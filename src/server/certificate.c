@@ -42,7 +42,8 @@ static void look_at_ca(const char *dir)
            "the CA %s %s %ld days: clients that trust it (--tls-ca) then refuse this server, "
            "those with a pin do not; to get a new CA move ca.pem and ca.key away, call culvert "
            "gen-cert, and send SIGHUP (%s)",
-           ca, dates.days < 0 ? "has expired since" : "expires in", labs(dates.days), dates.text);
+           ca, dates.days < 0 ? "is out of date since" : "expires in", labs(dates.days),
+           dates.text);
 }
 
 /* One of ours that is not valid yet was made while the clock was ahead, unless the clock is not
@@ -72,7 +73,7 @@ static void look_at_expiry(const char *cert, const char *own)
         log_at(LOG_WARN, "tls",
                "the certificate %s %s %ld days (%s)%s: make a new one (culvert gen-cert), then "
                "send SIGHUP%s",
-               cert, dates.days < 0 ? "has expired since" : "expires in", labs(dates.days),
+               cert, dates.days < 0 ? "is out of date since" : "expires in", labs(dates.days),
                dates.text, dates.days < 0 ? ", clients refuse it" : "", not_renewed);
 }
 
@@ -193,9 +194,10 @@ static void print_command(const struct config *config, const union sock_addr *li
 
     find_host(config, listen, at.host, sizeof(at.host));
     addr_format_endpoint(&at, text, sizeof(text));
-    log_out("tls: culvert client --server %s --local HOST:PORT --tls-pin %s%s%s", text,
+    log_out("tls: culvert client --server %s --local HOST:PORT --tls-pin %s%s%s%s", text,
             crypt_ctx_pin(current), config->token_is_default ? "" : " --token-file ",
-            config->token_is_default ? "" : file);
+            config->token_is_default ? "" : file,
+            config->tls_ca[0] == '\0' ? "" : " --tls-cert client.pem --tls-key client.key");
 }
 
 bool certificate_open(const struct config *config, const union sock_addr *listen)

@@ -48,8 +48,8 @@ static bool tokens_read(const struct config *config, struct auth_change *change)
 
     if (!options_token_again(config, &fresh, warning, &error)) {
         log_at(LOG_ERROR, "server",
-               "tokens not read again, those in use stay: %s; then send SIGHUP once more (file "
-               "'%.200s')",
+               "tokens not read again, those in use stay: %s; mend the file '%.200s', and send "
+               "SIGHUP once more",
                error.text, config->token_file);
         return false;
     }

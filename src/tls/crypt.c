@@ -546,8 +546,8 @@ const char *crypt_sniff(const uint8_t *src, size_t size, bool server, bool *tls)
     case TLS_SNIFF_OLD_SSL:
         return server ? "the peer speaks TLS and this side does not: start this server without "
                         "--plain, or that client with it"
-                      : "the peer speaks TLS and this side does not: give this client --tls, or "
-                        "start the server with --plain";
+                      : "the peer speaks TLS and this side does not: give this client --tls in "
+                        "place of --plain, or start the server with --plain";
     case TLS_SNIFF_HTTP:
         return "the peer speaks HTTP: this connection is for tunnel clients and their server, "
                "visitors use the tunnel's public port";

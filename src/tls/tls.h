@@ -60,7 +60,7 @@ enum tls_new_key {
     X(WRONG_CA, "the certificate is not signed by a CA this side trusts",                        \
       "give the CA that signed it (--tls-ca), or the server's pin (--tls-pin sha256:...)")       \
     X(SELF_SIGNED, "the certificate is self-signed and this side does not trust it",             \
-      "give that certificate as --tls-ca, or its pin as --tls-pin sha256:...")                   \
+      "give that certificate as --tls-ca; a client can have its pin, too, --tls-pin sha256:...") \
     X(WRONG_NAME, "the certificate is for another name",                                         \
       "connect by a name it has, make one with that name (culvert gen-cert), or use --tls-pin")  \
     X(EXPIRED, "the certificate has expired",                                                    \
@@ -97,8 +97,8 @@ enum tls_new_key {
     X(NO_CIPHER, "the two sides have no cipher or curve in common",                              \
       "the peer needs AES-GCM or ChaCha20-Poly1305, with X25519 or P-256, in records of 16 KiB") \
     X(PEER_DISTRUSTS, "the peer does not trust this side's certificate",                         \
-      "see its log; it needs the CA (--tls-ca), or the pin (--tls-pin) that this side printed "  \
-      "at start")                                                                                \
+      "see its log: it may need the CA (--tls-ca) or the pin (--tls-pin) that this side "        \
+      "printed at start, or one of the two has a wrong clock")                                   \
     X(PEER_ALERT, "the peer refused the handshake", "see the peer's log")                        \
     X(CLOSED, "the peer closed the connection during the handshake",                             \
       "see the peer's log: it may not speak TLS on this port")                                   \

@@ -59,7 +59,7 @@ static const char *plaintext_cure(enum tls_role role, enum tls_sniff sniff)
     switch (sniff) {
     case TLS_SNIFF_V1:
     case TLS_SNIFF_V2:
-        return "start that client without --plain, or this server without --tls";
+        return "give that client --tls in place of --plain, or start this server without --tls";
     case TLS_SNIFF_HTTP:
         return "this is the port for tunnel clients; visitors use the tunnel's public port";
     default:

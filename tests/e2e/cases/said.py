@@ -393,7 +393,7 @@ def a_stranger_is_shown_no_token(t):
 def cures_name_the_flag_of_this_side(t):
     """TLS at one end only: each end's log says what to change there."""
     for flag, client_flags, at_server, at_client in (
-            ("--tls", [], "start that client without --plain, or this server without --tls", "give this client --tls, or start the server with --plain"),
+            ("--tls", [], "give that client --tls in place of --plain, or start this server without --tls", "give this client --tls in place of --plain, or start the server with --plain"),
             ("--plain", ["--tls", "--tls-accept-new"], "start this server without --plain, or that client with it",
              "start the server without --plain; or this client with it")):
         server = t.server(flag, *(["--state-dir", t.dir / "state"] if flag == "--tls" else []), tls=False)
