@@ -43,6 +43,7 @@
 #include "core/session.h"
 #include "core/stream.h"
 #include "core/summary.h"
+#include "core/token.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -65,6 +66,7 @@ static void slow_fire(struct timer *timer);
 
 /* Of the token, in secret memory. Made by client_prepare, read-only while workers run. */
 static struct scram_keys *keys;
+static const char *weakness; /* of the token (core/token.h) */
 
 /* Look-ups */
 
@@ -328,13 +330,15 @@ struct lane *client_connect(struct worker *w, const struct config_endpoint *serv
     struct crypt *crypt = NULL;
     struct lane *lane = NULL;
 
-    bool tls = trust_wants_tls(w->config, server);
+    bool tls = trust_wants_tls(w->config, server), elsewhere = !sock_addr_is_loopback(addr);
+    const char *cure = w->config->tls == CONFIG_AUTO && !tls ? "without TLS; give --tls, or --plain"
+                       : weakness != NULL                    ? "with a weak token; " TOKEN_CURE
+                                                             : NULL;
 
-    if (w->config->tls == CONFIG_AUTO && !tls && !sock_addr_is_loopback(addr)) {
+    if (elsewhere && cure != NULL) {
         log_at(LOG_WARN, "client",
-               "%s is the name of this machine, but leads to another address: it is not dialled "
-               "without TLS; give --tls, or --plain",
-               server->host);
+               "%s is the name of this machine, but leads to another address: it is not dialled %s",
+               server->host, cure);
         *error = EPERM;
         return NULL;
     }
@@ -996,6 +1000,7 @@ int client_prepare(struct config *config)
         return EXIT_CODE_CANNOT_START;
     }
     scram_keys(keys, config->token, config->token_size);
+    weakness = token_weakness(config->token, config->token_size);
     if (config->wire == CONFIG_WIRE_V2) /* v1 shows the token itself */
         config_drop_token(config);
     return trust_open(config) ? EXIT_CODE_OK : EXIT_CODE_CANNOT_START;

@@ -13,11 +13,16 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
+
+/* Whence certificate and key are. */
+enum own { OWN_NONE, OWN_FILES, OWN_MEMORY };
+
 static struct crypt_ctx *current;
-static bool in_memory;  /* its key is kept nowhere */
+static enum own source; /* of the one in use: a key stays what it is until the program ends */
 static char shown[512]; /* its file */
 
 static void warn(void *arg, const char *text)
@@ -82,12 +87,22 @@ static bool can_read(const char *cert, const char *key)
     return access(cert, R_OK) == 0 && access(key, R_OK) == 0;
 }
 
+/* Of our certificate beside localhost: the address of --addr, "" if that is every address. */
+static const char *own_name(const struct config *config, char *name, size_t size)
+{
+    union sock_addr addr;
+
+    if (!addr_from_host(config->listen.host, 0, &addr) || sock_addr_is_any(&addr))
+        return "";
+    return addr_drop_zone(config->listen.host, name, size);
+}
+
 static bool make_files(const struct config *config, char *why, size_t size)
 {
-    char name[sizeof(config->listen.host)];
+    char text[sizeof(config->listen.host)];
+    const char *name = own_name(config, text, sizeof(text));
     int error = dirs_make(config->state_dir);
 
-    addr_drop_zone(config->listen.host, name, sizeof(name));
     if (error == 0)
         return crypt_make_certificate(config->state_dir, name[0] != '\0' ? name : NULL, why, size);
     snprintf(why, size, "cannot make the directory %s: %s", config->state_dir, strerror(-error));
@@ -101,9 +116,8 @@ static bool may_do_without(const struct config *config, const char *key)
     return !config->state_dir_named && access(key, F_OK) != 0;
 }
 
-enum own { OWN_FILES, OWN_MEMORY, OWN_NONE };
-
-/* The files of the state directory, made if need be. */
+/* The files of the state directory, which only a start makes: at a reload another key would lock out
+ * every client that has the pin. */
 static enum own own_state(const struct config *config, const char *cert, const char *key)
 {
     char why[512];
@@ -112,6 +126,10 @@ static enum own own_state(const struct config *config, const char *cert, const c
         look_at_expiry(cert, config->state_dir);
         look_at_ca(config->state_dir);
         return OWN_FILES;
+    }
+    if (source != OWN_NONE) {
+        log_at(LOG_ERROR, "tls", "cannot read %s and %s: put them back and send SIGHUP", cert, key);
+        return OWN_NONE;
     }
     if (make_files(config, why, sizeof(why))) {
         log_at(LOG_INFO, "tls", "made a certificate: %s", cert);
@@ -141,7 +159,7 @@ static enum own own_files(const struct config *config, char *cert, char *key, si
     }
     snprintf(cert, size, "%s/server.pem", config->state_dir);
     snprintf(key, size, "%s/server.key", config->state_dir);
-    if (config->state_dir[0] != '\0')
+    if (config->state_dir[0] != '\0' && source != OWN_MEMORY)
         return own_state(config, cert, key);
     cert[0] = key[0] = '\0';
     return OWN_MEMORY;
@@ -156,7 +174,7 @@ static struct crypt_ctx *open_ctx(const struct config *config)
                                   .cert = own == OWN_FILES ? cert : "",
                                   .key = own == OWN_FILES ? key : "",
                                   .in_memory = own == OWN_MEMORY,
-                                  .name = addr_drop_zone(config->listen.host, name, sizeof(name)),
+                                  .name = own_name(config, name, sizeof(name)),
                                   .ca = config->tls_ca,
                                   .pin = "",
                                   .known_servers = "",
@@ -166,9 +184,11 @@ static struct crypt_ctx *open_ctx(const struct config *config)
     if (own == OWN_NONE)
         return NULL;
     struct crypt_ctx *ctx = crypt_ctx_open(&crypt, why, sizeof(why));
-    if (ctx == NULL)
+    if (ctx == NULL) {
         log_at(LOG_ERROR, "tls", "%s", why);
-    in_memory = own == OWN_MEMORY;
+        return NULL;
+    }
+    source = own;
     snprintf(shown, sizeof(shown), "%s", own == OWN_FILES ? cert : "");
     return ctx;
 }
@@ -185,12 +205,27 @@ static void find_host(const struct config *config, const union sock_addr *listen
         snprintf(host, size, "THIS-HOST");
 }
 
+/* As one word of a shell. */
+static const char *quoted(const char *word, char *text, size_t size)
+{
+    size_t n = 0;
+
+    if (word[strcspn(word, " \t\n'\"\\$`;&|<>()*?[]#~!{}")] == '\0')
+        return word;
+    text[n++] = '\'';
+    for (; *word != '\0' && n + 6 < size; word++)
+        n += (size_t)snprintf(text + n, size - n, *word == '\'' ? "'\\''" : "%c", *word);
+    snprintf(text + n, size - n, "'");
+    return text;
+}
+
 /* The whole command of a client. A token that is no file's is not printed. */
 static void print_command(const struct config *config, const union sock_addr *listen)
 {
     struct config_endpoint at = { .port = sock_addr_port(listen) };
-    char text[ADDR_ENDPOINT_TEXT_MAX];
-    const char *file = config->token_file != NULL ? config->token_file : "FILE";
+    char text[ADDR_ENDPOINT_TEXT_MAX], word[1024];
+    const char *file =
+        config->token_file != NULL ? quoted(config->token_file, word, sizeof(word)) : "FILE";
 
     find_host(config, listen, at.host, sizeof(at.host));
     addr_format_endpoint(&at, text, sizeof(text));
@@ -205,7 +240,7 @@ bool certificate_open(const struct config *config, const union sock_addr *listen
     bool for_others = config->tls == CONFIG_ON || !sock_addr_is_loopback(listen);
 
     current = open_ctx(config);
-    if (current != NULL && in_memory && config->state_dir[0] == '\0' && for_others)
+    if (current != NULL && source == OWN_MEMORY && config->state_dir[0] == '\0' && for_others)
         log_at(LOG_WARN, "tls",
                "there is no directory for the server's key, which lives in memory, so the pin "
                "changes at each start: name one with --state-dir");
@@ -216,8 +251,8 @@ bool certificate_open(const struct config *config, const union sock_addr *listen
 
 void certificate_reload(const struct config *config)
 {
-    if (in_memory)
-        return; /* another one would have another key */
+    if (source == OWN_MEMORY && config->tls_ca[0] == '\0')
+        return; /* there is nothing to read */
     struct crypt_ctx *fresh = open_ctx(config);
 
     if (fresh == NULL) {
@@ -230,6 +265,17 @@ void certificate_reload(const struct config *config)
     pthread_mutex_unlock(&mutex);
     log_at(LOG_INFO, "tls", "certificate read again: %s", crypt_ctx_pin(fresh));
     crypt_ctx_unref(old);
+}
+
+/* Whether somebody has set the clock since the last look. */
+static bool clock_was_set(uint64_t now)
+{
+    static time_t before;
+    time_t ahead = time(NULL) - (time_t)(now / NSEC_PER_SEC);
+    bool was_set = labs((long)(ahead - before)) > 60;
+
+    before = ahead;
+    return was_set;
 }
 
 /* Between looks, and after one that came to nothing. */
@@ -248,7 +294,7 @@ void certificate_tick(const struct config *config, uint64_t now)
 {
     static uint64_t next;
 
-    if (now < next)
+    if (now < next && !clock_was_set(now))
         return;
     next = now + LOOK_PAUSE;
     if (!own_is_due(config))

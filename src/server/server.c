@@ -206,9 +206,11 @@ static void authenticated(struct lane *lane)
 
 static enum reason refuse_auth(struct lane *lane, enum reason reason)
 {
-    const char *text = reason_text(reason);
+    /* Whoever tries tokens does not learn that this one was right, but weak. */
+    enum reason told = reason == REASON_AUTH_WEAK_TOKEN ? REASON_AUTH_FAILED : reason;
     uint8_t *p = lane_control_begin(lane);
-    struct frame_error error = { .code = reason_code(reason), .text = frame_text_of(text) };
+    struct frame_error error = { .code = reason_code(told),
+                                 .text = frame_text_of(reason_text(told)) };
 
     worker_count(lane->worker, STAT_AUTH_FAILURES, 1);
     if (p != NULL)

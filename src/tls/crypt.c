@@ -48,20 +48,18 @@ static const char *given(const char *text)
     return text[0] != '\0' ? text : NULL;
 }
 
-/* The context copies what it needs of it. */
+/* Made once, for the whole life of the program: contexts that come after it have the same key, and so
+ * the same pin. Only one thread opens contexts. */
 static struct crypt_ctx *open_in_memory(const struct crypt_config *config, struct tls_config *tls,
                                         char *why, size_t why_size)
 {
-    struct tls_own_pair own;
-    struct tls_ctx *ctx = NULL;
+    static struct tls_own_pair own;
 
-    if (!tls_own_pair_make(given(config->name), &own, why, why_size))
+    if (own.key.data == NULL && !tls_own_pair_make(given(config->name), &own, why, why_size))
         return NULL;
     tls->cert = (struct tls_pem){ own.cert.data, own.cert.len };
     tls->key = (struct tls_pem){ own.key.data, own.key.len };
-    ctx = tls_ctx_new(tls, why, why_size);
-    tls_own_pair_drop(&own);
-    return (struct crypt_ctx *)ctx;
+    return (struct crypt_ctx *)tls_ctx_new(tls, why, why_size);
 }
 
 struct crypt_ctx *crypt_ctx_open(const struct crypt_config *config, char *why, size_t why_size)

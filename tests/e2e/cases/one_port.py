@@ -2,6 +2,7 @@
 cannot be kept is said."""
 import os
 import re
+import signal
 import struct
 
 import certs
@@ -156,3 +157,71 @@ def plain_server_at_a_client_that_encrypts(t):
     check_equal(client.wait(), 1, "exit status")
     check("a Culvert peer without TLS" in client.err and "--plain" in client.err, client.err)
     server.expect("the peer speaks TLS and this side does not", stream="err")
+
+
+@case(not_in=NOT_IN)
+def one_ca_for_all(t):
+    """A server that wants certificates of its clients wants them of all: without --tls, too, it takes no plain lane of either
+    version, and the command that it prints names them. A client that is refused says why in its last line."""
+    far_away()
+    ca = certs.gen_cert(t, "ca", "--name", FAR)
+    certs.gen_cert(t, "ca", "--client", "laptop")
+    server = t.server("--tls-ca", ca / "ca.pem", *certs.server_cert(ca).flags, host=FAR, tls=False)
+    server.expect("^tls: .* --tls-cert client.pem --tls-key client.key$")
+    origin = t.origin(net.echo)
+    works(tls_client(t, server, origin, "--tls-ca", ca / "ca.pem", "--tls-cert", ca / "client.pem", "--tls-key", ca / "client.key"))
+    plain = [t.client(server, origin, "--plain", "--no-reconnect", wire=wire, tls=False, wait=False) for wire in ("v2", "v1")]
+    for client in [*plain, tls_client(t, server, origin, "--tls-ca", ca / "ca.pem", "--no-reconnect", wait=False)]:
+        client.want = (1, 4)
+        client.wait()
+        check("ready:" not in client.out and "(null)" not in client.err, client.err)
+        check("ERROR" in client.err.splitlines()[-1], client.err)
+
+
+def works_with(t, server, pin):
+    works(tls_client(t, server, t.origin(net.echo), "--tls-pin", pin, "--state-dir", t.dir / "client"))
+
+
+@case(not_in=NOT_IN)
+def one_key_until_the_end(t):
+    """SIGHUP, with which tokens are changed, never changes the key that clients have pinned: not when its files are gone, nor when
+    others could be made; put back, they are read."""
+    state, away = t.dir / "state", t.dir / "away"
+    server = t.server("--tls", "--state-dir", state, tls=False)
+    pin = certs.server_cert(state).pin
+    works_with(t, server, pin)
+    state.rename(away)
+    server.send(signal.SIGHUP)
+    server.expect("ERROR tls: cannot read .*server.pem", stream="err")
+    server.expect("the certificate in use stays", stream="err")
+    works_with(t, server, pin)
+    check(not state.exists(), "files were made")
+    away.rename(state)
+    server.send(signal.SIGHUP)
+    server.expect(f"certificate read again: {pin}", stream="err")
+
+
+@case(not_in=NOT_IN)
+def one_key_in_memory(t):
+    """A key in memory stays, too, and the CA of clients is read again beside it."""
+    old, new = (certs.gen_cert(t, name) for name in ("old", "new"))
+    for name in ("old", "new"):
+        certs.gen_cert(t, name, "--client", "laptop")
+    ca = t.dir / "clients.pem"
+    ca.write_bytes((old / "ca.pem").read_bytes())
+    (t.dir / "no-directory").write_text("")
+    server = t.server("--tls-ca", ca, tls=False, env={"STATE_DIRECTORY": str(t.dir / "no-directory")})
+    pin = re.search(r"--tls-pin (sha256:\S+)", server.expect("^tls: .*")[0].group(0)).group(1)
+
+    def client(folder, **more):
+        return tls_client(t, server, t.origin(net.echo), "--tls-pin", pin, "--tls-cert", folder / "client.pem", "--tls-key",
+                          folder / "client.key", "--no-reconnect", **more)
+    works(client(old))
+    ca.write_bytes((new / "ca.pem").read_bytes())
+    server.send(signal.SIGHUP)
+    server.expect(f"certificate read again: {pin}", stream="err")
+    works(client(new))
+    late = client(old, wait=False)
+    late.want = (1, 4)
+    late.wait()
+    check("ready:" not in late.out, "the CA of before is trusted still")
