@@ -302,7 +302,6 @@ START_TEST(tls_is_the_default)
         { "culvert --local 1 --tls-pin " PIN, CONFIG_ON },
         { "culvert --local 1 --tls-ca x", CONFIG_ON },
         { "culvert server --tls-ca x", CONFIG_ON },
-        { "culvert server --tls-cert x --tls-key y", CONFIG_AUTO },
         { "culvert --local 1 --tls-accept-new", CONFIG_ON },
         { "culvert demo", CONFIG_AUTO },
         { "culvert demo --tls", CONFIG_ON },
