@@ -6,7 +6,8 @@
  *
  * known_servers has one line per key, "host:port sha256:...", # comments and blank lines allowed. A server may have several lines.
  * It is looked up on every handshake and appended to with one write, so several clients can share it; nothing is ever removed
- * here: a changed key is for a human to judge.
+ * here: a changed key is for a human to judge. A file with a zero in it is damaged as a whole: it
+ * would hide all lines below, and with them a changed key.
  */
 #include "tls/tls_impl.h"
 
@@ -143,18 +144,12 @@ static enum tls_known line_look(char *line, const char *known_as, const char *pi
     return strcmp(normal, pin) == 0 ? TLS_KNOWN_SAME : TLS_KNOWN_CHANGED;
 }
 
-enum tls_known tls_known_look(const char *path, const char *known_as, const char *pin)
+/* All lines of the file: the same key anywhere is as good as alone. */
+static enum tls_known text_look(char *text, const char *known_as, const char *pin)
 {
     enum tls_known verdict = TLS_KNOWN_NEW;
-    char *text;
-    size_t len;
     char *rest = NULL;
 
-    int result = file_read(path, &text, &len);
-    if (result == -ENOENT)
-        return TLS_KNOWN_NEW;
-    if (result != 0)
-        return TLS_KNOWN_UNREADABLE;
     for (char *line = strtok_r(text, "\n", &rest); line != NULL;
          line = strtok_r(NULL, "\n", &rest)) {
         enum tls_known one = line_look(line, known_as, pin);
@@ -164,6 +159,21 @@ enum tls_known tls_known_look(const char *path, const char *known_as, const char
         if (one == TLS_KNOWN_SAME)
             break;
     }
+    return verdict;
+}
+
+enum tls_known tls_known_look(const char *path, const char *known_as, const char *pin)
+{
+    char *text;
+    size_t len;
+
+    int result = file_read(path, &text, &len);
+    if (result == -ENOENT)
+        return TLS_KNOWN_NEW;
+    if (result != 0)
+        return TLS_KNOWN_UNREADABLE;
+    bool whole = memchr(text, '\0', len) == NULL;
+    enum tls_known verdict = whole ? text_look(text, known_as, pin) : TLS_KNOWN_UNREADABLE;
     file_drop(text);
     return verdict;
 }

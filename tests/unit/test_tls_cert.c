@@ -471,6 +471,21 @@ START_TEST(known_servers_by_hand)
 }
 END_TEST
 
+/* It would end the text for who reads it as a string, and hide a changed key below. */
+START_TEST(known_servers_with_a_zero)
+{
+    static const char text[] = "x:1 " PIN_A "\n\0\na:1 " PIN_B "\n";
+    FILE *file = fopen(scratch.known, "w");
+
+    ck_assert_ptr_nonnull(file);
+    ck_assert_uint_eq(fwrite(text, 1, sizeof(text) - 1, file), sizeof(text) - 1);
+    ck_assert_int_eq(fclose(file), 0);
+    ck_assert_int_eq(look("a:1", PIN_A), TLS_KNOWN_UNREADABLE);
+    ck_assert_int_eq(look("x:1", PIN_A), TLS_KNOWN_UNREADABLE);
+    ck_assert_int_eq(look("y:1", PIN_A), TLS_KNOWN_UNREADABLE);
+}
+END_TEST
+
 START_TEST(known_servers_unreadable)
 {
     ck_assert_int_eq(tls_known_look(scratch.dir, "a:1", PIN_A), TLS_KNOWN_UNREADABLE);
@@ -504,6 +519,7 @@ int main(void)
     tcase_add_loop_test(tc, pin_parse, 0, (int)(sizeof(pins) / sizeof(pins[0])));
     tcase_add_test(tc, known_servers);
     tcase_add_test(tc, known_servers_by_hand);
+    tcase_add_test(tc, known_servers_with_a_zero);
     tcase_add_test(tc, known_servers_unreadable);
     suite_add_tcase(suite, tc);
     SRunner *runner = srunner_create(suite);
