@@ -467,7 +467,7 @@ static bool set_pin(struct parse *p, const struct flag *flag, char *value)
     if (!value_is_pin(value))
         return fail(p,
                     "--%s: '%.80s' is not a pin; it is sha256: and 64 hex digits, as the server "
-                    "prints at start",
+                    "prints at start, or sha256// and base64, as curl writes it",
                     flag->name, value);
     return set_text(p, flag, value);
 }

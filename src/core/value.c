@@ -143,13 +143,21 @@ bool value_parse_cpus(const char *text, int *cpus, unsigned max, unsigned *count
 #define HEX    "0123456789abcdefABCDEF"
 #define BASE64 "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
 
+const char *value_pin_digest(const char *text)
+{
+    static const char *const prefixes[] = { "sha256://", "sha256//", "sha256:" };
+
+    for (size_t i = 0; i < ARRAY_SIZE(prefixes); i++)
+        if (strncasecmp(text, prefixes[i], strlen(prefixes[i])) == 0)
+            return text + strlen(prefixes[i]);
+    return NULL;
+}
+
 bool value_is_pin(const char *text)
 {
-    if (strncasecmp(text, "sha256:", 7) != 0)
+    text = value_pin_digest(text);
+    if (text == NULL)
         return false;
-    text += 7;
-    if (strncmp(text, "//", 2) == 0)
-        text += 2;
     if (strlen(text) == 64)
         return strspn(text, HEX) == 64;
     return strlen(text) == 44 && strspn(text, BASE64) == 43 && text[43] == '=';

@@ -24,8 +24,12 @@ bool value_parse_size(const char *text, uint64_t *bytes);
  * At most `max` of them. */
 bool value_parse_cpus(const char *text, int *cpus, unsigned max, unsigned *count);
 
-/* The form of a key's pin: "sha256:" in any case, with or without two slashes behind it, and 64 hex
- * digits or 44 characters of base64. tls_pin_parse() reads it. */
+/* What stands behind the word that a key's pin begins with, in any case: "sha256:", "sha256//" (as
+ * curl writes it) or both. NULL: it begins with none of them. */
+const char *value_pin_digest(const char *text);
+
+/* The form of a key's pin: that word and 64 hex digits or 44 characters of base64. tls_pin_parse()
+ * reads it. */
 bool value_is_pin(const char *text);
 
 /* The longest of the next two, "18446744073709551615ms", and the NUL. */

@@ -136,7 +136,7 @@ struct tls_config {
     /* Client: whom to trust. Server: clients must show a certificate of this CA (mTLS); without it none is asked for. */
     const char *ca_file;
     struct tls_pem ca;
-    const char *pin;           /* client: "sha256:" and 64 hex digits or 44 base64 characters */
+    const char *pin;           /* client: what value_is_pin() takes */
     const char *known_servers; /* client: path of the file */
     enum tls_new_key new_key;
 

@@ -250,7 +250,7 @@ static bool client_trust(struct tls_ctx *ctx, const struct tls_config *config, s
         return tls_pin_parse(config->pin, ctx->pin) ||
                no(why,
                   "'%s' is not a pin: it is sha256: and 64 hex digits, as the server prints at "
-                  "start",
+                  "start, or sha256// and base64, as curl writes it",
                   config->pin);
     }
     ctx->trust = TLS_TRUST_KNOWN;

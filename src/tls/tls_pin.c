@@ -2,7 +2,8 @@
  * tls_pin: pins, and the known_servers file.
  *
  * A pin is the SHA-256 of a certificate's SubjectPublicKeyInfo, as in RFC 7469: it survives a renewed certificate as long as the key
- * stays. Written "sha256:" and 64 hex digits; the base64 of curl's --pinnedpubkey is read too.
+ * stays. Written "sha256:" and 64 hex digits; curl's --pinnedpubkey, "sha256//" and base64, is read
+ * too.
  *
  * known_servers has one line per key, "host:port sha256:...", # comments and blank lines allowed. A server may have several lines.
  * It is looked up on every handshake and appended to with one write, so several clients can share it; nothing is ever removed
@@ -12,6 +13,7 @@
 #include "tls/tls_impl.h"
 
 #include "core/file.h"
+#include "core/value.h"
 
 #include <ctype.h>
 #include <errno.h>
@@ -110,13 +112,9 @@ bool tls_pin_parse(const char *text, char pin[TLS_PIN_SIZE])
     uint8_t digest[SHA256_DIGEST_LENGTH];
     bool ok = false;
 
-    if (strncasecmp(text, PIN_PREFIX, PIN_PREFIX_LEN) != 0)
+    text = value_pin_digest(text);
+    if (text == NULL)
         return false;
-    text += PIN_PREFIX_LEN;
-    if (text[0] == '/' &&
-        text[1] ==
-            '/') /* curl's spelling: sha256//base64 has lost its colon, sha256://... has not */
-        text += 2;
     size_t len = strlen(text);
     if (len == PIN_HEX)
         ok = digest_of_hex(text, digest);

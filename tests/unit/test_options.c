@@ -521,6 +521,7 @@ static const struct {
     { "culvert client --local 1 --server a..b:1", "is not a host name" },
     { "culvert client --local 1 --tls-pin abc", "it is sha256: and 64 hex digits" },
     { "culvert client --local 1 --tls-pin=", "it is sha256: and 64 hex digits" },
+    { "culvert client --local 1 --tls-pin abc", "or sha256// and base64, as curl writes it" },
     { "culvert gen-cert --name a/b", "is not a name" },
     { "culvert gen-cert --name a:9000", "without port or zone" },
     { "culvert gen-cert --name fe80::1%lo", "without port or zone" },
