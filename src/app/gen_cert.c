@@ -16,6 +16,7 @@
 #include "core/base.h"
 #include "core/dirs.h"
 #include "core/exit_code.h"
+#include "core/log.h"
 #include "tls/tls.h"
 
 #define PATH_SIZE 512
@@ -30,7 +31,11 @@ enum { CA_CERT, CA_KEY, OWN_CERT, OWN_KEY };
 
 static int fail(const char *why)
 {
-    fprintf(stderr, "culvert: %s\n", why);
+    char text[2 * PATH_SIZE];
+
+    snprintf(text, sizeof(text), "%s", why);
+    log_clean(text, strlen(text)); /* it may name a file of the command line */
+    fprintf(stderr, "culvert: %s\n", text);
     return EXIT_CODE_CANNOT_START;
 }
 

@@ -13,6 +13,7 @@
 
 #include "core/base.h"
 #include "core/exit_code.h"
+#include "core/log.h"
 
 static const struct {
     const char *summary; /* for the overview */
@@ -193,10 +194,29 @@ static const struct {
     { "table", print_table }, /* not among the words of the overview */
 };
 
+static int fail_topic(const char *topic)
+{
+    const char *near = options_command_nearest(topic);
+    char shown[64];
+
+    snprintf(shown, sizeof(shown), "%.60s", topic);
+    log_clean(shown, strlen(shown));
+    if (near != NULL)
+        fprintf(stderr,
+                "culvert: there is no help on '%s'; did you mean 'culvert help "
+                "%s'?\n",
+                shown, near);
+    else
+        fprintf(stderr,
+                "culvert: there is no help on '%s'; 'culvert help' lists the "
+                "topics\n",
+                shown);
+    return EXIT_CODE_USAGE;
+}
+
 int help_run(FILE *out, const char *topic)
 {
     enum options_command command;
-    const char *near;
 
     if (topic == NULL) {
         print_overview(out);
@@ -212,16 +232,5 @@ int help_run(FILE *out, const char *topic)
             return EXIT_CODE_OK;
         }
     }
-    near = options_command_nearest(topic);
-    if (near != NULL)
-        fprintf(stderr,
-                "culvert: there is no help on '%.60s'; did you mean 'culvert help "
-                "%s'?\n",
-                topic, near);
-    else
-        fprintf(stderr,
-                "culvert: there is no help on '%.60s'; 'culvert help' lists the "
-                "topics\n",
-                topic);
-    return EXIT_CODE_USAGE;
+    return fail_topic(topic);
 }

@@ -199,16 +199,21 @@ static size_t shown_size(const uint8_t *p, size_t left)
     return sequence_size(p, left);
 }
 
+void log_clean(char *bytes, size_t size)
+{
+    for (size_t i = 0; i < size;) {
+        size_t shown = shown_size((const uint8_t *)bytes + i, size - i);
+
+        if (shown == 0)
+            bytes[i] = '?';
+        i += shown > 0 ? shown : 1;
+    }
+}
+
 /* From `start` on, so that the colours in front survive. */
 static void line_clean(struct line *line, size_t start)
 {
-    for (size_t i = start; i < line->size;) {
-        size_t size = shown_size((const uint8_t *)line->bytes + i, line->size - i);
-
-        if (size == 0)
-            line->bytes[i] = '?';
-        i += size > 0 ? size : 1;
-    }
+    log_clean(line->bytes + start, line->size - start);
 }
 
 static void line_put_time(struct line *line)

@@ -15,6 +15,7 @@
 #define CULVERT_CORE_LOG_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 enum log_level { LOG_ERROR, LOG_WARN, LOG_INFO, LOG_DEBUG, LOG_LEVEL_COUNT };
@@ -65,6 +66,10 @@ void log_line(enum log_level level, const char *subject, const char *format, ...
 /* For visitor_log.c only. A line of level info, which is printed whatever the threshold is, and has
  * no limit but what sink.h takes. */
 void log_record(const char *subject, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+/* Replaces each byte that may not be shown (log.c's header) by '?': for who quotes words of others
+ * elsewhere than in the log. */
+void log_clean(char *bytes, size_t size);
 
 /* Prints, for every site whose burst is over (all: for every site), one line with the number of
  * lines left out. Called every few seconds by a thread that has nothing else to do, and with all =

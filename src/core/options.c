@@ -6,8 +6,10 @@
  * choice), so a new flag is a new row. Defaults are texts in the same rows and go through the same setters
  * before the command line is read; lists get theirs in finish_*, only if the command line gave none.
  *
- * Tokens never appear in an error: an unknown flag is quoted up to its '=', and the value of --token is
- * wiped as soon as it is copied, before anything after it can fail. Where a token comes from otherwise is
+ * Tokens never appear in an error: an unknown flag is quoted as far as it is a name, and of one that
+ * begins like the name of a secret only that name; the value of --token is wiped as soon as it is
+ * copied, before anything after it can fail. What an error quotes is shown as the log would
+ * (options_parse has the only way out). Where a token comes from otherwise is
  * options_token.c.
  */
 #include "core/options.h"
@@ -23,6 +25,7 @@
 #include "core/base.h"
 #include "core/check.h"
 #include "core/limits.h"
+#include "core/log.h"
 #include "core/options_habit.h"
 #include "core/options_token.h"
 #include "core/token.h"
@@ -65,6 +68,16 @@ struct flag {
 #define FOR_ROLES   (FOR_SERVER | FOR_CLIENT)
 #define FOR_RUNS    (FOR_ROLES | FOR_DEMO)
 #define FOR_ALL     0xffu
+
+/* What names a secret here or elsewhere: behind it, in the same word, the secret itself may stand
+ * (-tSECRET, --token:SECRET, --passwordSECRET). */
+static const struct {
+    const char *name; /* without dashes */
+    bool one_dash;    /* only behind one dash */
+} secrets[] = {
+    { "token", false },     { "secret", false },   { "auth-token", false },
+    { "authtoken", false }, { "password", false }, { "t", true },
+};
 
 /* What one dash and one letter mean, to whom. */
 static const struct {
@@ -749,26 +762,57 @@ static enum options_command flag_owner(const struct flag *flag)
     return (enum options_command)command;
 }
 
-static bool fail_unknown(struct parse *p, const char *name, size_t size)
+/* How much of an unknown flag is its name: up to what no flag has in it, or to where a secret may
+ * begin. */
+static size_t name_size(const char *name, size_t size, bool one_dash)
+{
+    size_t letters_only = min_size(size, strspn(name, CONFIG_NAME_LETTERS));
+
+    for (size_t i = 0; i < ARRAY_SIZE(secrets); i++) {
+        size_t known = strlen(secrets[i].name);
+
+        if (letters_only > known && memcmp(name, secrets[i].name, known) == 0 &&
+            (one_dash || !secrets[i].one_dash))
+            return known;
+    }
+    return letters_only;
+}
+
+/* What somebody who writes this is used to: by the whole name, or else by what may be quoted of it.
+ * NULL: nothing that is known. */
+static const char *find_habit(const char *whole, const char *quoted, bool near,
+                              enum options_command command)
+{
+    const char *habit = options_habit_flag(whole, command);
+
+    return habit != NULL || near ? habit : options_habit_flag(quoted, command);
+}
+
+/* The name of the flag `arg` is the `size` bytes at `name`, and no flag's of this command. What
+ * stands behind it is never quoted: it may be a secret. */
+static bool fail_unknown(struct parse *p, const char *arg, const char *name, size_t size)
 {
     enum options_command command = p->options->command;
     const struct flag *other = flag_find(name, size, command), *near;
-    const char *dashes = size == 1 ? "-" : "--", *habit;
-    char word[64];
+    size_t quoted = name_size(name, size, name == arg + 1);
+    char whole[64], word[64], shown[80];
 
-    snprintf(word, sizeof(word), "%.*s", (int)min_size(size, sizeof(word) - 1), name);
-    habit = options_habit_flag(word, command);
+    snprintf(whole, sizeof(whole), "%.*s", (int)min_size(size, sizeof(whole) - 1), name);
+    snprintf(word, sizeof(word), "%.*s", (int)min_size(quoted, sizeof(word) - 1), name);
+    snprintf(shown, sizeof(shown), "%.*s%s%s", (int)(name - arg), arg, word,
+             quoted < size ? "..." : "");
+    near = flag_nearest(whole, command);
+    const char *habit = find_habit(whole, word, near != NULL || other != NULL, command);
     if (habit != NULL)
-        return fail(p, "%s%s is not a flag of 'culvert %s'; %s", dashes, word,
-                    command_names[command], habit);
+        return fail(p, "%s is not a flag of 'culvert %s'; %s", shown, command_names[command],
+                    habit);
     if (other != NULL)
-        return fail(p, "--%s belongs to 'culvert %s', not to 'culvert %s'; leave it out", word,
-                    command_names[flag_owner(other)], command_names[command]);
-    near = flag_nearest(word, command);
+        return fail(p, "--%s belongs to 'culvert %s', not to 'culvert %s'; leave it out",
+                    other->name, command_names[flag_owner(other)], command_names[command]);
     if (near != NULL)
-        return fail(p, "%s%s is not a flag of 'culvert %s'; did you mean --%s?", dashes, word,
+        return fail(p, "%s is not a flag of 'culvert %s'; did you mean --%s?", shown,
                     command_names[command], near->name);
-    return fail(p, "%s%s is not a flag of 'culvert %s'; 'culvert help %s' lists them", dashes, word,
+    return fail(p, "%s is not a flag of 'culvert %s'; 'culvert help %s' lists them", shown,
                 command_names[command], command_names[command]);
 }
 
@@ -831,10 +875,16 @@ static struct word read_word(char *arg, enum options_command command)
     return word;
 }
 
-/* True if `arg` is certainly the next flag rather than a value that begins with a dash. */
+/* True if `arg` is certainly the next flag rather than a value that begins with a dash: -p3abc is no
+ * port. */
 static bool is_known_flag(char *arg)
 {
-    return flag_name(arg) != NULL && read_word(arg, OPTIONS_CLIENT).flag != NULL;
+    if (flag_name(arg) == NULL)
+        return false;
+    struct word word = read_word(arg, OPTIONS_CLIENT);
+    bool joined = word.value != NULL && word.value[-1] != '=';
+    return word.flag != NULL &&
+           (!joined || strspn(word.value, ":0123456789") == strlen(word.value));
 }
 
 /* No value of a list has a comma in it. */
@@ -852,17 +902,21 @@ static bool flag_set(struct parse *p, const struct flag *flag, char *value)
 /* Handles argv[*at] and moves *at to the next argument. */
 static bool parse_flag(struct parse *p, int argc, char **argv, int *at)
 {
-    struct word word = read_word(argv[(*at)++], p->options->command);
+    char *arg = argv[(*at)++];
+    struct word word = read_word(arg, p->options->command);
     const struct flag *flag = word.flag;
 
     if (flag == NULL || !flag_is_for(flag, p->options->command))
-        return fail_unknown(p, word.name, word.size);
+        return fail_unknown(p, arg, flag_name(arg), strcspn(flag_name(arg), "="));
     if (flag->value == NULL)
         return apply_switch(p, flag, word.value);
     if (word.value != NULL)
         return flag_set(p, flag, word.value);
-    if (*at >= argc || is_known_flag(argv[*at]))
+    if (*at >= argc)
         return fail(p, "--%s needs a value; write --%s %s", flag->name, flag->name, flag->value);
+    if (is_known_flag(argv[*at]))
+        return fail(p, "--%s needs a value; write --%s %s, or --%s=%s if it begins as a flag does",
+                    flag->name, flag->name, flag->value, flag->name, flag->value);
     return flag_set(p, flag, argv[(*at)++]);
 }
 
@@ -1197,9 +1251,11 @@ bool options_parse(int argc, char **argv, struct options *options, struct option
     memset(error, 0, sizeof(*error));
     apply_presets(&p);
     bool ok = parse_command(&p, argc, argv, &at) && parse_args(&p, argc, argv, at) && finish(&p);
-    if (!ok)
-        config_drop_token(&options->config);
-    return ok;
+    if (ok)
+        return true;
+    config_drop_token(&options->config);
+    log_clean(error->text, strlen(error->text)); /* it may quote any word of the command line */
+    return false;
 }
 
 /* "0-3,6", for a sentence; cut if it does not fit. */

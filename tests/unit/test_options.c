@@ -745,6 +745,62 @@ START_TEST(a_refused_token_is_wiped_too_and_not_quoted)
 }
 END_TEST
 
+/* Where a secret stands in the word of a flag that there is not: here, or where people come from. */
+START_TEST(a_flag_with_a_token_in_it_is_not_quoted)
+{
+    static const struct {
+        const char *line, *says;
+    } known[] = {
+        { "culvert client 3000 -tHunter2", "-t... is not a flag of 'culvert client'; a token is" },
+        { "culvert client 3000 -t:Hunter2", "-t... is not a flag of 'culvert client'; a token is" },
+        { "culvert client 3000 -t=Hunter2", "-t is not a flag of 'culvert client'; a token is" },
+        { "culvert server --token:Hunter2", "--token... is not a flag of 'culvert server'" },
+        { "culvert server --tokenHunter2", "--token... is not a flag of 'culvert server'" },
+        { "culvert server -tokenHunter2", "-token... is not a flag of 'culvert server'" },
+        { "culvert server --token-Hunter2", "--token... is not a flag of 'culvert server'" },
+        { "culvert server --secretHunter2", "--secret... is not a flag of 'culvert server'" },
+        { "culvert server --password:Hunter2", "a token is named with --token-file FILE" },
+        { "culvert server --auth-tokenHunter2", "a token is named with --token-file FILE" },
+        { "culvert server --auth:Hunter2", "--auth... is not a flag of 'culvert server'; a token" },
+        { "culvert demo --tokenHunter2", "--token... is not a flag of 'culvert demo'" },
+        { "culvert client 3000 --token -p2 Hunter2", "or --token=T if it begins as a flag does" },
+    };
+
+    for (size_t i = 0; i < ARRAY_SIZE(known); i++) {
+        assert_refused(known[i].line, known[i].says);
+        ck_assert_msg(strstr(error.text, "unter") == NULL, "%s", error.text);
+    }
+    /* what begins like that and is nearly a flag is told which one */
+    assert_refused("culvert client 3000 --token-fiel x", "did you mean --token-file?");
+    assert_refused("culvert client 3000 -tls-acept-new", "did you mean --tls-accept-new?");
+    assert_refused("culvert client 3000 --tls-acept-new", "--tls-acept-new is not a flag");
+    assert_refused("culvert demo --token-file x", "--token-file belongs to 'culvert server'");
+    ck_assert_str_eq(parse_ok("culvert server --token -p3abc")->token, "-p3abc");
+}
+END_TEST
+
+/* Whatever a word has in it, and wherever it is quoted. */
+START_TEST(an_error_is_text)
+{
+    static const char *const lines[] = {
+        "culvert \033[31m x",          "culvert client --\033[31m",
+        "culvert client \033[31m",     "culvert server --addr \033:1",
+        "culvert server --ports \033", "culvert server --workers \033",
+        "culvert --local \033,\177",   "culvert 1 --tls-pin \302\233",
+        "culvert server \n",           "culvert server --token-file /\033",
+    };
+
+    for (size_t i = 0; i < ARRAY_SIZE(lines); i++) {
+        ck_assert(!parse(lines[i]));
+        for (const char *at = error.text; *at != '\0'; at++)
+            ck_assert_msg((unsigned char)*at >= ' ' && (unsigned char)*at < 0x7f, "%zu: %s", i,
+                          error.text);
+    }
+    assert_refused("culvert \033[31m x", "'?[31m' is not a command");
+    assert_refused("culvert Z\303\274rich x", "'Z\303\274rich' is not a command");
+}
+END_TEST
+
 /* A token file with these contents; the line to parse names it. */
 static void with_file(const char *bytes, size_t size, mode_t mode, char line[128])
 {
@@ -1273,6 +1329,8 @@ static void add_token_tests(TCase *tcase)
 {
     tcase_add_test(tcase, the_token_is_wiped_from_argv);
     tcase_add_test(tcase, a_refused_token_is_wiped_too_and_not_quoted);
+    tcase_add_test(tcase, a_flag_with_a_token_in_it_is_not_quoted);
+    tcase_add_test(tcase, an_error_is_text);
     tcase_add_loop_test(tcase, a_token_file_loses_one_newline, 0, ARRAY_SIZE(files));
     tcase_add_test(tcase, each_token_of_a_file_has_a_limit);
     tcase_add_test(tcase, a_token_file_may_have_any_number_of_lines);
