@@ -189,9 +189,22 @@ static void input_clean(struct input *in)
     in->size = kept;
 }
 
-/* What was read becomes the token, if it is one. */
-static bool take_input(struct input *in, struct config *config, struct options_error *error)
+/* The mark of byte order, of either: half of its bytes would be zeros, which no other end has. */
+static bool input_is_utf16(const struct input *in)
 {
+    return in->size >= 2 &&
+           (memcmp(in->bytes, "\xff\xfe", 2) == 0 || memcmp(in->bytes, "\xfe\xff", 2) == 0);
+}
+
+/* What was read becomes the token, if it is one. */
+static bool take_input(struct input *in, const char *file, struct config *config,
+                       struct options_error *error)
+{
+    if (input_is_utf16(in)) {
+        secret_free(in->bytes);
+        return fail(error, EXIT_CODE_USAGE, "--token-file: '%.200s' is UTF-16: save it as UTF-8",
+                    file);
+    }
     input_clean(in);
     if (in->size > 0 && in->bytes[in->size - 1] == '\n')
         in->bytes[--in->size] = '\0';
@@ -214,7 +227,7 @@ static bool read_fd(int fd, const char *file, struct config *config,
     }
     warn_if_public(&st, file, warning);
     config->token_again = S_ISREG(st.st_mode);
-    return take_input(&in, config, error);
+    return take_input(&in, file, config, error);
 }
 
 static bool read_file(const char *file, struct options *options, struct options_error *error)

@@ -888,6 +888,39 @@ static void assert_file_refused(const char *bytes, size_t size, const char *says
     ck_assert_ptr_null(options.config.token);
 }
 
+/* As PowerShell's `>` writes it: half of the token would be zeros. At the start and again. */
+START_TEST(a_token_file_in_utf16_is_refused)
+{
+    static const struct {
+        const char *bytes;
+        size_t size;
+    } known[] = {
+        { "\xff\xfe"
+          "s\0e\0c\0r\0e\0t\0\r\0\n\0",
+          18 },
+        { "\xfe\xff\0s\0e\0c\0r\0e\0t\0\n", 16 },
+        { "\xff\xfe", 2 },
+    };
+    char warning[OPTIONS_WARNING_MAX], line[128];
+
+    for (size_t i = 0; i < ARRAY_SIZE(known); i++) {
+        struct config config = { .token_file = NULL }, fresh = { .token_file = NULL };
+
+        ck_assert(!parse_file(known[i].bytes, known[i].size));
+        ck_assert_int_eq(error.code, EXIT_CODE_USAGE);
+        ck_assert_ptr_nonnull(strstr(error.text, "' is UTF-16: save it as UTF-8"));
+        with_file(known[i].bytes, known[i].size, 0600, line);
+        config.token_file = strrchr(line, ' ') + 1;
+        memset(&error, 0, sizeof(error));
+        ck_assert(!options_token_again(&config, &fresh, warning, &error));
+        remove_file(line);
+        ck_assert_ptr_null(fresh.token);
+        ck_assert_ptr_nonnull(strstr(error.text, "' is UTF-16: save it as UTF-8"));
+    }
+    ck_assert(parse_file("\xff", 1)); /* a token of one byte is one */
+}
+END_TEST
+
 /* Lines: too long is the last of them, or it is not. */
 START_TEST(each_token_of_a_file_has_a_limit)
 {
@@ -1331,6 +1364,7 @@ static void add_token_tests(TCase *tcase)
     tcase_add_test(tcase, a_refused_token_is_wiped_too_and_not_quoted);
     tcase_add_test(tcase, a_flag_with_a_token_in_it_is_not_quoted);
     tcase_add_test(tcase, an_error_is_text);
+    tcase_add_test(tcase, a_token_file_in_utf16_is_refused);
     tcase_add_loop_test(tcase, a_token_file_loses_one_newline, 0, ARRAY_SIZE(files));
     tcase_add_test(tcase, each_token_of_a_file_has_a_limit);
     tcase_add_test(tcase, a_token_file_may_have_any_number_of_lines);
