@@ -221,6 +221,14 @@ const char *addr_missing_zone(const char *host)
     return parse_ipv6(host, &ip, &zone) && zone != NULL && zone_index(zone) == 0 ? zone : NULL;
 }
 
+bool addr_lacks_zone(const char *host)
+{
+    struct in6_addr ip;
+    const char *zone;
+
+    return parse_ipv6(host, &ip, &zone) && zone == NULL && IN6_IS_ADDR_LINKLOCAL(&ip);
+}
+
 const char *addr_drop_zone(const char *host, char *text, size_t size)
 {
     struct in6_addr ip;
@@ -256,6 +264,9 @@ static bool parse_bracketed(const char *text, enum addr_use use, struct config_e
     if (!parse_ipv6(out->host, &ip, &zone))
         return fail(error, QUOTE " is not an IPv6 address; only those stand in brackets",
                     out->host);
+    if (addr_lacks_zone(out->host))
+        return fail(error, QUOTE ": a link-local address needs its interface, like [%s%%eth0]:%s",
+                    text, out->host, use == ADDR_ORIGIN ? "3000" : "9000");
     return close[1] == '\0' ? default_port(text, use, &out->port, error)
                             : parse_port(close + 2, use, &out->port, error);
 }

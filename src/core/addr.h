@@ -65,6 +65,9 @@ bool addr_is_numeric(const char *host);
  * `host`. */
 const char *addr_missing_zone(const char *host);
 
+/* A link-local address without a zone: it may be on any interface, so nothing reaches it. */
+bool addr_lacks_zone(const char *host);
+
 /* The host as others know it: a zone means something on one machine only, and certificates have
  * none. Writes at most `size` bytes; returns `text`. */
 const char *addr_drop_zone(const char *host, char *text, size_t size);

@@ -339,6 +339,9 @@ static bool set_public_addr(struct parse *p, const struct flag *flag, char *valu
     if (size < sizeof(host)) {
         memcpy(host, value, size);
         host[size] = '\0';
+        if (addr_lacks_zone(host))
+            return fail(p, "--%s: a link-local address needs its interface, like %s%%eth0",
+                        flag->name, host);
         if (to_own_address(host, sizeof(host))) {
             memcpy(config->public_addr, host, sizeof(host));
             return true;
