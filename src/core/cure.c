@@ -4,6 +4,7 @@
 #include "core/base.h"
 
 #include <errno.h>
+#include <netinet/in.h>
 
 struct cure {
     int error;
@@ -38,6 +39,14 @@ static const char *cure_find(const struct cure *table, size_t count, int error)
 const char *cure_text(int error)
 {
     return cure_find(cure_table, ARRAY_SIZE(cure_table), error);
+}
+
+const char *cure_bind_text(int error, uint16_t port)
+{
+    return error == EACCES && port < IPPORT_RESERVED
+               ? ": ports below 1024 need CAP_NET_BIND_SERVICE (docs/OPERATIONS.md, \"With "
+                 "systemd\") or sysctl net.ipv4.ip_unprivileged_port_start"
+               : cure_text(error);
 }
 
 const char *cure_connect_text(int error)

@@ -4,8 +4,13 @@
 #ifndef CULVERT_CORE_CURE_H
 #define CULVERT_CORE_CURE_H
 
+#include <stdint.h>
+
 /* Follows strerror() in a sentence: ": raise ulimit -n", or nothing. Never NULL. */
 const char *cure_text(int error);
+
+/* The same, of a port that was to be bound: the low ones are not everybody's. */
+const char *cure_bind_text(int error, uint16_t port);
 
 /* The same, of a connection that was to be made. */
 const char *cure_connect_text(int error);

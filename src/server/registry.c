@@ -582,10 +582,12 @@ static enum reason bind_failed(struct binding *b, int error)
     CHECK(waiter.session == 0); /* nobody waits for what a living session holds */
     if (error == EADDRINUSE)
         ports_note_foreign(&registry.ports, b->port);
+    uint16_t port = b->port;
     b->port = 0;
     if (error == EADDRINUSE || b->claimed)
         return REASON_DONE;
     b->bound->error = error;
+    b->bound->failed = port;
     if (error == EMFILE || error == ENFILE)
         return REASON_LIMIT_DESCRIPTORS;
     return error == EACCES ? REASON_PORT_FORBIDDEN : REASON_SOCKET_ERROR;

@@ -145,6 +145,7 @@ struct registry_bound {
     uint16_t port;
     int fd;
     int error;         /* errno of a try that failed for no fault of its port; 0: none did */
+    uint16_t failed;   /* the port of that try */
     const char *given; /* PORT_FORBIDDEN: the ports that there are, if it is not one of them */
     const char *blame; /* PORTS_EXHAUSTED: whose share of them is used up (share_blame), or NULL */
     uint64_t evicted;  /* the session that lost its port to this one, which the caller ends */

@@ -103,7 +103,7 @@ static bool pick_address(const char *host, uint16_t port, const char *flag, unio
         error = -fd;
     }
     log_at(LOG_ERROR, "server", "cannot listen on %s (%s): %s%s", text, flag, strerror(error),
-           cure_text(error));
+           cure_bind_text(error, port));
     return false;
 }
 
@@ -157,7 +157,7 @@ static int server_start(struct worker *w)
     addr_format(&listen_addr.sa, text, sizeof(text));
     if (fd < 0) {
         log_at(LOG_ERROR, "server", "cannot listen on %s: %s%s", text, strerror(-fd),
-               cure_text(-fd));
+               cure_bind_text(-fd, sock_addr_port(&listen_addr)));
         return EXIT_CODE_CANNOT_START;
     }
     CHECK(listener_open(w, fd, NULL, 0, 0) != NULL); /* the first of its slab */

@@ -162,7 +162,7 @@ static const char *refusal(enum reason reason, const struct registry_bound *boun
                  reason_text(reason), bound->blame);
     else if (bound->error != 0)
         snprintf(text, sizeof(text), "%s: %s%s", reason_text(reason), strerror(bound->error),
-                 cure_text(bound->error));
+                 cure_bind_text(bound->error, bound->failed));
     return text;
 }
 

@@ -659,6 +659,7 @@ START_TEST(what_is_no_ports_fault_ends_the_search)
         kernel.calls = 0;
         ck_assert_int_eq(bind_port(a, 0, 0, 0, &bound), known[i].reason);
         ck_assert_int_eq(bound.error, known[i].error);
+        ck_assert_uint_eq(bound.failed, first_port());
         ck_assert_uint_eq(kernel.calls, 1);
     }
     kernel.error = 0;

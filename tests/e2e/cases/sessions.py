@@ -209,6 +209,24 @@ def ports_below_1024(t):
     ask(client.addr)
 
 
+@case(needs=["setpriv"])
+def ports_below_1024_need_a_capability(t):
+    """Both ends are told which, and so is who starts a server on such a port."""
+    cure = "ports below 1024 need CAP_NET_BIND_SERVICE"
+    enter_private_network()
+    under = ["setpriv", "--bounding-set=-net_bind_service"]
+    server = t.server("--ports", "80", "--start-port", 80, under=under)
+    client = t.client(server, t.origin(net.echo), "--no-reconnect", wait=False)
+    client.want = (1, 4, 6)
+    check(client.wait() in client.want, "exit status of the client")
+    check(cure in client.err, client.last_words())
+    server.expect(cure, stream="err")
+    low = t.server(addr=("127.0.0.1", 90), under=under, wait=False)
+    low.want = (3,)
+    check_equal(low.wait(), 3, "exit status of a server on port 90")
+    check(cure in low.err, low.last_words())
+
+
 # Tokens
 
 @case()
