@@ -4,7 +4,7 @@
 
 Every machine is a mount, network and process namespace. /etc and /var/lib are its own: what the
 real one has stands there by symbolic link, but for what is ours. So names lead where the documents
-say, state begins empty, `pidof culvert` finds the machine's own, and whatever a command does to
+say, state begins empty, `pkill culvert` finds the machine's own, and whatever a command does to
 them is gone at the end. `here` is nobody's neighbour, and its folder has what the repository has.
 
 enter() has to be called first: it starts the program again in namespaces in which it may do this.
@@ -132,7 +132,7 @@ class Running:
         return re.search(pattern, self.said, re.M)
 
     def expect(self, pattern):
-        """Waits for a line like this; the order of lines does not matter."""
+        """Waits for a line like this, wherever it is."""
         with self.more:
             self.more.wait_for(lambda: self.find(pattern) or self.over, DEADLINE)
             if found := self.find(pattern):
