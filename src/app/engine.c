@@ -55,6 +55,7 @@ struct seat { /* one worker's thread */
     struct gate *gates;
     int done_fd; /* written when the thread is over */
     bool over;
+    bool failed; /* it never ran */
     int code;
     int cpu; /* -1: not pinned */
 };
@@ -144,7 +145,8 @@ static void *seat_main(void *arg)
     if (seat->cpu >= 0)
         pin(seat->cpu);
     seat->code = seat_start(seat);
-    if (seat->code == EXIT_CODE_OK)
+    seat->failed = seat->code != EXIT_CODE_OK;
+    if (!seat->failed)
         seat->code = worker_run(seat->worker);
     seat_over(seat);
     return NULL;
@@ -335,13 +337,12 @@ static void on_signal(struct engine *engine)
     }
 }
 
-/* One that cannot go on ends the others. */
+/* One that could not start ends the others. One that ran has told them itself, and their last words
+ * may still be on their way. */
 static void end_with_the_failed(struct engine *engine)
 {
     for (unsigned i = 0; i < engine->threads; i++)
-        if (__atomic_load_n(&engine->seats[i].over, __ATOMIC_ACQUIRE) &&
-            engine->seats[i].code != EXIT_CODE_OK &&
-            engine->seats[i].code != EXIT_CODE_TUNNEL_MISSING) /* it has ended in order */
+        if (__atomic_load_n(&engine->seats[i].over, __ATOMIC_ACQUIRE) && engine->seats[i].failed)
             tell_all(engine, MESSAGE_STOP, WORKER_STOP_NOW);
 }
 

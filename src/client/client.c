@@ -149,16 +149,13 @@ static int client_start(struct worker *w)
     return EXIT_CODE_OK;
 }
 
-static void stop_all(struct worker *w, int code, enum worker_stop_how how)
-{
-    w->exit_code = code;
-    worker_post_others(w, MESSAGE_STOP, 0, how);
-    worker_stop(w, how);
-}
-
+/* In order: servers are still to get an alert, GOAWAY, or close_notify, by which they know that
+ * nothing is missing. */
 void client_exit(struct worker *w, int code)
 {
-    stop_all(w, code, WORKER_STOP_NOW);
+    w->exit_code = code;
+    worker_post_others(w, MESSAGE_STOP, 0, WORKER_STOP_DRAINED);
+    worker_stop(w, WORKER_STOP_DRAINED);
 }
 
 /* Dialling lane 0 */
@@ -622,7 +619,7 @@ static enum reason rx_auth_err(struct client *client, struct lane *lane, const u
     if (!frame_get_error(lane->version, FRAME_AUTH_ERR, src, end, &error))
         return REASON_BAD_FRAME;
     log_refusal(&error);
-    lane_close(lane, REASON_AUTH_FAILED, NULL);
+    lane_finish(lane, REASON_AUTH_FAILED, NULL);
     client_exit(client->worker, EXIT_CODE_AUTH_REFUSED);
     return REASON_DONE;
 }
@@ -819,8 +816,7 @@ static void primary_lost(struct client *client, struct lane *lane, struct sessio
         return;
     if (reason == REASON_TLS_FAILED && tls_is_final(client, lane)) {
         bool is_short = lane->crypt != NULL && crypt_short(lane->crypt);
-        stop_all(w, is_short ? EXIT_CODE_CANNOT_START : EXIT_CODE_FAILED,
-                 WORKER_STOP_DRAINED); /* the server is still to get the alert */
+        client_exit(w, is_short ? EXIT_CODE_CANNOT_START : EXIT_CODE_FAILED);
         return;
     }
     if (try_other_wire(client, lane, reason, foreign))

@@ -160,7 +160,7 @@ void client_forget_wire(struct client *client);
 /* The pause before the next attempt ends now. */
 void client_hurry(struct client *client);
 
-/* Ends all workers with this exit code. */
+/* Ends all workers with this exit code, as soon as their last words are out. */
 void client_exit(struct worker *worker, int code);
 
 /* client.c: the server that is tried, or that the session is with. */

@@ -153,8 +153,12 @@ static void drop_probe(struct client_lane *entry, enum reason reason)
     timer_stop(&entry->timer);
     if (probe == NULL)
         return;
-    lane_close(probe, reason, NULL);
-    forget_join(probe);
+    if (entry->probe_up) {
+        lane_close(probe, reason, NULL);
+        forget_join(probe);
+    } else {
+        lane_dismiss(probe, reason);
+    }
 }
 
 void dialer_start(struct client *client, const struct join_ticket *ticket)
@@ -235,7 +239,7 @@ enum reason dialer_greeted(struct lane *lane)
     struct client_lane *entry = entry_of(lane);
 
     if (entry->probe != lane || !entry->wanted) {
-        lane_close(lane, REASON_SESSION_LOST, NULL);
+        lane_dismiss(lane, REASON_SESSION_LOST);
         return REASON_DONE;
     }
     if (entry->lane == NULL) {
@@ -344,7 +348,7 @@ enum reason dialer_joined(struct lane *lane, const uint8_t *src, const uint8_t *
     if (entry->lane == NULL && ok.rx_bytes != 0) /* nothing of a new lane was sent yet */
         return REASON_BAD_FRAME;
     if (entry->probe != lane || !entry->wanted) {
-        lane_close(lane, REASON_SESSION_LOST, NULL);
+        lane_dismiss(lane, REASON_SESSION_LOST);
         return REASON_DONE;
     }
     if (!scram_equal(ok.proof, entry->answer, sizeof(ok.proof)))

@@ -215,7 +215,7 @@ void race_stop(struct client *client)
 
         client->race.lanes[i] = NULL;
         if (lane != NULL)
-            lane_close(lane, REASON_REPLACED, NULL);
+            lane_dismiss(lane, REASON_REPLACED);
     }
 }
 

@@ -297,6 +297,14 @@ void lane_finish(struct lane *lane, enum reason reason, const char *text)
     lane_mark(lane);
 }
 
+void lane_dismiss(struct lane *lane, enum reason reason)
+{
+    if (lane->tls && lane->crypt_ready)
+        lane_finish(lane, reason, NULL);
+    else
+        lane_close(lane, reason, NULL);
+}
+
 static void release_buffers(struct lane *lane)
 {
     lane_rx_release(lane, &lane->rx);

@@ -287,6 +287,9 @@ void lane_crypt_step(struct lane *lane);
 /* Ends the lane: tells the role, closes its streams, cancels what is in flight. text: detail for the log, may be NULL. */
 void lane_close(struct lane *lane, enum reason reason, const char *text);
 void lane_finish(struct lane *lane, enum reason reason, const char *text);
+
+/* One that we give up ourselves, while its peer is well: TLS hears that nothing is missing. */
+void lane_dismiss(struct lane *lane, enum reason reason);
 bool lane_join(struct lane *lane);
 
 /* The connection ended without a word: freezes the lane if it can be resumed, otherwise closes it. */

@@ -593,7 +593,10 @@ static bool again(struct lane *lane, int res)
 static void ended(struct lane *lane, int res)
 {
     if (res == 0 && lane->tls && !lane->sniffs && !crypt_eof(lane->crypt))
-        lane_lost(lane, REASON_TLS_TRUNCATED, NULL);
+        lane_lost(lane, REASON_TLS_TRUNCATED,
+                  lane->goaway_heard
+                      ? "it had said that it ends, and then did so at once, or was cut"
+                      : NULL);
     else if (res == 0)
         lane_lost(lane, REASON_LANE_EOF,
                   lane->state == LANE_TLS && !lane->sniffs

@@ -381,7 +381,7 @@ static void close_everything(struct worker *w)
         struct lane *lane = container_of(node, struct lane, node);
         node = node->next;
         if (lane->state != LANE_LINGER)
-            lane_close(lane, REASON_SHUTDOWN, NULL);
+            lane_dismiss(lane, REASON_SHUTDOWN);
     }
 }
 

@@ -13,7 +13,7 @@ import net
 import tlspipe
 from cases.resume import Load
 from cases.tls_trust import NOT_IN, refused, tls_client, tls_server, works
-from harness import HERE, Skip, case, check, check_equal
+from harness import HERE, Skip, case, check, check_equal, port_free
 from proxy import FlightProxy, Proxy, RecordProxy
 
 MIB = 1 << 20
@@ -263,6 +263,53 @@ def tls_orderly_end(t):
     server.stop()
     last.wait()
     check("close_notify" not in server.err + last.err, "a truncation was logged")
+
+
+def cuts(server):
+    return [line for line in server.err.splitlines() if "close_notify" in line]
+
+
+@case(not_in=NOT_IN)
+def tls_orderly_end_of_clients_that_give_up(t):
+    """A client that ends by itself, without a tunnel or with a token that is another one, and one that is stopped while lanes are still
+    on their way, is not taken for one that was cut."""
+    ca = certs.gen_cert(t, "ca")
+    origin, trust = t.origin(net.echo), ["--tls-ca", ca / "ca.pem"]
+    first = t.ports(24)
+    server = tls_server(t, *certs.server_cert(ca).flags, "--ports", f"{first}-{first + 23}", "--grace", "0s", start_port=first, workers=2)
+    rows = ((6, ["--port", 80, "--no-reconnect"]), (6, ["--port", 80, "--reconnect-attempts", "1"]),
+            (5, ["--token", "another one of 16", "--no-reconnect"]))
+    for status, flags in rows:
+        client = tls_client(t, server, origin, *trust, *flags, wait=False)
+        client.want = (status,)
+        check_equal(client.wait(), status, f"exit status with {flags}")
+    server.expect("session 3: ends: ", stream="err")
+    server.expect("its token is another one", stream="err")
+    check_equal(cuts(server), [], "orderly ends that the server takes for cuts")
+    for _ in range(3):
+        server = tls_server(t, *certs.server_cert(ca).flags, "--grace", "0s", workers=2)
+        client = tls_client(t, server, origin, *trust, "--lanes", 8, "--grace", "0s", workers=2)
+        check_equal(client.stop(), 0, "exit status")
+        server.expect("session 1: ends: ", stream="err")
+        server.stop()
+        check_equal(cuts(server), [], "a stop among the first lanes that the server takes for a cut")
+
+
+@case(not_in=NOT_IN)
+def tls_end_at_once(t):
+    """A client that is stopped at once, with a visitor, cuts what is on its way; the server says that it had told before that it ends."""
+    ca = certs.gen_cert(t, "ca")
+    server = tls_server(t, *certs.server_cert(ca).flags, "--grace", "0s")
+    client = tls_client(t, server, t.origin(net.echo), "--tls-ca", ca / "ca.pem", "--drain-timeout", "300s", "--lanes", "1")
+    with net.connect(client.addr) as sock:
+        sock.sendall(b"x")
+        check_equal(net.recv_exact(sock, 1), b"x", "echo")
+        client.send(signal.SIGTERM)
+        t.until(lambda: port_free(client.addr[1]), "the end of the public port: the server has heard of it")
+        client.stop()
+    server.expect("session 1: ends: ", stream="err")
+    lines = [line for line in cuts(server) if "closed: " in line]
+    check(len(lines) == 1 and "it had said that it ends" in lines[0], f"what is said of the end: {lines}")
 
 
 # Time
