@@ -5,7 +5,8 @@
  * several times a second, comes to the same nothing. Said are the beginning (the first lane that is
  * lost, and why), each new kind of failure of what is tried, how it goes after 10 s, 30 s, 70 s, ...
  * and at last every five minutes, and the end, with how long it took. The rest is for level debug. A
- * path that comes and goes is told as often as one that stays away (log_lasting).
+ * path that comes and goes is told as often as one that stays away (log_lasting); where that leaves
+ * the beginning out, the first line that is said of the outage names the cause.
  *
  * An outage begins when a lane of the session is lost, or the session, and ends when all of them are
  * back, or there is another session. Before the first session it begins with the first failure.
@@ -21,7 +22,8 @@
 #include <stdio.h>
 #include <string.h>
 
-#define KINDS_MAX 4u
+#define KINDS_MAX    4u
+#define OUTAGE_CAUSE (OUTAGE_TEXT + 64u)
 /* A silence that nobody has noticed for so long was over. */
 #define SUSPECT_NS (5 * NSEC_PER_SEC)
 CHECK_STATIC(SESSION_LANES_MAX <= 64, "a bit for each lane");
@@ -36,6 +38,7 @@ static struct {
     unsigned kind_count;
     char kinds[KINDS_MAX][OUTAGE_TEXT];
     char last[OUTAGE_TEXT];
+    char cause[OUTAGE_TEXT]; /* of this outage, as long as no line has named it; "": one has */
     struct log_lasting lost, trying, suspect;
     uint64_t suspected; /* ns: last */
     uint64_t now;       /* ns */
@@ -60,6 +63,16 @@ static void outage_begin(uint64_t now)
     outage.since = max_u64(was_silent ? outage.suspect.since : now, 1);
     outage.tries = outage.kind_count = 0;
     outage.trying.said = 0;
+    outage.cause[0] = '\0';
+}
+
+/* What a line that is said now adds to itself. */
+static void outage_take_cause(char text[OUTAGE_CAUSE])
+{
+    text[0] = '\0';
+    if (outage.cause[0] != '\0')
+        snprintf(text, OUTAGE_CAUSE, "; the connection was lost before: %s", outage.cause);
+    outage.cause[0] = '\0';
 }
 
 static bool outage_is_new(const char *kind)
@@ -100,8 +113,11 @@ void outage_lost(const struct lane *lane, const char *why, const char *detail)
     pthread_mutex_lock(&lock);
     uint64_t now = outage_now(lane->worker);
     outage_begin(now);
-    uint32_t times =
-        (outage.down | outage.no_session) == 0 ? log_lasting_shows(&outage.lost, now) : 0;
+    bool first = (outage.down | outage.no_session) == 0;
+    uint32_t times = first ? log_lasting_shows(&outage.lost, now) : 0;
+    if (first && times == 0)
+        snprintf(outage.cause, sizeof(outage.cause), "%s%s%s", why, detail != NULL ? ": " : "",
+                 detail != NULL ? detail : "");
     outage.down |= UINT64_C(1) << lane->index;
     pthread_mutex_unlock(&lock);
     if (times > 1)
@@ -175,7 +191,7 @@ void outage_suspect(const struct lane *lane)
 
 void outage_try(const struct worker *w, const char *subject, const char *why, const char *detail)
 {
-    char kind[sizeof(outage.last)];
+    char kind[sizeof(outage.last)], cause[OUTAGE_CAUSE] = "";
 
     snprintf(kind, sizeof(kind), "%s%s%s", why, detail != NULL ? ": " : "",
              detail != NULL ? detail : "");
@@ -187,26 +203,32 @@ void outage_try(const struct worker *w, const char *subject, const char *why, co
     if (is_new)
         outage.trying.said = 0;
     bool says = is_new && log_lasting_shows(&outage.trying, outage_now(w)) > 0;
+    if (says)
+        outage_take_cause(cause);
     pthread_mutex_unlock(&lock);
     if (says)
-        log_at(LOG_WARN, subject, "%s", kind);
+        log_at(LOG_WARN, subject, "%s%s", kind, cause);
     else
         log_at(LOG_DEBUG, subject, "%s", kind);
 }
 
 void outage_goes_on(const struct worker *w, const char *next)
 {
-    char last[sizeof(outage.last)];
+    char last[sizeof(outage.last)], cause[OUTAGE_CAUSE] = "";
 
     pthread_mutex_lock(&lock);
     bool says = outage.since != 0 && log_lasting_shows(&outage.trying, outage_now(w)) > 0;
     unsigned tries = outage.tries;
     double seconds = (double)(outage_now(w) - outage.since) / 1e9;
     memcpy(last, outage.last, sizeof(last));
-    pthread_mutex_unlock(&lock);
     if (says)
-        log_at(LOG_INFO, "client", "no session for %.0f s, %u tries failed, the last one: %s; %s",
-               seconds, tries, last, next);
+        outage_take_cause(cause);
+    pthread_mutex_unlock(&lock);
+    if (says && tries == 0)
+        log_at(LOG_INFO, "client", "no session for %.0f s; %s%s", seconds, next, cause);
+    else if (says)
+        log_at(LOG_INFO, "client", "no session for %.0f s, %u tries failed, the last one: %s; %s%s",
+               seconds, tries, last, next, cause);
     else
         log_at(LOG_DEBUG, "client", "%s", next);
 }

@@ -228,6 +228,24 @@ def outage_of_the_server_in_few_lines(t):
         server.stop()
 
 
+@case(not_in=V1)
+def outage_within_seconds_names_its_cause(t):
+    """The server is killed three times in quick succession: each outage says why the connection was lost, in a line of its own or in the
+    first that is said of it."""
+    flags = ["--grace", "0s", "--reconnect-attempts", "forever", *PLAIN_LOG]
+    server = t.server("--grace", "0s")
+    client = t.client(server, t.origin(net.echo), *flags, "--lanes", "4")
+    for outage in range(1, 4):
+        server.expect("joined on worker", stream="err", count=3)
+        before = len(client.err)
+        server.kill()
+        t.until(lambda: "cannot connect" in client.err[before:] or "connection failed" in client.err[before:], "a try that failed")
+        lines = client.err[before:].splitlines()
+        check(re.search("connection (was )?lost( before)?: .*(closed|reset|close_notify|Connection)", lines[0]) and "0 tries" not in lines[0], f"outage {outage}: {lines}")
+        server = t.server("--grace", "0s", addr=server.addr, start_port=server.start_port)
+        client.expect("^ready: ", count=outage + 1)
+
+
 @case(not_in={**V1, **PLAIN, "v2-1w": "several lanes say less"}, needs=NEEDS, waits=True, deadline=240)
 def outage_of_the_path_in_few_lines(t):
     """The path is cut for 20 s, and nobody is told; there are streams on all lanes: a few lines at either end."""
