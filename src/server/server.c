@@ -32,6 +32,7 @@
 #include "server/visitor.h"
 
 #include <errno.h>
+#include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
@@ -45,19 +46,41 @@ static union sock_addr listen_addr;
 
 /* Preparation */
 
-/* A server that was killed is gone before the kernel has closed its ring's sockets: the one that follows it at once waits for that. */
+/* A server that was killed is gone before the kernel has closed its ring's sockets: the one that
+ * follows it at once waits for that. SIGTERM and SIGINT end the wait. */
 #define LISTEN_TRIES 100u
 #define LISTEN_PAUSE (10 * NSEC_PER_MSEC)
+#define LISTEN_WAIT  (LISTEN_TRIES * LISTEN_PAUSE / NSEC_PER_SEC)
+
+static int listen_wait(const union sock_addr *addr, const sigset_t *ends)
+{
+    const struct timespec pause = { .tv_nsec = (long)LISTEN_PAUSE };
+    int fd = -EADDRINUSE;
+
+    for (unsigned i = 0; fd == -EADDRINUSE && i < LISTEN_TRIES; i++)
+        fd = sigtimedwait(ends, NULL, &pause) > 0 ? -EINTR : sock_listen(addr, false, 1);
+    return fd;
+}
 
 static int listen_patiently(const union sock_addr *addr)
 {
-    const struct timespec pause = { .tv_nsec = (long)LISTEN_PAUSE };
     int fd = sock_listen(addr, false, 1);
+    char text[ADDR_TEXT_MAX];
+    sigset_t ends, before;
 
-    for (unsigned i = 0; fd == -EADDRINUSE && i < LISTEN_TRIES; i++) {
-        (void)nanosleep(&pause, NULL);
-        fd = sock_listen(addr, false, 1);
-    }
+    if (fd != -EADDRINUSE)
+        return fd;
+    addr_format(&addr->sa, text, sizeof(text));
+    log_at(
+        LOG_INFO, "server",
+        "waiting for %s, which is in use: at most %u s, as a server that was killed lets go of it",
+        text, (unsigned)LISTEN_WAIT);
+    sigemptyset(&ends);
+    sigaddset(&ends, SIGINT);
+    sigaddset(&ends, SIGTERM);
+    pthread_sigmask(SIG_BLOCK, &ends, &before);
+    fd = listen_wait(addr, &ends);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
     return fd;
 }
 
@@ -101,6 +124,10 @@ static bool pick_address(const char *host, uint16_t port, const char *flag, unio
             return true;
         }
         error = -fd;
+        if (error == EINTR) {
+            log_at(LOG_INFO, "server", "stopped while it waited for %s (%s)", text, flag);
+            return false;
+        }
     }
     log_at(LOG_ERROR, "server", "cannot listen on %s (%s): %s%s", text, flag, strerror(error),
            cure_bind_text(error, port));

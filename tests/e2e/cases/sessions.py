@@ -781,3 +781,26 @@ def names_are_resolved(t):
     client = t.client(server, ("no-such-name.invalid", 80))
     check(net.end_of(net.connect(client.addr)) in ("reset", "eof"), "end at the visitor")
     check(client.running(), "the client ended")
+
+
+@case()
+def a_port_in_use_is_waited_for_aloud(t):
+    """A server whose port is in use says at once that it waits, takes the port when it comes free, ends on SIGTERM meanwhile, and fails
+    with status 3 when it was long enough."""
+    addr = ("127.0.0.1", t.port())
+    says = f"INFO .*waiting for {net.format_addr(addr)}, which is in use: at most 1 s"
+    held = net.listen(*addr)
+    first = t.server(addr=addr, wait=False)
+    first.want = (3,)
+    first.expect(says, stream="err")
+    check_equal(first.wait(), 3, "exit status of one that waited in vain")
+    check("Address already in use" in first.err, first.err)
+    stopped = t.server(addr=addr, wait=False)
+    stopped.want = (3,)
+    stopped.expect(says, stream="err")
+    check_equal(stopped.stop(), 3, "exit status of one that was stopped while it waited")
+    check("stopped while it waited for" in stopped.err and "already in use" not in stopped.err, stopped.err)
+    second = t.server(addr=addr, wait=False)
+    second.expect(says, stream="err")
+    held.close()
+    second.expect("^listening: ")
