@@ -34,21 +34,27 @@ static void warn(void *arg, const char *text)
 /* Days before the end from which on a certificate is renewed, if we made it, or warned about. */
 #define EXPIRY_NEAR 30
 
+static const char *how_old(const struct crypt_dates *dates, char *text, size_t size)
+{
+    snprintf(text, size, dates->days < 0 ? "has expired, %ld days ago" : "expires in %ld days",
+             labs(dates->days));
+    return text;
+}
+
 /* Clients that trust our CA, and not the key, refuse us when it has expired. */
 static void look_at_ca(const char *dir)
 {
     struct crypt_dates dates;
-    char ca[512];
+    char ca[512], age[48];
 
     snprintf(ca, sizeof(ca), "%s/ca.pem", dir);
     if (!crypt_certificate_dates(ca, &dates) || dates.days >= EXPIRY_NEAR)
         return;
     log_at(LOG_WARN, "tls",
-           "the CA %s %s %ld days: clients that trust it (--tls-ca) then refuse this server, "
+           "the CA %s %s: clients that trust it (--tls-ca) then refuse this server, "
            "those with a pin do not; to get a new CA move ca.pem and ca.key away, call culvert "
            "gen-cert, and send SIGHUP (%s)",
-           ca, dates.days < 0 ? "is out of date since" : "expires in", labs(dates.days),
-           dates.text);
+           ca, how_old(&dates, age, sizeof(age)), dates.text);
 }
 
 /* One of ours that is not valid yet was made while the clock was ahead, unless the clock is not
@@ -63,7 +69,7 @@ static bool renewal_is_due(const struct crypt_dates *dates)
 static void look_at_expiry(const char *cert, const char *own)
 {
     struct crypt_dates dates;
-    char why[512], not_renewed[560] = "";
+    char why[512], not_renewed[560] = "", age[48];
 
     if (!crypt_certificate_dates(cert, &dates) || !renewal_is_due(&dates))
         return;
@@ -76,10 +82,10 @@ static void look_at_expiry(const char *cert, const char *own)
         snprintf(not_renewed, sizeof(not_renewed), " (it could not be renewed: %s)", why);
     if (dates.days < EXPIRY_NEAR || own != NULL)
         log_at(LOG_WARN, "tls",
-               "the certificate %s %s %ld days (%s)%s: make a new one (culvert gen-cert), then "
+               "the certificate %s %s (%s)%s: make a new one (culvert gen-cert), then "
                "send SIGHUP%s",
-               cert, dates.days < 0 ? "is out of date since" : "expires in", labs(dates.days),
-               dates.text, dates.days < 0 ? ", clients refuse it" : "", not_renewed);
+               cert, how_old(&dates, age, sizeof(age)), dates.text,
+               dates.days < 0 ? ", clients refuse it" : "", not_renewed);
 }
 
 static bool can_read(const char *cert, const char *key)
