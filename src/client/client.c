@@ -758,8 +758,8 @@ static bool may_show_token(const struct lane *lane)
     return lane->crypt != NULL || sock_addr_is_loopback(&lane->peer);
 }
 
-/* A server that hung up without a word to the first frame speaks the other version; with TLS only if it did so in an orderly way, or somebody on the path could
- * choose the version. One that speaks
+/* A server that hung up without a word to the first frame speaks the other version; with TLS only if
+ * it did so in an orderly way, or somebody on the path could choose the version. One that speaks
  * another protocol (foreign) is no v1 server, and is shown no token. */
 static bool try_other_wire(struct client *client, const struct lane *lane, enum reason reason,
                            bool foreign)
@@ -841,9 +841,9 @@ static void session_violated(struct worker *w, struct session *session, enum rea
     worker_post(w, 0, message);
 }
 
-/* A lane of the session, a connection that was to become one, or one beside a lane that stands. What
- * goes with its session was told with lane 0; on another worker that may be when the next session
- * stands. */
+/* A lane of the session, a connection that was to become one, or one beside a lane that stands.
+ * What goes with its session was told with lane 0; on another worker that may be when the next
+ * session stands. */
 static void log_closed(const struct lane *lane, const struct session *session, enum reason reason,
                        const char *text)
 {

@@ -3,6 +3,7 @@ cannot be kept is said."""
 import os
 import re
 import signal
+import socket
 import struct
 
 import certs
@@ -225,3 +226,24 @@ def one_key_in_memory(t):
     late.want = (1, 4)
     late.wait()
     check("ready:" not in late.out, "the CA of before is trusted still")
+
+
+@case(not_in={**NOT_IN, "v2-2w": "workers do not matter"}, needs=["unshare", "mount"])
+def one_name_that_leads_away(t):
+    """`localhost` is another machine: nothing is said to it, neither in clear without --plain, nor, whatever is asked for, with a
+    weak token, of which a proof is enough to try words against."""
+    far_away()
+    hosts = t.write("hosts", f"{FAR} localhost\n")
+    under = ["unshare", "--mount", "sh", "-c", 'mount --bind "$0" /etc/hosts && exec "$@"', str(hosts)]
+    listener = socket.create_server((FAR, 0))
+    listener.setblocking(False)
+    for token, flags in ((t.token, []), ("short", ["--plain"]), ("short", ["--tls", "--tls-accept-new"])):
+        client = t.spawn("away", [*under, *t.culvert_argv("client", "--server", f"localhost:{listener.getsockname()[1]}", "--local", "1",
+                                                          "--token", token, "--no-reconnect", "--state-dir", t.dir / "client", *flags)])
+        check_equal(client.wait(), 4, f"exit status with {flags}")
+        check("leads to another address: it is not dialled" in client.err, client.err)
+    try:
+        listener.accept()
+    except BlockingIOError:
+        return
+    check(False, "it was dialled")

@@ -102,3 +102,11 @@ def words_of_zones(t):
     by_ca.expect(r"^ready: tcp://\[fe80::5%path0\]:")
     known = pathlib.Path(t.dir / "known/known_servers").read_text(encoding="ascii")
     check(known.startswith(f"{where}:{port} sha256:"), known)
+
+
+@case(not_in={"v1-1w": "v1 is asked for", "v2-2w": "workers do not matter", "tls": "the same"})
+def a_port_that_v1_does_not_ask_for(t):
+    """On the v1 wire the server chooses the port: a client that was to ask for one says that it has another."""
+    server = t.server()
+    client = t.client(server, t.origin(net.echo), "--port", server.start_port + 3, wire="v1")
+    client.expect(rf"WARN +client: port {server.start_port + 3} was asked for, but with the v1 wire the server chooses", stream="err")
