@@ -69,10 +69,10 @@ def pieces(form):
 
 
 class Secret:
-    """`forms`: {what it is called: bytes}."""
+    """`forms`: {what it is called: bytes}. registers: those may not have it either."""
 
-    def __init__(self, name, forms):
-        self.name, self.forms = name, forms
+    def __init__(self, name, forms, registers=True):
+        self.name, self.forms, self.registers = name, forms, registers
 
 
 class Search:
@@ -92,9 +92,10 @@ class Search:
         """{(secret, form): address of the first sight}."""
         found = {}
         for address, data in memory.pages():
+            notes = memory.is_note(address)
             for at in range(len(data) - self.KEY + 1):
                 for piece, secret, form in self.table.get(data[at:at + self.KEY], ()):
-                    if data.startswith(piece, at):
+                    if data.startswith(piece, at) and (secret.registers or not notes):
                         found.setdefault((secret, form), address + at)
         return found
 
@@ -158,8 +159,11 @@ class Memory:
 
     PAGE = 4096
 
-    def __init__(self, ranges):
-        self.ranges = ranges
+    def __init__(self, ranges, notes=()):
+        self.ranges, self.notes = ranges, notes
+
+    def is_note(self, address):
+        return any(start <= address < end for start, end in self.notes)
 
     def find(self, needle):
         return any(needle in data for _, data in self.ranges)
@@ -206,8 +210,10 @@ def read_core(path):
     """A core file: its notes, which have the registers, at their offset in the file, and its
     pages at their addresses."""
     with open(path, "rb") as file:
+        found = segments(file)
         return Memory([(address + offset - start if kind == PT_LOAD else offset, data)
-                       for kind, start, address, size in segments(file) for offset, data in data_of(file, start, size)])
+                       for kind, start, address, size in found for offset, data in data_of(file, start, size)],
+                      [(start, start + size) for kind, start, _, size in found if kind != PT_LOAD])
 
 
 class Mapping:
