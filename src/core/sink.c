@@ -47,6 +47,7 @@ struct sink {
     uint64_t moved_at;   /* ns: when the descriptor took something */
     bool writing;        /* the writer has a text that is not written yet */
     bool refused;        /* the last try to write it was an error */
+    bool last_try;       /* the next one begins after the end was wanted */
     char queue[SINK_QUEUE];
     char text[SINK_TEXT_MAX]; /* the writer's */
 };
@@ -253,18 +254,19 @@ static void sink_moved(struct sink *sink)
     sink_unlock(sink);
 }
 
-/* A full disk, a reader that is gone: nothing tells when that is over. The end wakes it for one
- * more try; false after that one. */
+/* A full disk, a reader that is gone: nothing tells when that is over. One more try begins when the
+ * end is wanted; false after that one. */
 static bool sink_pause(struct sink *sink)
 {
     uint64_t end = sink_now() + SINK_RETRY_NS;
 
     sink_lock(sink);
-    bool again = sink->state == SINK_RUNNING;
+    bool again = !sink->last_try;
     sink->refused = true;
     pthread_cond_broadcast(&sink->moved);
     while (sink->state == SINK_RUNNING && sink_now() < end)
         sink_await(sink, &sink->work, end);
+    sink->last_try = sink->state != SINK_RUNNING;
     sink_unlock(sink);
     return again;
 }
@@ -334,7 +336,7 @@ static int sink_open(struct sink *sink)
     sink_lock(sink);
     CHECK(sink->state == SINK_DIRECT);
     sink->head = sink->tail = sink->lines_lost = 0;
-    sink->writing = sink->refused = false;
+    sink->writing = sink->refused = sink->last_try = false;
     int error = sink_start_thread(sink);
     if (error == 0)
         sink->state = SINK_RUNNING;

@@ -4,15 +4,19 @@
  * to replace.
  */
 #include <check.h>
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -25,6 +29,34 @@
 #define PIPE_BYTES 4096
 /* Far beyond what a bounded wait may take on a busy machine. */
 #define SOON_NS (20 * NSEC_PER_SEC)
+
+static atomic_bool fails_at_the_end; /* the next write to standard error */
+static unsigned threads;             /* before the end */
+
+static unsigned thread_count(void)
+{
+    DIR *dir = opendir("/proc/self/task");
+    unsigned count = 0;
+
+    ck_assert_ptr_nonnull(dir);
+    while (readdir(dir) != NULL)
+        count++;
+    closedir(dir);
+    return count;
+}
+
+/* In place of the C library's. Whoever ends the sinks tells both, and then waits for the one of
+ * standard output, which has nothing to do: when that thread is gone, the end is wanted here. */
+ssize_t write(int fd, const void *data, size_t size)
+{
+    if (fd == STDERR_FILENO && atomic_exchange(&fails_at_the_end, false)) {
+        while (thread_count() >= threads)
+            sched_yield();
+        errno = ENOSPC;
+        return -1;
+    }
+    return syscall(SYS_write, fd, data, size);
+}
 
 static uint64_t now(void)
 {
@@ -362,6 +394,25 @@ START_TEST(a_disk_that_fills_up_within_a_line)
 }
 END_TEST
 
+/* A try that fails after the end was wanted may have begun before. */
+START_TEST(the_last_try_begins_after_the_end)
+{
+    int err = pipe_at(STDERR_FILENO, 0);
+    char text[16] = "";
+
+    ck_assert(sink_start(notice));
+    threads = thread_count();
+    atomic_store(&fails_at_the_end, true);
+    put(SINK_ERR, "end\n");
+    while (atomic_load(&fails_at_the_end)) /* until it is in the middle of it */
+        sched_yield();
+    sink_stop();
+    fcntl(err, F_SETFL, O_NONBLOCK);
+    ck_assert_int_gt(read(err, text, sizeof(text) - 1), 0);
+    ck_assert_str_eq(text, "end\n");
+}
+END_TEST
+
 START_TEST(patience_waits_for_room)
 {
     int err = pipe_at(STDERR_FILENO, 0);
@@ -672,6 +723,7 @@ int main(void)
     tcase_add_test(tcase, a_full_disk_is_not_for_ever);
     tcase_add_test(tcase, a_reader_that_is_gone_harms_nobody);
     tcase_add_test(tcase, a_disk_that_fills_up_within_a_line);
+    tcase_add_test(tcase, the_last_try_begins_after_the_end);
     tcase_add_test(tcase, patience_waits_for_room);
     tcase_add_test(tcase, the_end_waits_for_a_reader_that_reads);
     tcase_add_test(tcase, the_end_does_not_wait_for_one_that_does_not);
