@@ -103,8 +103,8 @@ struct floor {
     uint32_t *start;
     uint32_t *len;
     struct io_uring_buf_ring *ring_bufs;
-    uint32_t
-        *ring_order; /* the id at each place of the provided ring; a bundle takes a run of places */
+    /* the id at each place of the provided ring; a bundle takes a run of places */
+    uint32_t *ring_order;
     uint32_t *ring_place; /* and back */
     uint32_t ring_tail;
     uint32_t batch;    /* batch: most bytes of one receive */

@@ -10,7 +10,8 @@
  * N, or after two seconds; when standard input ends it prints "did N". Being refused is no error.
  *
  * bare takes every connection, reads what comes and drops it. Of more than N it resets the oldest,
- * as our server does with those who do not log in: an attacker who comes again then does so here, too.
+ * as our server does with those who do not log in: an attacker who comes again then does so here,
+ * too.
  */
 #include "util.h"
 

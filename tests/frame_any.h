@@ -1,7 +1,8 @@
 /*
  * frame_any: decodes the payload of any frame and encodes it again, for tests and fuzzing.
  *
- * What a decoder takes, its encoder must be able to say, and saying it twice must give the same bytes.
+ * What a decoder takes, its encoder must be able to say, and saying it twice must give the same
+ * bytes.
  */
 #ifndef CULVERT_TESTS_FRAME_ANY_H
 #define CULVERT_TESTS_FRAME_ANY_H
@@ -115,8 +116,8 @@ static inline uint8_t *frame_any_stream(uint8_t version, const struct frame *fra
     }
 }
 
-/* `frame` came from frame_get(), [src, end) is its payload. Writes at most FRAME_CONTROL_MAX bytes to dst and returns
- * how many, 0 if the payload is malformed. */
+/* `frame` came from frame_get(), [src, end) is its payload. Writes at most FRAME_CONTROL_MAX bytes
+ * to dst and returns how many, 0 if the payload is malformed. */
 static inline size_t frame_any_again(uint8_t version, const struct frame *frame, const uint8_t *src,
                                      const uint8_t *end, uint8_t *dst)
 {

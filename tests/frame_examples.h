@@ -1,7 +1,8 @@
 /*
  * frame_examples: the frames that docs/PROTOCOL.md shows, built with the encoders.
  *
- * put_example() writes the example of a name; example_names has them all. Include from one Check program.
+ * put_example() writes the example of a name; example_names has them all. Include from one Check
+ * program.
  */
 #ifndef CULVERT_TESTS_FRAME_EXAMPLES_H
 #define CULVERT_TESTS_FRAME_EXAMPLES_H

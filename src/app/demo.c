@@ -380,8 +380,8 @@ static bool parse_ready(struct demo *demo, struct sockaddr_in *to)
     return true;
 }
 
-/* Visitors notice the death of a child before it can be waited for (its sockets close first), so its end
- * gets a moment to arrive: it is the better explanation. */
+/* Visitors notice the death of a child before it can be waited for (its sockets close first), so
+ * its end gets a moment to arrive: it is the better explanation. */
 static int fail_check(struct demo *demo)
 {
     uint64_t deadline = now_ms() + CAUSE_MS;

@@ -1,10 +1,11 @@
 /*
  * engine: see engine.h.
  *
- * The main thread makes the workers, then only waits: for signals (signalfd) and for workers that ended (an eventfd that they write). It talks to workers
- * by messages like everybody else, and reads their counters after they have ended, or from the copies that they make on request.
- * Like them it never waits for who reads what the program says (sink.h), or a reader that has
- * stopped would take the signals' effect away.
+ * The main thread makes the workers, then only waits: for signals (signalfd) and for workers that
+ * ended (an eventfd that they write). It talks to workers by messages like everybody else, and
+ * reads their counters after they have ended, or from the copies that they make on request. Like
+ * them it never waits for who reads what the program says (sink.h), or a reader that has stopped
+ * would take the signals' effect away.
  *
  * The start is all or nothing, and ends in order whatever fails in it: every worker has its memory
  * and its ring before there is a second thread; the threads wait for each other at two gates, and
@@ -36,7 +37,8 @@
 #include <sys/signalfd.h>
 #include <unistd.h>
 
-/* This thread has nothing else to do: it says what bursts of log lines left out, rarely enough not to wake an idle program. */
+/* This thread has nothing else to do: it says what bursts of log lines left out, rarely enough not
+ * to wake an idle program. */
 #define LOG_FLUSH_MS 10000
 
 /* All threads pass together, or none does. */

@@ -1,9 +1,10 @@
 /*
  * gen_cert: see gen_cert.h.
  *
- * The work is src/tls's (tls_gen_cert). Here: the directory, a table of what was made and what was kept, the pin, and the two commands that
- * use it all, ready to be copied. The directory is the state directory unless --dir says otherwise, so that a server that is started with
- * --tls alone takes what was made here.
+ * The work is src/tls's (tls_gen_cert). Here: the directory, a table of what was made and what was
+ * kept, the pin, and the two commands that use it all, ready to be copied. The directory is the
+ * state directory unless --dir says otherwise, so that a server that is started with --tls alone
+ * takes what was made here.
  */
 #include "app/gen_cert.h"
 

@@ -2,14 +2,14 @@
  * bind: the tunnels of the session: asked for, ready, and asked for again.
  *
  * All BINDs go out with the log-in. When each has its answer the session is settled: the other
- * lanes are dialled, or it ends at once if no tunnel came of it, as a try that failed. A tunnel that
- * is refused while others are ready (its port is in use, as a rule by one's own session that is not
- * over yet) is asked for again while the session lives, after 1, 2, 4, ... and at last every 30 s.
- * What comes of a refusal is known when the session is settled: then it is logged, once until the
- * server says something else; `ready:` says when the tunnel comes, and what was never ready stands in
- * the summary and in the exit code. Whatever the refusal says: what is forbidden today a server's
- * operator may allow tomorrow, and one small frame every half minute is cheaper than a list of what
- * may change.
+ * lanes are dialled, or it ends at once if no tunnel came of it, as a try that failed. A tunnel
+ * that is refused while others are ready (its port is in use, as a rule by one's own session that
+ * is not over yet) is asked for again while the session lives, after 1, 2, 4, ... and at last every
+ * 30 s. What comes of a refusal is known when the session is settled: then it is logged, once until
+ * the server says something else; `ready:` says when the tunnel comes, and what was never ready
+ * stands in the summary and in the exit code. Whatever the refusal says: what is forbidden today a
+ * server's operator may allow tomorrow, and one small frame every half minute is cheaper than a
+ * list of what may change.
  *
  * v1 has one tunnel, which is bound without a word.
  */

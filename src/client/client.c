@@ -758,8 +758,8 @@ static bool may_show_token(const struct lane *lane)
     return lane->crypt != NULL || sock_addr_is_loopback(&lane->peer);
 }
 
-/* A server that hung up without a word to the first frame speaks the other version; with TLS only if
- * it did so in an orderly way, or somebody on the path could choose the version. One that speaks
+/* A server that hung up without a word to the first frame speaks the other version; with TLS only
+ * if it did so in an orderly way, or somebody on the path could choose the version. One that speaks
  * another protocol (foreign) is no v1 server, and is shown no token. */
 static bool try_other_wire(struct client *client, const struct lane *lane, enum reason reason,
                            bool foreign)

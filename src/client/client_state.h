@@ -1,8 +1,9 @@
 /*
  * client_state: what one worker of the client keeps. Private to src/client.
  *
- * Worker 0 leads: it dials lane 0, logs in, binds, decides about reconnecting, and asks the others to dial the lanes that are theirs (lane i belongs to
- * worker i % workers). Each worker resolves and dials the origins of its own streams.
+ * Worker 0 leads: it dials lane 0, logs in, binds, decides about reconnecting, and asks the others
+ * to dial the lanes that are theirs (lane i belongs to worker i % workers). Each worker resolves
+ * and dials the origins of its own streams.
  */
 #ifndef CULVERT_CLIENT_CLIENT_STATE_H
 #define CULVERT_CLIENT_CLIENT_STATE_H
@@ -172,9 +173,9 @@ void client_settled(struct client *client, struct lane *lane);
 /* client.c: all addresses of this server have failed. */
 void client_server_failed(struct client *client);
 
-/* race.c. begin: to client->servers. The lane that is up, or asks, becomes client->primary (won), one
- * that was closed has lost. again: the winner's address with another wire; resume: nothing came of it,
- * the others go on. good: there is a session. */
+/* race.c. begin: to client->servers. The lane that is up, or asks, becomes client->primary (won),
+ * one that was closed has lost. again: the winner's address with another wire; resume: nothing came
+ * of it, the others go on. good: there is a session. */
 void race_init(struct client *client);
 void race_begin(struct client *client);
 void race_again(struct client *client);
@@ -217,7 +218,8 @@ enum reason origin_open(struct lane *lane, const struct frame *frame, const uint
 void origin_connected(struct stream *stream, bool beside, int res);
 void origin_late(struct stream *stream);
 
-/* dialer.c: lanes 1, 2, ... are made by dialer_start; lane 0 is taken into care by dialer_keep when its session is ready. */
+/* dialer.c: lanes 1, 2, ... are made by dialer_start; lane 0 is taken into care by dialer_keep when
+ * its session is ready. */
 void dialer_init(struct client *client);
 void dialer_start(struct client *client, const struct join_ticket *ticket);
 void dialer_keep(struct client *client, struct lane *lane, const struct join_ticket *ticket);
@@ -244,11 +246,13 @@ void netwatch_changed(struct client *client);
 /* A number below `below` (> 0), for jitter. */
 uint64_t client_random(struct client *client, uint64_t below);
 
-/* What messages about look-ups say in `number`: RESOLVED_SERVER, RESOLVED_AGAIN (dialer.c) or a tunnel index. */
+/* What messages about look-ups say in `number`: RESOLVED_SERVER, RESOLVED_AGAIN (dialer.c) or a
+ * tunnel index. */
 #define RESOLVED_SERVER UINT32_MAX
 #define RESOLVED_AGAIN  (UINT32_MAX - 1)
 
-/* Starts a look-up whose answer comes to `worker` as MESSAGE_RESOLVED with `number`. False: no thread. */
+/* Starts a look-up whose answer comes to `worker` as MESSAGE_RESOLVED with `number`. False: no
+ * thread. */
 bool client_resolve(struct worker *worker, const struct config_endpoint *endpoint, uint32_t number);
 
 #endif

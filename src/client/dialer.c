@@ -1,16 +1,22 @@
 /*
  * dialer: the lanes of the session, each on the worker it belongs to: made, and brought back.
  *
- * Lanes 1, 2, ... are dialled when the session is ready and say JOIN. A lane that is lost is dialled again while the session lives, at once and then with growing pauses.
+ * Lanes 1, 2, ... are dialled when the session is ready and say JOIN. A lane that is lost is
+ * dialled again while the session lives, at once and then with growing pauses.
  *
- * A lane that can be resumed (lane 0, too) is only frozen when its connection is lost: the next connection, `probe`, says JOIN with RESUME and the count of the lane,
- * which must be final by then (dialer_still), and JOIN_OK moves it under the lane. The same is done, beside the connection that is there, when
- * nothing comes back from the path (dialer_suspect): the old connection is given up only when a new one is there to replace it. Where that
- * helps nothing, the next one is left alone for longer (lane_resume.c, "Patience").
+ * A lane that can be resumed (lane 0, too) is only frozen when its connection is lost: the next
+ * connection, `probe`, says JOIN with RESUME and the count of the lane, which must be final by then
+ * (dialer_still), and JOIN_OK moves it under the lane. The same is done, beside the connection that
+ * is there, when nothing comes back from the path (dialer_suspect): the old connection is given up
+ * only when a new one is there to replace it. Where that helps nothing, the next one is left alone
+ * for longer (lane_resume.c, "Patience").
  *
- * Times. A black hole gives no sign of its end, so connections are tried in quick succession, each with little patience (a SYN that was lost is sent again by TCP after a
- * second at the earliest); every fourth one has more, for paths with long round trips. Where the path is there, TLS and JOIN have their own, which grows. A refusal comes at once and is
- * followed by a short pause. The grace time of the lane ends all this. When a few tries have failed the server's name is looked up again, and what it says now is tried in turn with what it said before.
+ * Times. A black hole gives no sign of its end, so connections are tried in quick succession, each
+ * with little patience (a SYN that was lost is sent again by TCP after a second at the earliest);
+ * every fourth one has more, for paths with long round trips. Where the path is there, TLS and JOIN
+ * have their own, which grows. A refusal comes at once and is followed by a short pause. The grace
+ * time of the lane ends all this. When a few tries have failed the server's name is looked up
+ * again, and what it says now is tried in turn with what it said before.
  */
 #include "client/client_state.h"
 #include "client/outage.h"
@@ -30,11 +36,13 @@
 /* Patience with a path, and with one of long round trips. */
 #define RESUME_CONNECT (500 * NSEC_PER_MSEC)
 #define RESUME_LONG    (2000 * NSEC_PER_MSEC)
-/* Patience with TLS, and with JOIN; doubles with each try: a server may be in a storm of clients. */
+/* Patience with TLS, and with JOIN; doubles with each try: a server may be in a storm of
+ * clients. */
 #define RESUME_ANSWER (3000 * NSEC_PER_MSEC)
 #define ANSWER_SHIFT  3u
 
-/* A resume that waited in vain for a path is tried again at once. One that was refused, or that cost the server a handshake, after a pause. */
+/* A resume that waited in vain for a path is tried again at once. One that was refused, or that
+ * cost the server a handshake, after a pause. */
 static void retry_later(struct client_lane *entry)
 {
     struct worker *w = entry->worker;
@@ -107,7 +115,8 @@ static void dial(struct client_lane *entry)
                   w->now + (entry->failures % 4 == 3 ? RESUME_LONG : RESUME_CONNECT));
 }
 
-/* The path is there. What a server in a storm of clients takes for TLS and JOIN is not its fault. */
+/* The path is there. What a server in a storm of clients takes for TLS and JOIN is not its
+ * fault. */
 static void wait_for_answer(struct client_lane *entry)
 {
     struct worker *w = entry->worker;
@@ -138,7 +147,8 @@ void dialer_init(struct client *client)
     }
 }
 
-/* A JOIN that was given up must not arrive later, when another one has been answered: TCP would go on to send it after a plain close. */
+/* A JOIN that was given up must not arrive later, when another one has been answered: TCP would go
+ * on to send it after a plain close. */
 static void forget_join(struct lane *probe)
 {
     if (probe->state == LANE_CLOSING && probe->fd >= 0)
@@ -335,8 +345,8 @@ static enum reason resumed(struct client_lane *entry, struct lane *probe, uint64
     return REASON_DONE;
 }
 
-/* JOIN_OK: the lane belongs to the session's part on this worker, which is made with the first one. A session that has ended meanwhile gets no part: nothing
- * would end it again. */
+/* JOIN_OK: the lane belongs to the session's part on this worker, which is made with the first one.
+ * A session that has ended meanwhile gets no part: nothing would end it again. */
 enum reason dialer_joined(struct lane *lane, const uint8_t *src, const uint8_t *end)
 {
     struct worker *w = lane->worker;

@@ -50,7 +50,8 @@ static void add_machine(struct text *text)
     add(text, line);
     if (gethostname(line, sizeof(line) - 1) == 0)
         add(text, line);
-    /* The abstract namespace belongs to the network namespace: in another one the number would be the same. */
+    /* The abstract namespace belongs to the network namespace: in another one the number would be
+     * the same. */
     if (stat("/proc/self/ns/net", &ns) == 0) {
         snprintf(line, sizeof(line), "%llu", (unsigned long long)ns.st_ino);
         add(text, line);

@@ -1,9 +1,11 @@
 /*
- * netwatch: hears when the network of this machine changes (rtnetlink(7)): an address or route that comes or goes, a link that comes up.
+ * netwatch: hears when the network of this machine changes (rtnetlink(7)): an address or route that
+ * comes or goes, a link that comes up.
  *
- * Waiting for the next try makes no sense then, and a lane whose own address is gone will not hear anything any more. One socket on worker 0; its reads take
- * a buffer from the kernel only when there is something to read. A change brings a burst of messages, so what follows from it is done a little later, once. The other
- * workers are told.
+ * Waiting for the next try makes no sense then, and a lane whose own address is gone will not hear
+ * anything any more. One socket on worker 0; its reads take a buffer from the kernel only when
+ * there is something to read. A change brings a burst of messages, so what follows from it is done
+ * a little later, once. The other workers are told.
  */
 #include "client/client_state.h"
 
@@ -74,14 +76,16 @@ void netwatch_event(struct worker *w, const struct ring_cqe *cqe)
         return;
     if (cqe->res == -ECANCELED || cqe->res == 0)
         return;
-    /* Whatever the messages say (or that there were too many of them): something has changed. The next read begins when that is done, so that neither a
-     * flood of messages nor a lack of buffers makes this worker spin. */
+    /* Whatever the messages say (or that there were too many of them): something has changed. The
+     * next read begins when that is done, so that neither a flood of messages nor a lack of buffers
+     * makes this worker spin. */
     if (!timer_is_set(&client->netlink_timer))
         timer_set(&w->timers, &client->netlink_timer,
                   max_u64(w->now + SETTLE, client->netlink_told + CALM));
 }
 
-/* Looked for anew each time: losing one lane may close others. A lane that was lost is not open any more. */
+/* Looked for anew each time: losing one lane may close others. A lane that was lost is not open any
+ * more. */
 static struct lane *lane_without_address(struct worker *w)
 {
     for (struct list *node = w->all_lanes.next; node != &w->all_lanes; node = node->next) {

@@ -8,18 +8,18 @@
  * Addresses. A stream tries the address that answered last first, then the others, whose families
  * alternate (resolve.c). One that refuses is followed by the next at once; one that says nothing is
  * left alone for CLIENT_ATTEMPT_DELAY, then the next is tried beside it, and who answers first is
- * the origin (happy eyeballs, RFC 8305). The first is not given up: that an answer takes longer than
- * a quarter of a second is no sign that none comes, and the next address may be the dead one. Two
- * at most are on their way: a third address takes the place of the older attempt, which has had
+ * the origin (happy eyeballs, RFC 8305). The first is not given up: that an answer takes longer
+ * than a quarter of a second is no sign that none comes, and the next address may be the dead one.
+ * Two at most are on their way: a third address takes the place of the older attempt, which has had
  * twice the delay by then. The connect time-out bounds all of it. A refusal and a silence end the
- * same way, in give_up: the log names the origin, the name is looked up again, and the server is told
- * why.
+ * same way, in give_up: the log names the origin, the name is looked up again, and the server is
+ * told why.
  *
- * What a second attempt needs is in the stream (struct stream_way), so that it ends with it. Rejected:
- * a table of attempts beside the streams, each with a timer and an end of its own: it saves some
- * fifty bytes of a stream, and has to be told of every way in which one can end. A stream with one
- * address, or whose first one answers, pays nothing: its one timer is set once, to the delay or to
- * the time-out.
+ * What a second attempt needs is in the stream (struct stream_way), so that it ends with it.
+ * Rejected: a table of attempts beside the streams, each with a timer and an end of its own: it
+ * saves some fifty bytes of a stream, and has to be told of every way in which one can end. A
+ * stream with one address, or whose first one answers, pays nothing: its one timer is set once, to
+ * the delay or to the time-out.
  */
 #include "client/client_state.h"
 
@@ -169,7 +169,8 @@ static struct visit visit_of(struct lane *lane, const struct frame_open *open)
     return visit;
 }
 
-/* A refusal that needs no slot. On a lane that is slow to leave, more refusals than the control pack holds stand in the data pack. */
+/* A refusal that needs no slot. On a lane that is slow to leave, more refusals than the control
+ * pack holds stand in the data pack. */
 static enum reason refuse(struct lane *lane, uint32_t wire_id, enum reason reason,
                           const struct visit *visit)
 {
@@ -191,9 +192,10 @@ static enum reason refuse(struct lane *lane, uint32_t wire_id, enum reason reaso
     return REASON_DONE;
 }
 
-/* The map's place may still name a stream that both peers have ended on the wire and that delivers its last bytes here, or whose RESET waits for room and
- * crosses the peer's own: it needs the lane no more. Any other is a protocol violation on v2; on v1, whose ids are counted, it is a collision with a
- * long-lived stream. */
+/* The map's place may still name a stream that both peers have ended on the wire and that delivers
+ * its last bytes here, or whose RESET waits for room and crosses the peer's own: it needs the lane
+ * no more. Any other is a protocol violation on v2; on v1, whose ids are counted, it is a collision
+ * with a long-lived stream. */
 static bool place_free(struct lane *lane, uint32_t wire_id)
 {
     uint32_t slot = lane->map[wire_id & lane->map_mask];

@@ -3,13 +3,13 @@
  *
  * One for the process: lanes of several workers lose the same path, and what each of them tries,
  * several times a second, comes to the same nothing. Said are the beginning (the first lane that is
- * lost, and why), each new kind of failure of what is tried, how it goes after 10 s, 30 s, 70 s, ...
- * and at last every five minutes, and the end, with how long it took. The rest is for level debug. A
- * path that comes and goes is told as often as one that stays away (log_lasting); where that leaves
- * the beginning out, the first line that is said of the outage names the cause.
+ * lost, and why), each new kind of failure of what is tried, how it goes after 10 s, 30 s, 70 s,
+ * ... and at last every five minutes, and the end, with how long it took. The rest is for level
+ * debug. A path that comes and goes is told as often as one that stays away (log_lasting); where
+ * that leaves the beginning out, the first line that is said of the outage names the cause.
  *
- * An outage begins when a lane of the session is lost, or the session, and ends when all of them are
- * back, or there is another session. Before the first session it begins with the first failure.
+ * An outage begins when a lane of the session is lost, or the session, and ends when all of them
+ * are back, or there is another session. Before the first session it begins with the first failure.
  */
 #include "client/outage.h"
 

@@ -96,8 +96,9 @@ struct crypt *trust_crypt(const struct config_endpoint *server)
 }
 
 /*
- * The question that is open, or was answered last. A human may take longer than the server's handshake time-out: the lane is then dialled again, and the
- * new one gets the answer to the question that is on the terminal already.
+ * The question that is open, or was answered last. A human may take longer than the server's
+ * handshake time-out: the lane is then dialled again, and the new one gets the answer to the
+ * question that is on the terminal already.
  */
 static struct {
     pthread_mutex_t mutex;

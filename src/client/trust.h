@@ -1,8 +1,10 @@
 /*
- * trust: the client's TLS context, and the question to a human whether to trust a server that is not known yet.
+ * trust: the client's TLS context, and the question to a human whether to trust a server that is
+ * not known yet.
  *
- * Whom the client trusts: the CA of --tls-ca, the key of --tls-pin, or, without either, the file known_servers in the state directory in the manner of ssh: a new
- * key is shown and asked about on the terminal (refused without one, unless --tls-accept-new), a changed key is refused.
+ * Whom the client trusts: the CA of --tls-ca, the key of --tls-pin, or, without either, the file
+ * known_servers in the state directory in the manner of ssh: a new key is shown and asked about on
+ * the terminal (refused without one, unless --tls-accept-new), a changed key is refused.
  */
 #ifndef CULVERT_CLIENT_TRUST_H
 #define CULVERT_CLIENT_TRUST_H
@@ -25,7 +27,8 @@ void trust_close(void);
 /* For a lane to this server; NULL: out of memory. */
 struct crypt *trust_crypt(const struct config_endpoint *server);
 
-/* Asks on the terminal, in a thread of its own; the answer comes to the worker as MESSAGE_ANSWER. */
+/* Asks on the terminal, in a thread of its own; the answer comes to the worker as
+ * MESSAGE_ANSWER. */
 void trust_ask(struct worker *worker, const struct config_endpoint *server, const char *pin);
 
 #endif

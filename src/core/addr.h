@@ -47,9 +47,9 @@ const char *addr_format_host(const struct sockaddr *addr, char *text, size_t siz
 /* "host:port", "[v6 host]:port", ":port" for an empty host. ADDR_ENDPOINT_TEXT_MAX is enough. */
 const char *addr_format_endpoint(const struct config_endpoint *endpoint, char *text, size_t size);
 
-/* Reads an endpoint; IPv6 addresses must stand in brackets (RFC 3986, 3.2.2). Port 0 is accepted for
- * ADDR_LISTEN only. False: *out is untouched and `error` (ADDR_ERROR_MAX bytes) holds a clause such as
- * "'::1:80' is ambiguous; write an IPv6 address in brackets, like [::1]:9000". */
+/* Reads an endpoint; IPv6 addresses must stand in brackets (RFC 3986, 3.2.2). Port 0 is accepted
+ * for ADDR_LISTEN only. False: *out is untouched and `error` (ADDR_ERROR_MAX bytes) holds a clause
+ * such as "'::1:80' is ambiguous; write an IPv6 address in brackets, like [::1]:9000". */
 bool addr_parse_endpoint(const char *text, enum addr_use use, struct config_endpoint *out,
                          char error[ADDR_ERROR_MAX]);
 
@@ -79,8 +79,8 @@ bool addr_host_is_loopback(const char *host);
 /* Same family, address, zone and port. */
 bool addr_equal(const union sock_addr *a, const union sock_addr *b);
 
-/* Who is one owner (share.h): an IPv4 address, or the first 64 bits of an IPv6 address, as a number.
- * The family, AF_UNSPEC for any other. */
+/* Who is one owner (share.h): an IPv4 address, or the first 64 bits of an IPv6 address, as a
+ * number. The family, AF_UNSPEC for any other. */
 int addr_prefix(const union sock_addr *addr, uint64_t *prefix);
 
 /* An address as it stands in OPEN (docs/PROTOCOL.md); family 0 for anything but IPv4 and IPv6. */

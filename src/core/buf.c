@@ -14,7 +14,8 @@ bool buf_pool_open(struct buf_pool *pool, struct share_tree *tree, uint32_t smal
                    uint32_t big_count)
 {
     CHECK(small_count <= BUF_SMALL_COUNT && big_count >= 8 && big_count < BUF_BIG_BIT);
-    /* Two at least: a TLS lane needs one for the records it receives, one for what it opens of them. */
+    /* Two at least: a TLS lane needs one for the records it receives, one for what it opens of
+     * them. */
     *pool = (struct buf_pool){ .pool = &tree->pool,
                                .big_reserve = (uint32_t)max_u64(big_count / 64, 2) };
     tree->capacity[SHARE_SMALL] = small_count;

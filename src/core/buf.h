@@ -56,7 +56,8 @@ void buf_pool_close(struct buf_pool *pool);
 uint32_t buf_take_small(struct buf_pool *pool, struct share *owner);
 uint32_t buf_take_big(struct buf_pool *pool, struct share *owner);
 
-/* The same as far as the owner's share goes; of big ones, it leaves the reserve of the lanes alone. */
+/* The same as far as the owner's share goes; of big ones, it leaves the reserve of the lanes
+ * alone. */
 uint32_t buf_take_allowed(struct buf_pool *pool, struct share *owner);
 uint32_t buf_take_bulk(struct buf_pool *pool, struct share *owner);
 
@@ -84,8 +85,8 @@ static inline uint32_t buf_size(uint32_t id)
     return buf_is_big(id) ? BUF_BIG_SIZE : BUF_SMALL_SIZE;
 }
 
-/* True if this owner should do without big buffers where it can: it has many while there are few, or
- * there are none but for the lanes. */
+/* True if this owner should do without big buffers where it can: it has many while there are few,
+ * or there are none but for the lanes. */
 static inline bool buf_big_scarce(const struct buf_pool *pool, const struct share *owner)
 {
     return slab_available(&pool->big) <= pool->big_reserve || share_sparing(owner, SHARE_BIG);
@@ -112,9 +113,10 @@ void buf_provided_taken(struct buf_pool *pool, uint32_t id, struct share *owner)
  * (pinned.h). */
 int buf_fixed_index(struct buf_pool *pool, struct ring *ring, uint32_t id);
 
-/* Small buffers that are lent, and were before the one given as number `until` (ring_buffers_given):
- * the pages of at most `most` of them go back to the kernel, beginning with number `next`. Returns
- * the number to go on with, `until` at the end. Only when all completions were read. */
+/* Small buffers that are lent, and were before the one given as number `until`
+ * (ring_buffers_given): the pages of at most `most` of them go back to the kernel, beginning with
+ * number `next`. Returns the number to go on with, `until` at the end. Only when all completions
+ * were read. */
 uint16_t buf_lent_rest(struct buf_pool *pool, struct ring *ring, uint16_t next, uint16_t until,
                        unsigned most);
 

@@ -13,7 +13,8 @@
 
 #define CHECK(cond) ((cond) ? (void)0 : check_failed(#cond, __FILE__, __LINE__))
 
-/* Evaluated at compile time; a message is required, because it is what the next person will read. */
+/* Evaluated at compile time; a message is required, because it is what the next person will
+ * read. */
 #define CHECK_STATIC(cond, text) _Static_assert(cond, text)
 
 /* Prints the failed condition, calls the thread's dump hook once, aborts. */

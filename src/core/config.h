@@ -1,8 +1,9 @@
 /*
  * config: what an instance was told to do, as one const structure.
  *
- * The command line (and later a file) is parsed once, at start, into a struct config that nobody changes afterwards; workers hold a
- * const pointer. There are no option variables elsewhere. Durations are nanoseconds unless a name says otherwise.
+ * The command line (and later a file) is parsed once, at start, into a struct config that nobody
+ * changes afterwards; workers hold a const pointer. There are no option variables elsewhere.
+ * Durations are nanoseconds unless a name says otherwise.
  *
  * The token alone is no part of the structure: it is secret memory (secret.h) that belongs to it,
  * and is dropped as soon as what follows from it has been made (server/auth.h, client.c), before
@@ -33,7 +34,8 @@ enum config_wire { CONFIG_WIRE_AUTO, CONFIG_WIRE_V1, CONFIG_WIRE_V2 };
 enum config_engine { CONFIG_ENGINE_AUTO, CONFIG_ENGINE_KTLS, CONFIG_ENGINE_USER };
 enum config_auto { CONFIG_AUTO, CONFIG_ON, CONFIG_OFF };
 
-/* HOST:PORT as given: host without brackets, may be empty for a listen address (all addresses, IPv6 and IPv4). */
+/* HOST:PORT as given: host without brackets, may be empty for a listen address (all addresses, IPv6
+ * and IPv4). */
 struct config_endpoint {
     char host[256];
     uint16_t port;

@@ -1,9 +1,10 @@
 /*
- * crypt: what a lane needs of TLS, declared here and implemented in src/tls/crypt.c, so that the engine knows no TLS library (and a simulation links
- * another implementation).
+ * crypt: what a lane needs of TLS, declared here and implemented in src/tls/crypt.c, so that the
+ * engine knows no TLS library (and a simulation links another implementation).
  *
- * A crypt belongs to one lane: a handshake over memory, then two record engines, one per direction, each either in user space (this interface seals and
- * opens) or in the kernel (the lane sends and receives plain bytes; only what is not data passes through here). A crypt_ctx is one side's
+ * A crypt belongs to one lane: a handshake over memory, then two record engines, one per direction,
+ * each either in user space (this interface seals and opens) or in the kernel (the lane sends and
+ * receives plain bytes; only what is not data passes through here). A crypt_ctx is one side's
  * certificates and trust; it is counted, and may be shared by threads.
  */
 #ifndef CULVERT_CORE_CRYPT_H
@@ -62,13 +63,15 @@ const char *crypt_question(const struct crypt *crypt); /* the peer's pin */
 size_t crypt_output_size(const struct crypt *crypt);
 size_t crypt_output(struct crypt *crypt, uint8_t *dst, size_t room);
 
-/* After READY: received bytes that belong to records already. crypt_leftover, once, moves them to dst and frees the handshake. */
+/* After READY: received bytes that belong to records already. crypt_leftover, once, moves them to
+ * dst and frees the handshake. */
 size_t crypt_leftover_size(const struct crypt *crypt);
 void crypt_leftover(struct crypt *crypt, uint8_t *dst, size_t size);
 
-/* After READY and when the handshake's output is sent: moves what it can into the kernel. `rx`: no byte lies in user space that belongs to a record that is not
- * opened; otherwise the direction that receives is due, for a second call when that is so. `force`: an engine of user space is not accepted. False with
- * crypt_why if that fails. */
+/* After READY and when the handshake's output is sent: moves what it can into the kernel. `rx`: no
+ * byte lies in user space that belongs to a record that is not opened; otherwise the direction that
+ * receives is due, for a second call when that is so. `force`: an engine of user space is not
+ * accepted. False with crypt_why if that fails. */
 bool crypt_offload(struct crypt *crypt, int fd, bool rx, bool force);
 bool crypt_offload_due(const struct crypt *crypt);
 bool crypt_tx_kernel(const struct crypt *crypt);
@@ -91,25 +94,30 @@ const char *crypt_why(const struct crypt *crypt);
 bool crypt_short(const struct crypt *crypt);
 bool crypt_is_clock(const struct crypt *crypt);
 
-/* User engine, sending: one record of the slices' bytes (at most CRYPT_PAYLOAD) to dst, which has CRYPT_OVERHEAD more room. 0: refused. */
+/* User engine, sending: one record of the slices' bytes (at most CRYPT_PAYLOAD) to dst, which has
+ * CRYPT_OVERHEAD more room. 0: refused. */
 size_t crypt_seal(struct crypt *crypt, const struct iovec *slices, unsigned count, uint8_t *dst);
 
 /* True if a key update is due before further data. */
 bool crypt_update_due(const struct crypt *crypt);
 
-/* A control record; returns its size, 0 if there is none to send. Kernel engine: the plain payload and its record *type. */
+/* A control record; returns its size, 0 if there is none to send. Kernel engine: the plain payload
+ * and its record *type. */
 size_t crypt_put(struct crypt *crypt, enum crypt_control what, uint8_t *dst, uint8_t *type);
 
-/* The payload that the record at src has at most; 0: it is not whole. For a header that is refused anyway the answer is CRYPT_PAYLOAD. */
+/* The payload that the record at src has at most; 0: it is not whole. For a header that is refused
+ * anyway the answer is CRYPT_PAYLOAD. */
 size_t crypt_record_room(const uint8_t *src, const uint8_t *end);
 
-/* User engine, receiving: opens the record at src. DATA: *size bytes of payload were written to dst (room for crypt_record_room, may be NULL if that is 0). *used: bytes of src consumed; 0
- * with MORE. */
+/* User engine, receiving: opens the record at src. DATA: *size bytes of payload were written to dst
+ * (room for crypt_record_room, may be NULL if that is 0). *used: bytes of src consumed; 0 with
+ * MORE. */
 enum crypt_opened crypt_open_record(struct crypt *crypt, uint8_t *src, uint8_t *end, uint8_t *dst,
                                     size_t *used, size_t *size);
 
-/* Kernel engine: the type of a record travels beside its bytes, in a control message of CRYPT_CMSG bytes (aligned as a struct cmsghdr, living until the send is done).
- * crypt_send_type makes *msg send one record of `type`; crypt_recv_type: what a recvmsg with such room got. */
+/* Kernel engine: the type of a record travels beside its bytes, in a control message of CRYPT_CMSG
+ * bytes (aligned as a struct cmsghdr, living until the send is done). crypt_send_type makes *msg
+ * send one record of `type`; crypt_recv_type: what a recvmsg with such room got. */
 #define CRYPT_CMSG           CMSG_SPACE(1)
 #define CRYPT_TYPE_HANDSHAKE 22 /* RFC 8446, 5.1 */
 #define CRYPT_TYPE_DATA      23
@@ -119,8 +127,8 @@ uint8_t crypt_recv_type(struct msghdr *msg);
 /* Kernel engine: a record that is not data, as the kernel delivered it. */
 enum crypt_opened crypt_control(struct crypt *crypt, uint8_t type, uint8_t *payload, size_t size);
 
-/* Kernel engine: bytes of data that were sent, and the keys of a direction after a key update went out or came in. False: this kernel cannot
- * change keys, crypt_why. */
+/* Kernel engine: bytes of data that were sent, and the keys of a direction after a key update went
+ * out or came in. False: this kernel cannot change keys, crypt_why. */
 void crypt_sent(struct crypt *crypt, uint32_t bytes);
 bool crypt_rekey(struct crypt *crypt, int fd);
 

@@ -1,6 +1,7 @@
 /*
- * crypt_ctx: one side's certificates and trust, declared here and implemented in src/tls/crypt.c (see crypt.h). Counted and shared by threads. A reload makes a
- * new one and drops the old: handshakes under way keep theirs, lanes that are up need none.
+ * crypt_ctx: one side's certificates and trust, declared here and implemented in src/tls/crypt.c
+ * (see crypt.h). Counted and shared by threads. A reload makes a new one and drops the old:
+ * handshakes under way keep theirs, lanes that are up need none.
  */
 #ifndef CULVERT_CORE_CRYPT_CTX_H
 #define CULVERT_CORE_CRYPT_CTX_H
@@ -29,7 +30,8 @@ struct crypt_ctx *crypt_ctx_open(const struct crypt_config *config, char *why, s
 struct crypt_ctx *crypt_ctx_ref(struct crypt_ctx *ctx);
 void crypt_ctx_unref(struct crypt_ctx *ctx);
 
-/* Makes ca.pem, server.pem and their keys in dir (mode 0600), for `name` (may be NULL) and localhost. */
+/* Makes ca.pem, server.pem and their keys in dir (mode 0600), for `name` (may be NULL) and
+ * localhost. */
 bool crypt_make_certificate(const char *dir, const char *name, char *why, size_t why_size);
 
 /* How the certificate in a PEM file stands to the clock. False: it cannot be read. */
@@ -45,7 +47,8 @@ bool crypt_certificate_dates(const char *cert, struct crypt_dates *dates);
  * this machine's own. False: it has none, or cannot be read. */
 bool crypt_certificate_name(const char *cert, char *name, size_t size);
 
-/* Makes server.pem in dir again, for the same names and the same key, if it is signed by the CA there. */
+/* Makes server.pem in dir again, for the same names and the same key, if it is signed by the CA
+ * there. */
 bool crypt_renew_certificate(const char *dir, char *why, size_t why_size);
 
 /* "sha256:..." of the own certificate; "" without one. */

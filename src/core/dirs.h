@@ -3,8 +3,9 @@
 #define CULVERT_CORE_DIRS_H
 
 /*
- * Makes the directory and what is missing above it, mode 0700, as the XDG base directory specification wants it for
- * ~/.local/state. What is there already stays as it is. 0, or a negative errno.
+ * Makes the directory and what is missing above it, mode 0700, as the XDG base directory
+ * specification wants it for ~/.local/state. What is there already stays as it is. 0, or a negative
+ * errno.
  */
 int dirs_make(const char *path);
 

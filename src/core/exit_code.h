@@ -2,8 +2,8 @@
  * exit_code: what the program's exit status says.
  *
  * One table: main returns these, `culvert help exit-codes` prints the texts, docs/OPERATIONS.md
- * repeats them. Scripts and service managers decide on them (restart on 1 and 4, never on 2 and 5), so
- * never renumber, only append.
+ * repeats them. Scripts and service managers decide on them (restart on 1 and 4, never on 2 and 5),
+ * so never renumber, only append.
  */
 #ifndef CULVERT_CORE_EXIT_CODE_H
 #define CULVERT_CORE_EXIT_CODE_H

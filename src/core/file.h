@@ -10,7 +10,8 @@
 
 #include <stddef.h>
 
-/* Reads a whole file, at most 1 MiB, plus a NUL that is not counted; the caller gives *text to file_drop. 0, or a negative errno with *text NULL. */
+/* Reads a whole file, at most 1 MiB, plus a NUL that is not counted; the caller gives *text to
+ * file_drop. 0, or a negative errno with *text NULL. */
 int file_read(const char *path, char **text, size_t *len);
 
 /* Writes a file that appears whole, or leaves what is there. 0 or a negative errno. */

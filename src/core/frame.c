@@ -1,17 +1,20 @@
 /*
  * frame: see frame.h for the contract, docs/PROTOCOL.md for the bytes.
  *
- * What a frame may look like is data: FRAME_TABLE gives each kind its type number and payload bounds per wire, and two
- * small arrays made from it turn a type byte into a kind. A version that lacks a kind has no type number for it, so the
- * refusal of, say, WINDOW on v1 is the same look-up that refuses type 200.
+ * What a frame may look like is data: FRAME_TABLE gives each kind its type number and payload
+ * bounds per wire, and two small arrays made from it turn a type byte into a kind. A version that
+ * lacks a kind has no type number for it, so the refusal of, say, WINDOW on v1 is the same look-up
+ * that refuses type 200.
  *
- * Payloads are read through a cursor whose failure sticks (`struct get`): a decoder reads all its fields in wire order and
- * asks once, at the end, whether every one was there. Nothing is read past end, whatever the lengths inside claim.
- * Writers are small functions that return the advanced pointer. A whole-frame encoder writes the payload behind the space of
- * the header first and the header last, when the length is known.
+ * Payloads are read through a cursor whose failure sticks (`struct get`): a decoder reads all its
+ * fields in wire order and asks once, at the end, whether every one was there. Nothing is read past
+ * end, whatever the lengths inside claim. Writers are small functions that return the advanced
+ * pointer. A whole-frame encoder writes the payload behind the space of the header first and the
+ * header last, when the length is known.
  *
- * Rejected: casting packed structs onto the buffer (alignment, byte order and text fields make it a trap), and one generic
- * field-table interpreter (it hides the layouts, which are the one thing a reader looks for here).
+ * Rejected: casting packed structs onto the buffer (alignment, byte order and text fields make it a
+ * trap), and one generic field-table interpreter (it hides the layouts, which are the one thing a
+ * reader looks for here).
  */
 #include "core/frame.h"
 
@@ -44,7 +47,8 @@ static const struct {
 #undef X
 };
 
-/* From a type to kind + 1, 0 if there is none. Kinds that a version lacks land above TYPE_LIMIT, where no look-up goes. */
+/* From a type to kind + 1, 0 if there is none. Kinds that a version lacks land above TYPE_LIMIT,
+ * where no look-up goes. */
 #define TYPE_INDEX(type, kind) ((type) != 0 ? (type) : TYPE_LIMIT + FRAME_##kind)
 
 static const uint8_t kind_of_v1[TYPE_LIMIT + FRAME_KIND_COUNT] = {
@@ -412,7 +416,8 @@ uint8_t *frame_put_close(uint8_t *dst, uint32_t stream)
 
 /* ---- decoders ---- */
 
-/* A read cursor. After the first missing byte `bad` stays set and every further field reads as zero. */
+/* A read cursor. After the first missing byte `bad` stays set and every further field reads as
+ * zero. */
 struct get {
     const uint8_t *at;
     const uint8_t *end;

@@ -1,14 +1,17 @@
 /*
  * frame: the two wire formats, pure (no I/O, no allocation).
  *
- * v1 is the GoTunnel wire: a 10-byte header {version 1, type, stream u32, length u32}. v2 is Culvert's own: a 12-byte header
- * {version 2, type, flags u16, stream u32, length u32}. All integers are big-endian. docs/PROTOCOL.md is the reference.
+ * v1 is the GoTunnel wire: a 10-byte header {version 1, type, stream u32, length u32}. v2 is
+ * Culvert's own: a 12-byte header {version 2, type, flags u16, stream u32, length u32}. All
+ * integers are big-endian. docs/PROTOCOL.md is the reference.
  *
- * Both wires decode to one struct frame whose `kind` is common to them, so that lane and session code asks "is this DATA?"
- * once. What a wire does not have, its table does not have: v1 knows no WINDOW, v2 knows no CLOSE.
+ * Both wires decode to one struct frame whose `kind` is common to them, so that lane and session
+ * code asks "is this DATA?" once. What a wire does not have, its table does not have: v1 knows no
+ * WINDOW, v2 knows no CLOSE.
  *
- * Decoders take (src, end) and never read past end. Encoders return the advanced pointer; the caller has made sure of room
- * (FRAME_CONTROL_MAX is enough for every frame but DATA and those that carry caller-bounded text).
+ * Decoders take (src, end) and never read past end. Encoders return the advanced pointer; the
+ * caller has made sure of room (FRAME_CONTROL_MAX is enough for every frame but DATA and those that
+ * carry caller-bounded text).
  */
 #ifndef CULVERT_CORE_FRAME_H
 #define CULVERT_CORE_FRAME_H
@@ -42,7 +45,8 @@
 
 #define FRAME_FLAG_FIN 0x0001u /* DATA: the last byte of this direction is in this frame */
 
-/* X(kind, v1 type or 0, v2 type or 0, belongs to a stream, v1 payload min, max, v2 payload min, max) */
+/* X(kind, v1 type or 0, v2 type or 0, belongs to a stream, v1 payload min, max, v2 payload min,
+ * max) */
 #define FRAME_TABLE(X)                                                                         \
     X(HELLO, 1, 1, false, 11, FRAME_V1_CONTROL_PAYLOAD_MAX, 18, FRAME_V2_CONTROL_PAYLOAD_MAX)  \
     X(HELLO_OK, 2, 2, false, 0, 0, 28, FRAME_V2_CONTROL_PAYLOAD_MAX)                           \
@@ -97,22 +101,25 @@ static inline size_t frame_header_size(uint8_t version)
     return version == FRAME_V1 ? FRAME_V1_HEADER : FRAME_V2_HEADER;
 }
 
-/* Reads one header. On any result but FRAME_OK *out is untouched. A header whose first byte already shows a wrong version is
- * FRAME_BAD_VERSION even if it is incomplete. */
+/* Reads one header. On any result but FRAME_OK *out is untouched. A header whose first byte already
+ * shows a wrong version is FRAME_BAD_VERSION even if it is incomplete. */
 enum frame_result frame_get(uint8_t version, const uint8_t *src, const uint8_t *end,
                             struct frame *out);
 
-/* Writes one header; returns dst + frame_header_size(version). CHECKs that the kind exists in that version. */
+/* Writes one header; returns dst + frame_header_size(version). CHECKs that the kind exists in that
+ * version. */
 uint8_t *frame_put(uint8_t version, uint8_t *dst, const struct frame *frame);
 
-/* An IPv4 or IPv6 endpoint as it stands on the wire: family u8 (4, 6, or 0 for none), then address and port u16. */
+/* An IPv4 or IPv6 endpoint as it stands on the wire: family u8 (4, 6, or 0 for none), then address
+ * and port u16. */
 struct frame_addr {
     uint8_t family;
     uint8_t ip[16];
     uint16_t port;
 };
 
-/* Text fields point into the source on decoding (not terminated), into the caller's memory on encoding. */
+/* Text fields point into the source on decoding (not terminated), into the caller's memory on
+ * encoding. */
 struct frame_text {
     const char *data;
     size_t size;
@@ -134,8 +141,8 @@ struct frame_hello {   /* HELLO */
     uint32_t window;   /* bytes: initial receive window of every stream of the session, this side */
     uint32_t max_data; /* bytes: longest DATA payload this side takes */
     struct frame_text agent; /* v1: the expose address */
-    struct frame_text
-        client; /* v2: tells this client from all others, the same after a restart; may be empty */
+    /* v2: tells this client from all others, the same after a restart; may be empty */
+    struct frame_text client;
     const uint8_t *nonce; /* v2: FRAME_NONCE_SIZE bytes; NULL on decoding: an older revision */
 };
 
@@ -215,7 +222,8 @@ struct frame_open {
     struct frame_addr local; /* the public endpoint the visitor came to */
 };
 
-/* Whole-frame encoders (header and payload); each returns the advanced pointer. v1 forms where the wire has them. */
+/* Whole-frame encoders (header and payload); each returns the advanced pointer. v1 forms where the
+ * wire has them. */
 uint8_t *frame_put_hello(uint8_t version, uint8_t *dst, const struct frame_hello *m);
 uint8_t *frame_put_hello_ok(uint8_t version, uint8_t *dst, const struct frame_hello_ok *m);
 uint8_t *frame_put_auth(uint8_t *dst, const struct frame_auth *m);
@@ -236,8 +244,8 @@ uint8_t *frame_put_window(uint8_t *dst, uint32_t stream, uint32_t increment);
 uint8_t *frame_put_reset(uint8_t *dst, uint32_t stream, uint16_t code);
 uint8_t *frame_put_close(uint8_t *dst, uint32_t stream); /* v1 StreamClose */
 
-/* Payload decoders: [src, end) is exactly the payload. False: malformed. Trailing bytes that a later version may add are
- * ignored on v2 (forward compatibility), refused on v1. */
+/* Payload decoders: [src, end) is exactly the payload. False: malformed. Trailing bytes that a
+ * later version may add are ignored on v2 (forward compatibility), refused on v1. */
 bool frame_get_hello(uint8_t version, const uint8_t *src, const uint8_t *end,
                      struct frame_hello *m);
 bool frame_get_hello_ok(const uint8_t *src, const uint8_t *end, struct frame_hello_ok *m);

@@ -1,4 +1,5 @@
-/* lane: life, heartbeat, the map of its streams. Theory of operation in lane.h; lane_rx.c receives, lane_tx.c sends. */
+/* lane: life, heartbeat, the map of its streams. Theory of operation in lane.h; lane_rx.c receives,
+ * lane_tx.c sends. */
 #include "core/lane.h"
 
 #include "core/addr.h"
@@ -232,7 +233,8 @@ void lane_cancel_flight(struct lane *lane)
         ring_cancel(ring, lane_send_op(lane));
     if (lane->connect_flight)
         ring_cancel(ring, op_pack(OP_LANE_CONNECT, lane->slot, lane->generation, 0));
-    /* A cancel that meets a send which is just being tried again is lost (io_uring_prep_cancel(3), EALREADY), and the lane would wait until TCP gives up. */
+    /* A cancel that meets a send which is just being tried again is lost (io_uring_prep_cancel(3),
+     * EALREADY), and the lane would wait until TCP gives up. */
     if (lane->recv_flight || lane->send_flight || lane->connect_flight)
         sock_shutdown(lane->fd);
 }
@@ -409,20 +411,22 @@ void lane_start_heartbeat(struct lane *lane)
 {
     struct worker *w = lane->worker;
 
-    if (lane->version ==
-        FRAME_V1) /* a v1 lane may be held up by a slow reader, which TCP cannot tell from a dead peer */
+    /* A v1 lane may be held up by a slow reader, which TCP cannot tell from a dead peer. */
+    if (lane->version == FRAME_V1)
         sock_lane_options(lane->fd, V1_USER_TIMEOUT * w->config->expiry);
     lane->beat = w->now + w->config->heartbeat;
     timer_set(&w->timers, &lane->timer, lane->beat);
     lane_watch(lane);
-    /* v1: a server expires only clients that it has heard a Heartbeat of. v2: windows follow the round trip, which a server does not know from the
-     * handshake, and nobody of a connection that took over. */
+    /* v1: a server expires only clients that it has heard a Heartbeat of. v2: windows follow the
+     * round trip, which a server does not know from the handshake, and nobody of a connection that
+     * took over. */
     if (lane->version == FRAME_V1 ? !w->role->opens_streams : lane->rtt_min == 0)
         lane_ask(lane);
 }
 
-/* A v1 client sends no Heartbeat (its document says so, its code does not): silence tells nothing of one that never did. It is found dead by our own
- * heartbeats and TCP_USER_TIMEOUT. A lane that is held up hears nothing by its own choice. */
+/* A v1 client sends no Heartbeat (its document says so, its code does not): silence tells nothing
+ * of one that never did. It is found dead by our own heartbeats and TCP_USER_TIMEOUT. A lane that
+ * is held up hears nothing by its own choice. */
 static bool expects_frames(const struct lane *lane)
 {
     bool v1_client = lane->version == FRAME_V1 && lane->worker->role->opens_streams;
@@ -453,8 +457,8 @@ void lane_watch(struct lane *lane)
         timer_set(&w->timers, &lane->timer, w->now + LANE_WATCH_NS);
 }
 
-/* A quiet lane is asked; a path from which TCP hears nothing is suspect. What our own queue holds up, or a peer that is stopped, is not the path's fault: its
- * TCP answers. */
+/* A quiet lane is asked; a path from which TCP hears nothing is suspect. What our own queue holds
+ * up, or a peer that is stopped, is not the path's fault: its TCP answers. */
 static void look(struct lane *lane)
 {
     struct worker *w = lane->worker;
@@ -470,7 +474,8 @@ static void look(struct lane *lane)
         w->role->lane_suspect(lane);
 }
 
-/* Before the handshake is over the timer is its time-out; afterwards it beats and looks whether the peer was heard. */
+/* Before the handshake is over the timer is its time-out; afterwards it beats and looks whether the
+ * peer was heard. */
 static void lane_timer_fire(struct timer *timer)
 {
     struct lane *lane = container_of(timer, struct lane, timer);

@@ -9,10 +9,13 @@
  * lane with nothing unparsed holds no buffer.
  *
  * Sending. Three queues, one sendmsg in flight, in this order:
- *   control  PING, WINDOW, handshake frames: a pack (contiguous bytes), its space is theirs alone. Packs hold a buffer only while they hold
- *            bytes, or while the log keeps some of it; a control pack begins small
- *   data     OPEN, RESET, and DATA frames of small payload, copied: a pack; 64 small frames leave as one piece of memory
- *   bulk     DATA frames framed in place in big buffers: references, up to LANE_BULK_BYTES, sparse streams never wait behind them
+ *   control  PING, WINDOW, handshake frames: a pack (contiguous bytes), its space is theirs alone.
+ *            Packs hold a buffer only while they hold bytes, or while the log keeps some of it; a
+ *            control pack begins small
+ *   data     OPEN, RESET, and DATA frames of small payload, copied: a pack; 64 small frames leave
+ *            as one piece of memory
+ *   bulk     DATA frames framed in place in big buffers: references, up to LANE_BULK_BYTES, sparse
+ *            streams never wait behind them
  * Order that matters is kept: within a stream, small data follows its bulk only when the bulk is
  * out (bulk_pending == 0, otherwise it goes into the bulk queue as well); OPEN is in the data pack
  * so that it cannot overtake the last data of the stream whose id it has, and RESET so that it is
@@ -171,9 +174,9 @@ struct lane {
     struct lane_rx *recv_rx; /* where the read in flight goes: rx, or raw */
     struct frame rx_frame;   /* DATA in progress if rx_left > 0 */
     uint32_t rx_left;
-    struct stream
-        *rx_stream; /* whose; NULL: it was not there when the frame began, or has left meanwhile */
-    bool rx_busy;   /* reads go into big buffers */
+    /* whose; NULL: it was not there when the frame began, or has left meanwhile */
+    struct stream *rx_stream;
+    bool rx_busy;           /* reads go into big buffers */
     uint64_t recv_since;    /* ns: start of the read in flight, in worker->busy_lanes */
     struct list sweep_node; /* in worker->busy_lanes */
     uint64_t rx_bytes;
@@ -186,8 +189,8 @@ struct lane {
     uint32_t seg_sent;                    /* bytes of the head segment already sent */
     uint32_t bulk_bytes;                  /* unsent bytes in segments */
     uint32_t flight_control, flight_data; /* bytes of the packs in the send in flight */
-    bool
-        data_cut; /* sealed up to the middle of the data pack: what is left of it goes before control */
+    /* sealed up to the middle of the data pack: what is left of it goes before control */
+    bool data_cut;
     uint64_t send_since;   /* ns: start of the send in flight */
     uint64_t unblocked;    /* ns: when a send that the peer had held up was over; 0: never */
     uint32_t flight_size;  /* bytes of the send in flight */
@@ -228,8 +231,8 @@ struct lane {
     uint32_t preface_sent, preface_size;
     uint64_t frozen_since; /* ns */
     bool loss_told;        /* the log has said that it is lost */
-    uint64_t
-        last_said; /* tx_bytes when the last stream had gone; UINT64_MAX while there are some */
+    /* tx_bytes when the last stream had gone; UINT64_MAX while there are some */
+    uint64_t last_said;
     uint64_t back_peer_rx; /* the peer's count when this connection took over */
     uint8_t vain;  /* connections in a row, given up, through which nothing got that waited */
     uint64_t beat; /* ns: when the next PING is due */
@@ -255,8 +258,8 @@ struct lane {
     bool crypt_ready;  /* handshake over; its last bytes may still have to leave */
     bool crypt_asking; /* a human is asked */
     bool crypt_closed; /* close_notify came */
-    bool
-        crypt_ended; /* nothing more is sealed: close_notify or an alert went out, or was refused */
+    /* nothing more is sealed: close_notify or an alert went out, or was refused */
+    bool crypt_ended;
     bool flight_sealed; /* the send in flight is of sealed_buf */
 
     struct msghdr msg;
@@ -273,18 +276,21 @@ struct lane {
  * the table is full; the caller still owns fd and crypt. */
 struct lane *lane_open(struct worker *worker, int fd, struct crypt *crypt);
 
-/* A lane that dials; the role's lane_connected is called when the connection, TLS included, is up or has failed. NULL when the table is full or no
- * socket is to be had (*error = errno); the caller still owns crypt. */
+/* A lane that dials; the role's lane_connected is called when the connection, TLS included, is up
+ * or has failed. NULL when the table is full or no socket is to be had (*error = errno); the caller
+ * still owns crypt. */
 struct lane *lane_dial(struct worker *worker, const union sock_addr *addr, struct crypt *crypt,
                        int *error);
 
 /* A human's answer to crypt_question. */
 void lane_answer(struct lane *lane, bool accept);
 
-/* Goes on with a handshake; the worker calls it for one lane per turn, so that a storm of handshakes does not starve the streams. */
+/* Goes on with a handshake; the worker calls it for one lane per turn, so that a storm of
+ * handshakes does not starve the streams. */
 void lane_crypt_step(struct lane *lane);
 
-/* Ends the lane: tells the role, closes its streams, cancels what is in flight. text: detail for the log, may be NULL. */
+/* Ends the lane: tells the role, closes its streams, cancels what is in flight. text: detail for
+ * the log, may be NULL. */
 void lane_close(struct lane *lane, enum reason reason, const char *text);
 void lane_finish(struct lane *lane, enum reason reason, const char *text);
 
@@ -292,7 +298,8 @@ void lane_finish(struct lane *lane, enum reason reason, const char *text);
 void lane_dismiss(struct lane *lane, enum reason reason);
 bool lane_join(struct lane *lane);
 
-/* The connection ended without a word: freezes the lane if it can be resumed, otherwise closes it. */
+/* The connection ended without a word: freezes the lane if it can be resumed, otherwise closes
+ * it. */
 void lane_lost(struct lane *lane, enum reason reason, const char *text);
 
 /* Keeps what is sent from here on, so that the lane can be resumed; and stops doing so. */
@@ -305,8 +312,9 @@ uint64_t lane_patience(const struct lane *lane);
 /* A frozen lane with nothing in flight and no socket: its count of received bytes is final. */
 bool lane_is_still(const struct lane *lane);
 
-/* Client: `from`, a connection that has just been told JOIN_OK, carries the still lane from here on; `from` is left without a socket, and the caller closes it. False:
- * the server's count cannot be, the lane stays frozen. */
+/* Client: `from`, a connection that has just been told JOIN_OK, carries the still lane from here
+ * on; `from` is left without a socket, and the caller closes it. False: the server's count cannot
+ * be, the lane stays frozen. */
 bool lane_resume(struct lane *lane, struct lane *from, uint64_t peer_rx);
 
 /* Server: the same with a connection whose JOIN has been read; as soon as the lane is still.
@@ -341,7 +349,8 @@ static inline bool lane_takes(const struct lane *lane)
     return lane->state == LANE_OPEN || lane->state == LANE_FROZEN;
 }
 
-/* The round trip of the path, ns. Unlike `rtt` without what waits to be sent at its two ends: what TCP sees, or the shortest PING if that is much longer, as where TCP ends at a proxy. */
+/* The round trip of the path, ns. Unlike `rtt` without what waits to be sent at its two ends: what
+ * TCP sees, or the shortest PING if that is much longer, as where TCP ends at a proxy. */
 uint64_t lane_path_rtt(struct lane *lane);
 
 /* What a stream that receives in bulk may have outstanding: see window.h. */
@@ -353,10 +362,12 @@ static inline bool lane_is_connected(const struct lane *lane)
     return lane->state == LANE_OPEN || lane->state == LANE_LINGER || lane->state == LANE_TLS;
 }
 
-/* Takes the socket out of the lane (for a hand-over to another worker): the lane is closed without touching it. Only with no operation in flight. */
+/* Takes the socket out of the lane (for a hand-over to another worker): the lane is closed without
+ * touching it. Only with no operation in flight. */
 int lane_detach_fd(struct lane *lane, struct crypt **crypt);
 
-/* The other end of the hand-over: a lane that is connected, and past its TLS handshake if crypt is not NULL. */
+/* The other end of the hand-over: a lane that is connected, and past its TLS handshake if crypt is
+ * not NULL. */
 struct lane *lane_adopt(struct worker *worker, int fd, struct crypt *crypt);
 
 /* True if nothing that was received waits to be handled. */
@@ -365,7 +376,8 @@ static inline bool lane_rx_done(const struct lane *lane)
     return lane->rx.parsed == lane->rx.filled && lane->raw.parsed == lane->raw.filled;
 }
 
-/* True if nothing is on its way through the socket, nor waits as a record of TLS (an answer to a key update, for example): a hand-over would lose it. */
+/* True if nothing is on its way through the socket, nor waits as a record of TLS (an answer to a
+ * key update, for example): a hand-over would lose it. */
 static inline bool lane_tx_done(const struct lane *lane)
 {
     return !lane->send_flight && lane->sealed_buf == BUF_NONE;
@@ -374,7 +386,8 @@ static inline bool lane_tx_done(const struct lane *lane)
 /* Sets the protocol state, asserting the transition. */
 void lane_set_fsm(struct lane *lane, enum session_state state);
 
-/* The map from wire ids to slots, for the side that does not make the ids, and for v1. `size`: power of two. False: out of memory. */
+/* The map from wire ids to slots, for the side that does not make the ids, and for v1. `size`:
+ * power of two. False: out of memory. */
 bool lane_map_open(struct lane *lane, uint32_t size);
 
 /* The stream of a wire id, NULL if it is gone. */
@@ -400,8 +413,9 @@ void lane_kept_pressed(struct worker *worker);
  * Nothing is in its log, and no ids are kept. */
 void lane_own(struct lane *lane, struct share *share);
 
-/* Room for and submission of frames. lane_control_begin gives FRAME_CONTROL_MAX bytes of room in the control pack, or NULL; lane_control_end(end)
- * queues what was written. The same for the data pack. */
+/* Room for and submission of frames. lane_control_begin gives FRAME_CONTROL_MAX bytes of room in
+ * the control pack, or NULL; lane_control_end(end) queues what was written. The same for the data
+ * pack. */
 uint8_t *lane_control_begin(struct lane *lane);
 void lane_control_end(struct lane *lane, const uint8_t *end);
 void lane_control_drop(struct lane *lane); /* nothing was written after all */
@@ -409,10 +423,12 @@ uint8_t *lane_data_begin(struct lane *lane, uint32_t room);
 void lane_data_end(struct lane *lane, const uint8_t *end);
 void lane_data_drop(struct lane *lane);
 
-/* So much is kept for a resume that DATA has to wait for the peer's count: for streams, like a pack without room (they are woken). OPEN, FIN and control go on. */
+/* So much is kept for a resume that DATA has to wait for the peer's count: for streams, like a pack
+ * without room (they are woken). OPEN, FIN and control go on. */
 bool lane_log_full(const struct lane *lane);
 
-/* A stream stands in line: if the reason is what the logs of all lanes keep, the lane stands in the worker's line, and lane_log_unwait wakes it. */
+/* A stream stands in line: if the reason is what the logs of all lanes keep, the lane stands in the
+ * worker's line, and lane_log_unwait wakes it. */
 void lane_log_wait(struct lane *lane);
 void lane_log_unwait(struct worker *worker);
 
@@ -454,7 +470,8 @@ void lane_read(struct lane *lane);
 void lane_mark(struct lane *lane);
 void lane_flush(struct lane *lane);
 
-/* True if all that is to be sent is a little data, and nothing is being sent: it may wait for more to go with it. Control frames may not: a WINDOW lets somebody go on. */
+/* True if all that is to be sent is a little data, and nothing is being sent: it may wait for more
+ * to go with it. Control frames may not: a WINDOW lets somebody go on. */
 bool lane_can_wait(const struct lane *lane);
 
 void lane_recv_done(struct worker *worker, const struct ring_cqe *cqe);
@@ -467,7 +484,8 @@ void lane_unstarve(struct worker *worker, unsigned most);
 /* The same for those whose owner had its share of them. */
 void lane_unwait(struct worker *worker, unsigned most);
 
-/* Cancels big reads that have waited too long; returns when to look again (ns), UINT64_MAX if there are none. */
+/* Cancels big reads that have waited too long; returns when to look again (ns), UINT64_MAX if there
+ * are none. */
 uint64_t lane_sweep(struct worker *worker);
 
 /* v1: a stream has too much waiting (or no longer). */

@@ -1,22 +1,27 @@
 /*
  * lane_crypt: TLS under a lane's frames.
  *
- * Handshake. Received bytes gather in the raw buffer; the worker makes one step of one lane per turn
- * (worker.c, shake_hands), because a step may be a few hundred microseconds of public-key arithmetic
- * and the streams of other lanes must not wait for a storm of them. Nothing is read while a step is
- * due or while the last handshake bytes are on their way, so that no record is taken from the socket before the kernel may want to (kTLS).
+ * Handshake. Received bytes gather in the raw buffer; the worker makes one step of one lane per
+ * turn (worker.c, shake_hands), because a step may be a few hundred microseconds of public-key
+ * arithmetic and the streams of other lanes must not wait for a storm of them. Nothing is read
+ * while a step is due or while the last handshake bytes are on their way, so that no record is
+ * taken from the socket before the kernel may want to (kTLS).
  *
- * User engine, receiving: records gather in the raw buffer, each is opened (in one pass over its bytes) to the end of the lane's read buffer, where frames are
- * parsed as on a plain lane. Frames and records need not begin together. Sending: what waits is sealed, in the order of the wire, from where it lies into
- * the sealed buffer, records of 16 KiB. Sealing is the only pass over the payload; the packs and big buffers are free at once, before the send
- * is over. Rejected: sealing in place, which needs a gap between every 16 KiB of a read (scattered reads into record-shaped slots: 64 iovec entries per
- * MiB) and pins the buffers until the send completes.
+ * User engine, receiving: records gather in the raw buffer, each is opened (in one pass over its
+ * bytes) to the end of the lane's read buffer, where frames are parsed as on a plain lane. Frames
+ * and records need not begin together. Sending: what waits is sealed, in the order of the wire,
+ * from where it lies into the sealed buffer, records of 16 KiB. Sealing is the only pass over the
+ * payload; the packs and big buffers are free at once, before the send is over. Rejected: sealing
+ * in place, which needs a gap between every 16 KiB of a read (scattered reads into record-shaped
+ * slots: 64 iovec entries per MiB) and pins the buffers until the send completes.
  *
- * Buffers. What is little is opened into and sealed into small buffers. When the big ones are gone a lane must still get on, or the lanes that hold them
- * would wait for each other for ever: sealing goes on in small buffers, opening in the worker's spare, of which nothing stays when the frames in it are handled
- * (streams copy while big buffers are low).
+ * Buffers. What is little is opened into and sealed into small buffers. When the big ones are gone
+ * a lane must still get on, or the lanes that hold them would wait for each other for ever: sealing
+ * goes on in small buffers, opening in the worker's spare, of which nothing stays when the frames
+ * in it are handled (streams copy while big buffers are low).
  *
- * Kernel engine: sends and reads are plain ones, but that reads ask for the type of the record, and what is not data passes through crypt_control.
+ * Kernel engine: sends and reads are plain ones, but that reads ask for the type of the record, and
+ * what is not data passes through crypt_control.
  */
 #include "core/crypt.h"
 #include "core/lane.h"
@@ -134,7 +139,8 @@ static void log_summary(const struct lane *lane)
         log_at(LOG_DEBUG, lane_subject(lane), "%s", crypt_summary(lane->crypt));
 }
 
-/* Chooses the engines. Records that were read behind the handshake are opened here, and the kernel receives when none is left. False: the lane ends. */
+/* Chooses the engines. Records that were read behind the handshake are opened here, and the kernel
+ * receives when none is left. False: the lane ends. */
 static bool offload(struct lane *lane)
 {
     enum config_engine engine = lane->worker->config->record_engine;
@@ -158,8 +164,8 @@ static void finish_handshake(struct lane *lane)
     if (!offload(lane))
         return;
     lane->state = LANE_OPEN;
-    if (!w->role
-             ->opens_streams) /* a human may have been asked meanwhile; a stranger gets no more time */
+    /* A human may have been asked meanwhile; a stranger gets no more time. */
+    if (!w->role->opens_streams)
         timer_set(&w->timers, &lane->timer, w->now + w->config->handshake_timeout);
     if (w->role->lane_connected != NULL)
         w->role->lane_connected(lane, 0);
@@ -180,7 +186,8 @@ static bool take_output(struct lane *lane)
     return true;
 }
 
-/* Bytes behind the handshake are records: JOIN as a rule, for which there must be room when the big buffers are gone. False: no buffer for them. */
+/* Bytes behind the handshake are records: JOIN as a rule, for which there must be room when the big
+ * buffers are gone. False: no buffer for them. */
 static bool take_leftover(struct lane *lane)
 {
     size_t size = crypt_leftover_size(lane->crypt);
@@ -296,7 +303,8 @@ static enum reason broken(struct lane *lane)
     return REASON_TLS_FAILED;
 }
 
-/* The worker's spare takes what waits in rx. False: it has become another buffer's reference, and there is no big one in its place. */
+/* The worker's spare takes what waits in rx. False: it has become another buffer's reference, and
+ * there is no big one in its place. */
 static bool use_spare(struct lane *lane)
 {
     struct worker *w = lane->worker;
@@ -313,7 +321,8 @@ static bool use_spare(struct lane *lane)
     return true;
 }
 
-/* What is unparsed in the spare, less than a control frame, moves to a small buffer; while big buffers are low also from one of the lane's own. */
+/* What is unparsed in the spare, less than a control frame, moves to a small buffer; while big
+ * buffers are low also from one of the lane's own. */
 static enum reason leave_big(struct lane *lane, enum reason reason)
 {
     struct worker *w = lane->worker;
@@ -351,7 +360,8 @@ static bool rx_fits(const struct lane_rx *rx, uint32_t want)
     return rx->buf != BUF_NONE && buf_size(rx->buf) - rx->filled >= want;
 }
 
-/* Room in rx for a record of `want` bytes; frames are handled as room runs out. False with REASON_DONE: the lane is starved, or ends. */
+/* Room in rx for a record of `want` bytes; frames are handled as room runs out. False with
+ * REASON_DONE: the lane is starved, or ends. */
 static bool rx_room(struct lane *lane, uint32_t want, enum reason *reason)
 {
     struct lane_rx *rx = &lane->rx;
@@ -412,8 +422,8 @@ static enum reason open_records(struct lane *lane)
         w->crypt_spare = buf_take_big(&w->bufs, &w->shares.pool);
     uint32_t parsed = lane->raw.parsed;
     enum reason reason = leave_big(lane, open_whole(lane));
-    /* A JOIN may have handed the lane over, crypt and all. Where nothing was opened, nothing is new:
-     * a lane that has no buffer for its records is marked when there are some. */
+    /* A JOIN may have handed the lane over, crypt and all. Where nothing was opened, nothing is
+     * new: a lane that has no buffer for its records is marked when there are some. */
     if (lane->state == LANE_OPEN && lane->raw.parsed != parsed && crypt_update_due(lane->crypt))
         lane_mark(lane);
     return reason;
@@ -426,7 +436,8 @@ void lane_crypt_read(struct lane *lane)
     if (lane->state == LANE_TLS &&
         (lane->crypt_ready || lane->crypt_asking || list_linked(&lane->crypt_node)))
         return;
-    /* Records may lie here that found no room (a lane that was starved), or that came right behind the handshake. */
+    /* Records may lie here that found no room (a lane that was starved), or that came right behind
+     * the handshake. */
     if (lane->state == LANE_OPEN && lane->raw.parsed < lane->raw.filled)
         reason = open_records(lane);
     if (reason == REASON_DONE && lane->state == LANE_OPEN && crypt_offload_due(lane->crypt) &&
@@ -488,7 +499,8 @@ enum reason lane_crypt_received(struct lane *lane, uint32_t size)
 
 /* Sending */
 
-/* Slices of one record of at most `most` bytes from lane->iov[*at], of which *skip bytes are used; returns their bytes. */
+/* Slices of one record of at most `most` bytes from lane->iov[*at], of which *skip bytes are used;
+ * returns their bytes. */
 static uint32_t cut_record(struct lane *lane, unsigned count, unsigned *at, size_t *skip,
                            uint32_t most, struct iovec *slices, unsigned *n)
 {
@@ -511,7 +523,8 @@ static uint32_t cut_record(struct lane *lane, unsigned count, unsigned *at, size
     return total;
 }
 
-/* Seals of the `count` slices in lane->iov what there is room for. False: refused, the lane must close. */
+/* Seals of the `count` slices in lane->iov what there is room for. False: refused, the lane must
+ * close. */
 static bool seal_waiting(struct lane *lane, unsigned count)
 {
     struct iovec slices[RECORD_SLICES];
@@ -538,7 +551,8 @@ static bool seal_waiting(struct lane *lane, unsigned count)
     return true;
 }
 
-/* Control records through the kernel carry their type beside them. False: there is none to send, or no buffer. */
+/* Control records through the kernel carry their type beside them. False: there is none to send, or
+ * no buffer. */
 static bool put_kernel(struct lane *lane, enum crypt_control what)
 {
     if (!sealed_take(lane, CRYPT_CONTROL))

@@ -14,17 +14,19 @@ struct worker;
 /* lane.c: the lane of a completion. */
 struct lane *lane_from_op(struct worker *worker, const struct ring_cqe *cqe);
 
-/* lane_rx.c: makes room for at least `want` bytes behind what was filled. False: no big buffer is free; the lane stands in the worker's line and is marked
- * when there are. */
+/* lane_rx.c: makes room for at least `want` bytes behind what was filled. False: no big buffer is
+ * free; the lane stands in the worker's line and is marked when there are. */
 #define LANE_RX_ROOM (2u * 1024u)
 bool lane_rx_room(struct lane *lane, struct lane_rx *rx, uint32_t want);
 void lane_rx_release(struct lane *lane, struct lane_rx *rx);
 void lane_starve(struct lane *lane);
 
-/* lane_rx.c: a big buffer for the lane's own use, BUF_NONE if there is none; never one of the last for whom a server has not let in. */
+/* lane_rx.c: a big buffer for the lane's own use, BUF_NONE if there is none; never one of the last
+ * for whom a server has not let in. */
 uint32_t lane_take_big(struct lane *lane);
 
-/* lane_rx.c: what is unparsed, at most a small buffer's worth, moves to a small one; the old one is the caller's. False: none is free, nothing has changed. */
+/* lane_rx.c: what is unparsed, at most a small buffer's worth, moves to a small one; the old one is
+ * the caller's. False: none is free, nothing has changed. */
 bool lane_rx_move_small(struct lane *lane, struct lane_rx *rx);
 
 /* lane_rx.c: what is little moves out of a big buffer, if the lane is quiet. */
@@ -45,7 +47,8 @@ void lane_cancel_flight(struct lane *lane);
 /* lane_rx.c: handles the frames in rx, outside of a read; a violation ends the lane. */
 void lane_rx_handle(struct lane *lane);
 
-/* lane_resume.c: `size` bytes at `offset` of `buf` were given to the wire. Forgets what the peer has. The peer's count: false if it cannot be. */
+/* lane_resume.c: `size` bytes at `offset` of `buf` were given to the wire. Forgets what the peer
+ * has. The peer's count: false if it cannot be. */
 void lane_log(struct lane *lane, uint32_t buf, uint32_t offset, uint32_t size);
 void lane_log_trim(struct lane *lane);
 bool lane_acked(struct lane *lane, uint64_t rx_bytes);
@@ -86,7 +89,8 @@ void lane_kept_init(struct lane *lane);
 /* lane.c: PING, now. */
 void lane_ask(struct lane *lane);
 
-/* lane_resume.c: adds what has to be sent again to lane->iov behind `count`; returns the new count. */
+/* lane_resume.c: adds what has to be sent again to lane->iov behind `count`; returns the new
+ * count. */
 unsigned lane_replay_gather(struct lane *lane, unsigned count);
 
 /* lane_resume.c: freezes the lane; false if it cannot be resumed. */
@@ -116,8 +120,8 @@ void lane_tx_wake(struct lane *lane);
 /* lane_tx.c: user_data of the send in flight; aux is the buffer of a zero-copy send. */
 uint64_t lane_send_op(const struct lane *lane);
 
-/* lane_tx.c: how a send that copies is submitted: whole, but that the kernel's record engine refuses MSG_WAITALL (tls_sw_sendmsg: EOPNOTSUPP), so
- * that its sends may be short. */
+/* lane_tx.c: how a send that copies is submitted: whole, but that the kernel's record engine
+ * refuses MSG_WAITALL (tls_sw_sendmsg: EOPNOTSUPP), so that its sends may be short. */
 unsigned lane_send_flags(const struct lane *lane);
 
 /* lane_tx.c: nothing waits to be sent. */
@@ -144,8 +148,9 @@ unsigned lane_tx_gather(struct lane *lane);
 /* lane_tx.c: `bytes` of what was gathered have left. */
 void lane_tx_left(struct lane *lane, uint32_t bytes);
 
-/* lane_crypt.c: for a lane with a crypt. Reading, a read's completion, sending (true: a send is in flight or there is nothing to send; false: the kernel's
- * engine, send as on a plain lane), a send's completion, and release of the buffers. */
+/* lane_crypt.c: for a lane with a crypt. Reading, a read's completion, sending (true: a send is in
+ * flight or there is nothing to send; false: the kernel's engine, send as on a plain lane), a
+ * send's completion, and release of the buffers. */
 void lane_crypt_begin(struct lane *lane);
 void lane_crypt_read(struct lane *lane);
 enum reason lane_crypt_received(struct lane *lane, uint32_t size);

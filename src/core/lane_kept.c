@@ -7,18 +7,23 @@
  * taken for one of the new stream's: another visitor's bytes. So a place goes back to the table
  * when two things have passed:
  *
- *   1. All that was queued on the lane when the stream left it was given to the wire. Everything that follows, OPEN with the same
- *      id first, is behind it in the lane's order of bytes, be they sent again after a resume.
- *   2. We have heard a count of the peer, in PING or PONG, that passes the stream's last byte: the peer has handled our FIN or RESET
- *      before it said so, and says nothing more of the stream afterwards. So whatever it did say has arrived.
+ *   1. All that was queued on the lane when the stream left it was given to the wire. Everything
+ *      that follows, OPEN with the same id first, is behind it in the lane's order of bytes, be
+ *      they sent again after a resume.
+ *   2. We have heard a count of the peer, in PING or PONG, that passes the stream's last byte: the
+ *      peer has handled our FIN or RESET before it said so, and says nothing more of the stream
+ *      afterwards. So whatever it did say has arrived.
  *
  * This is the server's part. What both sides owe each other for the second step (docs/PROTOCOL.md,
  * section 5):
- *   - RESET is the last frame of its side: it waits until the stream's bulk is out, and stands in the data pack behind its data (stream.c);
- *   - after FIN in both directions nothing follows, neither WINDOW nor RESET, and nothing after the other side's RESET (stream.c, relay.c);
- *   - a count that covers the other side's FIN or RESET does not overtake what is queued of the stream. PING and PONG are in the control
- *     pack, which goes first, so there is the fence: as long as data or bulk wait that stood in the queues when such a frame came, the
- *     count that we tell stops short of it.
+ *   - RESET is the last frame of its side: it waits until the stream's bulk is out, and stands in
+ *     the data pack behind its data (stream.c);
+ *   - after FIN in both directions nothing follows, neither WINDOW nor RESET, and nothing after the
+ *     other side's RESET (stream.c, relay.c);
+ *   - a count that covers the other side's FIN or RESET does not overtake what is queued of the
+ *     stream. PING and PONG are in the control pack, which goes first, so there is the fence: as
+ *     long as data or bulk wait that stood in the queues when such a frame came, the count that we
+ *     tell stops short of it.
  * The count in JOIN is not for the second step: it says where the bytes go on, and is told in front
  * of all queues.
  *

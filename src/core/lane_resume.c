@@ -1,36 +1,45 @@
 /*
  * lane_resume: a lane that outlives its connections.
  *
- * A lane is a sequence of bytes each way; TCP connections come and go under it. Both sides count: tx_bytes is what was given to the wire, rx_bytes what was
- * received (docs/PROTOCOL.md, section 8). What was given to the wire is kept in a log until the peer's count has passed it: slices of the very buffers that
- * were sent, with a reference each, so that keeping costs no copy. The peer tells its count in PING, PONG and, every LANE_ACK bytes or when it falls
- * quiet, in a PONG of its own.
+ * A lane is a sequence of bytes each way; TCP connections come and go under it. Both sides count:
+ * tx_bytes is what was given to the wire, rx_bytes what was received (docs/PROTOCOL.md, section 8).
+ * What was given to the wire is kept in a log until the peer's count has passed it: slices of the
+ * very buffers that were sent, with a reference each, so that keeping costs no copy. The peer tells
+ * its count in PING, PONG and, every LANE_ACK bytes or when it falls quiet, in a PONG of its own.
  *
- * Bounds. An honest peer's log is bounded by the streams' windows and a little more: a window opens again only when its bytes have arrived, and the count
- * follows within LANE_ACK. For a peer that does not count, data stops at LANE_LOG_MAX (lane_log_full); OPEN, FIN and control go on, and when they have
- * added LANE_LOG_CONTROL the log is dropped: the lane lives, but cannot be resumed.
+ * Bounds. An honest peer's log is bounded by the streams' windows and a little more: a window opens
+ * again only when its bytes have arrived, and the count follows within LANE_ACK. For a peer that
+ * does not count, data stops at LANE_LOG_MAX (lane_log_full); OPEN, FIN and control go on, and when
+ * they have added LANE_LOG_CONTROL the log is dropped: the lane lives, but cannot be resumed.
  *
- * Life. A connection that ends without a word (error, EOF, silence, truncation) freezes its lane: OPEN -> FROZEN. Streams stay; they go on reading until the
- * queues of the lane or their credit are full, and deliver what has arrived. When no operation is in flight the socket is closed (with RST: what lies in it
- * is in the log) and the lane is still. The client then says JOIN with its count on a new connection, the server answers JOIN_OK with its own, and
- * both put the rest of the log on the wire before anything new: FROZEN -> OPEN. Nothing but the count is exchanged: whatever was half said, a frame or a
- * header, goes on with its next byte. When nobody comes back within the grace time the lane is closed, and its streams with it.
+ * Life. A connection that ends without a word (error, EOF, silence, truncation) freezes its lane:
+ * OPEN -> FROZEN. Streams stay; they go on reading until the queues of the lane or their credit are
+ * full, and deliver what has arrived. When no operation is in flight the socket is closed (with
+ * RST: what lies in it is in the log) and the lane is still. The client then says JOIN with its
+ * count on a new connection, the server answers JOIN_OK with its own, and both put the rest of the
+ * log on the wire before anything new: FROZEN -> OPEN. Nothing but the count is exchanged: whatever
+ * was half said, a frame or a header, goes on with its next byte. When nobody comes back within the
+ * grace time the lane is closed, and its streams with it.
  *
- * What was in flight when the lane froze counts as sent: nobody knows how much of it left, and the peer's count will tell.
+ * What was in flight when the lane froze counts as sent: nobody knows how much of it left, and the
+ * peer's count will tell.
  *
  * Patience. That another connection can be made does not say that this one is dead: where large
- * packets are lost without a word (an MTU problem, ICMP filtered), each begins with segments that are
- * too long, and TCP finds that out by itself within seconds (net.ipv4.tcp_mtu_probing), if it is
- * let. So a connection that was given up, and through which nothing had got that waited, makes the
- * next silence that is taken for an end twice as long (lane_patience), up to the expiry; any count of
- * the peer's that has grown makes it short again. Where something stops each connection after so
- * many bytes, each moves some, and is replaced as quickly as the first.
+ * packets are lost without a word (an MTU problem, ICMP filtered), each begins with segments that
+ * are too long, and TCP finds that out by itself within seconds (net.ipv4.tcp_mtu_probing), if it
+ * is let. So a connection that was given up, and through which nothing had got that waited, makes
+ * the next silence that is taken for an end twice as long (lane_patience), up to the expiry; any
+ * count of the peer's that has grown makes it short again. Where something stops each connection
+ * after so many bytes, each moves some, and is replaced as quickly as the first.
  *
- * Hand-over. The new connection logs in as a lane object of its own (JOIN, TLS). Its socket, crypt and what was read beyond JOIN_OK move to the frozen lane. JOIN and
- * JOIN_OK are not part of the lane's bytes: JOIN_OK is sent from `preface`.
+ * Hand-over. The new connection logs in as a lane object of its own (JOIN, TLS). Its socket, crypt
+ * and what was read beyond JOIN_OK move to the frozen lane. JOIN and JOIN_OK are not part of the
+ * lane's bytes: JOIN_OK is sent from `preface`.
  *
- * Rejected: replay per stream over any living lane. It needs a sequence number in each DATA frame or a count per stream and direction, retention per stream, and a
- * re-ordering of everything else that a lane carries (OPEN, WINDOW, RESET, FIN); a byte sequence per lane needs one count and keeps all order.
+ * Rejected: replay per stream over any living lane. It needs a sequence number in each DATA frame
+ * or a count per stream and direction, retention per stream, and a re-ordering of everything else
+ * that a lane carries (OPEN, WINDOW, RESET, FIN); a byte sequence per lane needs one count and
+ * keeps all order.
  */
 #include "core/crypt.h"
 #include "core/lane.h"
@@ -350,7 +359,8 @@ bool lane_is_still(const struct lane *lane)
     return lane->state == LANE_FROZEN && !lane->recv_flight && !lane->send_flight && lane->fd < 0;
 }
 
-/* What is left of a big read buffer, less than a control frame, waits in a small one: a lane may be frozen for long. */
+/* What is left of a big read buffer, less than a control frame, waits in a small one: a lane may be
+ * frozen for long. */
 static void leave_big_buffer(struct lane *lane)
 {
     struct lane_rx *rx = &lane->rx;
@@ -362,7 +372,8 @@ static void leave_big_buffer(struct lane *lane)
         buf_put(&lane->worker->bufs, big);
 }
 
-/* Nothing is in flight any more: the connection goes. Zero-copy notifications come when its queue is freed. */
+/* Nothing is in flight any more: the connection goes. Zero-copy notifications come when its queue
+ * is freed. */
 static void close_connection(struct lane *lane)
 {
     struct worker *w = lane->worker;
@@ -478,7 +489,8 @@ static void take_next(struct lane *lane)
     lane_close(lane, REASON_BAD_FRAME, NULL);
 }
 
-/* A count below one that was told before comes from a JOIN that was long on its way, and whose client has come back meanwhile. */
+/* A count below one that was told before comes from a JOIN that was long on its way, and whose
+ * client has come back meanwhile. */
 bool lane_resume_later(struct lane *lane, int fd, struct crypt *crypt, uint64_t peer_rx,
                        const uint8_t answer[FRAME_PROOF_SIZE])
 {

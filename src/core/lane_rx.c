@@ -1,11 +1,15 @@
 /*
  * lane_rx: the receive side of a lane. Theory of operation in lane.h.
  *
- * Reads start small, like those of streams: a quiet lane names no buffer, the kernel picks a small one when data is there; thousands of idle lanes, logged in or
- * not, hold no buffer at all. Before the log-in a server's lane never gets the last big buffers, so that strangers cannot hold up sessions. (A client's may: the
- * logs of frozen lanes can hold all the others until this very connection has brought their peer's count.) A read that fills its small buffer makes the lane busy: the next one names a big buffer. A busy lane that then hears nothing
- * for LANE_QUIET gives it back (lane_sweep); what is left unparsed (less than a header, or than a control frame) moves to a small one, if it fits there: who begins frames on many lanes and never
- * ends them must not hold the big ones.
+ * Reads start small, like those of streams: a quiet lane names no buffer, the kernel picks a small
+ * one when data is there; thousands of idle lanes, logged in or not, hold no buffer at all. Before
+ * the log-in a server's lane never gets the last big buffers, so that strangers cannot hold up
+ * sessions. (A client's may: the logs of frozen lanes can hold all the others until this very
+ * connection has brought their peer's count.) A read that fills its small buffer makes the lane
+ * busy: the next one names a big buffer. A busy lane that then hears nothing for LANE_QUIET gives
+ * it back (lane_sweep); what is left unparsed (less than a header, or than a control frame) moves
+ * to a small one, if it fits there: who begins frames on many lanes and never ends them must not
+ * hold the big ones.
  */
 #include "core/crypt.h"
 #include "core/lane.h"
@@ -282,8 +286,9 @@ static enum reason rx_reset(struct lane *lane, const struct frame *frame, const 
     return REASON_DONE;
 }
 
-/* v1 StreamClose. From a client: both directions are over, what has arrived is still delivered (relay.c). From a server: its visitor said FIN, and it
- * waits for our StreamClose; a second one means that the stream is gone there. */
+/* v1 StreamClose. From a client: both directions are over, what has arrived is still delivered
+ * (relay.c). From a server: its visitor said FIN, and it waits for our StreamClose; a second one
+ * means that the stream is gone there. */
 static enum reason rx_close(struct lane *lane, const struct frame *frame)
 {
     struct stream *s = lane_find(lane, frame->stream);
@@ -350,7 +355,8 @@ static enum reason rx_control(struct lane *lane, const struct frame *frame, cons
     }
 }
 
-/* DATA of a stream that is gone. A v1 client may have taken our StreamClose for the visitor's FIN: it is told again. */
+/* DATA of a stream that is gone. A v1 client may have taken our StreamClose for the visitor's FIN:
+ * it is told again. */
 static void rx_stale(struct lane *lane, uint32_t wire_id)
 {
     worker_count(lane->worker, STAT_FRAMES_STALE, 1);
@@ -425,8 +431,8 @@ static void rx_data(struct lane *lane)
         stream_rx_fin(s);
 }
 
-/* False: what is left of the frames that were read waits for the next turn. A client does not hold up
- * its server. */
+/* False: what is left of the frames that were read waits for the next turn. A client does not hold
+ * up its server. */
 static bool may_go_on(struct lane *lane)
 {
     struct worker *w = lane->worker;
@@ -514,8 +520,9 @@ enum reason lane_rx_parse(struct lane *lane)
     return REASON_DONE;
 }
 
-/* A violation is told to the peer before the lane goes; the session's other lanes go with it. Records that were changed on their way are the path's doing, and nothing of
- * them has been taken in: like a cut, they cost the connection, not the lane. */
+/* A violation is told to the peer before the lane goes; the session's other lanes go with it.
+ * Records that were changed on their way are the path's doing, and nothing of them has been taken
+ * in: like a cut, they cost the connection, not the lane. */
 void lane_violation(struct lane *lane, enum reason reason)
 {
     const char *text = NULL;

@@ -16,8 +16,8 @@ enum { ZC_UNDECIDED, ZC_ON, ZC_OFF };
 
 /* Packs */
 
-/* Counts are told in control frames, and let both ends forget: they have a sixteenth of the pool that
- * is not held against their owner. */
+/* Counts are told in control frames, and let both ends forget: they have a sixteenth of the pool
+ * that is not held against their owner. */
 static uint32_t pack_small(struct lane *lane, const struct lane_pack *pack)
 {
     struct buf_pool *bufs = &lane->worker->bufs;
@@ -36,8 +36,9 @@ static uint32_t pack_take(struct lane *lane, const struct lane_pack *pack, bool 
     return buf != BUF_NONE ? buf : pack_small(lane, pack);
 }
 
-/* Makes room for `room` bytes behind what waits: at the front of its own buffer if the log keeps nothing of it, or in another one. Nothing of it is in
- * flight. False: so much waits, or buffers are so short. */
+/* Makes room for `room` bytes behind what waits: at the front of its own buffer if the log keeps
+ * nothing of it, or in another one. Nothing of it is in flight. False: so much waits, or buffers
+ * are so short. */
 static bool pack_move(struct lane *lane, struct lane_pack *pack, uint32_t room, bool big)
 {
     struct buf_pool *bufs = &lane->worker->bufs;
@@ -58,8 +59,8 @@ static bool pack_move(struct lane *lane, struct lane_pack *pack, uint32_t room, 
     return true;
 }
 
-/* Room for `room` bytes behind what is there, or NULL: then a send is in flight, whose completion makes room, or buffers are short, and the lane is woken
- * when there are some. */
+/* Room for `room` bytes behind what is there, or NULL: then a send is in flight, whose completion
+ * makes room, or buffers are short, and the lane is woken when there are some. */
 static uint8_t *pack_begin(struct lane *lane, struct lane_pack *pack, uint32_t room, bool big)
 {
     struct buf_pool *bufs = &lane->worker->bufs;
@@ -88,8 +89,8 @@ static void pack_end(struct lane *lane, struct lane_pack *pack, const uint8_t *e
     lane_mark(lane);
 }
 
-/* A pack that is empty gives its buffer back, and the next one that is taken is the same, and warm; unless the log keeps something of it: then it is filled
- * further. */
+/* A pack that is empty gives its buffer back, and the next one that is taken is the same, and warm;
+ * unless the log keeps something of it: then it is filled further. */
 static void pack_settle(struct lane *lane, struct lane_pack *pack)
 {
     struct buf_pool *bufs = &lane->worker->bufs;
@@ -283,7 +284,8 @@ static bool zc_wanted(struct lane *lane)
     return lane->zc == ZC_ON;
 }
 
-/* One segment by itself: its buffer comes back with the notification, while the lane goes on with the next. */
+/* One segment by itself: its buffer comes back with the notification, while the lane goes on with
+ * the next. */
 static void flush_zc(struct lane *lane)
 {
     struct worker *w = lane->worker;
@@ -294,7 +296,8 @@ static void flush_zc(struct lane *lane)
     lane_gate_segment(lane);
 }
 
-/* Segments that a copying send takes: all, or with zero copy those in front of the first that is large enough for it. */
+/* Segments that a copying send takes: all, or with zero copy those in front of the first that is
+ * large enough for it. */
 static uint32_t copied_segments(const struct lane *lane, uint32_t from)
 {
     uint32_t i = from;
@@ -315,7 +318,9 @@ unsigned lane_tx_gather(struct lane *lane)
     lane->flight_control = lane->flight_data = lane->flight_replay = 0;
     lane->flight_begun = false;
     if (count > 0)
-        return count; /* in a record of its own: a peer whose buffers are kept by its log must be able to read JOIN_OK in a small one */
+        /* in a record of its own: a peer whose buffers are kept by its log must be able to read
+         * JOIN_OK in a small one */
+        return count;
     count = lane_replay_gather(lane, count);
     if (lane->replay_left > 0)
         return count;

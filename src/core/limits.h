@@ -1,6 +1,6 @@
 /*
- * limits: every fixed size of the engine, as sums with a reason per term. What an operator may change is in struct config; what follows from it
- * or is part of the design is here.
+ * limits: every fixed size of the engine, as sums with a reason per term. What an operator may
+ * change is in struct config; what follows from it or is part of the design is here.
  */
 #ifndef CULVERT_CORE_LIMITS_H
 #define CULVERT_CORE_LIMITS_H
@@ -43,35 +43,40 @@ CHECK_STATIC((uint64_t)(STREAM_GENERATION_MAX - 1) * STREAM_APART >=
 CHECK_STATIC(STREAM_APART < STREAM_IDS / 8, "the table of ids does not run out for it");
 #endif
 
-/* In front of what a read may fill: the frame header, and room for a TLS record header before it. Behind: a TLS tag and content type. One cache
- * line each, so that payload starts aligned. */
+/* In front of what a read may fill: the frame header, and room for a TLS record header before it.
+ * Behind: a TLS tag and content type. One cache line each, so that payload starts aligned. */
 #define BUF_HEADROOM 64u
 #define BUF_TAILROOM 64u
 CHECK_STATIC(BUF_HEADROOM >= FRAME_HEADER_MAX + 5, "frame header and TLS record header");
 
-/* Small buffers: requests, small responses, the rest of a frame that a slow reader has not taken. Big ones: bulk reads, lane reads, lane packs.
- * docs/BENCHMARKS.md has the figures that chose the sizes. */
+/* Small buffers: requests, small responses, the rest of a frame that a slow reader has not taken.
+ * Big ones: bulk reads, lane reads, lane packs. docs/BENCHMARKS.md has the figures that chose the
+ * sizes. */
 #define BUF_SMALL_SIZE    (8u * 1024u)
 #define BUF_BIG_SIZE      (1024u * 1024u)
 #define BUF_SMALL_PAYLOAD (BUF_SMALL_SIZE - BUF_HEADROOM - BUF_TAILROOM)
 #define BUF_BIG_PAYLOAD   (BUF_BIG_SIZE - BUF_HEADROOM - BUF_TAILROOM)
 
-/* Small buffers per worker: 65,536 (the ids of provided buffers have 16 bits), 512 MiB of address space, touched only when used. */
+/* Small buffers per worker: 65,536 (the ids of provided buffers have 16 bits), 512 MiB of address
+ * space, touched only when used. */
 #define BUF_SMALL_COUNT LIMIT_DRAWN(small_buffers, 65536u)
-/* Of these, lent to the kernel for reads of quiet streams at any time. A turn with more ready streams sees -ENOBUFS and tries again. */
+/* Of these, lent to the kernel for reads of quiet streams at any time. A turn with more ready
+ * streams sees -ENOBUFS and tries again. */
 #define BUF_PROVIDED LIMIT_DRAWN(provided, 512u)
 
 /* Slices: one for each small buffer, and as many references into big ones again. */
 #define SLICE_COUNT (2u * BUF_SMALL_COUNT)
 
-/* Bulk reads of one worker share this much cache: the more streams read in bulk, the smaller their reads, down to BULK_READ_MIN. */
+/* Bulk reads of one worker share this much cache: the more streams read in bulk, the smaller their
+ * reads, down to BULK_READ_MIN. */
 #define BULK_CACHE    (16u * 1024u * 1024u)
 #define BULK_READ_MIN (128u * 1024u)
 
 /* A lane's bulk queue: bytes after which streams wait for their turn, and the number of frames. */
 #define LANE_BULK_BYTES (1024u * 1024u)
 #define LANE_SEGMENTS   64u
-/* While completions come this many at a time, a lane with so little to send waits one turn for more. */
+/* While completions come this many at a time, a lane with so little to send waits one turn for
+ * more. */
 #define LANE_HOLD_EVENTS 3u
 #define LANE_HOLD        (16u * 1024u)
 /* Slices in one sendmsg: JOIN_OK of a resume + control pack + data pack + segments. */
@@ -79,14 +84,17 @@ CHECK_STATIC(BUF_HEADROOM >= FRAME_HEADER_MAX + 5, "frame header and TLS record 
 /* Bulk frames of one stream between its socket and the lane's: one being sent, one ready. */
 #define STREAM_BULK_PENDING BUF_BIG_SIZE
 
-/* Resume: the peer is told our count of received bytes when it has grown by this much (less often costs memory at the sender, more often a frame and a
- * wake-up each time), and when the lane falls quiet. */
+/* Resume: the peer is told our count of received bytes when it has grown by this much (less often
+ * costs memory at the sender, more often a frame and a wake-up each time), and when the lane falls
+ * quiet. */
 #define LANE_ACK LIMIT_DRAWN(lane_ack, 1024u * 1024u)
-/* A lane of small traffic, which never fills a read: it must not keep many small buffers busy at its sender. */
+/* A lane of small traffic, which never fills a read: it must not keep many small buffers busy at
+ * its sender. */
 #define LANE_ACK_SMALL LIMIT_DRAWN(lane_ack_small, 64u * 1024u)
-/* The log of one lane: bytes after which data waits for the peer's count. Honest peers count every LANE_ACK, so this is a path's bandwidth times its round trip: 10 Gbit/s
- * times 50 ms. Behind it, what OPEN, FIN and control frames may add before the log is dropped.
- * And big buffers that every lane may keep when the logs of all have half of them. */
+/* The log of one lane: bytes after which data waits for the peer's count. Honest peers count every
+ * LANE_ACK, so this is a path's bandwidth times its round trip: 10 Gbit/s times 50 ms. Behind it,
+ * what OPEN, FIN and control frames may add before the log is dropped. And big buffers that every
+ * lane may keep when the logs of all have half of them. */
 #define LANE_LOG_MAX     LIMIT_DRAWN(lane_log_max, 64u * 1024u * 1024u)
 #define LANE_LOG_CONTROL (16u * 1024u * 1024u)
 #define LANE_LOG_BIG_MIN LIMIT_DRAWN(lane_log_big_min, 8u)
@@ -100,14 +108,16 @@ CHECK_STATIC(BUF_HEADROOM >= FRAME_HEADER_MAX + 5, "frame header and TLS record 
 #define LANE_PREFACE (FRAME_V2_HEADER + 16u + 2u * (2u + 32u) + FRAME_NONCE_SIZE)
 CHECK_STATIC(LANE_PREFACE >= FRAME_V2_HEADER + 21u + FRAME_PROOF_SIZE, "JOIN");
 
-/* Sparse streams share a lane as long as one of them had a small frame so recently, or within some round trips. How often the kernel is asked for the round trip. */
+/* Sparse streams share a lane as long as one of them had a small frame so recently, or within some
+ * round trips. How often the kernel is asked for the round trip. */
 #define LANE_SPARSE_NS    (20 * NSEC_PER_MSEC)
 #define LANE_SPARSE_PATHS 16u
 #define LANE_PATH_NS      (100 * NSEC_PER_MSEC)
 /* A PING that takes no longer may show how its ends wait for a core, not how long the path is. */
 #define LANE_CORE_NS (20 * NSEC_PER_MSEC)
 
-/* A client looks after the path of a lane with streams this often, and asks when it has heard nothing for so long. */
+/* A client looks after the path of a lane with streams this often, and asks when it has heard
+ * nothing for so long. */
 #define LANE_WATCH_NS   (500 * NSEC_PER_MSEC)
 #define LANE_SILENCE_NS (1000 * NSEC_PER_MSEC)
 
@@ -176,22 +186,27 @@ CHECK_STATIC(QUIET_ASK_NS < PEER_QUIET_S * NSEC_PER_SEC, "in time for the first 
 /* Lanes of one session on one worker, and of one session in all. */
 #define SESSION_LANES_MAX 64u
 
-/* v1 has no windows: the lane is not read while a stream has this much waiting; a reader that takes nothing for V1_STALL is closed. */
+/* v1 has no windows: the lane is not read while a stream has this much waiting; a reader that takes
+ * nothing for V1_STALL is closed. */
 #define V1_QUEUE_HIGH (4u * 1024u * 1024u)
 #define V1_QUEUE_LOW  (V1_QUEUE_HIGH / 2u)
 #define V1_STALL_NS   (5 * NSEC_PER_SEC)
 /* How often it is asked whether it has taken something. */
 #define V1_LOOK_NS NSEC_PER_SEC
-/* A reader that itself waits for the lane has longer; not for ever, since the two ends of a lane may wait for each other. */
+/* A reader that itself waits for the lane has longer; not for ever, since the two ends of a lane
+ * may wait for each other. */
 #define V1_STALL_WAITING_NS (4 * V1_STALL_NS)
-/* v1 has no half-close: how long the other direction must be quiet before StreamClose ends both (docs/PROTOCOL.md). */
+/* v1 has no half-close: how long the other direction must be quiet before StreamClose ends both
+ * (docs/PROTOCOL.md). */
 #define V1_VISITOR_EOF_QUIET_NS (30 * NSEC_PER_SEC)
 #define V1_ORIGIN_EOF_QUIET_NS  (250 * NSEC_PER_MSEC)
-/* GoTunnel's server loses data that stands directly in front of a StreamClose; 5 ms between them were enough, this is on the safe side. */
+/* GoTunnel's server loses data that stands directly in front of a StreamClose; 5 ms between them
+ * were enough, this is on the safe side. */
 #define V1_CLOSE_GAP_NS (25 * NSEC_PER_MSEC)
 /* TCP_USER_TIMEOUT of a v1 lane, in expiries: it also ends a connection whose window stays at 0. */
 #define V1_USER_TIMEOUT 4u
-/* DATA to a v1 peer: it queues 16 frames of a stream, whatever their size, and says at most 4096 itself. */
+/* DATA to a v1 peer: it queues 16 frames of a stream, whatever their size, and says at most 4096
+ * itself. */
 #define V1_DATA_MAX (64u * 1024u)
 
 /* What waits for the reader of standard output or standard error (sink.h): some 2,000 lines, and
@@ -211,9 +226,9 @@ CHECK_STATIC(2 * SINK_TEXT_MAX <= SINK_QUEUE,
  * (sock_use_all_ports): half of those that the kernel finds at once. */
 #define SOCK_PORTS_CROWD 7000u
 
-/* Frames of one client's address that are handled in a turn, over all its lanes: small ones cost some
- * 100 ns each, whatever is in them, and a read of 1 MiB may hold 80,000. What is left waits for the
- * next turn. */
+/* Frames of one client's address that are handled in a turn, over all its lanes: small ones cost
+ * some 100 ns each, whatever is in them, and a read of 1 MiB may hold 80,000. What is left waits
+ * for the next turn. */
 #define TURN_FRAMES LIMIT_DRAWN(turn_frames, 2048u)
 /* A BIND is as much work as so many. */
 #define TURN_BIND (TURN_FRAMES / 16)

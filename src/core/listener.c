@@ -51,7 +51,8 @@ static void pause_for(struct listener *listener)
     timer_set(&w->timers, &listener->timer, w->now + LISTENER_PAUSE);
 }
 
-/* A cancel may be lost (io_uring_prep_cancel(3), EALREADY): as long as the accept is there it is cancelled again. */
+/* A cancel may be lost (io_uring_prep_cancel(3), EALREADY): as long as the accept is there it is
+ * cancelled again. */
 static void cancel(struct listener *listener)
 {
     struct worker *w = listener->worker;
@@ -170,9 +171,8 @@ bool listener_join(struct listener *listener)
         return false;
     timer_stop(&listener->timer);
     list_remove(&listener->node);
-    sock_close(
-        listener
-            ->fd); /* at once, not with the next submission: the port is free when the role is told */
+    /* At once, not with the next submission: the port is free when the role is told. */
+    sock_close(listener->fd);
     if (listener->share != NULL) {
         share_give(listener->share, SHARE_FDS, 1);
         share_unref(listener->share);

@@ -7,12 +7,12 @@
  * Out of descriptors or memory, accepting pauses for LISTENER_PAUSE and is counted; the backlog of
  * the kernel holds the visitors meanwhile. That is one state of the worker, however many pauses it
  * takes: it begins with the first, and is over when the accepts of all its listeners have stood for
- * LISTENER_WELL (one that finds no descriptor fails at once, whether somebody waits or not). In this
- * state, and while nearly all descriptors are taken, a listener accepts one after the other: each is
- * judged, and refused perhaps, before the next. A multishot accept takes of a full backlog as many
- * as there are descriptors before the first is judged: those who come and go as fast as they can,
- * and are refused because their address has its share, had all of them then, again after each
- * pause, and everybody else waited.
+ * LISTENER_WELL (one that finds no descriptor fails at once, whether somebody waits or not). In
+ * this state, and while nearly all descriptors are taken, a listener accepts one after the other:
+ * each is judged, and refused perhaps, before the next. A multishot accept takes of a full backlog
+ * as many as there are descriptors before the first is judged: those who come and go as fast as
+ * they can, and are refused because their address has its share, had all of them then, again after
+ * each pause, and everybody else waited.
  *
  * Lanes come first. When visitors have all descriptors and a lane is cut, one of those who wait
  * takes its descriptor, and the lane cannot come back; but its visitors cannot leave before it is
@@ -56,7 +56,8 @@ struct listener {
     uint64_t short_at; /* of the last pause */
 };
 
-/* Starts accepting on fd, which the listener owns from here on. NULL when the table is full (the caller keeps fd). */
+/* Starts accepting on fd, which the listener owns from here on. NULL when the table is full (the
+ * caller keeps fd). */
 struct listener *listener_open(struct worker *worker, int fd, struct session *session,
                                uint16_t tunnel, uint16_t port);
 void listener_close(struct listener *listener);

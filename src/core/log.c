@@ -3,9 +3,9 @@
  *
  * A line is composed on the stack and put as one text (sink.h), so lines of several threads never
  * mix. Texts can hold bytes that a peer chose (an agent, an error text), so control characters are
- * replaced: a peer can neither start a line of its own nor move the operator's cursor. What stays is
- * UTF-8 without C0, DEL and C1 (U+0080 to U+009F: U+009B is what ESC [ is), and nothing that is no
- * UTF-8: a byte 0x9b alone is a C1 control to terminals that read Latin-1.
+ * replaced: a peer can neither start a line of its own nor move the operator's cursor. What stays
+ * is UTF-8 without C0, DEL and C1 (U+0080 to U+009F: U+009B is what ESC [ is), and nothing that is
+ * no UTF-8: a byte 0x9b alone is a C1 control to terminals that read Latin-1.
  *
  * Bursts. log_site_pass() counts with atomics only, because a flood is exactly when it must be
  * cheap. What was left out is told in one of two ways: the next line that the site prints carries

@@ -81,8 +81,8 @@ void log_out(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
 /* A state that lasts, and shows again and again while it does. Of one thread, zero-initialised. Its
  * caller tells when it begins and how often it has shown, and its end if its begin was told. From
- * one time to the next pass LOG_LASTING_NS, and twice as long with each as long as it goes on, up to
- * LOG_LASTING_MAX_NS; one that comes and goes within that goes on, and is not told each time. */
+ * one time to the next pass LOG_LASTING_NS, and twice as long with each as long as it goes on, up
+ * to LOG_LASTING_MAX_NS; one that comes and goes within that goes on, and is not told each time. */
 struct log_lasting {
     bool on, told;
     uint64_t since, seen, said; /* ns; said 0: never, or forgotten: the next one is told */

@@ -1,8 +1,9 @@
 /*
- * mem: start-up memory. Tables and pools are mapped once, at start, as large as the limits say, and touched only when used.
+ * mem: start-up memory. Tables and pools are mapped once, at start, as large as the limits say, and
+ * touched only when used.
  *
- * A mapping is reserved without commitment (MAP_NORESERVE): address space is free, resident pages are not. After start nothing on the data
- * path asks for memory.
+ * A mapping is reserved without commitment (MAP_NORESERVE): address space is free, resident pages
+ * are not. After start nothing on the data path asks for memory.
  *
  * What was used once and is not needed any more goes back to the kernel page by page (slab.h):
  * MADV_DONTNEED, not MADV_FREE, whose pages stay resident until some other process is short of

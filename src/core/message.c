@@ -1,5 +1,6 @@
 /*
- * message: see message.h. Messages that are under way are kept in a list, so that those that no worker takes any more (it had stopped) are found at the end.
+ * message: see message.h. Messages that are under way are kept in a list, so that those that no
+ * worker takes any more (it had stopped) are found at the end.
  */
 #include "core/message.h"
 

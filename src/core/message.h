@@ -1,6 +1,7 @@
 /*
- * message: what workers and other threads tell each other. Messages are allocated by the sender and freed by the receiver; they are part of the control
- * plane, never of the data path. The pointer travels as the user_data of a ring message.
+ * message: what workers and other threads tell each other. Messages are allocated by the sender and
+ * freed by the receiver; they are part of the control plane, never of the data path. The pointer
+ * travels as the user_data of a ring message.
  */
 #ifndef CULVERT_CORE_MESSAGE_H
 #define CULVERT_CORE_MESSAGE_H
@@ -16,9 +17,12 @@ enum message_kind {
     MESSAGE_STOP,     /* number: enum worker_stop_how */
     MESSAGE_DRAINED,  /* to worker 0: the sender's last stream is gone */
     MESSAGE_SNAPSHOT, /* print the counters to stderr */
-    MESSAGE_LANE, /* server: fd of a joined lane that belongs to this worker; session, number = lane */
-    MESSAGE_RESUME, /* server: the same for a lane that comes back; count = what its client has received */
-    MESSAGE_VISITOR, /* server: fd of a visitor whose session has its lanes on this worker; number = tunnel */
+    /* server: fd of a joined lane that belongs to this worker; session, number = lane */
+    MESSAGE_LANE,
+    /* server: the same for a lane that comes back; count = what its client has received */
+    MESSAGE_RESUME,
+    /* server: fd of a visitor whose session has its lanes on this worker; number = tunnel */
+    MESSAGE_VISITOR,
     MESSAGE_TUNNEL,        /* server: session has a new tunnel, number */
     MESSAGE_SESSION_END,   /* both: session is over, number = enum reason */
     MESSAGE_SESSION_DRAIN, /* server: session's client says GOAWAY: no more visitors */

@@ -1,12 +1,15 @@
 /*
  * op: the 64-bit user_data of every submission, packed.
  *
- *   bits 63..58  kind          what completed: an index into the worker's table of completion handlers
+ *   bits 63..58  kind          what completed: an index into the worker's table of completion
+ *                handlers
  *   bits 57..34  slot          which stream, lane, listener, ... (24 bits)
- *   bits 33..24  generation    low bits of the slot's generation: a late completion for a reused slot is seen as such
+ *   bits 33..24  generation    low bits of the slot's generation: a late completion for a reused
+ *                slot is seen as such
  *   bits 23..0   aux           per kind: a buffer id, a tunnel index
  *
- * Zero-copy notifications carry the user_data of their send; they are told apart by the completion's flags.
+ * Zero-copy notifications carry the user_data of their send; they are told apart by the
+ * completion's flags.
  */
 #ifndef CULVERT_CORE_OP_H
 #define CULVERT_CORE_OP_H

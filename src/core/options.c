@@ -1,16 +1,16 @@
 /*
  * options: see options.h.
  *
- * The table `flags` is the heart: name, value, default, help, setter, and where the value goes (offset and
- * width in struct options). Most rows share a setter for their kind of value (number, duration, size,
- * choice), so a new flag is a new row. Defaults are texts in the same rows and go through the same setters
- * before the command line is read; lists get theirs in finish_*, only if the command line gave none.
+ * The table `flags` is the heart: name, value, default, help, setter, and where the value goes
+ * (offset and width in struct options). Most rows share a setter for their kind of value (number,
+ * duration, size, choice), so a new flag is a new row. Defaults are texts in the same rows and go
+ * through the same setters before the command line is read; lists get theirs in finish_*, only if
+ * the command line gave none.
  *
- * Tokens never appear in an error: an unknown flag is quoted as far as it is a name, and of one that
- * begins like the name of a secret only that name; the value of --token is wiped as soon as it is
- * copied, before anything after it can fail. What an error quotes is shown as the log would
- * (options_parse has the only way out). Where a token comes from otherwise is
- * options_token.c.
+ * Tokens never appear in an error: an unknown flag is quoted as far as it is a name, and of one
+ * that begins like the name of a secret only that name; the value of --token is wiped as soon as it
+ * is copied, before anything after it can fail. What an error quotes is shown as the log would
+ * (options_parse has the only way out). Where a token comes from otherwise is options_token.c.
  */
 #include "core/options.h"
 
@@ -512,17 +512,18 @@ static const struct flag flags[] = {
       "1024-65535)",
       .set = set_ports, .commands = FOR_SERVER, .group = GROUP_WHERE },
     { "start-port", "N", NULL,
-      "the first of them to give out, busy ones are skipped (default: 10000; with --ports the lowest "
-      "of these from 1024 up)",
+      "the first of them to give out, busy ones are skipped (default: 10000; with --ports the "
+      "lowest of these from 1024 up)",
       .set = set_number, .min = 1, .max = 65535, AT(config.start_port),
       .commands = FOR_SERVER, .group = GROUP_WHERE },
     { "public-addr", "ADDR", NULL, "address on which public ports are bound (default: all)",
       .set = set_public_addr, .commands = FOR_SERVER, .group = GROUP_WHERE },
-    { "server", "HOST:PORT", DEFAULT_SERVER, "address of the server (HOST alone means port 9000); repeatable, tried in turn",
+    { "server", "HOST:PORT", DEFAULT_SERVER,
+      "address of the server (HOST alone means port 9000); repeatable, tried in turn",
       .set = set_server, .commands = FOR_CLIENT, .group = GROUP_WHERE, .list = true },
     { "local", "HOST:PORT", NULL,
-      "the origin: a local service to expose (PORT alone means 127.0.0.1); repeatable, one tunnel each; "
-      "may stand without --local",
+      "the origin: a local service to expose (PORT alone means 127.0.0.1); repeatable, one tunnel "
+      "each; may stand without --local",
       .set = set_local, .commands = FOR_CLIENT, .group = GROUP_WHERE, .list = true },
     { "port", "N", NULL,
       "public port to ask for; repeatable: the first for the first --local, and so on (0: any)",
@@ -545,7 +546,8 @@ static const struct flag flags[] = {
       "where to put the files (default: the state directory, where a server looks for them)",
       .set = set_text, AT(config.state_dir), .commands = FOR_CERT, .group = GROUP_CERT },
     { "name", "HOST", NULL,
-      "name or address by which clients know the server; repeatable; localhost is always among them",
+      "name or address by which clients know the server; repeatable; localhost is always among "
+      "them",
       .set = set_cert_name, .commands = FOR_CERT, .group = GROUP_CERT, .list = true },
     { "days", "N", NULL, "how long it is valid (default: 825, a new CA 3650)",
       .set = set_number, .min = 1, .max = 36500, AT(gen_cert.days),
@@ -556,17 +558,17 @@ static const struct flag flags[] = {
 
     { "token", "T", NULL,
       "the secret that both sides share (default: the file, then $CULVERT_TOKEN, then \""
-      OPTIONS_DEFAULT_TOKEN "\", which a server accepts from loopback only); other users may see it in a "
-      "process list before it is wiped, so prefer the next",
+      OPTIONS_DEFAULT_TOKEN "\", which a server accepts from loopback only); other users may see "
+      "it in a process list before it is wiped, so prefer the next",
       .set = set_token, .commands = FOR_ROLES, .group = GROUP_SECRET },
     { "token-file", "FILE", NULL,
       "read the token from a file, without white space at the ends of its line; blank lines and "
-      "those that begin with # are none; a server's file may have any number of tokens, one in each "
-      "line",
+      "those that begin with # are none; a server's file may have any number of tokens, one in "
+      "each line",
       .set = set_token_file, .commands = FOR_ROLES, .group = GROUP_SECRET },
     { "tls", NULL, NULL,
-      "encrypt the lanes; a server takes no plain ones then (without a flag: TLS, v2 and v1, by the first "
-      "byte), a client encrypts on loopback, too (elsewhere it always does)",
+      "encrypt the lanes; a server takes no plain ones then (without a flag: TLS, v2 and v1, by "
+      "the first byte), a client encrypts on loopback, too (elsewhere it always does)",
       .set = set_tls, .commands = FOR_RUNS, .group = GROUP_SECRET },
     { "plain", NULL, NULL, "no TLS: whoever is on the path reads and changes what he likes",
       .set = set_plain, .commands = FOR_ROLES, .group = GROUP_SECRET },
@@ -580,26 +582,31 @@ static const struct flag flags[] = {
     { "tls-pin", "sha256:HEX", NULL, "trust the server with this key, which it prints at start",
       .set = set_pin, AT(config.tls_pin), .commands = FOR_CLIENT, .group = GROUP_SECRET },
     { "tls-accept-new", NULL, NULL,
-      "note the key of a server that is not known yet instead of asking; a changed key is refused all the same",
+      "note the key of a server that is not known yet instead of asking; a changed key is refused "
+      "all the same",
       .set = set_switch, AT(config.tls_accept_new), .commands = FOR_CLIENT, .group = GROUP_SECRET },
     { "state-dir", "DIR", NULL,
       "known_servers and a server's own certificate (default: /var/lib/culvert for root, "
       "~/.local/state/culvert for others)",
       .set = set_state_dir, AT(config.state_dir), .commands = FOR_ROLES, .group = GROUP_SECRET },
-    { "record-engine", "auto|ktls|user", "auto", "who encrypts: the kernel, this program; auto: the kernel if it can",
+    { "record-engine", "auto|ktls|user", "auto",
+      "who encrypts: the kernel, this program; auto: the kernel if it can",
       .set = set_choice, AT(config.record_engine), .commands = FOR_ROLES, .group = GROUP_SECRET },
 
     { "workers", "N|auto", "1", "worker threads; auto: one for each core this process may use",
       .set = set_number_or_auto, .min = 1, .max = WORKERS_MAX, AT(config.workers),
       .commands = FOR_RUNS, .group = GROUP_CORES },
-    { "cpus", "LIST", NULL, "pin the workers to these cores in turn, like 0-3,6 (default: not pinned)",
+    { "cpus", "LIST", NULL,
+      "pin the workers to these cores in turn, like 0-3,6 (default: not pinned)",
       .set = set_cpus, .commands = FOR_ROLES, .group = GROUP_CORES },
-    { "lanes", "N|auto", "auto", "connections to the server; auto: as many as both sides have workers",
+    { "lanes", "N|auto", "auto",
+      "connections to the server; auto: as many as both sides have workers",
       .set = set_number_or_auto, .min = 1, .max = SESSION_LANES_MAX, AT(config.lanes),
       .commands = FOR_CLIENT, .group = GROUP_CORES },
     { "wire", "auto|v1|v2", "auto", "protocol; auto: v2, and v1 if the server knows no other",
       .set = set_choice, AT(config.wire), .commands = FOR_CLIENT | FOR_DEMO, .group = GROUP_CORES },
-    { "zero-copy", "auto|on|off", "auto", "send from our own buffers; auto: where the kernel gains by it",
+    { "zero-copy", "auto|on|off", "auto",
+      "send from our own buffers; auto: where the kernel gains by it",
       .set = set_choice, AT(config.zero_copy), .commands = FOR_ROLES, .group = GROUP_CORES },
 
     { "max-streams", "N", "131072", "streams per worker",
@@ -641,7 +648,8 @@ static const struct flag flags[] = {
       .commands = FOR_ROLES, .group = GROUP_TIMES },
     { "grace", "D|auto", "auto",
       "how long streams wait when their connection is lost; auto: 60s with TLS, otherwise 0s",
-      .set = set_duration_or_auto, .min = 0, .max = GRACE_MAX_S * NSEC_PER_SEC, AT(config.grace), .commands = FOR_ROLES,
+      .set = set_duration_or_auto, .min = 0, .max = GRACE_MAX_S * NSEC_PER_SEC, AT(config.grace),
+      .commands = FOR_ROLES,
       .group = GROUP_TIMES },
     { "stream-idle", "D|off", "off",
       "end a stream on which nothing has moved in either direction for this long",
@@ -665,7 +673,8 @@ static const struct flag flags[] = {
     { "log-level", "error|warn|info|debug", "info", "least important lines to log, on stderr",
       .set = set_choice, AT(log_level), .commands = FOR_RUNS, .group = GROUP_REST },
     { "log-visitors", NULL, NULL,
-      "log a line for each visitor's connection when it ends: from where, how many bytes, how long, why",
+      "log a line for each visitor's connection when it ends: from where, how many bytes, how "
+      "long, why",
       .set = set_switch, AT(config.log_visitors), .commands = FOR_ROLES, .group = GROUP_REST },
     { "version", NULL, NULL, "show the version",
       .set = set_switch, AT(version), .commands = FOR_ALL, .group = GROUP_REST },
@@ -719,7 +728,8 @@ static bool flag_is_for(const struct flag *flag, enum options_command command)
     return (flag->commands & (1u << command)) != 0;
 }
 
-/* The flag named by the `size` bytes at `name`: this command's, or else another's; NULL if there is none. */
+/* The flag named by the `size` bytes at `name`: this command's, or else another's; NULL if there is
+ * none. */
 static const struct flag *flag_find(const char *name, size_t size, enum options_command command)
 {
     const struct flag *other = NULL;
@@ -878,8 +888,8 @@ static struct word read_word(char *arg, enum options_command command)
     return word;
 }
 
-/* True if `arg` is certainly the next flag rather than a value that begins with a dash: -p3abc is no
- * port. */
+/* True if `arg` is certainly the next flag rather than a value that begins with a dash: -p3abc is
+ * no port. */
 static bool is_known_flag(char *arg)
 {
     if (flag_name(arg) == NULL)

@@ -64,8 +64,9 @@ struct options {
         [OPTIONS_WARNING_MAX]; /* to be logged once the log is set up; empty if there is none */
     struct options_demo demo;
     struct options_gen_cert gen_cert;
-    struct config
-        config; /* valid for OPTIONS_SERVER and OPTIONS_CLIENT; OPTIONS_DEMO: workers, wire, tls; OPTIONS_GEN_CERT: state_dir */
+    /* valid for OPTIONS_SERVER and OPTIONS_CLIENT; OPTIONS_DEMO: workers, wire, tls;
+     * OPTIONS_GEN_CERT: state_dir */
+    struct config config;
 };
 
 struct options_error {

@@ -1,10 +1,10 @@
 /*
  * options_token: see options_token.h.
  *
- * Fails closed: a token that is named but not there (no file, an empty file, an empty variable) is an error
- * and never falls through to the next source, because an empty secret is what one looks like that failed to
- * arrive. It passes through secret memory only (secret.h), and what was read is what struct config
- * has from then on.
+ * Fails closed: a token that is named but not there (no file, an empty file, an empty variable) is
+ * an error and never falls through to the next source, because an empty secret is what one looks
+ * like that failed to arrive. It passes through secret memory only (secret.h), and what was read is
+ * what struct config has from then on.
  *
  * A server's file has a token in each line, as many as it likes: only the file as a whole has a
  * limit, so that an input without an end (/dev/zero) has one. A client's file may have comments and

@@ -16,8 +16,8 @@
 bool options_token_take(const char *source, const char *token, size_t size, struct config *config,
                         struct options_error *error);
 
-/* For a command line without --token: from `file` if it is not NULL, else from CULVERT_TOKEN, else the
- * default. May leave a sentence in options->warning. */
+/* For a command line without --token: from `file` if it is not NULL, else from CULVERT_TOKEN, else
+ * the default. May leave a sentence in options->warning. */
 bool options_token_find(const char *file, struct options *options, struct options_error *error);
 
 /* Once more: the tokens of config->token_file, a regular file, into *fresh, which was zeros, and

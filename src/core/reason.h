@@ -1,10 +1,11 @@
 /*
  * reason: why a stream, a lane or a session ended.
  *
- * Every end passes one function with one of these. The table gives the text for logs, the code that RESET, GOAWAY,
- * AUTH_ERR and BIND_ERR carry on the wire (v2; docs/PROTOCOL.md), and whether the local socket of a stream is ended
- * by FIN (all bytes were delivered) or by RST (they were not, so the far end must not mistake it for a clean end).
- * Codes are part of the protocol: never renumber, only append. An unknown code from a peer reads as PEER_OTHER.
+ * Every end passes one function with one of these. The table gives the text for logs, the code that
+ * RESET, GOAWAY, AUTH_ERR and BIND_ERR carry on the wire (v2; docs/PROTOCOL.md), and whether the
+ * local socket of a stream is ended by FIN (all bytes were delivered) or by RST (they were not, so
+ * the far end must not mistake it for a clean end). Codes are part of the protocol: never renumber,
+ * only append. An unknown code from a peer reads as PEER_OTHER.
  */
 #ifndef CULVERT_CORE_REASON_H
 #define CULVERT_CORE_REASON_H

@@ -10,7 +10,8 @@
 
 #include <errno.h>
 
-/* A send of at most this much tries without waiting first, since it can be copied cheaply if the socket does not take it. */
+/* A send of at most this much tries without waiting first, since it can be copied cheaply if the
+ * socket does not take it. */
 #define TRY_FIRST (16u * 1024u)
 /* A bulk read that brings nothing for this long gives its buffer back. */
 #define BULK_QUIET (200 * NSEC_PER_MSEC)
@@ -18,7 +19,8 @@
 #define SLOW_NS (10 * NSEC_PER_MSEC)
 /* What a small pack certainly takes when it is empty. */
 #define SMALL_PIECE (BUF_SMALL_SIZE / 2)
-/* Zero copy starts to pay somewhere above this (page pinning and a second completion against a copy). */
+/* Zero copy starts to pay somewhere above this (page pinning and a second completion against a
+ * copy). */
 #define ZC_MIN (64u * 1024u)
 /* Who has not used its window for so long is at rest; so many are looked at for one that wants to
  * grow. */
@@ -31,7 +33,8 @@ enum { ZC_UNDECIDED, ZC_ON, ZC_OFF };
 
 /* Up: local socket -> lane */
 
-/* How much a bulk read asks for: all of a big buffer for few streams, less for many, so that what is read is still in the cache when it is sent. */
+/* How much a bulk read asks for: all of a big buffer for few streams, less for many, so that what
+ * is read is still in the cache when it is sent. */
 static uint32_t bulk_share(const struct worker *w)
 {
     uint32_t share = BULK_CACHE / (w->bulk_streams + 1);
@@ -83,7 +86,8 @@ static void relay_recv(struct stream *s)
     s->flight |= STREAM_RECV;
 }
 
-/* EOF on the local socket: v2 says so at once, v1 when the rule of docs/PROTOCOL.md allows (see pump_v1_end). */
+/* EOF on the local socket: v2 says so at once, v1 when the rule of docs/PROTOCOL.md allows (see
+ * pump_v1_end). */
 static void recv_eof(struct stream *s)
 {
     s->ends |= STREAM_UP_EOF;
@@ -247,7 +251,8 @@ static bool send_held(struct stream *s)
 {
     while (s->held != BUF_NONE) {
         uint32_t size = min_u32(s->held_size, min_u32(s->tx.credit, s->lane->peer_max_data));
-        /* Small data behind bulk of the same stream must not overtake it: it stands in line as bulk, if it goes in one piece. */
+        /* Small data behind bulk of the same stream must not overtake it: it stands in line as
+         * bulk, if it goes in one piece. */
         bool whole = size == s->held_size;
 
         if (size == 0)
@@ -281,8 +286,9 @@ static void send_fin(struct stream *s)
     s->fin_at = lane_data_mark(lane);
 }
 
-/* v1 has no half-close: StreamClose ends both directions, so it is said when both have ended, or when the local side has and the other direction
- * has been quiet for long enough (docs/PROTOCOL.md). */
+/* v1 has no half-close: StreamClose ends both directions, so it is said when both have ended, or
+ * when the local side has and the other direction has been quiet for long enough
+ * (docs/PROTOCOL.md). */
 static void pump_v1_end(struct stream *s)
 {
     struct worker *w = s->worker;
@@ -311,7 +317,8 @@ static void pump_v1_end(struct stream *s)
         timer_set(&w->timers, &s->timer, s->heard + quiet);
 }
 
-/* The local peer reset, and what it may have said before finds no credit: the far side, which may have ended the same way, need never give any. */
+/* The local peer reset, and what it may have said before finds no credit: the far side, which may
+ * have ended the same way, need never give any. */
 static bool is_stuck(const struct stream *s)
 {
     return (s->ends & STREAM_DOWN_DEAD) != 0 && s->tx.credit == 0 && (s->flight & STREAM_RECV) == 0;
@@ -377,7 +384,8 @@ static void send_zc(struct stream *s, const struct slice *slice, uint64_t user_d
         ring_send(w->ring, user_data, s->fd, data, slice->size, RING_WAITALL | RING_ZC);
 }
 
-/* What goes out in one send: the first slice, and behind it those that pin no other buffer of a lane, since they lie in the same one or have one to themselves. */
+/* What goes out in one send: the first slice, and behind it those that pin no other buffer of a
+ * lane, since they lie in the same one or have one to themselves. */
 static unsigned gather(struct stream *s, struct iovec iov[RING_PIECES])
 {
     struct worker *w = s->worker;
@@ -475,7 +483,8 @@ static void zc_result(struct stream *s, uint32_t buf, const struct ring_cqe *cqe
         s->zc_void++;
 }
 
-/* The local peer reset the connection: what it sent before may still lie in the socket, and the end that a read sees then is no FIN. */
+/* The local peer reset the connection: what it sent before may still lie in the socket, and the end
+ * that a read sees then is no FIN. */
 static void send_reset(struct stream *s)
 {
     s->ends |= STREAM_DOWN_DEAD;
@@ -505,9 +514,9 @@ static void send_result(struct stream *s, int res, uint32_t asked)
             window_rx_consume(&s->rx, (uint32_t)res);
         count_down(s, (uint32_t)res);
         s->heard = s->took = w->now;
+        /* A reset that meets a waiting send shows as a short count (tests/kernel/test_send.c). */
         if ((uint32_t)res < asked && s->sending_all)
-            send_reset(
-                s); /* a reset that meets a waiting send shows as a short count (tests/kernel/test_send.c) */
+            send_reset(s);
         else if ((uint32_t)res < asked)
             send_blocked(s);
         else
@@ -595,15 +604,16 @@ static void send_window(struct stream *s, uint32_t limit)
         lane_control_drop(lane);
 }
 
-/* The local peer may be unable to read because it cannot write: its own bytes wait for a lane that the far side does not read. Somebody who could write and
- * does not is only a slow reader. */
+/* The local peer may be unable to read because it cannot write: its own bytes wait for a lane that
+ * the far side does not read. Somebody who could write and does not is only a slow reader. */
 static bool waits_for_lane(const struct stream *s)
 {
     return s->lane->send_flight && (s->flight & STREAM_RECV) == 0 &&
            (s->ends & (STREAM_UP_EOF | STREAM_UP_RST)) == 0;
 }
 
-/* When the local peer last took something: a send that waits says so only when it is over, which a slow reader of much may keep from it for a long time. */
+/* When the local peer last took something: a send that waits says so only when it is over, which a
+ * slow reader of much may keep from it for a long time. */
 static uint64_t took_last(struct stream *s)
 {
     uint64_t now = s->worker->now;
@@ -617,7 +627,8 @@ static uint64_t took_last(struct stream *s)
     return s->took;
 }
 
-/* v1: bound what waits for a slow reader by not reading the lane; a reader that takes nothing at all is closed. */
+/* v1: bound what waits for a slow reader by not reading the lane; a reader that takes nothing at
+ * all is closed. */
 static void pump_v1_hold(struct stream *s)
 {
     struct worker *w = s->worker;

@@ -29,7 +29,8 @@
 #include <time.h>
 #include <unistd.h>
 
-/* Newer than the oldest liburing we build on (2.3). Values are kernel ABI, include/uapi/linux/io_uring.h. */
+/* Newer than the oldest liburing we build on (2.3). Values are kernel ABI,
+ * include/uapi/linux/io_uring.h. */
 #ifndef IORING_SEND_ZC_REPORT_USAGE
 #define IORING_SEND_ZC_REPORT_USAGE (1U << 3)
 #endif
@@ -52,13 +53,15 @@
 /* Of the ring of threads that have none. */
 #define MESSENGER_ENTRIES 2u
 
-/* What a wait may take is said to the kernel once, by an operation that is over at that time, and not with each wait: most waits end long before, and to set and take back a timer each time
- * is work for nothing (docs/BENCHMARKS.md, "What we tried"). */
+/* What a wait may take is said to the kernel once, by an operation that is over at that time, and
+ * not with each wait: most waits end long before, and to set and take back a timer each time is
+ * work for nothing (docs/BENCHMARKS.md, "What we tried"). */
 #define USER_DATA_NONE \
     UINT64_C(0) /* a cancel, a close, an alarm that is moved: nobody waits for it */
 #define USER_DATA_ALARM UINT64_MAX
 
-/* Vectors of sends in pieces and their headers, until they are submitted: then the kernel has its own copy (io_uring_setup(2), IORING_FEAT_SUBMIT_STABLE). */
+/* Vectors of sends in pieces and their headers, until they are submitted: then the kernel has its
+ * own copy (io_uring_setup(2), IORING_FEAT_SUBMIT_STABLE). */
 #define PIECES_ROOM  4096u
 #define HEADERS_ROOM 512u
 CHECK_STATIC(PIECES_ROOM >= RING_PIECES, "one send");
@@ -72,8 +75,8 @@ struct ring {
     unsigned buffer_count;
     uint64_t pinned; /* counted in pinned.h */
     uint64_t now;
-    uint64_t
-        alarm; /* ns: when the time-out operation in flight is due; UINT64_MAX: there is none */
+    /* ns: when the time-out operation in flight is due; UINT64_MAX: there is none */
+    uint64_t alarm;
     struct __kernel_timespec alarm_time; /* read by the kernel when it is submitted */
     struct ring_stats stats;
 };
@@ -337,8 +340,9 @@ unsigned ring_entries(unsigned rings, unsigned buffers, unsigned wish, unsigned 
 
 /* Set-up */
 
-/* The ring of all threads without one, opened with the first worker's ring and kept: when descriptors have run out is no time to open one, and the message
- * may be the one that stops the program. */
+/* The ring of all threads without one, opened with the first worker's ring and kept: when
+ * descriptors have run out is no time to open one, and the message may be the one that stops the
+ * program. */
 static struct {
     pthread_mutex_t mutex;
     struct io_uring uring;

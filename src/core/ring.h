@@ -45,8 +45,9 @@ struct ring_cqe {
 #define RING_POLL_FIRST 0x1u /* certainly not ready: do not try before polling */
 #define RING_WAITALL    0x2u /* send: complete only when all is sent (MSG_WAITALL) */
 #define RING_DONTWAIT   0x4u /* -EAGAIN instead of waiting */
-#define RING_ZC \
-    0x8u /* send: zero copy; a RING_CQE_NOTIF completion follows if RING_CQE_MORE is set, even after an error */
+/* Send: zero copy; a RING_CQE_NOTIF completion follows if RING_CQE_MORE is set, even after an
+ * error. */
+#define RING_ZC 0x8u
 
 /* Pieces of one send. */
 #define RING_PIECES 16u
@@ -80,7 +81,8 @@ void ring_features_print(FILE *out);
 struct ring *ring_open(unsigned entries, int *error);
 void ring_close(struct ring *ring);
 
-/* Binds the ring to the calling thread; call once, before any other operation below. 0 or -errno. */
+/* Binds the ring to the calling thread; call once, before any other operation below. 0 or
+ * -errno. */
 int ring_start(struct ring *ring);
 
 /* Bytes of locked memory of a ring with so many entries and provided buffers. */
@@ -110,8 +112,9 @@ void ring_buffer_give(struct ring *ring, void *base, uint32_t size, uint32_t id)
 uint16_t ring_buffers_given(const struct ring *ring);
 uint32_t ring_buffer_at(struct ring *ring, uint16_t place);
 
-/* A sparse table of `count` fixed buffers, and one entry of it: RING_ZC sends from a registered buffer need no page lookup. 0 or -errno
- * (-ENOMEM: over RLIMIT_MEMLOCK; sends then work unregistered). */
+/* A sparse table of `count` fixed buffers, and one entry of it: RING_ZC sends from a registered
+ * buffer need no page lookup. 0 or -errno (-ENOMEM: over RLIMIT_MEMLOCK; sends then work
+ * unregistered). */
 int ring_register_table(struct ring *ring, unsigned count);
 int ring_register_buffer(struct ring *ring, unsigned index, void *base, size_t size);
 /* The entry is empty again; no send from it may be in flight. */
@@ -128,7 +131,8 @@ void ring_recvmsg(struct ring *ring, uint64_t user_data, int fd, struct msghdr *
 void ring_recv_provided(struct ring *ring, uint64_t user_data, int fd, unsigned flags);
 void ring_send(struct ring *ring, uint64_t user_data, int fd, const void *buf, size_t size,
                unsigned flags);
-/* `count` pieces as one send, at most RING_PIECES. The vector is copied: only the bytes must live until completion. */
+/* `count` pieces as one send, at most RING_PIECES. The vector is copied: only the bytes must live
+ * until completion. */
 void ring_send_pieces(struct ring *ring, uint64_t user_data, int fd, const struct iovec *iov,
                       unsigned count, unsigned flags);
 /* Zero-copy send from registered buffer `index` (RING_ZC implied). */
@@ -137,30 +141,32 @@ void ring_send_fixed(struct ring *ring, uint64_t user_data, int fd, const void *
 void ring_sendmsg(struct ring *ring, uint64_t user_data, int fd, const struct msghdr *msg,
                   unsigned flags); /* msg and its iovecs must live until completion */
 
-/* True if a zero-copy send with this result was refused as such, before a byte of it left: the socket cannot do it, or (-ENOMEM, -ENOBUFS) the pages of a
- * buffer that is not registered are over the user's RLIMIT_MEMLOCK. The same bytes can be sent plainly. */
+/* True if a zero-copy send with this result was refused as such, before a byte of it left: the
+ * socket cannot do it, or (-ENOMEM, -ENOBUFS) the pages of a buffer that is not registered are over
+ * the user's RLIMIT_MEMLOCK. The same bytes can be sent plainly. */
 static inline bool ring_zc_refused(int res)
 {
     return res == -EOPNOTSUPP || res == -ENOMEM || res == -ENOBUFS;
 }
 
-/* Asks the kernel to end the operation with this user_data; that operation completes with -ECANCELED or its own result. The request itself
- * gives no completion. */
+/* Asks the kernel to end the operation with this user_data; that operation completes with
+ * -ECANCELED or its own result. The request itself gives no completion. */
 void ring_cancel(struct ring *ring, uint64_t target);
 
 /* Closes fd; no completion. No operation on it may be in flight. */
 void ring_close_fd(struct ring *ring, int fd);
 
-/* Posts {user_data, res} as a completion on another ring; the sender gets a completion with `sent_user_data` only if it failed. */
+/* Posts {user_data, res} as a completion on another ring; the sender gets a completion with
+ * `sent_user_data` only if it failed. */
 void ring_message(struct ring *ring, int target_fd, uint64_t user_data, int32_t res,
                   uint64_t sent_user_data);
 
 /* The same from a thread that has no ring of its own, to a ring of this process. 0 or -errno. */
 int ring_message_from_thread(int target_fd, uint64_t user_data, int32_t res);
 
-/* Submits what is prepared, waits until at least one completion is there or `timeout` ns have passed (UINT64_MAX: no limit; 0: no wait),
- * and copies up to `max` completions to `out`. Returns how many. A wait may end early
- * without any, when the time-out of an earlier one is due. */
+/* Submits what is prepared, waits until at least one completion is there or `timeout` ns have
+ * passed (UINT64_MAX: no limit; 0: no wait), and copies up to `max` completions to `out`. Returns
+ * how many. A wait may end early without any, when the time-out of an earlier one is due. */
 unsigned ring_wait(struct ring *ring, uint64_t timeout, struct ring_cqe *out, unsigned max);
 
 /* True if completions are there that the last ring_wait had no room for. */

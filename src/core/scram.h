@@ -5,7 +5,8 @@
  * that no salt and no iterations stretch them. From a token T follow
  *
  *     TokenKey  = HMAC("culvert v2 token", T)
- *     Id        = HMAC(TokenKey, "Token Id"), its first 16 bytes: the token's public name, by which a server finds it
+ *     Id        = HMAC(TokenKey, "Token Id"), its first 16 bytes: the token's public name, by which
+ *               a server finds it
  *     ClientKey = HMAC(TokenKey, "Client Key")      StoredKey = H(ClientKey)
  *     ServerKey = HMAC(TokenKey, "Server Key")
  *
@@ -17,14 +18,16 @@
  *     Channel     = H(H(HELLO) + H(HELLO_OK)) + bound u8 + exporter (zeros when not bound)
  *     AuthMessage = Channel + Id
  *     ClientProof = ClientKey xor HMAC(StoredKey, "culvert v2 auth" + AuthMessage)          in AUTH
- *     ServerProof = HMAC(ServerKey, "culvert v2 auth ok" + AuthMessage)                     in AUTH_OK
+ *     ServerProof = HMAC(ServerKey, "culvert v2 auth ok" + AuthMessage)                     in
+ *     AUTH_OK
  *
  * A session's secret crosses no network either: both sides derive it from the log-in that made the
  * session, and prove with it, on the channel of a later connection, that this connection is the
  * session's:
  *
  *     Session     = HMAC(ClientKey, "culvert v2 session" + AuthMessage)
- *     in JOIN     = HMAC(Session, "culvert v2 join" + Channel + session u64 + lane u16 + flags u16 + rx_bytes u64)
+ *     in JOIN     = HMAC(Session, "culvert v2 join" + Channel + session u64 + lane u16 + flags u16
+ *                 + rx_bytes u64)
  *     in JOIN_OK  = HMAC(Session, "culvert v2 join ok" + Channel + session u64 + lane u16)
  *
  * HELLO and HELLO_OK stand for their payloads, without headers. H is SHA-256, HMAC is HMAC-SHA256;

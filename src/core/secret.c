@@ -6,7 +6,8 @@
  * header, which is why secret_alloc() clears nothing, and touches no page that its caller does not
  * touch. Chunks are mapped as they are needed, and given back when nothing in them was used for a
  * while (trim.h): after a storm of handshakes all but those that hold what came of it. What is
- * larger than BLOCK_MAX is mapped alone. One lock: a handshake's hundred allocations are nothing beside its arithmetic.
+ * larger than BLOCK_MAX is mapped alone. One lock: a handshake's hundred allocations are nothing
+ * beside its arithmetic.
  *
  * A chunk is locked whole but page by page as it is touched (MLOCK_ONFAULT), so that locking costs
  * no memory; against RLIMIT_MEMLOCK it counts whole. An ordinary user has 8 MiB of it for each
@@ -51,7 +52,7 @@
 #define BLOCK_MAX  17u /* 128 KiB */
 #define SIZE_COUNT (BLOCK_MAX - BLOCK_MIN + 1)
 
-/* --- what could not be locked ----------------------------------------------------------------- */
+/* What could not be locked */
 
 static atomic_int lock_error; /* errno of the first refusal */
 static atomic_bool warns, warned;
@@ -127,7 +128,7 @@ void *secret_realloc(void *memory, size_t size)
 
 #else
 
-/* --- pages ------------------------------------------------------------------------------------ */
+/* Pages */
 
 /* What the administrator allows, beyond what was preset. */
 static bool raise_limit(void)
@@ -167,7 +168,7 @@ static void *map(size_t size, bool *locked)
     return pages;
 }
 
-/* --- blocks ----------------------------------------------------------------------------------- */
+/* Blocks */
 
 struct block {
     uint32_t size;      /* header included */
@@ -323,7 +324,7 @@ static void give(struct block *block, bool locked)
     pthread_mutex_unlock(&lock);
 }
 
-/* --- giving chunks back ------------------------------------------------------------------------ */
+/* Giving chunks back */
 
 static bool may_go(uint32_t place)
 {

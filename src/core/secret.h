@@ -30,9 +30,9 @@ void secret_free(void *memory);
 /* Byte by byte, and no byte stays behind. */
 void secret_copy(void *dst, const void *src, size_t size);
 
-/* A storm of handshakes leaves memory that nobody needs. secret_age() ends a period; chunks in which
- * nothing was used for a whole one are given back by secret_trim(), one in a call: true if there
- * are more. secret_is_warm: there are some that may be given back one day. Any thread. */
+/* A storm of handshakes leaves memory that nobody needs. secret_age() ends a period; chunks in
+ * which nothing was used for a whole one are given back by secret_trim(), one in a call: true if
+ * there are more. secret_is_warm: there are some that may be given back one day. Any thread. */
 void secret_age(void);
 bool secret_trim(void);
 bool secret_is_warm(void);

@@ -1,8 +1,10 @@
 /*
  * session: one worker's part of a session: its lanes and tunnels here.
  *
- * A session whose lanes are on several workers has a part on each; what they share is kept by the role (the server's registry, the client's worker 0).
- * A part lives from its first lane to the end of the session. The part on the server also owns the public listeners of its tunnels on this worker.
+ * A session whose lanes are on several workers has a part on each; what they share is kept by the
+ * role (the server's registry, the client's worker 0). A part lives from its first lane to the end
+ * of the session. The part on the server also owns the public listeners of its tunnels on this
+ * worker.
  */
 #ifndef CULVERT_CORE_SESSION_H
 #define CULVERT_CORE_SESSION_H
@@ -23,8 +25,9 @@ struct worker;
 
 struct session_tunnel {
     bool bound;
-    bool
-        waits; /* server: its BIND has no answer yet: the port that it has a claim to is still being closed, or an earlier BIND waits */
+    /* server: its BIND has no answer yet: the port that it has a claim to is still being closed, or
+     * an earlier BIND waits */
+    bool waits;
     bool refused; /* server: and the log has said so; what a client asks again is not said again */
     uint16_t wanted, ticket;
     uint16_t index;
@@ -69,7 +72,8 @@ void session_detach(struct lane *lane);
 /* The lane of an index here; NULL if there is none. */
 struct lane *session_lane(struct session *session, uint16_t index);
 
-/* The lane for a new stream: the open one with the fewest, or else a frozen one, which may come back; NULL if there is none. */
+/* The lane for a new stream: the open one with the fewest, or else a frozen one, which may come
+ * back; NULL if there is none. */
 struct lane *session_pick_lane(struct session *session);
 
 /* Closes every lane with the reason; the part is freed at the end of the turn. */

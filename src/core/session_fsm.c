@@ -1,11 +1,12 @@
 /*
  * session_fsm: see session_fsm.h for the states.
  *
- * A row is a bit set of frame kinds, so a look-up is one load and one shift, and a row reads like the sentence in
- * docs/PROTOCOL.md that it stands for. Rows that are not written are empty: nothing may be received there.
+ * A row is a bit set of frame kinds, so a look-up is one load and one shift, and a row reads like
+ * the sentence in docs/PROTOCOL.md that it stands for. Rows that are not written are empty: nothing
+ * may be received there.
  *
- * Rejected: a switch per state (it hides the refusals, which are what matters here), and a table of handlers (handling
- * needs sockets and tables; this file must not know them).
+ * Rejected: a switch per state (it hides the refusals, which are what matters here), and a table of
+ * handlers (handling needs sockets and tables; this file must not know them).
  */
 #include "core/session_fsm.h"
 

@@ -8,11 +8,14 @@
  * closes with the reason that session_fsm_check() gives.
  *
  *   state          meaning                                           left for
- *   INIT           connected; no frame was accepted                  HANDSHAKEN; FORWARDING (a lane that was
+ *   INIT           connected; no frame was accepted                  HANDSHAKEN; FORWARDING (a lane
+ *                  that was
  *                                                                    handed over with its JOIN)
- *   HANDSHAKEN     HELLO went through; a proof is awaited            AUTHENTICATED; FORWARDING (a joined lane)
+ *   HANDSHAKEN     HELLO went through; a proof is awaited            AUTHENTICATED; FORWARDING (a
+ *                  joined lane)
  *   AUTHENTICATED  the token is good; no tunnel has a port           BOUND, FORWARDING
- *   BOUND          server: a port is chosen and the workers open     FORWARDING; AUTHENTICATED (no worker
+ *   BOUND          server: a port is chosen and the workers open     FORWARDING; AUTHENTICATED (no
+ *                  worker
  *                  their listeners; the answer is not sent           could listen)
  *   FORWARDING     at least one tunnel is public, streams come       CLOSING
  *                  and go, more tunnels may be bound
@@ -70,14 +73,14 @@ enum session_lane {
 /* "FORWARDING". Never NULL. */
 const char *session_state_name(enum session_state state);
 
-/* REASON_DONE if this side may receive a frame of that kind in that state, REASON_BAD_STATE if not. `version` is
- * FRAME_V1 or FRAME_V2. */
+/* REASON_DONE if this side may receive a frame of that kind in that state, REASON_BAD_STATE if not.
+ * `version` is FRAME_V1 or FRAME_V2. */
 enum reason session_fsm_check(enum session_role role, uint8_t version, enum session_state state,
                               enum session_lane lane, enum frame_kind kind);
 
-/* The state after a received frame has been handled with success (the token was good, a port was found). CHECKs that
- * session_fsm_check() allows the frame. A frame that changes nothing returns `state`. A server that has to wait between
- * BIND and its answer goes through BOUND by itself. */
+/* The state after a received frame has been handled with success (the token was good, a port was
+ * found). CHECKs that session_fsm_check() allows the frame. A frame that changes nothing returns
+ * `state`. A server that has to wait between BIND and its answer goes through BOUND by itself. */
 enum session_state session_fsm_next(enum session_role role, uint8_t version,
                                     enum session_state state, enum session_lane lane,
                                     enum frame_kind kind);

@@ -82,7 +82,8 @@ static void push(struct slab *slab, uint32_t *list, uint32_t index)
     *list = index;
 }
 
-/* Adds `by` to the count of each page that the item has a part of; gives back those that are full. */
+/* Adds `by` to the count of each page that the item has a part of; gives back those that are
+ * full. */
 static void count_pages(struct slab *slab, uint32_t index, int by)
 {
     size_t first = index * slab->item_size / MEM_PAGE;

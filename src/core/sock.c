@@ -280,8 +280,9 @@ bool sock_is_stuck(int fd, uint64_t silence)
     if (!get_tcp_info(fd, &info))
         return false;
     bool silent = info.tcpi_last_ack_recv >= silence / NSEC_PER_MSEC;
-    /* What cannot leave (no route, or the address of this end is gone) does not count as sent: TCP probes, as it does a window that is closed; but then
-     * each answer makes the count of probes 0. */
+    /* What cannot leave (no route, or the address of this end is gone) does not count as sent: TCP
+     * probes, as it does a window that is closed; but then each answer makes the count of probes
+     * 0. */
     if (info.tcpi_unacked == 0)
         return silent && info.tcpi_probes >= 2;
     return silent || info.tcpi_retransmits >= 3;

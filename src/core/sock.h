@@ -8,8 +8,9 @@
  * What a peer makes of the end of a lane does not depend on how it ends (LANE_EOF is no good end
  * either), while what was said before must arrive; so lanes end with FIN.
  *
- * All sockets are close-on-exec. They are left blocking: io_uring polls by itself, and a blocking socket makes RING_WAITALL sends complete in
- * one piece. tests/fake implements the same interface over simulated sockets.
+ * All sockets are close-on-exec. They are left blocking: io_uring polls by itself, and a blocking
+ * socket makes RING_WAITALL sends complete in one piece. tests/fake implements the same interface
+ * over simulated sockets.
  */
 #ifndef CULVERT_CORE_SOCK_H
 #define CULVERT_CORE_SOCK_H
@@ -39,23 +40,24 @@ int sock_dial(int family);
 int sock_dial_stream(int family);
 
 /* Connections to one address have a source port each, of which the kernel tries those of one parity
- * first (net.ipv4.ip_local_port_range): when these are in use, some 14,000, each connect(2) looks at
- * all of them before it turns to the others, and takes 4 ms instead of 30 us (inet_hash_connect in
- * Linux 6.18). A socket that is given a range of its own, here the system's, takes both parities
+ * first (net.ipv4.ip_local_port_range): when these are in use, some 14,000, each connect(2) looks
+ * at all of them before it turns to the others, and takes 4 ms instead of 30 us (inet_hash_connect
+ * in Linux 6.18). A socket that is given a range of its own, here the system's, takes both parities
  * alike (IP_LOCAL_PORT_RANGE; Debian 12's 6.1.176 has the option and keeps to one parity all the
- * same; nothing happens where there is none). Rejected: a part of the range, which may be full while
- * other ports are free. The system's range is read by sock_find_ports, once. */
+ * same; nothing happens where there is none). Rejected: a part of the range, which may be full
+ * while other ports are free. The system's range is read by sock_find_ports, once. */
 void sock_find_ports(void);
 void sock_use_all_ports(int fd);
 
-/* TCP listening socket with SO_REUSEADDR, SO_REUSEPORT if `shared`, TCP_NODELAY (inherited by accepted sockets); IPv6 wildcard
- * sockets take IPv4 too. fd or -errno. */
+/* TCP listening socket with SO_REUSEADDR, SO_REUSEPORT if `shared`, TCP_NODELAY (inherited by
+ * accepted sockets); IPv6 wildcard sockets take IPv4 too. fd or -errno. */
 int sock_listen(const union sock_addr *addr, bool shared, int backlog);
 
 /* The same, shared, whose accepted sockets are streams'. */
 int sock_listen_streams(const union sock_addr *addr, int backlog);
 
-/* A netlink socket that hears of changes of links, addresses and routes (rtnetlink(7)). fd or -errno. */
+/* A netlink socket that hears of changes of links, addresses and routes (rtnetlink(7)). fd or
+ * -errno. */
 int sock_netlink(void);
 
 /* False if the local address of this connected socket is not one of this machine any more. */
@@ -101,14 +103,18 @@ int sock_shutdown_write(int fd);
 /* Both directions, at once: what is in flight on this socket completes, and nothing more comes. */
 void sock_shutdown(int fd);
 
-/* True if TCP waits for an acknowledgement and has heard nothing from the other end for `silence` ns, or has sent the same bytes again and again; also if it has bytes that it
- * cannot send, because this machine has no route or not the address any more (tcp(7), TCP_INFO; tcpi_probes: net/ipv4/tcp_timer.c, tcp_send_probe0). */
+/* True if TCP waits for an acknowledgement and has heard nothing from the other end for `silence`
+ * ns, or has sent the same bytes again and again; also if it has bytes that it cannot send, because
+ * this machine has no route or not the address any more (tcp(7), TCP_INFO; tcpi_probes:
+ * net/ipv4/tcp_timer.c, tcp_send_probe0). */
 bool sock_is_stuck(int fd, uint64_t silence);
 
-/* The round trip as TCP sees it, smoothed, ns: without what waits in socket buffers (tcp(7), TCP_INFO, tcpi_rtt). 0: not known. */
+/* The round trip as TCP sees it, smoothed, ns: without what waits in socket buffers (tcp(7),
+ * TCP_INFO, tcpi_rtt). 0: not known. */
 uint64_t sock_path_rtt(int fd);
 
-/* Bytes that the other end has acknowledged so far (TCP_INFO, tcpi_bytes_acked, Linux 4.1). 0: not known. */
+/* Bytes that the other end has acknowledged so far (TCP_INFO, tcpi_bytes_acked, Linux 4.1). 0: not
+ * known. */
 uint64_t sock_acked(int fd);
 
 /* Makes the coming close send RST (SO_LINGER 0), as a stream's socket does by itself. */

@@ -1,4 +1,5 @@
-/* stats: a worker's counters. Written by their worker alone, never reset; others read a copy that the worker made (a snapshot message). */
+/* stats: a worker's counters. Written by their worker alone, never reset; others read a copy that
+ * the worker made (a snapshot message). */
 #ifndef CULVERT_CORE_STATS_H
 #define CULVERT_CORE_STATS_H
 

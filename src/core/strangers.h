@@ -1,21 +1,22 @@
 /*
  * strangers: connections to a server that have not logged in, by the address that they come from.
  *
- * There are places for so many of them (--max-unauthenticated). When all are taken, the newcomer gets
- * that of the oldest of the address that has most: a log-in takes a few round trips, while whoever
- * holds a place and says nothing is the oldest at some time. So one address that makes connections
- * as fast as it can only takes places from itself, and who comes from the same address still has as
- * long as a full turn of all places takes.
+ * There are places for so many of them (--max-unauthenticated). When all are taken, the newcomer
+ * gets that of the oldest of the address that has most: a log-in takes a few round trips, while
+ * whoever holds a place and says nothing is the oldest at some time. So one address that makes
+ * connections as fast as it can only takes places from itself, and who comes from the same address
+ * still has as long as a full turn of all places takes.
  *
- * Their descriptors are set aside, a part of all where these are few: an owner who has taken all that
- * it may of the others leaves the smaller a rest, the more it looks like a crowd (share.h), and
- * strangers of the same address would have taken most of that.
+ * Their descriptors are set aside, a part of all where these are few: an owner who has taken all
+ * that it may of the others leaves the smaller a rest, the more it looks like a crowd (share.h),
+ * and strangers of the same address would have taken most of that.
  *
  * Steps of TLS handshakes, which cost some hundred microseconds each, are taken in turns between
  * addresses, not between connections.
  *
  * Addresses are those of share.h, whose nodes name an entry here (share.tag). Entries with the same
- * number of connections are in one list, up to STRANGERS_COUNTS; those with as many or more are in one.
+ * number of connections are in one list, up to STRANGERS_COUNTS; those with as many or more are in
+ * one.
  */
 #ifndef CULVERT_CORE_STRANGERS_H
 #define CULVERT_CORE_STRANGERS_H
@@ -63,7 +64,8 @@ static inline bool strangers_room(const struct strangers *strangers)
     return strangers->count < strangers->most;
 }
 
-/* A lane whose share is its address takes a place, which must be free; and leaves it, if it has one. */
+/* A lane whose share is its address takes a place, which must be free; and leaves it, if it has
+ * one. */
 void strangers_add(struct strangers *strangers, struct lane *lane);
 void strangers_remove(struct strangers *strangers, struct lane *lane);
 

@@ -1,4 +1,5 @@
-/* stream: slots, the queue towards the local socket, and the one exit. Theory of operation in stream.h. */
+/* stream: slots, the queue towards the local socket, and the one exit. Theory of operation in
+ * stream.h. */
 #include "core/stream.h"
 
 #include "core/addr.h"
@@ -13,7 +14,8 @@
 
 #include <stdio.h>
 
-/* A slice at least this large may stay where it lies even behind others; smaller ones are packed when they have to wait. */
+/* A slice at least this large may stay where it lies even behind others; smaller ones are packed
+ * when they have to wait. */
 #define SLICE_KEEP (BUF_BIG_SIZE / 2)
 
 static void stream_timer_fire(struct timer *timer);
@@ -349,7 +351,8 @@ static bool keeps_buffer(const struct stream *s, const struct slice *slice)
     return buf_refs(&s->worker->bufs, slice->buf) == 1;
 }
 
-/* Takes off the queue what the kernel is not reading: the index of the first, whose list goes on. */
+/* Takes off the queue what the kernel is not reading: the index of the first, whose list goes
+ * on. */
 static uint32_t queue_cut(struct stream *s)
 {
     uint32_t last = SLAB_NONE, rest = s->head;
@@ -395,7 +398,8 @@ static uint64_t op_of(const struct stream *s, enum op_kind kind, uint32_t aux)
     return op_pack(kind, s->slot, s->generation, aux);
 }
 
-/* A cancel that meets a send which is just being tried again is lost (io_uring_prep_cancel(3), EALREADY): what is still there after a while is cancelled again. */
+/* A cancel that meets a send which is just being tried again is lost (io_uring_prep_cancel(3),
+ * EALREADY): what is still there after a while is cancelled again. */
 static void cancel_flight(struct stream *s)
 {
     struct worker *w = s->worker;
@@ -567,9 +571,9 @@ void stream_peer_ended(struct stream *s, bool reset)
     stream_mark(s);
 }
 
-/* All has arrived, and all was said. On v2 both sides have said FIN, and ours was given to the wire:
- * the peer may be done with the stream, drain and leave. A v1 client says StreamClose when its
- * origin has ended, and may then leave: what has arrived is still the visitor's. */
+/* All has arrived, and all was said. On v2 both sides have said FIN, and ours was given to the
+ * wire: the peer may be done with the stream, drain and leave. A v1 client says StreamClose when
+ * its origin has ended, and may then leave: what has arrived is still the visitor's. */
 static bool needs_no_lane(const struct stream *s)
 {
     unsigned both = STREAM_UP_FIN | STREAM_DOWN_FIN;
@@ -663,7 +667,8 @@ bool stream_join(struct stream *s)
     }
     if (s->way.beside >= 0)
         stream_drop_beside(s);
-    /* Notifications of what a peer has not acknowledged come because the socket is closed, not before. */
+    /* Notifications of what a peer has not acknowledged come because the socket is closed, not
+     * before. */
     if (s->zc_pending > 0 || s->lane != NULL)
         return false;
     if (s->head != SLAB_NONE)

@@ -36,10 +36,10 @@
  * notification, its last bulk that leaves the lane, room for its RESET (lane_line.c), the peer's
  * last word, the lane's end.
  *
- * A stream that needs its lane no more outlives it: all has arrived, FIN included, and all was said.
- * For the other end of the lane it is over, which may leave then; what is still to be delivered
- * here is whole, and lies in buffers that have their owner (share.h) though the lane is gone. Such
- * a stream is in worker->orphan_streams.
+ * A stream that needs its lane no more outlives it: all has arrived, FIN included, and all was
+ * said. For the other end of the lane it is over, which may leave then; what is still to be
+ * delivered here is whole, and lies in buffers that have their owner (share.h) though the lane is
+ * gone. Such a stream is in worker->orphan_streams.
  *
  * RESET is the last that we say of a stream: it waits until what is queued of it as bulk is out,
  * and stands behind its data. To a peer that has said RESET, or after FIN in both directions,
@@ -175,8 +175,8 @@ struct stream {
     uint64_t recv_since;           /* ns: start of the bulk read in flight */
     uint64_t send_since;           /* ns: start of the send in flight */
     uint64_t heard;                /* ns: last payload in either direction (v1 rules) */
-    uint64_t
-        took; /* ns: when the local socket last took bytes, or a v1 lane began to wait for it */
+    /* ns: when the local socket last took bytes, or a v1 lane began to wait for it */
+    uint64_t took;
     uint64_t acked; /* v1: bytes that the local peer had acknowledged when it was last asked */
 
     /* quiet.c */
@@ -217,8 +217,8 @@ void stream_drop_beside(struct stream *stream);
 /* The stream of a completion: its slot is not used again while an operation is in flight. */
 struct stream *stream_from_op(struct worker *worker, uint32_t slot);
 
-/* Payload from the lane: `size` bytes at `offset` of buffer `buf` (the callee takes its own reference). Window accounting was done with the
- * frame's header. */
+/* Payload from the lane: `size` bytes at `offset` of buffer `buf` (the callee takes its own
+ * reference). Window accounting was done with the frame's header. */
 void stream_rx_push(struct stream *stream, uint32_t buf, uint32_t offset, uint32_t size);
 
 /* The peer's FIN, and its RESET. */
@@ -228,8 +228,8 @@ void stream_rx_reset(struct stream *stream, enum reason reason);
 /* Drops what waits for the local socket, except what the kernel is reading. */
 void stream_rx_drop(struct stream *stream);
 
-/* Copies every queued slice that is not in flight into small buffers, but for those that have a buffer to themselves or fill half of a
- * big one. False when out of small buffers. */
+/* Copies every queued slice that is not in flight into small buffers, but for those that have a
+ * buffer to themselves or fill half of a big one. False when out of small buffers. */
 bool stream_compact(struct stream *stream);
 
 /* Drops the first `bytes` of the queue, which were sent. */

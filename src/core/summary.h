@@ -25,8 +25,8 @@ void summary_session(const struct session *session);
 /* Client: tunnel `index` was never ready. */
 void summary_missing(unsigned index, uint16_t port, const char *origin, const char *why);
 
-/* Prints the rows: connections, sessions, streams, bytes, uptime (ns), then one line per tunnel, and per one
- * that never was. Without a session there is nothing to say of streams. */
+/* Prints the rows: connections, sessions, streams, bytes, uptime (ns), then one line per tunnel,
+ * and per one that never was. Without a session there is nothing to say of streams. */
 void summary_print(FILE *out, const struct stats *sum, uint64_t uptime, bool server);
 
 #endif

@@ -1,9 +1,10 @@
 /*
  * timer: a hashed wheel of intrusive timers, one per worker.
  *
- * 1,024 buckets of 4 ms. A timer further away than one rotation stays in its bucket and is looked at once per rotation (4 s), which for
- * heartbeats of 10 s costs nothing worth a second level. A bitmap of buckets in use gives the time of the next look without a scan, so that an
- * idle worker wakes only when something is due. Setting, moving and stopping are O(1).
+ * 1,024 buckets of 4 ms. A timer further away than one rotation stays in its bucket and is looked
+ * at once per rotation (4 s), which for heartbeats of 10 s costs nothing worth a second level. A
+ * bitmap of buckets in use gives the time of the next look without a scan, so that an idle worker
+ * wakes only when something is due. Setting, moving and stopping are O(1).
  *
  * Callbacks run from timer_run; they may set and stop any timer, their own included.
  */

@@ -17,7 +17,8 @@ static void trim_slabs(struct worker *w, struct slab *slabs[TRIM_SLABS])
     slabs[5] = &w->sessions;
 }
 
-/* Those that were lent before this period, from where the last time ended if they are still lent. */
+/* Those that were lent before this period, from where the last time ended if they are still
+ * lent. */
 static void trim_age_lent(struct worker *w)
 {
     struct trim *trim = &w->trim;

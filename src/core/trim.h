@@ -14,7 +14,8 @@
  * Worker 0 does the same with secret memory (secret.h), which all share.
  *
  * Not given back: the table of ids (their generations must survive; 32 bytes for each of as many
- * streams as were open at once, or STREAM_APART), listeners, and indices and counts beside the tables.
+ * streams as were open at once, or STREAM_APART), listeners, and indices and counts beside the
+ * tables.
  */
 #ifndef CULVERT_CORE_TRIM_H
 #define CULVERT_CORE_TRIM_H

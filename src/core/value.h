@@ -1,8 +1,8 @@
 /*
  * value: texts of the command line into numbers, pure.
  *
- * All parsers take the whole text or nothing: no leading blanks, no sign, no trailing characters, no
- * overflow. False leaves the output untouched; the caller names the flag and the cure.
+ * All parsers take the whole text or nothing: no leading blanks, no sign, no trailing characters,
+ * no overflow. False leaves the output untouched; the caller names the flag and the cure.
  */
 #ifndef CULVERT_CORE_VALUE_H
 #define CULVERT_CORE_VALUE_H
@@ -20,8 +20,8 @@ bool value_parse_duration(const char *text, uint64_t *ns);
 /* Bytes: "65536", "64K", "64KiB", "16M", "1GiB"; units are powers of 1024, case does not matter. */
 bool value_parse_size(const char *text, uint64_t *bytes);
 
-/* "0-3,6": cores in the order given, ranges upward, no core twice, numbers below 1024 (CPU_SETSIZE).
- * At most `max` of them. */
+/* "0-3,6": cores in the order given, ranges upward, no core twice, numbers below 1024
+ * (CPU_SETSIZE). At most `max` of them. */
 bool value_parse_cpus(const char *text, int *cpus, unsigned max, unsigned *count);
 
 /* What stands behind the word that a key's pin begins with, in any case: "sha256:", "sha256//" (as
@@ -39,8 +39,8 @@ bool value_is_pin(const char *text);
 const char *value_format_duration(uint64_t ns, char text[VALUE_TEXT_MAX]);
 const char *value_format_size(uint64_t bytes, char text[VALUE_TEXT_MAX]);
 
-/* Edit distance (insert, delete, replace, swap of neighbours: optimal string alignment), for "did you
- * mean". Words longer than 32 characters are compared by their first 32. */
+/* Edit distance (insert, delete, replace, swap of neighbours: optimal string alignment), for "did
+ * you mean". Words longer than 32 characters are compared by their first 32. */
 unsigned value_distance(const char *a, const char *b);
 
 /* True if `distance` is close enough for a word of this length that a suggestion helps. */

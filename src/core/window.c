@@ -6,8 +6,9 @@
 
 #define CREDIT_MAX INT32_MAX
 
-/* A path on loopback has a round trip of some 50 us; that the two ends stand in line for a core makes it milliseconds, which TCP does not see. With 0.5 ms here the windows of 64 streams stayed at
- * 64 KiB, and these were slower by a third. */
+/* A path on loopback has a round trip of some 50 us; that the two ends stand in line for a core
+ * makes it milliseconds, which TCP does not see. With 0.5 ms here the windows of 64 streams stayed
+ * at 64 KiB, and these were slower by a third. */
 #define RTT_FLOOR (4 * NSEC_PER_MSEC)
 
 /* What a sparse stream gets at most, in frames of what size: 13 Mbit/s. */
@@ -18,8 +19,10 @@
 /* The rate is taken over so long, or a round trip if that is longer. */
 #define RATE_NS (10 * NSEC_PER_MSEC)
 
-/* The least limit: what the two ends need to hand each other the bytes of a path without length (docs/BENCHMARKS.md, row 11). And how many times what the path holds may be outstanding: an
- * update is due at seven eighths of it, so the stream may still become three quarters as fast again in the round trip until more comes. */
+/* The least limit: what the two ends need to hand each other the bytes of a path without length
+ * (docs/BENCHMARKS.md, row 11). And how many times what the path holds may be outstanding: an
+ * update is due at seven eighths of it, so the stream may still become three quarters as fast again
+ * in the round trip until more comes. */
 #define LIMIT_MIN   (160u * 1024u)
 #define LIMIT_PATHS 2u
 
@@ -118,8 +121,8 @@ static uint32_t update_limited(struct window_rx *w, uint64_t now, uint32_t limit
     return increment;
 }
 
-/* What has lapsed is counted again, as far as there is room; what is not, and all that the owner has
- * too much, is not granted again. Returns what room is left. */
+/* What has lapsed is counted again, as far as there is room; what is not, and all that the owner
+ * has too much, is not granted again. Returns what room is left. */
 static uint64_t shrink(struct window_rx *w, const struct window_terms *terms)
 {
     uint32_t beyond = w->size - w->least;

@@ -18,10 +18,13 @@
  * than is counted: a stream that has rested holds no bytes, and what it is sent at once is held in
  * buffers, which are counted, too.
  *
- * Beside others. What a bulk stream may send beyond what the path holds stands in the lane's socket buffers, and everything else on the lane stands in line behind it: with a
- * window of 16 MiB on a fast path some 5 ms. The sender cannot see this queue (its TCP is acknowledged by the far kernel), the receiver can end it: as long as sparse streams
- * share the lane it gives back only so much that `granted` + `held` stays within a limit, a few times what the path holds at the rate of this stream
- * (window_rx_limit), and keeps the rest in `unreported`. The size stays; when the sparse streams are quiet again all is given back with the next update.
+ * Beside others. What a bulk stream may send beyond what the path holds stands in the lane's socket
+ * buffers, and everything else on the lane stands in line behind it: with a window of 16 MiB on a
+ * fast path some 5 ms. The sender cannot see this queue (its TCP is acknowledged by the far
+ * kernel), the receiver can end it: as long as sparse streams share the lane it gives back only so
+ * much that `granted` + `held` stays within a limit, a few times what the path holds at the rate of
+ * this stream (window_rx_limit), and keeps the rest in `unreported`. The size stays; when the
+ * sparse streams are quiet again all is given back with the next update.
  */
 #ifndef CULVERT_CORE_WINDOW_H
 #define CULVERT_CORE_WINDOW_H
@@ -64,7 +67,8 @@ void window_rx_consume(struct window_rx *w, uint32_t bytes);
 /* No limit for window_rx_due and window_rx_update. */
 #define WINDOW_NO_LIMIT UINT32_MAX
 
-/* True when an update is worth a frame: half of the size, or an eighth of the limit if that is smaller, is used up. */
+/* True when an update is worth a frame: half of the size, or an eighth of the limit if that is
+ * smaller, is used up. */
 static inline bool window_rx_due(const struct window_rx *w, uint32_t limit)
 {
     if (limit < w->size)
@@ -72,10 +76,12 @@ static inline bool window_rx_due(const struct window_rx *w, uint32_t limit)
     return w->unreported >= w->size / 2 && w->unreported > 0;
 }
 
-/* Counts a DATA frame. True if it is a small one of a stream that gets little: such a one must not stand in line behind others. */
+/* Counts a DATA frame. True if it is a small one of a stream that gets little: such a one must not
+ * stand in line behind others. */
 bool window_rx_is_sparse(struct window_rx *w, uint32_t bytes, uint64_t now);
 
-/* What may be outstanding while sparse streams share the lane. `rtt`: of the path, ns. It has to grow with the queues of the network, which other traffic fills: with the shortest round trip ever
+/* What may be outstanding while sparse streams share the lane. `rtt`: of the path, ns. It has to
+ * grow with the queues of the network, which other traffic fills: with the shortest round trip ever
  * seen a stream would give way until nothing is left of it. */
 uint32_t window_rx_limit(const struct window_rx *w, uint64_t rtt);
 
@@ -94,8 +100,8 @@ struct window_terms {
  * limit. The caller counts the change of w->counted for the owner. */
 uint32_t window_rx_update(struct window_rx *w, uint64_t now, const struct window_terms *terms);
 
-/* Takes back what is counted of a stream at rest, which is one that holds nothing; 0 for others. The
- * caller counts it off. */
+/* Takes back what is counted of a stream at rest, which is one that holds nothing; 0 for others.
+ * The caller counts it off. */
 uint32_t window_rx_lapse(struct window_rx *w);
 
 #endif

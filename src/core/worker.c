@@ -269,7 +269,8 @@ static uint64_t message_op(struct message *message, enum op_kind kind)
     uint64_t address = (uint64_t)(uintptr_t)message;
 
     CHECK(address >> 58 == 0);
-    /* The ring orders the message's bytes before its arrival; the pair of atomics tells ThreadSanitizer, which does not see through the kernel. */
+    /* The ring orders the message's bytes before its arrival; the pair of atomics tells
+     * ThreadSanitizer, which does not see through the kernel. */
     __atomic_store_n(&message->posted, 1, __ATOMIC_RELEASE);
     return (uint64_t)kind << 58 | address;
 }
@@ -401,7 +402,8 @@ static void tell_all_stop(struct worker *w, enum worker_stop_how how)
     worker_stop(w, how);
 }
 
-/* Worker 0: lanes stay up until no worker has streams, because a session ends with its lane 0, wherever that is. */
+/* Worker 0: lanes stay up until no worker has streams, because a session ends with its lane 0,
+ * wherever that is. */
 static void one_drained(struct worker *w)
 {
     if (++w->drained_count == w->peer_count)
@@ -533,10 +535,10 @@ static struct lane *next_hand(struct worker *w)
                         : strangers_next(&w->strangers);
 }
 
-/* One handshake step a turn: a few hundred microseconds of public-key arithmetic at most between two
- * turns of the streams. While streams move, a step is followed by a pause of three times as long as
- * it took: a storm of handshakes has a quarter of the core, and all of it when there is nothing
- * else to do. */
+/* One handshake step a turn: a few hundred microseconds of public-key arithmetic at most between
+ * two turns of the streams. While streams move, a step is followed by a pause of three times as
+ * long as it took: a storm of handshakes has a quarter of the core, and all of it when there is
+ * nothing else to do. */
 static void shake_hands(struct worker *w)
 {
     uint64_t moved = w->stats.value[STAT_BYTES_UP] + w->stats.value[STAT_BYTES_DOWN];
@@ -582,8 +584,9 @@ static void pump(struct worker *w)
         relay_pump(container_of(node, struct stream, dirty_node));
 }
 
-/* A turn that has some completions will have more at once: those that came while its own operations were submitted. A lane with little to send, and its next read, wait for what they bring,
- * one turn and no longer (docs/BENCHMARKS.md, "What we tried"). */
+/* A turn that has some completions will have more at once: those that came while its own operations
+ * were submitted. A lane with little to send, and its next read, wait for what they bring, one turn
+ * and no longer (docs/BENCHMARKS.md, "What we tried"). */
 static void flush(struct worker *w, unsigned count)
 {
     struct list held, *node;
@@ -658,8 +661,9 @@ static void refill(struct worker *w)
     w->bufs.returned = false;
 }
 
-/* What a timer waits for may be among the completions that are still to be read: timers run when all are, or when so many full batches have been that
- * everything which lay there before them was seen. */
+/* What a timer waits for may be among the completions that are still to be read: timers run when
+ * all are, or when so many full batches have been that everything which lay there before them was
+ * seen. */
 static void run_timers(struct worker *w)
 {
     w->full_batches = ring_has_more(w->ring) ? w->full_batches + 1 : 0;

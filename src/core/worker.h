@@ -1,20 +1,26 @@
 /*
  * worker: one core's loop and everything it owns.
  *
- * A worker owns a ring, its buffers, slabs of streams, lanes, sessions and listeners, a timer wheel and counters. Nothing of it is touched by another
- * thread; others send messages to its ring. One turn:
+ * A worker owns a ring, its buffers, slabs of streams, lanes, sessions and listeners, a timer wheel
+ * and counters. Nothing of it is touched by another thread; others send messages to its ring. One
+ * turn:
  *
  *   1. submit what is prepared and wait           ring_wait
  *   2. frames that were too many for the turn before
- *   3. completions                                record, handle the frames that a lane received, and mark dirty
+ *   3. completions                                record, handle the frames that a lane received,
+ *                                                 and mark dirty
  *   4. timers that are due
  *   5. one step of one TLS handshake, unless a pause follows the last
- *   6. pump each dirty stream once                relay_pump decides from state alone what to submit
- *   7. flush each dirty lane once                 everything that became ready leaves in one send; a little data may wait a turn
+ *   6. pump each dirty stream once                relay_pump decides from state alone what to
+ *                                                 submit
+ *   7. flush each dirty lane once                 everything that became ready leaves in one send;
+ *                                                 a little data may wait a turn
  *   8. reap: lost connections are taken in, closed objects with nothing in flight are freed
- *   9. refill: lent buffers are replaced, and what waited for buffers, or for a share of them, is marked
+ *   9. refill: lent buffers are replaced, and what waited for buffers, or for a share of them, is
+ *      marked
  *
- * Objects are freed in step 8 only, so that a pointer is good for the whole turn. Roles hang in by one const table of callbacks.
+ * Objects are freed in step 8 only, so that a pointer is good for the whole turn. Roles hang in by
+ * one const table of callbacks.
  */
 #ifndef CULVERT_CORE_WORKER_H
 #define CULVERT_CORE_WORKER_H
@@ -46,7 +52,8 @@ struct session;
 struct stream;
 struct worker;
 
-/* What a role does. Every function runs in the worker's thread; NULL where a role has nothing to do. */
+/* What a role does. Every function runs in the worker's thread; NULL where a role has nothing to
+ * do. */
 struct role {
     const char *name;
     bool opens_streams; /* the server: ids are made here, from slots */
@@ -62,13 +69,16 @@ struct role {
     void (*lane_connected)(struct lane *lane, int res);
     /* Everything is out of a lane that awaited it (awaits_out). */
     void (*lane_out)(struct lane *lane);
-    /* A control frame or OPEN that the state machine allows. [src, end) is the whole payload. REASON_DONE, or why the lane must close. */
+    /* A control frame or OPEN that the state machine allows. [src, end) is the whole payload.
+     * REASON_DONE, or why the lane must close. */
     enum reason (*frame)(struct lane *lane, const struct frame *frame, const uint8_t *src,
                          const uint8_t *end);
-    /* The lane was closed: its streams are, and it has left `session` (NULL if it had none). text: detail for the log, or NULL. */
+    /* The lane was closed: its streams are, and it has left `session` (NULL if it had none). text:
+     * detail for the log, or NULL. */
     void (*lane_closed)(struct lane *lane, struct session *session, enum reason reason,
                         const char *text);
-    /* The lane lost its connection and waits for another one (text: detail, or NULL); and: nothing is in flight any more, its counts are final. */
+    /* The lane lost its connection and waits for another one (text: detail, or NULL); and: nothing
+     * is in flight any more, its counts are final. */
     void (*lane_frozen)(struct lane *lane, const char *text);
     void (*lane_still)(struct lane *lane);
     void (*lane_back)(struct lane *lane);
@@ -147,8 +157,8 @@ struct worker {
     struct list closing_lanes;
     struct list late_lanes; /* with frames that wait for the next turn */
     struct list frozen_lanes;
-    struct list
-        settling_lanes; /* frozen ones whose connection is still to be closed, or that have another */
+    /* frozen ones whose connection is still to be closed, or that have another */
+    struct list settling_lanes;
     struct list log_lanes; /* with streams that wait until their logs may keep more */
     struct list closing_listeners;
     unsigned spares; /* of spare_fds: descriptors kept for lanes, see listener.h */
@@ -167,8 +177,9 @@ struct worker {
     struct list short_lanes;     /* the same of lanes, for any buffer */
     struct timer short_timer;
     struct list wide_streams; /* whose windows have grown; the longest unused first */
-    uint32_t
-        crypt_spare; /* big buffer for opening records when there is no other, see lane_crypt.c; BUF_NONE: not taken yet */
+    /* big buffer for opening records when there is no other, see lane_crypt.c; BUF_NONE: not taken
+     * yet */
+    uint32_t crypt_spare;
     struct list busy_lanes; /* lanes with a read into an empty big buffer in flight */
     struct list bulk_reads; /* streams with a read into a big buffer in flight */
     struct list all_lanes, all_sessions, all_listeners;
@@ -195,8 +206,8 @@ int worker_prepare(struct worker *worker);
 /* When all workers of the instance are prepared: starts the role. 0 or an exit code. */
 int worker_start(struct worker *worker);
 
-/* One turn of the loop, waiting at most `max_wait` ns for the first completion (UINT64_MAX: as long as no timer is due). False when the worker has
- * stopped. */
+/* One turn of the loop, waiting at most `max_wait` ns for the first completion (UINT64_MAX: as long
+ * as no timer is due). False when the worker has stopped. */
 bool worker_turn(struct worker *worker, uint64_t max_wait);
 
 /* After the last turn: submits what is prepared, and drops messages that came too late. */
@@ -215,14 +226,15 @@ void worker_post_others(struct worker *from, enum message_kind kind, uint64_t se
 /* The same from a thread without a worker. False if it could not be sent (the message is freed). */
 bool worker_post_from_thread(struct worker *to, struct message *message);
 
-/* Such a thread may be out for long (a dead name server, a human): as long as one is, no worker is freed. begin: before it is made; end: its last call,
- * or its maker's if it could not be made. */
+/* Such a thread may be out for long (a dead name server, a human): as long as one is, no worker is
+ * freed. begin: before it is made; end: its last call, or its maker's if it could not be made. */
 void worker_helper_begin(void);
 void worker_helper_end(void);
 bool worker_helpers_out(void);
 
 enum worker_stop_how {
-    WORKER_STOP_DRAIN, /* accept nothing new; close when no worker of the instance has streams, or at drain_timeout */
+    /* accept nothing new; close when no worker of the instance has streams, or at drain_timeout */
+    WORKER_STOP_DRAIN,
     WORKER_STOP_DRAINED, /* close now, with a word to the peers */
     WORKER_STOP_NOW,     /* close now, waiting for nobody */
 };

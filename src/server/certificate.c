@@ -1,4 +1,5 @@
-/* certificate: see certificate.h. The context pointer is guarded by a mutex, which a worker takes once per new lane. */
+/* certificate: see certificate.h. The context pointer is guarded by a mutex, which a worker takes
+ * once per new lane. */
 #include "server/certificate.h"
 
 #include "core/addr.h"
@@ -122,8 +123,8 @@ static bool may_do_without(const struct config *config, const char *key)
     return !config->state_dir_named && access(key, F_OK) != 0;
 }
 
-/* The files of the state directory, which only a start makes: at a reload another key would lock out
- * every client that has the pin. */
+/* The files of the state directory, which only a start makes: at a reload another key would lock
+ * out every client that has the pin. */
 static enum own own_state(const struct config *config, const char *cert, const char *key)
 {
     char why[512];

@@ -43,7 +43,8 @@ static struct {
 
 /* Life */
 
-/* For each session its token and address; and as many that have ended, whose sockets still close. */
+/* For each session its token and address; and as many that have ended, whose sockets still
+ * close. */
 static bool open_shares(uint32_t sessions, uint32_t ports)
 {
     if (!share_tree_open(&registry.shares, 4 * sessions, &registry.key))

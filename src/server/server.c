@@ -1,13 +1,17 @@
 /*
- * server: listens for lanes on the tunnel address (every worker with its own SO_REUSEPORT socket), lets clients log in, and gives their tunnels public
- * ports.
+ * server: listens for lanes on the tunnel address (every worker with its own SO_REUSEPORT socket),
+ * lets clients log in, and gives their tunnels public ports.
  *
- * A session lives where its first lane was accepted: that worker is its home. Lane i of the session belongs to worker (home + i) % workers; a JOIN that is
- * accepted elsewhere is handed over with its socket. A tunnel has a listening socket on each worker that has a lane of the session, so that a visitor is
- * carried by the worker that accepted it. When a worker has lost its lanes but the session lives, its visitors are handed to the home worker.
+ * A session lives where its first lane was accepted: that worker is its home. Lane i of the session
+ * belongs to worker (home + i) % workers; a JOIN that is accepted elsewhere is handed over with its
+ * socket. A tunnel has a listening socket on each worker that has a lane of the session, so that a
+ * visitor is carried by the worker that accepted it. When a worker has lost its lanes but the
+ * session lives, its visitors are handed to the home worker.
  *
- * The session ends with its lane 0, or with a violation on any lane. Whoever notices takes it out of the registry (once) and tells the other workers. A lane whose
- * connection is lost is not over while its grace time lasts (lane_resume.c): visitors come, and wait on it; JOIN with RESUME brings it back, lane 0 like the others.
+ * The session ends with its lane 0, or with a violation on any lane. Whoever notices takes it out
+ * of the registry (once) and tells the other workers. A lane whose connection is lost is not over
+ * while its grace time lasts (lane_resume.c): visitors come, and wait on it; JOIN with RESUME
+ * brings it back, lane 0 like the others.
  */
 #include "server/server.h"
 
@@ -498,7 +502,8 @@ static enum reason refuse_join(struct lane *lane, enum reason reason)
     return REASON_DONE;
 }
 
-/* The newest connection of a lane wins: the old one may be half dead, which only its client knows yet. All of one index are on one worker. */
+/* The newest connection of a lane wins: the old one may be half dead, which only its client knows
+ * yet. All of one index are on one worker. */
 static void replace_lane(struct session *session, uint16_t index)
 {
     struct lane *old = session_lane(session, index);
@@ -554,8 +559,9 @@ static void adopt_lane(struct lane *lane, const struct registry_session *shared,
     log_at(LOG_DEBUG, lane_subject(lane), "joined on worker %u", w->index);
 }
 
-/* The client of this lane may never have got JOIN_OK, and then knows nothing of it and joins anew, while visitors may be on it already: it goes on from its
- * first byte, like a lane of which the client has counted none. */
+/* The client of this lane may never have got JOIN_OK, and then knows nothing of it and joins anew,
+ * while visitors may be on it already: it goes on from its first byte, like a lane of which the
+ * client has counted none. */
 static bool is_unheard(const struct lane *lane)
 {
     return lane != NULL && lane->logs && lane->rx_bytes == 0 && lane->peer_rx == 0;
@@ -579,7 +585,8 @@ static void stranger_again(struct worker *w, struct lane *lane)
     strangers_add(&w->strangers, lane);
 }
 
-/* A worker that does not have the lane says so itself: a refusal needs a lane object, which the hand-over makes. */
+/* A worker that does not have the lane says so itself: a refusal needs a lane object, which the
+ * hand-over makes. */
 static void join_here(struct worker *w, struct message *message)
 {
     struct registry_session shared;
@@ -872,7 +879,8 @@ static void server_drain(struct worker *w)
             listener->session->tunnels[listener->tunnel].listener = NULL;
         listener_close(listener);
     }
-    /* Nobody can come back to a server that does not listen. The lanes stay: lane 0 is its session's, whose other lanes may live. */
+    /* Nobody can come back to a server that does not listen. The lanes stay: lane 0 is its
+     * session's, whose other lanes may live. */
     for (node = w->frozen_lanes.next; node != &w->frozen_lanes; node = node->next)
         drop_streams(container_of(node, struct lane, frozen_node));
     for (node = w->all_lanes.next; node != &w->all_lanes; node = node->next)

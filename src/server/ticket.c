@@ -1,4 +1,5 @@
-/* ticket: see ticket.h. On the wire: version u8 (1), port u16, mac of these, the client's identity and nothing else. */
+/* ticket: see ticket.h. On the wire: version u8 (1), port u16, mac of these, the client's identity
+ * and nothing else. */
 #include "server/ticket.h"
 
 #include "core/base.h"

@@ -1,9 +1,10 @@
 /*
  * ticket: a client's proof that it had a public port at this server.
  *
- * BIND_OK carries one, BIND brings it back: a server that was restarted gives the port again if nobody has it. It names port and client and is signed (HMAC-SHA256,
- * RFC 2104) with a key that the server keeps in its state directory, so that a client cannot make one for a port that it never had. Without a
- * state directory the key lives as long as the process.
+ * BIND_OK carries one, BIND brings it back: a server that was restarted gives the port again if
+ * nobody has it. It names port and client and is signed (HMAC-SHA256, RFC 2104) with a key that the
+ * server keeps in its state directory, so that a client cannot make one for a port that it never
+ * had. Without a state directory the key lives as long as the process.
  */
 #ifndef CULVERT_SERVER_TICKET_H
 #define CULVERT_SERVER_TICKET_H

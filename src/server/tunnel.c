@@ -177,7 +177,8 @@ static void log_tunnel(struct lane *lane, const struct session_tunnel *tunnel)
 }
 
 /* Indices are the client's choice: one whose BIND was refused stays free, and the next ones do not
- * depend on it. DONE without a port: it waits. *why: more than the reason says, if there is more. */
+ * depend on it. DONE without a port: it waits. *why: more than the reason says, if there is
+ * more. */
 static enum reason bind_tunnel(struct lane *lane, uint16_t index, uint16_t wanted, uint16_t ticket,
                                struct registry_tunnel *what, const char **why)
 {

@@ -24,7 +24,8 @@ struct registry_session;
 struct session;
 struct worker;
 
-/* Once, before the workers start: the address of public ports, and whether clients are told of it. */
+/* Once, before the workers start: the address of public ports, and whether clients are told of
+ * it. */
 void tunnel_open(const union sock_addr *addr, bool named);
 
 /* BIND on lane 0: answers it, or lets it wait. A reason other than REASON_DONE is a violation. */
@@ -39,8 +40,9 @@ void tunnel_copy(struct session *session, const struct registry_session *shared)
 /* No new visitors. */
 void tunnel_stop(struct session *session);
 
-/* The ports of this session are somebody's who has come instead of its client, which is a new process of the same, or one with the same token. The registry has it no more; its
- * visitors are told now. */
+/* The ports of this session are somebody's who has come instead of its client, which is a new
+ * process of the same, or one with the same token. The registry has it no more; its visitors are
+ * told now. */
 void tunnel_replace_session(struct worker *worker, uint64_t id, const char *why);
 
 /* What the session's BINDs wait for may be there. */

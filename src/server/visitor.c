@@ -1,9 +1,10 @@
 /*
- * visitor: see visitor.h. A stream is opened and OPEN is queued at once; the visitor's first bytes may follow within the initial window, without a round
- * trip. OPEN stands in the data pack, so that it cannot overtake the last data of the stream whose slot it reuses.
- * Who is refused is reset: a stream's socket is that by itself (sock.h). Who was reset before it
- * was accepted, as port scans and some health checks do, and has left nothing to read, costs no
- * stream and no origin's connection; it has no address either, and so no line of --log-visitors.
+ * visitor: see visitor.h. A stream is opened and OPEN is queued at once; the visitor's first bytes
+ * may follow within the initial window, without a round trip. OPEN stands in the data pack, so that
+ * it cannot overtake the last data of the stream whose slot it reuses. Who is refused is reset: a
+ * stream's socket is that by itself (sock.h). Who was reset before it was accepted, as port scans
+ * and some health checks do, and has left nothing to read, costs no stream and no origin's
+ * connection; it has no address either, and so no line of --log-visitors.
  */
 #include "server/visitor.h"
 
@@ -67,7 +68,8 @@ static bool may_come(const struct visitor *v, const struct share *share)
     return true;
 }
 
-/* v1 ids are counted; one whose place in the map is taken by a long-lived stream is passed over. 0: all places are taken. */
+/* v1 ids are counted; one whose place in the map is taken by a long-lived stream is passed over. 0:
+ * all places are taken. */
 static uint32_t v1_id(struct lane *lane)
 {
     for (uint32_t tries = 0; tries <= lane->map_mask; tries++) {

@@ -1,6 +1,7 @@
 /*
- * crypt: core/crypt.h over tls.h, record.h and ktls.h. One struct per lane: the handshake until it is over, then the record engines. The handshake object,
- * and with it wolfSSL's, is freed as soon as the keys are out.
+ * crypt: core/crypt.h over tls.h, record.h and ktls.h. One struct per lane: the handshake until it
+ * is over, then the record engines. The handshake object, and with it wolfSSL's, is freed as soon
+ * as the keys are out.
  */
 #include "core/crypt.h"
 
@@ -16,7 +17,8 @@
 #include <wolfssl/wolfcrypt/hash.h>
 #include <wolfssl/wolfcrypt/hmac.h>
 
-/* For a client that does not speak TLS: a fatal alert, unexpected_message. It does not decrypt it, but it can tell a TLS server by it. */
+/* For a client that does not speak TLS: a fatal alert, unexpected_message. It does not decrypt it,
+ * but it can tell a TLS server by it. */
 static const uint8_t plain_alert[] = { RECORD_TYPE_ALERT, 3, 3, 0, 2, 2, 10 };
 
 struct crypt {
@@ -48,8 +50,8 @@ static const char *given(const char *text)
     return text[0] != '\0' ? text : NULL;
 }
 
-/* Made once, for the whole life of the program: contexts that come after it have the same key, and so
- * the same pin. Only one thread opens contexts. */
+/* Made once, for the whole life of the program: contexts that come after it have the same key, and
+ * so the same pin. Only one thread opens contexts. */
 static struct crypt_ctx *open_in_memory(const struct crypt_config *config, struct tls_config *tls,
                                         char *why, size_t why_size)
 {
@@ -158,7 +160,8 @@ static void drop_parts(struct crypt *crypt)
     crypt->name = crypt->known_as = NULL;
 }
 
-/* With the first step, not when a connection is accepted: it takes some 50 us, and a worker accepts hundreds in one turn but makes one step. */
+/* With the first step, not when a connection is accepted: it takes some 50 us, and a worker accepts
+ * hundreds in one turn but makes one step. */
 static bool begin(struct crypt *crypt)
 {
     crypt->handshake = tls_handshake_new(tls_of(crypt->ctx), crypt->name, crypt->known_as);
@@ -339,7 +342,8 @@ bool crypt_offload(struct crypt *crypt, int fd, bool rx, bool force)
 {
     int error = take(crypt, fd, rx);
 
-    /* Without a connection there is no engine to choose; why the peer ended it may still be read. */
+    /* Without a connection there is no engine to choose; why the peer ended it may still be
+     * read. */
     if (error == 0 || error == -ENOTCONN || !force)
         return true;
     snprintf(crypt->why, sizeof(crypt->why), "--record-engine ktls: %s", ktls_why(error));

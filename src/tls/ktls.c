@@ -1,17 +1,20 @@
 /*
  * ktls: see ktls.h.
  *
- * Owns the translation of our keys into the kernel's struct tls12_crypto_info_*, one function per cipher, and of its errnos into
- * sentences. Holds no state of its own: the engine of a direction is in struct record.
+ * Owns the translation of our keys into the kernel's struct tls12_crypto_info_*, one function per
+ * cipher, and of its errnos into sentences. Holds no state of its own: the engine of a direction is
+ * in struct record.
  *
  * How the kernel wants a nonce:
- *   AES-GCM   salt = the first 4 bytes of the TLS 1.3 iv (the whole salt in TLS 1.2), iv = its last 8 (TLS 1.2: the next
- *             explicit nonce, which the kernel then counts up itself; ours is the sequence number)
+ *   AES-GCM   salt = the first 4 bytes of the TLS 1.3 iv (the whole salt in TLS 1.2), iv = its last
+ *             8 (TLS 1.2: the next explicit nonce, which the kernel then counts up itself; ours is
+ *             the sequence number)
  *   ChaCha20  no salt, iv = all 12 bytes
  *   rec_seq   big-endian, of the next record
  *
- * What versions take: TLS 1.3 since 5.1, ChaCha20-Poly1305 since 5.11, new keys on a socket that has some since 6.14. Rejected: a
- * table of versions, because vendors backport; we ask, and a refusal is an answer.
+ * What versions take: TLS 1.3 since 5.1, ChaCha20-Poly1305 since 5.11, new keys on a socket that
+ * has some since 6.14. Rejected: a table of versions, because vendors backport; we ask, and a
+ * refusal is an answer.
  *
  * The copy of the key on our stack and in struct record is wiped once the kernel has it.
  */
@@ -91,7 +94,7 @@ int ktls_attach(int fd)
     return -errno;
 }
 
-/* --- one function per cipher --------------------------------------------------------------------------------- */
+/* One function per cipher */
 
 union crypto_info {
     struct tls_crypto_info info;
@@ -106,7 +109,8 @@ static void put_seq(uint8_t *dst, uint64_t seq)
         dst[i] = (uint8_t)seq;
 }
 
-/* The 8 bytes behind the salt: TLS 1.3 has them in its iv, TLS 1.2 sends them, and ours is the sequence number. */
+/* The 8 bytes behind the salt: TLS 1.3 has them in its iv, TLS 1.2 sends them, and ours is the
+ * sequence number. */
 static void put_gcm_iv(uint8_t *dst, const struct record *record,
                        const struct record_half_keys *keys)
 {
@@ -210,7 +214,7 @@ int ktls_rekey(struct record *record, enum record_side side, int fd)
     return result;
 }
 
-/* --- record types in control messages ------------------------------------------------------------------------ */
+/* Record types in control messages */
 
 void ktls_send_type(struct msghdr *msg, void *control, enum record_type type)
 {

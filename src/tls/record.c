@@ -1,20 +1,25 @@
 /*
  * record: the part of the record engines that does not depend on who does the arithmetic.
  *
- * Owns the keys of both directions, their record counts and limits, and everything that is not data: alerts, KeyUpdate, tickets.
+ * Owns the keys of both directions, their record counts and limits, and everything that is not
+ * data: alerts, KeyUpdate, tickets.
  *
  * Invariants
- *   - half.seq counts up by one per record and restarts at 0 with a new key, so a nonce is never used twice under a key.
+ *   - half.seq counts up by one per record and restarts at 0 with a new key, so a nonce is never
+ *     used twice under a key.
  *   - error is set at most once; after that nothing is opened.
  *   - After close_notify went out nothing is sealed.
- *   - Sealed records under one key never exceed `hard`; `soft` is half of it and makes an update due.
+ *   - Sealed records under one key never exceed `hard`; `soft` is half of it and makes an update
+ *     due.
  *
- * Floods. A peer may send at most USELESS_MAX records in a row without a byte of data, and UPDATES_FREE KeyUpdates plus one per
- * UPDATE_EARNED bytes of data: more is either an attack on our CPU or a broken peer.
+ * Floods. A peer may send at most USELESS_MAX records in a row without a byte of data, and
+ * UPDATES_FREE KeyUpdates plus one per UPDATE_EARNED bytes of data: more is either an attack on our
+ * CPU or a broken peer.
  *
- * Handshake messages are read as a stream and not stored: of a NewSessionTicket (foreign peers send them; we never resume) only
- * the length matters, and a KeyUpdate has one byte. Rejected: handing them back to wolfSSL, whose own record layer would have to
- * be kept in step with ours, with 10 KB per lane, to handle two message types.
+ * Handshake messages are read as a stream and not stored: of a NewSessionTicket (foreign peers send
+ * them; we never resume) only the length matters, and a KeyUpdate has one byte. Rejected: handing
+ * them back to wolfSSL, whose own record layer would have to be kept in step with ours, with 10 KB
+ * per lane, to handle two message types.
  */
 #include "tls/record_impl.h"
 #include "tls/tls_impl.h"
@@ -32,9 +37,11 @@
 #include <sys/auxv.h>
 #endif
 
-/* RFC 8446 5.5: 2^24.5 full-size AES-GCM records per key. ChaCha20-Poly1305 has no limit below the sequence number's. */
+/* RFC 8446 5.5: 2^24.5 full-size AES-GCM records per key. ChaCha20-Poly1305 has no limit below the
+ * sequence number's. */
 #define LIMIT_GCM13 (1ull << 24)
-/* TLS 1.2 cannot change keys without a renegotiation. v1 peers send records of 4 KiB, so this is 16 TiB. */
+/* TLS 1.2 cannot change keys without a renegotiation. v1 peers send records of 4 KiB, so this is 16
+ * TiB. */
 #define LIMIT_GCM12  (1ull << 32)
 #define LIMIT_CHACHA (1ull << 48)
 
@@ -45,7 +52,8 @@
 #define MESSAGE_HELLO_REQUEST 0
 #define MESSAGE_TICKET        4
 #define MESSAGE_KEY_UPDATE    24
-#define TICKET_MAX            (1u << 17) /* RFC 8446 4.6.1: ticket and extensions are below 2^16 each */
+/* RFC 8446, 4.6.1: ticket and extensions are below 2^16 each. */
+#define TICKET_MAX (1u << 17)
 
 #define ALERT_CLOSE_NOTIFY  0
 #define ALERT_USER_CANCELED 90
@@ -106,7 +114,7 @@ enum record_cipher record_cipher_preferred(void)
     return aes ? RECORD_AES_128_GCM : RECORD_CHACHA20_POLY1305;
 }
 
-/* --- keys ---------------------------------------------------------------------------------------------------- */
+/* Keys */
 
 bool record_expand_label(size_t hash_len, const uint8_t *secret, const char *label, uint8_t *out,
                          size_t out_len)
@@ -141,8 +149,8 @@ bool record_derive(uint8_t secret_len, size_t key_len, struct record_half_keys *
 }
 
 /*
- * application_traffic_secret_N+1 and its key (RFC 8446 7.2). This and record_make() have frames of their own, which the caller wipes:
- * a compiler may spill what they copy.
+ * application_traffic_secret_N+1 and its key (RFC 8446 7.2). This and record_make() have frames of
+ * their own, which the caller wipes: a compiler may spill what they copy.
  */
 static __attribute__((noinline)) bool next_keys(struct record *record, enum record_side side)
 {
@@ -233,7 +241,7 @@ void record_set_limits(struct record *record, uint64_t soft, uint64_t hard)
     record->hard = hard;
 }
 
-/* --- what a lane may ask ------------------------------------------------------------------------------------- */
+/* What a lane may ask */
 
 enum record_engine record_engine(const struct record *record, enum record_side side)
 {
@@ -323,7 +331,7 @@ bool record_eof(struct record *record)
     return false;
 }
 
-/* --- what comes in and is not data --------------------------------------------------------------------------- */
+/* What comes in and is not data */
 
 static enum record_status alert_in(struct record *record, const uint8_t *payload, size_t len)
 {
@@ -336,7 +344,8 @@ static enum record_status alert_in(struct record *record, const uint8_t *payload
         record->rx.closed = true;
         return RECORD_CLOSED;
     }
-    /* TLS 1.3 ignores the level: all but these two alerts are fatal (RFC 8446 6). TLS 1.2 has real warnings. */
+    /* TLS 1.3 ignores the level: all but these two alerts are fatal (RFC 8446 6). TLS 1.2 has real
+     * warnings. */
     if (alert == ALERT_USER_CANCELED || (record->version == RECORD_TLS12 && level == ALERT_WARNING))
         return RECORD_SKIP;
     record->peer_alert = alert;
@@ -471,14 +480,15 @@ enum record_status record_control(struct record *record, enum record_type type, 
     return status;
 }
 
-/* --- what goes out and is not data --------------------------------------------------------------------------- */
+/* What goes out and is not data */
 
 static bool tx_limit_near(const struct record *record)
 {
     return record->tx.sealed >= record->soft;
 }
 
-/* The peer has sealed many records under one key and does not change it by itself: ask, once per key. */
+/* The peer has sealed many records under one key and does not change it by itself: ask, once per
+ * key. */
 static bool rx_limit_near(const struct record *record)
 {
     return record->rx.sealed >= record->soft && !record->asked;

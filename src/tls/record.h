@@ -1,20 +1,23 @@
 /*
  * record: one small interface over the two record engines of a lane.
  *
- *   user    records are sealed and opened here, in place in the caller's buffers, with libcrypto's AEADs (record_user.c)
+ *   user    records are sealed and opened here, in place in the caller's buffers, with libcrypto's
+ *           AEADs (record_user.c)
  *   ktls    the kernel does it; the lane sends and receives plain bytes (ktls.c)
  *
- * A struct record holds both directions of one lane after its handshake. Each direction has its own engine, and starts with
- * `user`; ktls_take() moves a direction into the kernel. What is not DATA (alerts, KeyUpdate, tickets) is handled here for
- * both engines, so that a lane only ever sees data, an end, or a failure with a reason.
+ * A struct record holds both directions of one lane after its handshake. Each direction has its own
+ * engine, and starts with `user`; ktls_take() moves a direction into the kernel. What is not DATA
+ * (alerts, KeyUpdate, tickets) is handled here for both engines, so that a lane only ever sees
+ * data, an end, or a failure with a reason.
  *
- * Buffers. Sealing needs record_head() bytes in front of the payload and record_tail() bytes behind it; both are 0 once the
- * kernel seals. Opening gives back a pointer into the caller's buffer. Nothing here copies a payload, and nothing allocates
- * after record_new().
+ * Buffers. Sealing needs record_head() bytes in front of the payload and record_tail() bytes behind
+ * it; both are 0 once the kernel seals. Opening gives back a pointer into the caller's buffer.
+ * Nothing here copies a payload, and nothing allocates after record_new().
  *
  * Not thread-safe: a record belongs to one lane, and a lane to one worker.
  *
- * References: RFC 8446 (TLS 1.3), RFC 5246 and RFC 5288 (TLS 1.2 with AES-GCM), RFC 7905 (TLS 1.2 with ChaCha20-Poly1305).
+ * References: RFC 8446 (TLS 1.3), RFC 5246 and RFC 5288 (TLS 1.2 with AES-GCM), RFC 7905 (TLS 1.2
+ * with ChaCha20-Poly1305).
  */
 #ifndef CULVERT_TLS_RECORD_H
 #define CULVERT_TLS_RECORD_H
@@ -134,8 +137,8 @@ struct record_in {
 struct record;
 
 /*
- * Makes both directions, engine user. The keys are copied; wipe yours with record_keys_wipe(). NULL when memory or the cipher
- * cannot be had.
+ * Makes both directions, engine user. The keys are copied; wipe yours with record_keys_wipe(). NULL
+ * when memory or the cipher cannot be had.
  */
 struct record *record_new(const struct record_keys *keys);
 
@@ -150,7 +153,8 @@ uint16_t record_version(const struct record *record);
 const char *record_cipher_name(enum record_cipher cipher);
 const char *record_engine_name(enum record_engine engine);
 
-/* The cipher this CPU does fastest: AES-128-GCM with AES instructions, ChaCha20-Poly1305 without. */
+/* The cipher this CPU does fastest: AES-128-GCM with AES instructions, ChaCha20-Poly1305
+ * without. */
 enum record_cipher record_cipher_preferred(void);
 
 /* Room that sealing needs in front of and behind a payload; 0 and 0 when the kernel seals. */
@@ -158,65 +162,73 @@ size_t record_head(const struct record *record);
 size_t record_tail(const struct record *record);
 
 /*
- * Seals `len` (at most RECORD_PLAIN_MAX) bytes at `payload` in place. The record starts at payload - record_head(); its whole
- * length is returned. 0: refused, because close_notify is out or the key's record limit is reached (record_tx_error()): close
- * the lane. Must not be called when the kernel seals.
+ * Seals `len` (at most RECORD_PLAIN_MAX) bytes at `payload` in place. The record starts at payload
+ * - record_head(); its whole length is returned. 0: refused, because close_notify is out or the
+ * key's record limit is reached (record_tx_error()): close the lane. Must not be called when the
+ * kernel seals.
  */
 size_t record_seal(struct record *record, enum record_type type, uint8_t *payload, size_t len);
 
 /*
- * The same from `count` slices into dst, which has room for head, the sum of the slices (at most RECORD_PLAIN_MAX) and tail.
- * Sealing is the copy: packing small frames this way costs no memcpy. The slices must not overlap dst.
+ * The same from `count` slices into dst, which has room for head, the sum of the slices (at most
+ * RECORD_PLAIN_MAX) and tail. Sealing is the copy: packing small frames this way costs no memcpy.
+ * The slices must not overlap dst.
  */
 size_t record_seal_slices(struct record *record, enum record_type type, const struct iovec *slices,
                           int count, uint8_t *dst);
 
 /*
- * Opens the record that starts at src, in place. Fills *in. Records must be given in order, each exactly once. Must not be
- * called when the kernel opens.
+ * Opens the record that starts at src, in place. Fills *in. Records must be given in order, each
+ * exactly once. Must not be called when the kernel opens.
  */
 enum record_status record_open(struct record *record, uint8_t *src, uint8_t *end,
                                struct record_in *in);
 
 /*
- * For the kernel engine: a record of `type` whose plain payload the kernel delivered (ktls_recv_type()). DATA is passed through.
- * After RECORD_SKIP ask record_rx_rekeyed(): the kernel needs new keys.
+ * For the kernel engine: a record of `type` whose plain payload the kernel delivered
+ * (ktls_recv_type()). DATA is passed through. After RECORD_SKIP ask record_rx_rekeyed(): the kernel
+ * needs new keys.
  */
 enum record_status record_control(struct record *record, enum record_type type, uint8_t *payload,
                                   size_t len, struct record_in *in);
 
-/* For the kernel engine: `bytes` of payload went to the kernel, which cuts records of at most RECORD_PLAIN_MAX. */
+/* For the kernel engine: `bytes` of payload went to the kernel, which cuts records of at most
+ * RECORD_PLAIN_MAX. */
 void record_tx_count(struct record *record, size_t bytes);
 
 /*
- * True when a KeyUpdate should go out before further data: the peer asked for one, or a key has sealed nearly as many records
- * as it may (RFC 8446 5.5). Then queue what record_put_key_update() writes; what is sealed later has the new key.
+ * True when a KeyUpdate should go out before further data: the peer asked for one, or a key has
+ * sealed nearly as many records as it may (RFC 8446 5.5). Then queue what record_put_key_update()
+ * writes; what is sealed later has the new key.
  */
 bool record_update_due(const struct record *record);
 
 /*
- * Each writes one control record to dst (RECORD_CONTROL_MAX bytes of room) and returns its length; 0 when refused as in
- * record_seal(). With the user engine these are sealed bytes, to be sent like any other; with ktls the plain payload, to be sent
- * as a record of the type that record_put_type() names (ktls_send_type()).
+ * Each writes one control record to dst (RECORD_CONTROL_MAX bytes of room) and returns its length;
+ * 0 when refused as in record_seal(). With the user engine these are sealed bytes, to be sent like
+ * any other; with ktls the plain payload, to be sent as a record of the type that record_put_type()
+ * names (ktls_send_type()).
  */
 size_t record_put_key_update(struct record *record, uint8_t *dst);
 size_t record_put_close(struct record *record, uint8_t *dst);
 size_t record_put_alert(struct record *record, uint8_t alert, uint8_t *dst);
 enum record_type record_put_type(const struct record *record);
 
-/* The kernel engine's part of a key change: true once after each change of that direction's keys. */
+/* The kernel engine's part of a key change: true once after each change of that direction's
+ * keys. */
 bool record_rekeyed(struct record *record, enum record_side side);
 
 /* True when close_notify went out, or came in. */
 bool record_closed(const struct record *record, enum record_side side);
 
 /*
- * The TCP connection has ended in the direction RX. False: without close_notify before, so what came may be cut short;
- * record_error() is then TRUNCATED.
+ * The TCP connection has ended in the direction RX. False: without close_notify before, so what
+ * came may be cut short; record_error() is then TRUNCATED.
  */
 bool record_eof(struct record *record);
 
-/* The reason of RECORD_FAILED, the alert that tells the peer (0: none is due), and a sentence for the log. */
+/* The reason of RECORD_FAILED, the alert that tells the peer (0: none is due), and a sentence for
+ * the log. */
 enum record_error record_error(const struct record *record);
 uint8_t record_error_alert(enum record_error error);
 const char *record_error_text(enum record_error error);
@@ -230,8 +242,8 @@ uint64_t record_count(const struct record *record, enum record_side side);
 uint64_t record_updates(const struct record *record, enum record_side side);
 
 /*
- * Lowers the limits of records under one key: `soft` makes an update due, `hard` refuses. For tests and for the careful; the
- * defaults are in record.c.
+ * Lowers the limits of records under one key: `soft` makes an update due, `hard` refuses. For tests
+ * and for the careful; the defaults are in record.c.
  */
 void record_set_limits(struct record *record, uint64_t soft, uint64_t hard);
 

@@ -1,6 +1,7 @@
 /*
- * record_impl: the inside of struct record, shared by record.c (states, control records, keys), record_user.c (libcrypto) and
- * ktls.c (kernel). Nobody else includes it, tests of secrets excepted.
+ * record_impl: the inside of struct record, shared by record.c (states, control records, keys),
+ * record_user.c (libcrypto) and ktls.c (kernel). Nobody else includes it, tests of secrets
+ * excepted.
  */
 #ifndef CULVERT_TLS_RECORD_IMPL_H
 #define CULVERT_TLS_RECORD_IMPL_H
@@ -59,11 +60,13 @@ static inline const struct record_half *record_half_const(const struct record *r
     return side == RECORD_TX ? &record->tx : &record->rx;
 }
 
-/* Puts the half's key into its EVP context (made if there is none). False when libcrypto refuses. */
+/* Puts the half's key into its EVP context (made if there is none). False when libcrypto
+ * refuses. */
 bool record_user_start(struct record *record, enum record_side side);
 void record_user_stop(struct record_half *half);
 
-/* HKDF-Expand-Label of RFC 8446 7.1 with an empty context; out_len is at most the hash length. False when libcrypto refuses. */
+/* HKDF-Expand-Label of RFC 8446 7.1 with an empty context; out_len is at most the hash length.
+ * False when libcrypto refuses. */
 bool record_expand_label(size_t hash_len, const uint8_t *secret, const char *label, uint8_t *out,
                          size_t out_len);
 

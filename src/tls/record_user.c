@@ -1,18 +1,20 @@
 /*
  * record_user: records sealed and opened in place with libcrypto.
  *
- * One EVP context per direction, keyed once per key and reused for every record: per record only the nonce is set, so nothing is
- * allocated. Figures: docs/BENCHMARKS.md.
+ * One EVP context per direction, keyed once per key and reused for every record: per record only
+ * the nonce is set, so nothing is allocated. Figures: docs/BENCHMARKS.md.
  *
- *   TLS 1.3           nonce = iv xor seq        AAD = the 5 header bytes as received      inner = payload, type, zeros
+ *   TLS 1.3           nonce = iv xor seq        AAD = the 5 header bytes as received      inner =
+ *                     payload, type, zeros
  *   TLS 1.2 GCM       nonce = salt, seq (sent)  AAD = seq, type, version, payload length
  *   TLS 1.2 ChaCha    nonce = iv xor seq        AAD = as TLS 1.2 GCM
  *
- * The explicit nonce of TLS 1.2 GCM is the sequence number. wolfSSL counts it the same way (from 0, one per record), so the
- * records it sealed during the handshake cannot share a nonce with ours.
+ * The explicit nonce of TLS 1.2 GCM is the sequence number. wolfSSL counts it the same way (from 0,
+ * one per record), so the records it sealed during the handshake cannot share a nonce with ours.
  *
- * A record that fails is decrypted garbage in the caller's buffer; it is never handed out. Rejected: EVP_aead-like one-shot
- * wrappers and a context per record (a malloc each), and decrypting into a second buffer (a copy's worth of cache misses).
+ * A record that fails is decrypted garbage in the caller's buffer; it is never handed out.
+ * Rejected: EVP_aead-like one-shot wrappers and a context per record (a malloc each), and
+ * decrypting into a second buffer (a copy's worth of cache misses).
  */
 #include "tls/record_impl.h"
 
@@ -64,7 +66,8 @@ void record_user_stop(struct record_half *half)
     half->aead = NULL;
 }
 
-/* The nonce of the record with this half's sequence number; `explicit_part` is where a TLS 1.2 GCM record carries its own. */
+/* The nonce of the record with this half's sequence number; `explicit_part` is where a TLS 1.2 GCM
+ * record carries its own. */
 static void make_nonce(const struct record *record, const struct record_half *half,
                        const uint8_t *explicit_part, uint8_t nonce[RECORD_IV])
 {
@@ -79,7 +82,8 @@ static void make_nonce(const struct record *record, const struct record_half *ha
         nonce[4 + i] ^= seq[i];
 }
 
-/* `header` is the record's; `len` the payload length that TLS 1.2 authenticates instead of the header's. */
+/* `header` is the record's; `len` the payload length that TLS 1.2 authenticates instead of the
+ * header's. */
 static size_t make_aad(const struct record *record, const struct record_half *half,
                        const uint8_t *header, size_t len, uint8_t aad[AAD_MAX])
 {
@@ -126,7 +130,7 @@ static void aead_end(const struct record *record)
         wipe_frames();
 }
 
-/* --- sealing ------------------------------------------------------------------------------------------------- */
+/* Sealing */
 
 static bool may_seal(struct record *record)
 {
@@ -134,7 +138,8 @@ static bool may_seal(struct record *record)
     return !record->tx.closed && record->tx.sealed < record->hard;
 }
 
-/* Header (and explicit nonce) in front of `len` bytes of payload; returns where the payload begins. */
+/* Header (and explicit nonce) in front of `len` bytes of payload; returns where the payload
+ * begins. */
 static uint8_t *put_header(const struct record *record, enum record_type type, size_t len,
                            uint8_t *dst)
 {
@@ -217,7 +222,7 @@ size_t record_seal_slices(struct record *record, enum record_type type, const st
     return (size_t)(put_trailer(record, type, at) - dst);
 }
 
-/* --- opening ------------------------------------------------------------------------------------------------- */
+/* Opening */
 
 /* What the header alone can say. */
 static enum record_error header_check(const struct record *record, const uint8_t *header,
@@ -255,7 +260,8 @@ static bool aead_open(struct record *record, const uint8_t *header, uint8_t *pay
     return authentic;
 }
 
-/* TLS 1.3: the type is the last byte that is not zero. Shortens *len to the payload; 0 when there is no type. */
+/* TLS 1.3: the type is the last byte that is not zero. Shortens *len to the payload; 0 when there
+ * is no type. */
 static uint8_t strip_inner(const uint8_t *payload, size_t *len)
 {
     while (*len > 0 && payload[*len - 1] == 0)

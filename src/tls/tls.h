@@ -20,11 +20,12 @@
  * tls_ctx may be shared by all.
  *
  * Who is trusted (client). Exactly one of:
- *   ca             the chain ends at a CA of the file, all dates (the CA's too) are valid at that moment, and the certificate has
- *                  the server's name
- *   pin            the server's key has this SHA-256 (of the SubjectPublicKeyInfo), and the dates are valid. The key is the
- *                  identity, so neither chain nor name is looked at
- *   known_servers  as pin, with the pin kept in a file in the manner of ssh, one line "host:port sha256:..." per server
+ *   ca             the chain ends at a CA of the file, all dates (the CA's too) are valid at that
+ *                  moment, and the certificate has the server's name
+ *   pin            the server's key has this SHA-256 (of the SubjectPublicKeyInfo), and the dates
+ *                  are valid. The key is the identity, so neither chain nor name is looked at
+ *   known_servers  as pin, with the pin kept in a file in the manner of ssh, one line "host:port
+ *                  sha256:..." per server
  * There is no way to switch verification off.
  */
 #ifndef CULVERT_TLS_TLS_H
@@ -127,20 +128,23 @@ struct tls_config {
     enum tls_role role;
     uint16_t min_version; /* 0 or RECORD_TLS13; RECORD_TLS12 when v1 peers are served or dialled */
 
-    /* Own certificate chain and key: needed by a server, sent by a client that is asked. Files or memory. */
+    /* Own certificate chain and key: needed by a server, sent by a client that is asked. Files or
+     * memory. */
     const char *cert_file;
     const char *key_file;
     struct tls_pem cert;
     struct tls_pem key;
 
-    /* Client: whom to trust. Server: clients must show a certificate of this CA (mTLS); without it none is asked for. */
+    /* Client: whom to trust. Server: clients must show a certificate of this CA (mTLS); without it
+     * none is asked for. */
     const char *ca_file;
     struct tls_pem ca;
     const char *pin;           /* client: what value_is_pin() takes */
     const char *known_servers; /* client: path of the file */
     enum tls_new_key new_key;
 
-    /* Debugging only: secrets of every handshake are appended here (SSLKEYLOGFILE format), after a warning. */
+    /* Debugging only: secrets of every handshake are appended here (SSLKEYLOGFILE format), after a
+     * warning. */
     const char *keylog_file;
 
     /* One sentence for the log; may be NULL. Called from tls_ctx_new() and from steps. */
@@ -169,8 +173,8 @@ void tls_mem_started(void);
 struct tls_ctx *tls_ctx_new(const struct tls_config *config, char *why, size_t why_size);
 
 /*
- * Reference counting, thread-safe. For a reload make a new ctx, swap the pointer, drop the old one: handshakes under way keep it
- * alive, and lanes that are up do not need it.
+ * Reference counting, thread-safe. For a reload make a new ctx, swap the pointer, drop the old one:
+ * handshakes under way keep it alive, and lanes that are up do not need it.
  */
 struct tls_ctx *tls_ctx_ref(struct tls_ctx *ctx);
 void tls_ctx_unref(struct tls_ctx *ctx);
@@ -178,7 +182,7 @@ void tls_ctx_unref(struct tls_ctx *ctx);
 /* The pin of the own certificate; "" without one. */
 const char *tls_ctx_pin(const struct tls_ctx *ctx);
 
-/* --- handshake ----------------------------------------------------------------------------------------------- */
+/* Handshake */
 
 enum tls_state {
     TLS_WANT_READ,
@@ -188,8 +192,9 @@ enum tls_state {
 };
 
 /*
- * Client: `name` is the server's host name or IP address as the user gave it (sent as SNI and verified), `known_as` the key in
- * known_servers, normally "host:port". Server: both NULL. NULL only when memory is short.
+ * Client: `name` is the server's host name or IP address as the user gave it (sent as SNI and
+ * verified), `known_as` the key in known_servers, normally "host:port". Server: both NULL. NULL
+ * only when memory is short.
  */
 struct tls_handshake *tls_handshake_new(struct tls_ctx *ctx, const char *name,
                                         const char *known_as);
@@ -197,7 +202,8 @@ struct tls_handshake *tls_handshake_new(struct tls_ctx *ctx, const char *name,
 /* Wipes and frees; NULL is allowed. */
 void tls_handshake_free(struct tls_handshake *handshake);
 
-/* Takes up to `len` received bytes and returns how many; what is not taken, offer again after the next step. */
+/* Takes up to `len` received bytes and returns how many; what is not taken, offer again after the
+ * next step. */
 size_t tls_handshake_feed(struct tls_handshake *handshake, const uint8_t *data, size_t len);
 
 /* Goes as far as the bytes allow. A client's first step needs none. */
@@ -207,10 +213,12 @@ enum tls_state tls_handshake_step(struct tls_handshake *handshake);
 const uint8_t *tls_handshake_output(struct tls_handshake *handshake, size_t *len);
 void tls_handshake_output_done(struct tls_handshake *handshake, size_t sent);
 
-/* Leaves the state ASK. True: the key is appended to known_servers, DONE. False: FAILED with KEY_REFUSED. */
+/* Leaves the state ASK. True: the key is appended to known_servers, DONE. False: FAILED with
+ * KEY_REFUSED. */
 enum tls_state tls_handshake_answer(struct tls_handshake *handshake, bool accept);
 
-/* The connection ended, or took too long: FAILED with `reason` (CLOSED or TIMEOUT), unless over already. */
+/* The connection ended, or took too long: FAILED with `reason` (CLOSED or TIMEOUT), unless over
+ * already. */
 enum tls_state tls_handshake_abort(struct tls_handshake *handshake, enum tls_fail reason);
 
 enum tls_fail tls_handshake_fail(const struct tls_handshake *handshake);
@@ -227,16 +235,18 @@ void tls_handshake_keys(struct tls_handshake *handshake, struct record_keys *key
  * 1.2. Valid until free. */
 const uint8_t *tls_handshake_exporter(const struct tls_handshake *handshake);
 
-/* After DONE: bytes that came behind the handshake; they are records. Writable, for opening in place; valid until free. */
+/* After DONE: bytes that came behind the handshake; they are records. Writable, for opening in
+ * place; valid until free. */
 uint8_t *tls_handshake_leftover(struct tls_handshake *handshake, size_t *len);
 
-/* The peer's pin; "" when it showed no certificate. Known from ASK and DONE on, and after most certificate failures. */
+/* The peer's pin; "" when it showed no certificate. Known from ASK and DONE on, and after most
+ * certificate failures. */
 const char *tls_handshake_peer_pin(const struct tls_handshake *handshake);
 
 /* "TLS 1.3, AES-128-GCM" after DONE. */
 const char *tls_handshake_summary(const struct tls_handshake *handshake);
 
-/* --- plain bytes where TLS was expected, and the reverse ------------------------------------------------------ */
+/* Plain bytes where TLS was expected, and the reverse */
 
 /* X(NAME, what the peer seems to be) */
 #define TLS_SNIFF_TABLE(X)                                           \
@@ -256,16 +266,19 @@ enum tls_sniff {
         TLS_SNIFF_COUNT
 };
 
-/* What the first bytes of a connection look like. For a plain port too: TLS there is a client with --tls. */
+/* What the first bytes of a connection look like. For a plain port too: TLS there is a client with
+ * --tls. */
 enum tls_sniff tls_sniff(const uint8_t *data, size_t len);
 const char *tls_sniff_text(enum tls_sniff sniff);
 
-/* --- certificates ---------------------------------------------------------------------------------------------- */
+/* Certificates */
 
-/* "sha256:..." of the SubjectPublicKeyInfo of the first certificate in a PEM file. False with a sentence in why. */
+/* "sha256:..." of the SubjectPublicKeyInfo of the first certificate in a PEM file. False with a
+ * sentence in why. */
 bool tls_pin_of_file(const char *cert_file, char pin[TLS_PIN_SIZE], char *why, size_t why_size);
 
-/* Reads a pin as users write it, into the form above. False: neither 64 hex digits nor 44 base64 characters. */
+/* Reads a pin as users write it, into the form above. False: neither 64 hex digits nor 44 base64
+ * characters. */
 bool tls_pin_parse(const char *text, char pin[TLS_PIN_SIZE]);
 
 struct tls_gen {
@@ -274,13 +287,14 @@ struct tls_gen {
         *names; /* host names and IP addresses; localhost, 127.0.0.1 and ::1 are always added */
     size_t name_count;
     unsigned days; /* 0: 3650 for the CA, 825 for certificates */
-    const char
-        *client; /* not NULL: a client certificate for this name instead (client.pem, client.key) */
+    /* not NULL: a client certificate for this name instead (client.pem, client.key) */
+    const char *client;
 };
 
 /*
- * Makes what is missing in dir: ca.pem and ca.key (kept when there), then server.pem and server.key (replaced). EC P-256; files
- * are 0600 and appear whole or not at all. False with a sentence in why.
+ * Makes what is missing in dir: ca.pem and ca.key (kept when there), then server.pem and server.key
+ * (replaced). EC P-256; files are 0600 and appear whole or not at all. False with a sentence in
+ * why.
  */
 bool tls_gen_cert(const struct tls_gen *gen, char *why, size_t why_size);
 
@@ -302,7 +316,8 @@ void tls_own_pair_drop(struct tls_own_pair *own);
  * them, a DNS name if there is one. False: it has none, or cannot be read. */
 bool tls_cert_public_name(const char *cert_file, char *name, size_t size);
 
-/* Days until the first certificate in a PEM file expires, negative when it has. False: there is none that can be read. */
+/* Days until the first certificate in a PEM file expires, negative when it has. False: there is
+ * none that can be read. */
 bool tls_cert_days(const char *cert_file, long *days);
 
 /* The same, and how its dates stand to the clock; text: the nearer of them, and the clock. */
@@ -319,8 +334,8 @@ bool tls_cert_dates(const char *cert_file, struct tls_dates *dates);
 bool tls_cert_outlives(const char *cert_file, const char *other_file, long *days);
 
 /*
- * Makes dir/server.pem again, with its names and its key, if the CA in dir has signed it (else it is not ours to replace: false). False with a sentence in
- * why.
+ * Makes dir/server.pem again, with its names and its key, if the CA in dir has signed it (else it
+ * is not ours to replace: false). False with a sentence in why.
  */
 bool tls_cert_renew(const char *dir, char *why, size_t why_size);
 

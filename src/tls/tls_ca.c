@@ -72,7 +72,7 @@ struct ca_load {
     long last_days;
 };
 
-/* --- what is said of members ------------------------------------------------------------------ */
+/* What is said of members */
 
 static void ca_tell(struct ca_load *load, const char *text)
 {
@@ -202,7 +202,7 @@ static bool ca_take(struct ca_load *load, const struct tls_pem_member *member)
     return X509_STORE_add_cert(load->store, member->cert) == 1;
 }
 
-/* --- the file --------------------------------------------------------------------------------- */
+/* The file */
 
 static bool ca_no(char *why, size_t why_size, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
@@ -348,7 +348,7 @@ X509_STORE *tls_ca_store(const struct tls_ca *ca)
     return ca->store;
 }
 
-/* --- intermediate certificates ---------------------------------------------------------------- */
+/* Intermediate certificates */
 
 /* With the lock. */
 static X509 *ca_find(struct tls_ca *ca, const uint8_t *der, size_t len)

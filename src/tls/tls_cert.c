@@ -5,7 +5,8 @@
  * directory with
  *
  *     ca.pem      ca.key       a CA of ten years, made once and kept
- *     server.pem  server.key   EC P-256, replaced at each call; its names always include localhost, which v1 clients verify
+ *     server.pem  server.key   EC P-256, replaced at each call; its names always include localhost,
+ *                 which v1 clients verify
  *
  * The key of a replaced server certificate is kept when it is there, so that pins and known_servers
  * entries stay good: a renewed certificate is the same server. (To change the key, remove
@@ -85,7 +86,7 @@ static bool path_of(const struct job *job, const char *file, char *path, size_t 
     return (n > 0 && (size_t)n < size) || no(job, "the path %s is too long", job->gen->dir);
 }
 
-/* --- files --------------------------------------------------------------------------------------------------- */
+/* Files */
 
 static bool write_bio(const struct job *job, const char *file, BIO *bio)
 {
@@ -165,7 +166,7 @@ static bool read_cert(const struct job *job, const char *file, X509 **cert)
     return ok;
 }
 
-/* --- certificates ---------------------------------------------------------------------------------------------- */
+/* Certificates */
 
 static bool set_serial(X509 *cert)
 {
@@ -180,7 +181,8 @@ static bool set_serial(X509 *cert)
     return ok;
 }
 
-/* A common name has at most 64 characters (RFC 5280 A.1). Verifiers look at the alternative names, which have no such limit. */
+/* A common name has at most 64 characters (RFC 5280 A.1). Verifiers look at the alternative names,
+ * which have no such limit. */
 static bool set_name(X509_NAME *name, const char *common)
 {
     if (strlen(common) > 64)
@@ -269,7 +271,8 @@ static bool leaf_finish(X509 *cert, const struct pair *ca, const char *usage, co
            X509_sign(cert, ca->key, EVP_sha256()) > 0;
 }
 
-/* "DNS:localhost,IP:127.0.0.1,...": without the characters that would end a value in this syntax. */
+/* "DNS:localhost,IP:127.0.0.1,...": without the characters that would end a value in this
+ * syntax. */
 static bool add_name(const struct job *job, const char *name, char *names, size_t size)
 {
     uint8_t address[16];
@@ -303,7 +306,7 @@ static bool server_names(const struct job *job, char *names, size_t size)
     return true;
 }
 
-/* --- gen-cert -------------------------------------------------------------------------------------------------- */
+/* Gen-cert */
 
 static bool new_ca(const struct job *job, struct pair *ca)
 {
@@ -522,7 +525,7 @@ void tls_cert_when_text(const X509 *cert, enum tls_when when, time_t now, char *
     snprintf(text, size, "%s %s, this machine's clock says %s", word, date, clock);
 }
 
-/* --- renewal ---------------------------------------------------------------------------------------------------- */
+/* Renewal */
 
 #define RENEW_NAMES 64u
 

@@ -7,12 +7,15 @@
  *
  * What is set, and why
  *   versions   1.3 only, or 1.2 and 1.3 when v1 peers are expected; never less
- *   ciphers    AEADs that the record engines have. This CPU's fastest first. A server with AES instructions follows the client's
- *              order, so that the weaker CPU of the two decides; one without insists on its own
+ *   ciphers    AEADs that the record engines have. This CPU's fastest first. A server with AES
+ *              instructions follows the client's order, so that the weaker CPU of the two decides;
+ *              one without insists on its own
  *   groups     X25519, then P-256 and P-384
- *   no tickets and no session cache: the keys leave wolfSSL after the handshake, and lanes live long
- *   verify     always on. OPENSSL_COMPATIBLE_DEFAULTS in Debian's build would switch it off for clients.
- *              The CA file is libcrypto's alone (tls_ca.c); wolfSSL's callback asks tls_peer.c
+ *   no tickets and no session cache: the keys leave wolfSSL after the handshake, and lanes live
+ *   long
+ *   verify     always on. OPENSSL_COMPATIBLE_DEFAULTS in Debian's build would switch it off for
+ *              clients. The CA file is libcrypto's alone (tls_ca.c); wolfSSL's callback asks
+ *              tls_peer.c
  *   own chain  checked and written anew by tls_own.c: wolfSSL gets certificates and nothing else
  */
 #include <wolfssl/options.h>
@@ -91,7 +94,7 @@ static bool no(struct why *why, const char *format, ...)
     return false;
 }
 
-/* --- own certificate ----------------------------------------------------------------------------------------- */
+/* Own certificate */
 
 struct pem {
     char *text;
@@ -217,7 +220,7 @@ static bool load_own(struct tls_ctx *ctx, const struct tls_config *config, struc
     return ok;
 }
 
-/* --- whom to trust ------------------------------------------------------------------------------------------- */
+/* Whom to trust */
 
 static bool load_ca(struct tls_ctx *ctx, const struct tls_config *config, struct why *why)
 {
@@ -309,7 +312,7 @@ static int verify(int chain_ok, WOLFSSL_X509_STORE_CTX *store)
     return tls_peer_judge(handshake, depth, &chain, &opinion);
 }
 
-/* --- the context --------------------------------------------------------------------------------------------- */
+/* The context */
 
 static WOLFSSL_METHOD *method_of(const struct tls_ctx *ctx)
 {

@@ -3,16 +3,18 @@
  *
  *     feed -> in[] -> io_recv -> wolfSSL -> io_send -> out -> output
  *
- * wolfSSL reads exactly the records of the handshake (header first, then the body), so what is left in in[] when it is done are records
- * of the lane: the leftover.
+ * wolfSSL reads exactly the records of the handshake (header first, then the body), so what is left
+ * in in[] when it is done are records of the lane: the leftover.
  *
  * States
  *   WANT_READ  running           -> ASK, DONE, FAILED
- *   ASK        waits for a human -> DONE, FAILED. Our last flight is held back: the server has not been told that it is trusted
+ *   ASK        waits for a human -> DONE, FAILED. Our last flight is held back: the server has not
+ *              been told that it is trusted
  *   DONE       keys are in `keys` until tls_handshake_keys() takes them; the WOLFSSL object is gone
  *   FAILED     why is set; output holds the alert that tells the peer
  *
- * Secrets are wiped where they end: caught secrets when the keys are out, keys when they are taken, all of it in free.
+ * Secrets are wiped where they end: caught secrets when the keys are out, keys when they are taken,
+ * all of it in free.
  */
 #include <wolfssl/options.h>
 #include <wolfssl/ssl.h>
@@ -28,8 +30,9 @@
 #include "tls/tls_impl.h"
 
 /*
- * A peer that refuses our certificate may say so in the clear although we expect ciphertext by then (OpenSSL does, in TLS 1.3);
- * wolfSSL only reports a bad header. The alert is not authentic, but it explains the end better than anything else.
+ * A peer that refuses our certificate may say so in the clear although we expect ciphertext by then
+ * (OpenSSL does, in TLS 1.3); wolfSSL only reports a bad header. The alert is not authentic, but it
+ * explains the end better than anything else.
  */
 static void watch_bytes(struct tls_watch *watch, const uint8_t *data, size_t len)
 {
@@ -51,7 +54,7 @@ static void watch_bytes(struct tls_watch *watch, const uint8_t *data, size_t len
     }
 }
 
-/* --- buffers ------------------------------------------------------------------------------------------------- */
+/* Buffers */
 
 static int io_recv(WOLFSSL *wolf, char *buf, int size, void *arg)
 {
@@ -141,7 +144,7 @@ uint8_t *tls_handshake_leftover(struct tls_handshake *handshake, size_t *len)
     return handshake->in + handshake->in_at;
 }
 
-/* --- life ---------------------------------------------------------------------------------------------------- */
+/* Life */
 
 static bool is_address(const char *name)
 {
@@ -207,7 +210,7 @@ void tls_handshake_free(struct tls_handshake *handshake)
     secret_free(handshake);
 }
 
-/* --- ends ---------------------------------------------------------------------------------------------------- */
+/* Ends */
 
 /* Every end of a handshake passes here or through finish_done(). */
 static enum tls_state finish_failed(struct tls_handshake *handshake)
@@ -246,7 +249,8 @@ static enum tls_state shaken(struct tls_handshake *handshake)
     const struct tls_ctx *ctx = handshake->ctx;
 
     if (ctx->trust != TLS_TRUST_NOBODY && !handshake->peer_ok) {
-        /* Cannot be: wolfSSL calls verify() for every peer that shows a certificate, and insists on one. */
+        /* Cannot be: wolfSSL calls verify() for every peer that shows a certificate, and insists on
+         * one. */
         handshake->out_len = handshake->out_at = 0;
         return failed_with(handshake, TLS_FAIL_INTERNAL);
     }
@@ -302,14 +306,16 @@ static int alert_of_peer(struct tls_handshake *handshake)
     return handshake->watch.alerted ? handshake->watch.alert[1] : -1;
 }
 
-/* A client that was asked for its certificate and sent none: wolfSSL has different numbers for it in TLS 1.2 and 1.3. */
+/* A client that was asked for its certificate and sent none: wolfSSL has different numbers for it
+ * in TLS 1.2 and 1.3. */
 static bool client_sent_none(const struct tls_handshake *handshake, int error)
 {
     return handshake->ctx->role == TLS_SERVER && handshake->ctx->trust == TLS_TRUST_CA &&
            handshake->peer_pin[0] == '\0' && (error == NO_PEER_CERT || error == VERIFY_CERT_ERROR);
 }
 
-/* wolfSSL has given up; find the most telling reason: the certificate, then the peer's alert, then wolfSSL's number. */
+/* wolfSSL has given up; find the most telling reason: the certificate, then the peer's alert, then
+ * wolfSSL's number. */
 static enum tls_state shake_failed(struct tls_handshake *handshake, int error)
 {
     char text[80] = ""; /* WOLFSSL_MAX_ERROR_SZ */
@@ -333,8 +339,9 @@ static enum tls_state shake_failed(struct tls_handshake *handshake, int error)
 }
 
 /*
- * The client's order of ciphers counts if it begins with one of TLS 1.3. With an order that begins with one of TLS 1.2 (Go's does) wolfSSL would choose
- * that for a TLS 1.3 connection, and then fail with VERSION_ERROR. A hello in pieces gets the server's order.
+ * The client's order of ciphers counts if it begins with one of TLS 1.3. With an order that begins
+ * with one of TLS 1.2 (Go's does) wolfSSL would choose that for a TLS 1.3 connection, and then fail
+ * with VERSION_ERROR. A hello in pieces gets the server's order.
  */
 static void take_client_order(struct tls_handshake *handshake)
 {
@@ -407,7 +414,7 @@ enum tls_state tls_handshake_abort(struct tls_handshake *handshake, enum tls_fai
     return failed_with(handshake, reason);
 }
 
-/* --- what came of it ------------------------------------------------------------------------------------------ */
+/* What came of it */
 
 enum tls_fail tls_handshake_fail(const struct tls_handshake *handshake)
 {

@@ -42,8 +42,8 @@ struct tls_ctx {
     uint16_t min_version;
     bool client_order; /* a server with AES instructions: the weaker CPU of the two decides */
     struct WOLFSSL_CTX *wolf;
-    struct evp_pkey_st
-        *sign_key;          /* own EC key for tls_pk.c; NULL: wolfSSL signs itself (RSA, Ed25519) */
+    /* own EC key for tls_pk.c; NULL: wolfSSL signs itself (RSA, Ed25519) */
+    struct evp_pkey_st *sign_key;
     char pin[TLS_PIN_SIZE]; /* trust PIN: expected */
     char own_pin[TLS_PIN_SIZE];
     char *known_servers;
@@ -59,8 +59,9 @@ struct tls_secrets {
     uint8_t handshake[RECORD_SECRET_MAX];
     uint8_t traffic[RECORD_SECRET_MAX];
     uint8_t len;
-    uint8_t
-        seen; /* keys derived so far: the first from the handshake secret, the second from the traffic secret */
+    /* keys derived so far: the first from the handshake secret, the second from the traffic
+     * secret */
+    uint8_t seen;
 };
 
 /* Looks at the headers of incoming records as they pass, for an alert in the clear. */
@@ -102,7 +103,8 @@ struct tls_handshake {
     uint8_t in[TLS_IN_SIZE];
 };
 
-/* The handshake whose step runs on this thread: the HKDF callback of wolfSSL has no argument of its own. */
+/* The handshake whose step runs on this thread: the HKDF callback of wolfSSL has no argument of its
+ * own. */
 extern _Thread_local struct tls_handshake *tls_stepping;
 
 /* The peer's certificates as they came, its own first. */
@@ -145,8 +147,8 @@ int tls_keylog_open(const char *path);
 void tls_keylog_write(struct tls_handshake *handshake);
 
 /*
- * tls_pk.c: P-256 (and P-384, P-521) signatures by libcrypto, whose assembly is 5 to 7 times as fast as the C of Debian's wolfSSL.
- * The first two are wolfSSL's callbacks; 0 or negative.
+ * tls_pk.c: P-256 (and P-384, P-521) signatures by libcrypto, whose assembly is 5 to 7 times as
+ * fast as the C of Debian's wolfSSL. The first two are wolfSSL's callbacks; 0 or negative.
  */
 int tls_pk_ecc_sign(struct WOLFSSL *wolf, const unsigned char *hash, unsigned hash_len,
                     unsigned char *sig, unsigned *sig_len, const unsigned char *key,

@@ -1,18 +1,22 @@
 /*
  * tls_keys: takes the keys of a finished handshake out of wolfSSL.
  *
- * wolfSSL gives keys, ivs and sequence numbers by public calls (wolfSSL_GetClientWriteKey and its sisters). It gives no traffic
- * secret: the secret and keylog callbacks are not compiled into Debian's packages (neither 5.5.4 nor 5.7.2 define
- * HAVE_SECRET_CALLBACK). But a KeyUpdate needs the secret, and so does SSLKEYLOGFILE. What the packages do have is the HKDF
- * callback of HAVE_PK_CALLBACKS: it is shown every HKDF-Expand-Label of the key schedule before wolfSSL computes it. Where the label
- * is "key", the input is the secret of one direction: first the handshake's, then the application's. The callback only looks; it
- * returns NOT_COMPILED_IN, and wolfSSL does the work.
+ * wolfSSL gives keys, ivs and sequence numbers by public calls (wolfSSL_GetClientWriteKey and its
+ * sisters). It gives no traffic secret: the secret and keylog callbacks are not compiled into
+ * Debian's packages (neither 5.5.4 nor 5.7.2 define HAVE_SECRET_CALLBACK). But a KeyUpdate needs
+ * the secret, and so does SSLKEYLOGFILE. What the packages do have is the HKDF callback of
+ * HAVE_PK_CALLBACKS: it is shown every HKDF-Expand-Label of the key schedule before wolfSSL
+ * computes it. Where the label is "key", the input is the secret of one direction: first the
+ * handshake's, then the application's. The callback only looks; it returns NOT_COMPILED_IN, and
+ * wolfSSL does the work.
  *
  * The callback has no argument, so tls_stepping names the handshake whose step runs on this thread.
  *
- * What was caught is not trusted blindly: the key derived from it must equal the key that wolfSSL exports, or secret_len stays 0 and
- * the lane closes instead of updating its keys. Rejected: rebuilding the key schedule from the ECDH secret and a transcript (300
- * lines to the same end), and keeping the WOLFSSL object to let it compute updates (10 KB a lane, and its record layer in step).
+ * What was caught is not trusted blindly: the key derived from it must equal the key that wolfSSL
+ * exports, or secret_len stays 0 and the lane closes instead of updating its keys. Rejected:
+ * rebuilding the key schedule from the ECDH secret and a transcript (300 lines to the same end),
+ * and keeping the WOLFSSL object to let it compute updates (10 KB a lane, and its record layer in
+ * step).
  */
 #include <wolfssl/options.h>
 #include <wolfssl/ssl.h>
@@ -156,7 +160,8 @@ bool tls_keys_export(struct tls_handshake *handshake)
     if (!cipher_of_suite(wolfSSL_get_current_cipher_suite(handshake->wolf), &keys->cipher) ||
         !copy_keys(handshake) || !copy_exporter(handshake))
         return false;
-    /* max_fragment_length (RFC 6066): wolfSSL grants it to clients that ask, the lanes could not keep it */
+    /* max_fragment_length (RFC 6066): wolfSSL grants it to clients that ask, the lanes could not
+     * keep it */
     if (wolfSSL_GetMaxOutputSize(handshake->wolf) < (int)RECORD_PLAIN_MAX) {
         snprintf(handshake->detail, sizeof(handshake->detail), "the peer insists on short records");
         return false;
@@ -170,7 +175,7 @@ bool tls_keys_export(struct tls_handshake *handshake)
     return true;
 }
 
-/* --- SSLKEYLOGFILE ------------------------------------------------------------------------------------------- */
+/* SSLKEYLOGFILE */
 
 /* Workers write to it: a pipe that nobody reads must not stop them. */
 int tls_keylog_open(const char *path)

@@ -36,7 +36,7 @@
 #define PATH_SIGNATURE_BITS 63 /* SHA-1; MD5 has 39 */
 #define PATH_NAME           (TLS_TEXT_SIZE / 3)
 
-/* --- who may be the CA ------------------------------------------------------------------------ */
+/* Who may be the CA */
 
 /*
  * By name, key identifier and kind of key. What else speaks against it is said later: without it
@@ -92,7 +92,7 @@ int tls_path_issuer(X509 **issuer, X509_STORE_CTX *path, X509 *cert)
     return *issuer != NULL;
 }
 
-/* --- what is wrong ---------------------------------------------------------------------------- */
+/* What is wrong */
 
 /* From the file, not from the peer. */
 static bool path_is_ours(X509_STORE_CTX *path, int at)
@@ -211,7 +211,7 @@ static bool path_refuse(struct tls_handshake *handshake, X509_STORE_CTX *path)
     }
 }
 
-/* --- what libcrypto does not look at ---------------------------------------------------------- */
+/* What libcrypto does not look at */
 
 const char *tls_path_weak_key(const X509 *cert)
 {
@@ -263,7 +263,7 @@ static bool path_fits(struct tls_handshake *handshake, X509_STORE_CTX *path)
     return true;
 }
 
-/* --- the verdict ------------------------------------------------------------------------------ */
+/* The verdict */
 
 /* What cannot be read is left out: it may not be needed. NULL: out of memory. */
 static STACK_OF(X509) * path_between(struct tls_ca *ca, const struct tls_chain *chain)

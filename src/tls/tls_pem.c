@@ -24,7 +24,7 @@ static const struct {
 #undef X
 };
 
-/* --- marks ------------------------------------------------------------------------------------ */
+/* Marks */
 
 struct pem_mark {
     const char *start; /* its first dash; NULL: there is none */
@@ -108,7 +108,7 @@ static enum tls_pem_kind pem_kind(const char *label)
     return strstr(label, "PRIVATE KEY") != NULL ? TLS_PEM_KEY : TLS_PEM_OTHER;
 }
 
-/* --- content ---------------------------------------------------------------------------------- */
+/* Content */
 
 static bool pem_is_base64(char c)
 {
@@ -164,7 +164,7 @@ static enum tls_pem_fault pem_read(const char *body, size_t len, bool trusted, X
     return fault;
 }
 
-/* --- members ---------------------------------------------------------------------------------- */
+/* Members */
 
 void tls_pem_start(struct tls_pem_scan *scan, const char *text, size_t len)
 {
@@ -231,7 +231,7 @@ void tls_pem_drop(struct tls_pem_member *member)
     member->cert = NULL;
 }
 
-/* --- words ------------------------------------------------------------------------------------ */
+/* Words */
 
 void tls_pem_subject(const X509_NAME *name, char *text, size_t size)
 {

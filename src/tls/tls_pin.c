@@ -1,14 +1,15 @@
 /*
  * tls_pin: pins, and the known_servers file.
  *
- * A pin is the SHA-256 of a certificate's SubjectPublicKeyInfo, as in RFC 7469: it survives a renewed certificate as long as the key
- * stays. Written "sha256:" and 64 hex digits; curl's --pinnedpubkey, "sha256//" and base64, is read
- * too.
+ * A pin is the SHA-256 of a certificate's SubjectPublicKeyInfo, as in RFC 7469: it survives a
+ * renewed certificate as long as the key stays. Written "sha256:" and 64 hex digits; curl's
+ * --pinnedpubkey, "sha256//" and base64, is read too.
  *
- * known_servers has one line per key, "host:port sha256:...", # comments and blank lines allowed. A server may have several lines.
- * It is looked up on every handshake and appended to with one write, so several clients can share it; nothing is ever removed
- * here: a changed key is for a human to judge. A file with a zero in it is damaged as a whole: it
- * would hide all lines below, and with them a changed key.
+ * known_servers has one line per key, "host:port sha256:...", # comments and blank lines allowed. A
+ * server may have several lines. It is looked up on every handshake and appended to with one write,
+ * so several clients can share it; nothing is ever removed here: a changed key is for a human to
+ * judge. A file with a zero in it is damaged as a whole: it would hide all lines below, and with
+ * them a changed key.
  */
 #include "tls/tls_impl.h"
 
@@ -125,7 +126,7 @@ bool tls_pin_parse(const char *text, char pin[TLS_PIN_SIZE])
     return ok;
 }
 
-/* --- known_servers ------------------------------------------------------------------------------------------- */
+/* Known_servers */
 
 /* The line's verdict: NEW when it is about another server. */
 static enum tls_known line_look(char *line, const char *known_as, const char *pin)

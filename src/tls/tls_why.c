@@ -1,8 +1,9 @@
 /*
  * tls_why: from a failure to a sentence that names the cause and the cure.
  *
- * One table (TLS_FAIL_TABLE) has the words; a detail from the place of failure goes between them. Plain bytes on a TLS port are the
- * commonest mistake of all, so they get sentences of their own, by what the other side seems to be.
+ * One table (TLS_FAIL_TABLE) has the words; a detail from the place of failure goes between them.
+ * Plain bytes on a TLS port are the commonest mistake of all, so they get sentences of their own,
+ * by what the other side seems to be.
  */
 #include "tls/tls_impl.h"
 

@@ -1,24 +1,30 @@
 /*
- * fake: a small world in place of the kernel: a clock, a network of TCP sockets, and rings over them.
+ * fake: a small world in place of the kernel: a clock, a network of TCP sockets, and rings over
+ * them.
  *
- * ring_fake.c and sock_fake.c implement core/ring.h and core/sock.h on it; a test links them in place of ring.c and sock.c
- * and runs any number of workers, one turn after the other, in a single thread. There is one world at a time; everything
- * that happens in it follows from the seed given to fake_open().
+ * ring_fake.c and sock_fake.c implement core/ring.h and core/sock.h on it; a test links them in
+ * place of ring.c and sock.c and runs any number of workers, one turn after the other, in a single
+ * thread. There is one world at a time; everything that happens in it follows from the seed given
+ * to fake_open().
  *
- * Time stands still while a ring has something to do. fake_step() runs what is due now, and only when nothing is and every
- * ring is idle moves the clock to the next event or to the moment until which a ring said it would wait.
+ * Time stands still while a ring has something to do. fake_step() runs what is due now, and only
+ * when nothing is and every ring is idle moves the clock to the next event or to the moment until
+ * which a ring said it would wait.
  *
- * Two kinds of sockets: those of the program under test (made by sock_* and by accept completions, used through rings) and
- * those of the test's own endpoints (fake_dial, fake_listen, fake_accept, used by the direct calls below). Descriptors of
- * both are numbers of this world, never reused, so that an operation on a closed descriptor is a certain find.
+ * Two kinds of sockets: those of the program under test (made by sock_* and by accept completions,
+ * used through rings) and those of the test's own endpoints (fake_dial, fake_listen, fake_accept,
+ * used by the direct calls below). Descriptors of both are numbers of this world, never reused, so
+ * that an operation on a closed descriptor is a certain find.
  *
- * What is checked on the way, with CHECK: no operation on a closed descriptor; no close with an operation in flight; at most
- * one receive and one send in flight per socket, and no half-close beside a send; memory of a receive and provided buffers
- * belong to the kernel alone from submission to completion (nobody else's memory overlaps, and its bytes do not change);
- * memory of a send is unchanged at completion, for zero copy at the notification; msghdr and iovecs and addresses likewise.
+ * What is checked on the way, with CHECK: no operation on a closed descriptor; no close with an
+ * operation in flight; at most one receive and one send in flight per socket, and no half-close
+ * beside a send; memory of a receive and provided buffers belong to the kernel alone from
+ * submission to completion (nobody else's memory overlaps, and its bytes do not change); memory of
+ * a send is unchanged at completion, for zero copy at the notification; msghdr and iovecs and
+ * addresses likewise.
  *
- * Where real kernels differ or a detail matters, the rule is written where it is implemented, and tests/kernel holds the
- * real kernel to the same.
+ * Where real kernels differ or a detail matters, the rule is written where it is implemented, and
+ * tests/kernel holds the real kernel to the same.
  */
 #ifndef CULVERT_TESTS_FAKE_H
 #define CULVERT_TESTS_FAKE_H
@@ -44,12 +50,12 @@ struct fake_options {
     unsigned short_chance;  /* a receive or a send moves less than it could */
     unsigned hold_chance;   /* ring_wait hands out fewer completions than there are */
     unsigned early_chance;  /* ring_wait ends before its time is over */
-    unsigned
-        starve_chance;    /* a receive finds no provided buffer: others had them all for a moment */
-    unsigned cancel_lost; /* a cancel has no effect at all (EALREADY) */
+    /* a receive finds no provided buffer: others had them all for a moment */
+    unsigned starve_chance;
+    unsigned cancel_lost;  /* a cancel has no effect at all (EALREADY) */
     unsigned cancel_loses; /* a ready operation that is cancelled completes all the same */
-    unsigned
-        zc_chance; /* a zero-copy send gives a notification (otherwise none, as after early errors) */
+    /* a zero-copy send gives a notification (otherwise none, as after early errors) */
+    unsigned zc_chance;
     unsigned zc_copied;            /* ... and it says that the kernel copied */
     uint64_t zc_delay_max;         /* ns between the result and the notification */
     bool no_send_zc, no_zc_report; /* this "kernel" lacks them */
@@ -58,11 +64,11 @@ struct fake_options {
     unsigned fail_reset;  /* the connection breaks: reset at both ends */
     unsigned fail_memory; /* -ENOMEM, nothing moved */
     unsigned fail_intr;   /* -EINTR, nothing moved */
-    unsigned
-        accept_error; /* multishot accept ends with -EMFILE, -ECONNABORTED or -ENOMEM; the connection stays queued */
+    /* multishot accept ends with -EMFILE, -ECONNABORTED or -ENOMEM; the connection stays queued */
+    unsigned accept_error;
     unsigned accept_ends; /* multishot accept ends with a connection (no MORE) */
-    unsigned
-        doom_chance;   /* a connection to `doom_port` is lost (fake_lose, the way is drawn) ... */
+    /* a connection to `doom_port` is lost (fake_lose, the way is drawn) ... */
+    unsigned doom_chance;
     size_t doom_bytes; /* ... when up to so many bytes have arrived through it */
     uint16_t doom_port;
     size_t handshake_max;  /* crypt_fake.c: bytes of a message, 0: as in real handshakes */
@@ -92,15 +98,16 @@ void fake_trace_on(bool on);
 bool fake_tracing(void);
 void fake_trace(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
-/* `may_fail(fd)` says whether faults may be injected on this socket of the program (NULL: on all); `on_fault(fd, error)` hears of
- * each that was. */
+/* `may_fail(fd)` says whether faults may be injected on this socket of the program (NULL: on all);
+ * `on_fault(fd, error)` hears of each that was. */
 void fake_fault_hooks(bool (*may_fail)(int fd), void (*on_fault)(int fd, int error));
 
-/* Handles the events that are due; if there were none and all rings are idle, moves the clock on. False: nothing is due, ever. */
+/* Handles the events that are due; if there were none and all rings are idle, moves the clock on.
+ * False: nothing is due, ever. */
 bool fake_step(void);
 
-/* True if the worker that owns this ring should run a turn: completions wait, operations are prepared, its last wait asked for no
- * waiting, or its waiting time is over. */
+/* True if the worker that owns this ring should run a turn: completions wait, operations are
+ * prepared, its last wait asked for no waiting, or its waiting time is over. */
 bool fake_ring_ready(const struct ring *ring);
 
 /* Until then the worker of this ring gets no turn: a process that is stopped, or has no core. */
@@ -147,8 +154,8 @@ void fake_event_stop(struct fake_event *event);
 /* A listening socket on 127.0.0.1:port. */
 int fake_listen(uint16_t port, int backlog);
 
-/* From 127.0.0.0 + host, connects to 127.0.0.1:port; the result shows in fake_state(). Never fails at
- * once. The program itself dials, and all that listens is, at FAKE_HOST. */
+/* From 127.0.0.0 + host, connects to 127.0.0.1:port; the result shows in fake_state(). Never fails
+ * at once. The program itself dials, and all that listens is, at FAKE_HOST. */
 #define FAKE_HOST  1u
 #define FAKE_HOSTS 65536u
 int fake_dial(unsigned host, uint16_t port);
@@ -179,14 +186,15 @@ void fake_shutdown(int fd);
 /* Close; with `reset`, by RST. As in Linux, a close with unread data is a reset too. */
 void fake_end(int fd, bool reset);
 
-/* fn(arg) is called, as an event of its own, soon after this endpoint may have become readable, writable or dead. */
+/* fn(arg) is called, as an event of its own, soon after this endpoint may have become readable,
+ * writable or dead. */
 void fake_watch(int fd, void (*fn)(void *arg), void *arg);
 
 /* Breaks the connection of any socket, program's or test's: both ends see a reset. */
 void fake_break(int fd);
 
-/* Silently loses everything from now on (a pulled cable): nothing arrives, no error. fake_mend plugs it in again: what was sent
- * meanwhile arrives, resets too. */
+/* Silently loses everything from now on (a pulled cable): nothing arrives, no error. fake_mend
+ * plugs it in again: what was sent meanwhile arrives, resets too. */
 void fake_cut(int fd);
 void fake_mend(uint64_t connection);
 
@@ -194,13 +202,16 @@ void fake_mend(uint64_t connection);
 enum fake_loss {
     FAKE_LOSS_RESET, /* fake_break */
     FAKE_LOSS_CUT,   /* fake_cut */
-    FAKE_LOSS_END, /* somebody between closes: both ends see FIN, what was on the way is gone, more of it is answered by RST */
+    /* somebody between closes: both ends see FIN, what was on the way is gone, more of it is
+     * answered by RST */
+    FAKE_LOSS_END,
     FAKE_LOSS_HALF, /* one end sees a reset, the other one nothing */
     FAKE_LOSS_COUNT
 };
 void fake_lose(int fd, enum fake_loss how);
 
-/* The connection is lost when `bytes` more have arrived through it, at either end: in the middle of whatever they are. */
+/* The connection is lost when `bytes` more have arrived through it, at either end: in the middle of
+ * whatever they are. */
 void fake_doom(int fd, uint64_t bytes, enum fake_loss how);
 
 /* What befalls the bytes of one direction of a connection, once, when byte `at` is there. */
@@ -213,8 +224,8 @@ struct fake_trouble {
     enum fake_trouble_kind kind;
     int from;    /* whose bytes: 0 of the end that dialled, 1 of the other */
     uint64_t at; /* 0: the next byte that arrives ... */
-    unsigned
-        records;  /* ... or, on a tapped port, from the begin of the record so many records on */
+    /* ... or, on a tapped port, from the begin of the record so many records on */
+    unsigned records;
     uint8_t flip; /* SPOIL: bits, not 0 */
     enum fake_loss how;
     uint64_t delay; /* ns */
@@ -248,11 +259,12 @@ bool fake_is_open(int fd);
 /* An RST has arrived. */
 bool fake_is_reset(int fd);
 
-/* How long ago an RST arrived here, or this was accepted, or `mark` last changed from one call to the
- * next; 0: none has arrived. */
+/* How long ago an RST arrived here, or this was accepted, or `mark` last changed from one call to
+ * the next; 0: none has arrived. */
 uint64_t fake_reset_for(int fd, uint64_t mark);
 
-/* Bytes that this socket has sent so far and that its peer has not read: what the "kernel" holds. */
+/* Bytes that this socket has sent so far and that its peer has not read: what the "kernel"
+ * holds. */
 size_t fake_unread(int fd);
 
 /* What sock_set_unsent was told; 0: nothing. */

@@ -22,7 +22,8 @@ struct fake_tapped {
     size_t tail_size;
 };
 
-/* One direction of a connection. taken <= arrived <= written: read by the receiver, in its buffer, on the way. */
+/* One direction of a connection. taken <= arrived <= written: read by the receiver, in its buffer,
+ * on the way. */
 struct fake_pipe {
     uint8_t *data; /* ring of send_room + recv_room bytes */
     size_t capacity;
@@ -118,7 +119,8 @@ unsigned fake_current_process(void);
 
 /* ---- fake_memory.c ---- */
 void fake_memory_reset(void);
-/* Takes hold of a range: CHECKs that it overlaps nothing it must not. Sends may share memory with sends. */
+/* Takes hold of a range: CHECKs that it overlaps nothing it must not. Sends may share memory with
+ * sends. */
 void fake_hold(struct fake_range *range, const void *base, size_t size, enum fake_range_kind kind);
 void fake_release(struct fake_range *range);
 uint64_t fake_hash(uint64_t hash, const void *data, size_t size);

@@ -1,12 +1,14 @@
 /*
  * fake_memory: who owns which bytes while operations are in flight.
  *
- * Two tables hold the ranges of all rings of the world. Memory to be received into belongs to one operation (or to the provided
- * buffers) alone; memory being sent may be sent twice at once, but not received into.
+ * Two tables hold the ranges of all rings of the world. Memory to be received into belongs to one
+ * operation (or to the provided buffers) alone; memory being sent may be sent twice at once, but
+ * not received into.
  *
- * Poison: the kernel's own memory is filled with a pattern when it gets it, and must still hold it when the kernel uses it. Only
- * the first bytes and a few more are marked: a megabyte touched for each receive would make the simulation slow without finding
- * more. Under AddressSanitizer the program may not even read such memory.
+ * Poison: the kernel's own memory is filled with a pattern when it gets it, and must still hold it
+ * when the kernel uses it. Only the first bytes and a few more are marked: a megabyte touched for
+ * each receive would make the simulation slow without finding more. Under AddressSanitizer the
+ * program may not even read such memory.
  */
 #include "fake/fake_impl.h"
 

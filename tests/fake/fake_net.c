@@ -6,17 +6,19 @@
  * are then taken. FIN follows the last byte.
  *
  * Resets follow Linux, because code that passes here must not be surprised there:
- *   - a close with linger 0, or with unread data, sends RST and drops what was on the way; so does data that arrives at a
- *     closed end (RFC 9293 3.10.7.1, RFC 2525 2.17);
+ *   - a close with linger 0, or with unread data, sends RST and drops what was on the way; so does
+ *     data that arrives at a closed end (RFC 9293 3.10.7.1, RFC 2525 2.17);
  *   - with linger 0 behind the FINs of both sides (LAST_ACK, CLOSING) a close says nothing, unless
- *     something was not sent yet, and nothing is sent again (tests/kernel/test_close.c). No packet is
- *     lost here; but to a program that has seen the peer's FIN and closes so, all that is on the way
- *     is;
+ *     something was not sent yet, and nothing is sent again (tests/kernel/test_close.c). No packet
+ *     is lost here; but to a program that has seen the peer's FIN and closes so, all that is on the
+ *     way is;
  *   - accepted sockets inherit linger 0 from their listener;
- *   - after an RST arrived, data that had arrived before can still be read (tcp_recvmsg looks at the queue first), then the
- *     error is told ONCE, to whichever of read and write comes first; afterwards reads give 0 and writes EPIPE. The error is
- *     EPIPE, told to writes only, if FIN had arrived before (tcp_reset in CLOSE_WAIT). So a read of 0 is a clean end only if no
- *     error was told before it. With rst_drops_received the unread data is gone as well (as in BSD), and reads see the error;
+ *   - after an RST arrived, data that had arrived before can still be read (tcp_recvmsg looks at
+ *     the queue first), then the error is told ONCE, to whichever of read and write comes first;
+ *     afterwards reads give 0 and writes EPIPE. The error is EPIPE, told to writes only, if FIN had
+ *     arrived before (tcp_reset in CLOSE_WAIT). So a read of 0 is a clean end only if no error was
+ *     told before it. With rst_drops_received the unread data is gone as well (as in BSD), and
+ *     reads see the error;
  *   - an RST after both FINs arrived changes nothing.
  *
  * A connection that is cut carries nothing more, resets included; one that is severed (somebody
@@ -452,8 +454,8 @@ static void pipe_deliver(void *arg)
     doom_strikes(conn);
 }
 
-/* TCP_USER_TIMEOUT: sent bytes made no way for so long, be it that the path is dead or that the peer does not read (tcp_probe_timer
- * treats both alike). */
+/* TCP_USER_TIMEOUT: sent bytes made no way for so long, be it that the path is dead or that the
+ * peer does not read (tcp_probe_timer treats both alike). */
 static void timeout_arm(struct fake_socket *s)
 {
     const struct fake_pipe *out = &s->conn->pipe[s->side];

@@ -1,8 +1,9 @@
 /*
- * fake_random: the one source of chance in a simulation, so that a run can be repeated from its seed.
+ * fake_random: the one source of chance in a simulation, so that a run can be repeated from its
+ * seed.
  *
- * xoshiro256** (Blackman and Vigna, public domain), seeded through splitmix64. libc's rand is not used: it differs
- * between machines.
+ * xoshiro256** (Blackman and Vigna, public domain), seeded through splitmix64. libc's rand is not
+ * used: it differs between machines.
  */
 #ifndef CULVERT_TESTS_FAKE_RANDOM_H
 #define CULVERT_TESTS_FAKE_RANDOM_H
@@ -54,7 +55,8 @@ static inline uint64_t fake_random_between(struct fake_random *r, uint64_t low, 
     return low + fake_random_next(r) % (high - low + 1);
 }
 
-/* From [low, high] with small values as likely as large ones: first a number of bits, then the bits. low >= 1. */
+/* From [low, high] with small values as likely as large ones: first a number of bits, then the
+ * bits. low >= 1. */
 static inline uint64_t fake_random_size(struct fake_random *r, uint64_t low, uint64_t high)
 {
     unsigned span = 63U - (unsigned)__builtin_clzll(high / low);

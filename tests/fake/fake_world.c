@@ -1,8 +1,9 @@
 /*
  * fake_world: clock, events and chance of the simulated world.
  *
- * Events are in a binary heap ordered by time and, within one instant, by the order in which they were set; so a run depends on
- * the seed alone. The clock moves only in fake_step(), and only when nothing is due and all rings are idle.
+ * Events are in a binary heap ordered by time and, within one instant, by the order in which they
+ * were set; so a run depends on the seed alone. The clock moves only in fake_step(), and only when
+ * nothing is due and all rings are idle.
  */
 #include "fake/fake_impl.h"
 
@@ -250,7 +251,8 @@ static bool run_due(void)
 {
     bool any = false;
 
-    /* What an event sets for this very instant runs in the next step: the rings get their turn in between. */
+    /* What an event sets for this very instant runs in the next step: the rings get their turn in
+     * between. */
     uint64_t limit = world.order;
     while (world.count > 0 && world.heap[1]->at <= world.now && world.heap[1]->order < limit) {
         struct fake_event *event = world.heap[1];

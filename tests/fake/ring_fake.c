@@ -1,22 +1,27 @@
 /*
  * ring_fake: core/ring.h over the simulated network.
  *
- * An operation is prepared; the next ring_wait submits it, in order; it then waits in its socket's list until it can make
- * progress, is executed then or a little later, and its completion is queued. Queued completions are handed out in order;
- * among operations the order follows from the random delays. What the program must leave alone is fixed at preparation,
- * because a full submission queue may hand an operation to the kernel at that moment.
+ * An operation is prepared; the next ring_wait submits it, in order; it then waits in its socket's
+ * list until it can make progress, is executed then or a little later, and its completion is
+ * queued. Queued completions are handed out in order; among operations the order follows from the
+ * random delays. What the program must leave alone is fixed at preparation, because a full
+ * submission queue may hand an operation to the kernel at that moment.
  *
- * A socket's counters (recvs, sends, others) go up at preparation and down when the program is handed the last completion: a
- * program that closes in between acts on knowledge it cannot have.
+ * A socket's counters (recvs, sends, others) go up at preparation and down when the program is
+ * handed the last completion: a program that closes in between acts on knowledge it cannot have.
  *
  * Kept from the kernel, because programs stumble over it:
- *   - a send with RING_WAITALL that moved some bytes and then fails or is cancelled gives the count of those bytes; the error
- *     of the socket has been told thereby (io_send: "else if (sr->done_io) ret = sr->done_io");
- *   - a receive with provided buffers gives -ENOBUFS at submission, data or not, unless RING_POLL_FIRST was given;
+ *   - a send with RING_WAITALL that moved some bytes and then fails or is cancelled gives the count
+ *     of those bytes; the error of the socket has been told thereby (io_send: "else if
+ *     (sr->done_io) ret = sr->done_io");
+ *   - a receive with provided buffers gives -ENOBUFS at submission, data or not, unless
+ *     RING_POLL_FIRST was given;
  *   - a receive at the end of the stream takes no provided buffer;
- *   - a multishot accept that fails is over (no MORE); the connection it could not take stays queued;
- *   - a zero-copy notification has the user_data of its send and comes any time after the result, also a failed one's; several
- *     come in any order; the report of a send that moved nothing says "copied";
+ *   - a multishot accept that fails is over (no MORE); the connection it could not take stays
+ *     queued;
+ *   - a zero-copy notification has the user_data of its send and comes any time after the result,
+ *     also a failed one's; several come in any order; the report of a send that moved nothing says
+ *     "copied";
  *   - messages from one ring to another keep their order.
  */
 #include "fake/ring_fake.h"
@@ -151,7 +156,8 @@ static void drop_messages(struct ring *from, const struct ring *to)
     }
 }
 
-/* The kernel would end accepts and connects by itself, and so does this; whoever closes a ring with memory in flight is wrong. */
+/* The kernel would end accepts and connects by itself, and so does this; whoever closes a ring with
+ * memory in flight is wrong. */
 void ring_close(struct ring *ring)
 {
     if (ring == NULL)
@@ -604,11 +610,13 @@ int ring_message_from_thread(int target_fd, uint64_t user_data, int32_t res)
 /*
  * A worker that turns and turns for nothing burns a core for ever. Two ways, with nothing submitted
  * between one wait and the next:
- *   - it asked for no waiting, and got nothing; no time passes then. What one turn leaves for the next (a flush held back, what was
- *     marked when buffers came back) is done in the next, and the one after that sees what the one before it has seen.
- *   - it waited until its own time was over, again and again: a timer that is set anew for the next tick each time. There is work that is
- *     looked at every 20 ms (worker.c, STARVE_RETRY), what many streams and lanes look at once a second, and memory that goes back
- *     a portion a millisecond (trim.h), some hundred times.
+ *   - it asked for no waiting, and got nothing; no time passes then. What one turn leaves for the
+ *     next (a flush held back, what was marked when buffers came back) is done in the next, and the
+ *     one after that sees what the one before it has seen.
+ *   - it waited until its own time was over, again and again: a timer that is set anew for the next
+ *     tick each time. There is work that is looked at every 20 ms (worker.c, STARVE_RETRY), what
+ *     many streams and lanes look at once a second, and memory that goes back a portion a
+ *     millisecond (trim.h), some hundred times.
  */
 static void check_spin(struct ring *ring, uint64_t timeout, size_t ready, bool submitted)
 {

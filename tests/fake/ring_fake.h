@@ -1,4 +1,5 @@
-/* ring_fake: what the two files of the fake ring share: ring_fake.c is the interface, ring_fake_run.c what becomes of operations. */
+/* ring_fake: what the two files of the fake ring share: ring_fake.c is the interface,
+ * ring_fake_run.c what becomes of operations. */
 #ifndef CULVERT_TESTS_RING_FAKE_H
 #define CULVERT_TESTS_RING_FAKE_H
 

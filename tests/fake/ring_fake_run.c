@@ -1,5 +1,6 @@
 /*
- * ring_fake_run: submission, execution and completion of the operations of the fake ring; see ring_fake.c.
+ * ring_fake_run: submission, execution and completion of the operations of the fake ring; see
+ * ring_fake.c.
  */
 #include "fake/ring_fake.h"
 
@@ -117,7 +118,8 @@ static bool inject(const struct fake_op *op, unsigned permille, int error)
     return true;
 }
 
-/* 0, or the -errno to complete with. A broken connection goes on to the normal path, which finds it so. */
+/* 0, or the -errno to complete with. A broken connection goes on to the normal path, which finds it
+ * so. */
 static int inject_io(struct fake_op *op)
 {
     const struct fake_options *o = fake_options();
@@ -288,7 +290,8 @@ static void send_complete(struct fake_op *op, int64_t res)
     fake_event_in(&op->exec, fake_between(0, o->zc_delay_max));
 }
 
-/* Writes up to `limit` bytes from where the operation stands; the result of the last write that moved nothing, or 0. */
+/* Writes up to `limit` bytes from where the operation stands; the result of the last write that
+ * moved nothing, or 0. */
 static ssize_t send_some(struct fake_op *op, size_t limit)
 {
     size_t start = 0;

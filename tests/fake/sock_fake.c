@@ -1,7 +1,7 @@
 /*
  * sock_fake: core/sock.h over the simulated network. Addresses are real structures; whom an address
- * leads to its port says alone, since all that listens is on one host; where a connection comes from
- * may be another one (fake_dial).
+ * leads to its port says alone, since all that listens is on one host; where a connection comes
+ * from may be another one (fake_dial).
  */
 #include "fake/fake_impl.h"
 
@@ -156,7 +156,8 @@ void sock_close(int fd)
     fake_socket_close(s, s->linger0);
 }
 
-/* The simulated network loses no packet: a path is there, or it is too narrow, or the connection is cut. What TCP of a real one takes for dead may be only slow: `stuck_lies`. */
+/* The simulated network loses no packet: a path is there, or it is too narrow, or the connection is
+ * cut. What TCP of a real one takes for dead may be only slow: `stuck_lies`. */
 bool sock_is_stuck(int fd, uint64_t silence)
 {
     const struct fake_socket *s = fake_socket(fd);

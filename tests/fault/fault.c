@@ -7,8 +7,9 @@
  * allocate through the program's own allocator is counted at that door.
  *
  *   CULVERT_FAULT_AT    which call fails; 0: none, but all are counted
- *   CULVERT_FAULT_FD    an open descriptor: a line for each call that was failed, "NUMBER NAME OBJECT+OFFSET", or, with
- *                       CULVERT_FAULT_AT=0, "NUMBER NAME" for each that was counted
+ *   CULVERT_FAULT_FD    an open descriptor: a line for each call that was failed, "NUMBER NAME
+ *                       OBJECT+OFFSET", or, with CULVERT_FAULT_AT=0, "NUMBER NAME" for each that
+ *                       was counted
  *   CULVERT_FAULT_NAME  only calls of this name are counted, and all from the n-th on fail
  *
  * Two ways in. A library for LD_PRELOAD (the program as it is shipped): functions have the names of

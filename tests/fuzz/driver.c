@@ -1,22 +1,24 @@
 /*
  * Driver for fuzz targets in builds without libFuzzer.
  *
- * A target file defines LLVMFuzzerTestOneInput() and, if it wants, LLVMFuzzerInitialize(). Under the preset
- * "fuzz" libFuzzer calls them; in every other build this file does, so that each test run
+ * A target file defines LLVMFuzzerTestOneInput() and, if it wants, LLVMFuzzerInitialize(). Under
+ * the preset "fuzz" libFuzzer calls them; in every other build this file does, so that each test
+ * run
  *
  *   1. replays every file of the corpus folder (and an empty input), then
  *   2. makes N inputs from them by seeded mutation and runs those.
  *
- * The same seed gives the same inputs in the same order on every machine, so a failure repeats. Each input
- * is handed over in an allocation of exactly its size, so that AddressSanitizer and valgrind see one byte
- * too many. When a target dies, the input is written to crash-NAME in the current folder and the line that
- * replays it is printed.
+ * The same seed gives the same inputs in the same order on every machine, so a failure repeats.
+ * Each input is handed over in an allocation of exactly its size, so that AddressSanitizer and
+ * valgrind see one byte too many. When a target dies, the input is written to crash-NAME in the
+ * current folder and the line that replays it is printed.
  *
- * There is no coverage feedback here: finding new paths is libFuzzer's work, keeping found ones found is
- * this one's. Inputs worth keeping go into the corpus by hand.
+ * There is no coverage feedback here: finding new paths is libFuzzer's work, keeping found ones
+ * found is this one's. Inputs worth keeping go into the corpus by hand.
  *
  * Usage: fuzz_NAME [--corpus DIR] [--runs N] [--seed N] [FILE...]
- *        With FILEs only those are run. CULVERT_LONG=1 in the environment multiplies the runs by 50.
+ *        With FILEs only those are run. CULVERT_LONG=1 in the environment multiplies the runs by
+ *        50.
  */
 #include <dirent.h>
 #include <errno.h>
@@ -51,7 +53,8 @@ struct input {
 static struct input corpus[CORPUS_MAX];
 static size_t corpus_count;
 
-/* What is running, for the crash writer, which makes nothing itself: it may be in a signal handler. */
+/* What is running, for the crash writer, which makes nothing itself: it may be in a signal
+ * handler. */
 static const uint8_t *current_data;
 static size_t current_size;
 static char crash_name[64];

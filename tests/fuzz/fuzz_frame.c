@@ -1,7 +1,7 @@
 /*
- * Fuzz target: the input is what one side of a lane says. Its first byte is the version, as on the wire; frames are
- * split by frame_get() and every payload goes through its decoder. What is taken must survive encoding: the second
- * encoding equals the first.
+ * Fuzz target: the input is what one side of a lane says. Its first byte is the version, as on the
+ * wire; frames are split by frame_get() and every payload goes through its decoder. What is taken
+ * must survive encoding: the second encoding equals the first.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -11,8 +11,8 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-/* One frame whose payload is complete. The payload is copied to an allocation of its own size, so that a decoder that
- * reads one byte too many is seen. */
+/* One frame whose payload is complete. The payload is copied to an allocation of its own size, so
+ * that a decoder that reads one byte too many is seen. */
 static void one_frame(uint8_t version, const struct frame *frame, const uint8_t *payload)
 {
     uint8_t first[FRAME_CONTROL_MAX], second[FRAME_CONTROL_MAX];

@@ -1,10 +1,10 @@
 /*
  * Fuzz target: the command line, the endpoint parser and the token file.
  *
- * The input is argv, one word per line. A line that names a token file is replaced by one that names a
- * memory file holding the last line of the input, with a newline for each carriage return, so that
- * no file of this machine is opened. What must hold for every input: no crash, an error has a
- * sentence, and a config that is accepted keeps the relations that the engine builds on.
+ * The input is argv, one word per line. A line that names a token file is replaced by one that
+ * names a memory file holding the last line of the input, with a newline for each carriage return,
+ * so that no file of this machine is opened. What must hold for every input: no crash, an error has
+ * a sentence, and a config that is accepted keeps the relations that the engine builds on.
  */
 #include <stdbool.h>
 #include <stddef.h>

@@ -1,7 +1,8 @@
 /*
- * Fuzz target: the record engine as a peer that holds the keys can abuse it. The input is a script for one end of a lane: what is
- * sealed with a good key may still be of any type, any content and any order, and that is where a parser can go wrong; bytes without
- * a key must never come out as data.
+ * Fuzz target: the record engine as a peer that holds the keys can abuse it. The input is a script
+ * for one end of a lane: what is sealed with a good key may still be of any type, any content and
+ * any order, and that is where a parser can go wrong; bytes without a key must never come out as
+ * data.
  *
  * Input: {cipher and version u8}, then commands {op u8, length u8, bytes}.
  */

@@ -1,9 +1,11 @@
 /*
- * Fuzz target: one of our handshakes against a peer that changes bytes, drops them, or sends its own. The other end is a real
- * handshake, so that the changes reach deep into it. Whatever happens: no crash, no hang, a failure has a sentence, and both sides are
- * only ever done together with the same keys.
+ * Fuzz target: one of our handshakes against a peer that changes bytes, drops them, or sends its
+ * own. The other end is a real handshake, so that the changes reach deep into it. Whatever happens:
+ * no crash, no hang, a failure has a sentence, and both sides are only ever done together with the
+ * same keys.
  *
- * Input: {mode u8, chunk u8}, then edits {position u16, xor u8} of the stream towards the victim; in mode RAW the bytes themselves.
+ * Input: {mode u8, chunk u8}, then edits {position u16, xor u8} of the stream towards the victim;
+ * in mode RAW the bytes themselves.
  */
 #include <dirent.h>
 #include <stdio.h>

@@ -1,4 +1,5 @@
-/* kernel: what the tests of the kernel's behaviour share: rings as Culvert sets them up, loopback pairs, and skipping. */
+/* kernel: what the tests of the kernel's behaviour share: rings as Culvert sets them up, loopback
+ * pairs, and skipping. */
 #ifndef CULVERT_TESTS_KERNEL_H
 #define CULVERT_TESTS_KERNEL_H
 

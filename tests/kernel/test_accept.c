@@ -1,6 +1,6 @@
 /*
- * accept: what src/core assumes of listening sockets: multishot accept, options that accepted sockets inherit, RST by
- * SO_LINGER 0, several listeners on one port, and how a busy port shows.
+ * accept: what src/core assumes of listening sockets: multishot accept, options that accepted
+ * sockets inherit, RST by SO_LINGER 0, several listeners on one port, and how a busy port shows.
  */
 #include "kernel.h"
 
@@ -26,7 +26,8 @@ static void cancel(unsigned long long user_data)
     EXPECT((accept_cqe.flags & IORING_CQE_F_MORE) == 0);
 }
 
-/* One request, many connections; TCP_NODELAY comes from the listener; the accepted socket is blocking. */
+/* One request, many connections; TCP_NODELAY comes from the listener; the accepted socket is
+ * blocking. */
 static void multishot_and_inherited_nodelay(void)
 {
     struct sockaddr_in addr = { 0 };
@@ -49,7 +50,8 @@ static void multishot_and_inherited_nodelay(void)
     close(listener);
 }
 
-/* A visitor that has left by RST before it was accepted is accepted all the same; its first read tells. */
+/* A visitor that has left by RST before it was accepted is accepted all the same; its first read
+ * tells. */
 static void reset_before_accept(void)
 {
     struct sockaddr_in addr = { 0 };
@@ -80,7 +82,8 @@ static void linger_zero_sends_rst(void)
     close(fds[1]);
 }
 
-/* Closing with unread data is a reset as well (RFC 2525, 2.17): a stream that must end cleanly reads to the end first. */
+/* Closing with unread data is a reset as well (RFC 2525, 2.17): a stream that must end cleanly
+ * reads to the end first. */
 static void close_with_unread_data_is_a_reset(void)
 {
     struct pollfd poll_fd = { .events = POLLIN };

@@ -1,7 +1,8 @@
 /*
- * message: what src/core assumes of IORING_OP_MSG_RING: it reaches a DEFER_TASKRUN ring that another thread waits on and wakes
- * it, messages of one sender keep their order, a thread without a ring of its own can send through a passing one, and a
- * message to something that is no ring fails at the sender.
+ * message: what src/core assumes of IORING_OP_MSG_RING: it reaches a DEFER_TASKRUN ring that
+ * another thread waits on and wakes it, messages of one sender keep their order, a thread without a
+ * ring of its own can send through a passing one, and a message to something that is no ring fails
+ * at the sender.
  */
 #include "kernel.h"
 

@@ -3,8 +3,8 @@
  *
  * A socket may have a range of its own (IP_LOCAL_PORT_RANGE, Linux 6.3, and Debian 12's 6.1.176),
  * also one that is all of the system's, and connects. An older kernel refuses the option, and the
- * connection is as it would have been. (6.18 takes ports of both parities then, 6.1.176 those of one
- * as long as there are some: findings/connect-beyond-half-the-ports.sh.)
+ * connection is as it would have been. (6.18 takes ports of both parities then, 6.1.176 those of
+ * one as long as there are some: findings/connect-beyond-half-the-ports.sh.)
  */
 #include "kernel.h"
 

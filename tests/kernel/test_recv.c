@@ -1,6 +1,6 @@
 /*
- * recv: what src/core assumes of provided buffers, of the headroom in front of them, of cancelling a waiting read, and of the
- * hint that more data waits.
+ * recv: what src/core assumes of provided buffers, of the headroom in front of them, of cancelling
+ * a waiting read, and of the hint that more data waits.
  */
 #include "kernel.h"
 
@@ -72,7 +72,8 @@ static void provided_buffer_keeps_its_headroom(void)
     EXPECT(memcmp(memory[2] + HEADROOM, "0123456789", 10) == 0 && !touched_outside(2, 10));
 }
 
-/* A read longer than the buffer fills it and leaves the rest for the next one, in the order in which they were given. */
+/* A read longer than the buffer fills it and leaves the rest for the next one, in the order in
+ * which they were given. */
 static void buffers_are_used_in_order(void)
 {
     char bytes[SIZE] = { 0 };
@@ -91,7 +92,8 @@ static void buffers_are_used_in_order(void)
     EXPECT((cqe.flags & IORING_CQE_F_SOCK_NONEMPTY) == 0);
 }
 
-/* No buffer: an error at once if the read is tried at once, when data comes if it polls first; the data stays. */
+/* No buffer: an error at once if the read is tried at once, when data comes if it polls first; the
+ * data stays. */
 static void no_buffer_is_enobufs(void)
 {
     recv_provided(1, true);

@@ -1,9 +1,10 @@
 /*
  * send: what src/core assumes of IORING_OP_SEND on TCP.
  *
- * The last two tests are the trap: a reset that meets a half-done MSG_WAITALL send is reported as a short count and nothing
- * else; the error of the socket has been told thereby, and a read that comes after says 0 like a clean end. So a short
- * MSG_WAITALL send must be taken for an error (relay.c, lane_tx.c), and the simulated kernel does the same.
+ * The last two tests are the trap: a reset that meets a half-done MSG_WAITALL send is reported as a
+ * short count and nothing else; the error of the socket has been told thereby, and a read that
+ * comes after says 0 like a clean end. So a short MSG_WAITALL send must be taken for an error
+ * (relay.c, lane_tx.c), and the simulated kernel does the same.
  */
 #include "kernel.h"
 

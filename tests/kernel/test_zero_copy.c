@@ -105,7 +105,8 @@ static void a_failed_send_tells_whether_one_follows(void)
     close(fds[1]);
 }
 
-/* The peer does not read: the send waits, is cancelled, the socket is reset; the notification still comes. */
+/* The peer does not read: the send waits, is cancelled, the socket is reset; the notification still
+ * comes. */
 static void cancel_and_reset_bring_the_notification(void)
 {
     struct io_uring_sqe *sqe;

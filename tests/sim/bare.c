@@ -1,11 +1,12 @@
 /*
  * bare: the simulated world alone, under an echo server that uses every call of core/ring.h.
  *
- * It is the fake's own test: what the server gets right here, with operations late, short, cancelled and failing, is what real
- * code may rely on; and what the fake would get wrong shows as a byte lost or an end that never comes.
+ * It is the fake's own test: what the server gets right here, with operations late, short,
+ * cancelled and failing, is what real code may rely on; and what the fake would get wrong shows as
+ * a byte lost or an end that never comes.
  *
- * Each connection of the server has one buffer and goes round: receive, send the same bytes back, again. At the end of input
- * it says FIN; at an error it resets.
+ * Each connection of the server has one buffer and goes round: receive, send the same bytes back,
+ * again. At the end of input it says FIN; at an error it resets.
  */
 #include "core/base.h"
 #include "core/check.h"

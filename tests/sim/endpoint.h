@@ -1,12 +1,15 @@
 /*
- * endpoint: a scripted end of a TCP connection in the simulated world: a visitor, or an origin's side of an accepted connection.
+ * endpoint: a scripted end of a TCP connection in the simulated world: a visitor, or an origin's
+ * side of an accepted connection.
  *
- * What it does follows from its plan, drawn when it is made: how many bytes it sends, in which pieces, when it pauses, whether
- * it half-closes, resets, never reads. What it sends starts with its own number (8 bytes), then comes a pattern that depends
- * on the number and the position; so the receiver learns who talks to it and checks every byte.
+ * What it does follows from its plan, drawn when it is made: how many bytes it sends, in which
+ * pieces, when it pauses, whether it half-closes, resets, never reads. What it sends starts with
+ * its own number (8 bytes), then comes a pattern that depends on the number and the position; so
+ * the receiver learns who talks to it and checks every byte.
  *
- * An endpoint ends well when it has sent everything and FIN, and has read up to the peer's FIN. It ends badly when it sees an
- * error. `blamed` tells bad ends that the script or an injected fault explains from those that are the program's doing.
+ * An endpoint ends well when it has sent everything and FIN, and has read up to the peer's FIN. It
+ * ends badly when it sees an error. `blamed` tells bad ends that the script or an injected fault
+ * explains from those that are the program's doing.
  */
 #ifndef CULVERT_TESTS_SIM_ENDPOINT_H
 #define CULVERT_TESTS_SIM_ENDPOINT_H
@@ -91,7 +94,8 @@ bool endpoints_ended(void);
 /* Ends this endpoint from outside (by RST), as a fault of the script. */
 void endpoint_leave(struct endpoint *e);
 
-/* Called when something is wrong with what an endpoint sees; prints and aborts through check_failed. */
+/* Called when something is wrong with what an endpoint sees; prints and aborts through
+ * check_failed. */
 void endpoint_print(const struct endpoint *e);
 
 #endif

@@ -36,8 +36,8 @@
 #define WORKERS_MAX 2u
 #define CONNECTIONS 3u
 #define PIPES       (2 * CONNECTIONS)
-/* Bytes of all connections, both directions: in the first round at most NEAR_PLACES of each pipe (the
- * handshake and the first records), then all. */
+/* Bytes of all connections, both directions: in the first round at most NEAR_PLACES of each pipe
+ * (the handshake and the first records), then all. */
 #define NEAR_MAX    2048u
 #define PLACES_MAX  8192u
 #define NEAR_PLACES 220u

@@ -1,10 +1,13 @@
 /*
  * path: see path.h.
  *
- * Strikes follow each other in random time, often in bursts, so that the second one meets what the first one has left: an old connection with operations in
- * flight, a dial, a handshake, a JOIN that is half said. A strike takes one connection of a lane (a probe's as well; the client's end or the server's) or all of them, in one of
- * the ways of fake_lose, now or after so many more bytes; or it closes the server's port for a while, by refusal or silence, so that lanes stay frozen while visitors
- * come; or it cuts a cable that is plugged in again later. Beside this, every new connection may be doomed from its beginning (fake_options.doom_chance).
+ * Strikes follow each other in random time, often in bursts, so that the second one meets what the
+ * first one has left: an old connection with operations in flight, a dial, a handshake, a JOIN that
+ * is half said. A strike takes one connection of a lane (a probe's as well; the client's end or the
+ * server's) or all of them, in one of the ways of fake_lose, now or after so many more bytes; or it
+ * closes the server's port for a while, by refusal or silence, so that lanes stay frozen while
+ * visitors come; or it cuts a cable that is plugged in again later. Beside this, every new
+ * connection may be doomed from its beginning (fake_options.doom_chance).
  *
  * Where lanes are TLS a byte may also be spoiled, and what follows it may be held up: on
  * connections that stand, and on new ones from their beginning. Half of these strike among the

@@ -1,5 +1,6 @@
 /*
- * path: what befalls the connections of lanes in the cases of resume, and what lanes that came through it must look like.
+ * path: what befalls the connections of lanes in the cases of resume, and what lanes that came
+ * through it must look like.
  */
 #ifndef CULVERT_TESTS_SIM_PATH_H
 #define CULVERT_TESTS_SIM_PATH_H
@@ -8,7 +9,8 @@
 
 #include <stdbool.h>
 
-/* All workers of both sides; `port`: where lanes are accepted; told(): something happened to a lane. */
+/* All workers of both sides; `port`: where lanes are accepted; told(): something happened to a
+ * lane. */
 struct path_world {
     struct worker **workers[2];
     unsigned count[2];
@@ -33,7 +35,8 @@ void path_end(void);
 /* All lanes stand, on both sides. */
 bool path_whole(void);
 
-/* Both sides count the same bytes, and keep no more than what nobody can have counted yet: the last words of a quiet lane. */
+/* Both sides count the same bytes, and keep no more than what nobody can have counted yet: the last
+ * words of a quiet lane. */
 bool path_counts_agree(void);
 
 /* Slices that the logs of this worker's lanes hold. */

@@ -1,7 +1,8 @@
 /*
  * sim: the seeded simulation.
  *
- *   sim                       every case, each with its usual number of seeds (CULVERT_LONG=1: 25 times as many)
+ *   sim                       every case, each with its usual number of seeds (CULVERT_LONG=1: 25
+ *                             times as many)
  *   sim --case v2             one case: bare, v1, v2, tls, resume, resume-tls, every, heal,
  *                             hogs
  *   sim --case v2 --seed 17   one run, replayed exactly; add --trace to see every event

@@ -19,11 +19,12 @@ void sim_every(uint64_t seed); /* one short conversation, struck at one byte */
 void sim_heal(uint64_t seed);  /* connections can be made, and carry little or nothing */
 void sim_hogs(uint64_t seed);  /* hostile owners beside honest ones */
 
-/* What the case knows about its state, printed by check_failed. NULL: nothing. A worker's start sets its own hook: call it again
- * afterwards. */
+/* What the case knows about its state, printed by check_failed. NULL: nothing. A worker's start
+ * sets its own hook: call it again afterwards. */
 void sim_set_dump(void (*dump)(void));
 
-/* Totals over all runs, printed at the end: a simulation in which nothing happens proves nothing. */
+/* Totals over all runs, printed at the end: a simulation in which nothing happens proves
+ * nothing. */
 struct sim_totals {
     uint64_t endpoints, well, refused, died, left;
     uint64_t bytes, faults, steps, simulated_ns;
@@ -39,8 +40,8 @@ extern struct sim_totals sim_totals;
 
 struct config;
 
-/* A server of one small session, or its client: one worker, one tunnel, few of everything, no TLS and
- * no grace time. */
+/* A server of one small session, or its client: one worker, one tunnel, few of everything, no TLS
+ * and no grace time. */
 void sim_config(struct config *config, bool server);
 
 /* Whether its lanes are TLS; a server that is not strict takes both kinds. */

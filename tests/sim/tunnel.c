@@ -9,13 +9,13 @@
  * end well nevertheless, unless the grace time was drawn too short.
  *
  * Which ends are right:
- *   - an endpoint that ended well has received exactly what its peer sent, and the peer had said FIN (v2: an end that looks
- *     clean is never a cut one; v1: as long as nothing but a death happens); one that heard nothing has
- *     a peer who had nothing to say;
- *   - an endpoint may die only if a fault explains it: its own connection's, its peer's (known from the bytes, or, when no byte
- *     got through, some endpoint of the other kind without a peer), its origin's refusal, a lost lane,
- *     or the death of a side: all its workers vanish at once (killed.c), and only the other one is
- *     left to see its streams' ends and to stop.
+ *   - an endpoint that ended well has received exactly what its peer sent, and the peer had said
+ *     FIN (v2: an end that looks clean is never a cut one; v1: as long as nothing but a death
+ *     happens); one that heard nothing has a peer who had nothing to say;
+ *   - an endpoint may die only if a fault explains it: its own connection's, its peer's (known from
+ *     the bytes, or, when no byte got through, some endpoint of the other kind without a peer), its
+ *     origin's refusal, a lost lane, or the death of a side: all its workers vanish at once
+ *     (killed.c), and only the other one is left to see its streams' ends and to stop.
  */
 #include "core/addr.h"
 #include "core/base.h"
@@ -93,8 +93,9 @@ static struct {
     unsigned stalls_due;
     uint64_t faulted[16]; /* connections with a fault before their endpoint knew of them */
     unsigned faulted_count;
-    unsigned
-        lane_faults; /* resume: so many are left; a path that never holds long enough for a few bytes proves nothing */
+    /* resume: so many are left; a path that never holds long enough for a few bytes proves
+     * nothing */
+    unsigned lane_faults;
     uint64_t session;     /* resume: the first one, and the last if no grace time runs out */
     bool killed;          /* a side is dead */
     bool lane_lost;       /* at some time */
@@ -335,7 +336,8 @@ static void stall_comes(void *arg)
 
 /* ---- endpoints ---- */
 
-/* Small buffers make small pieces, and every piece costs some turns: some hundred of them are enough. */
+/* Small buffers make small pieces, and every piece costs some turns: some hundred of them are
+ * enough. */
 static uint64_t bytes_max(void)
 {
     const struct fake_options *o = fake_options();
@@ -400,8 +402,9 @@ static void plan_for_churn(struct endpoint_plan *plan, bool visitor)
         plan->reset_at = between(1, plan->total + most);
 }
 
-/* v1 has no half-close and no windows: an end of one direction ends the other soon, and a reader that pauses is cut. What v1 can
- * carry is a conversation in which the last word is known to both. */
+/* v1 has no half-close and no windows: an end of one direction ends the other soon, and a reader
+ * that pauses is cut. What v1 can carry is a conversation in which the last word is known to
+ * both. */
 static void plan_for_v1(struct endpoint_plan *plan, bool first_to_end)
 {
     if (plan->total == 0)
@@ -476,7 +479,8 @@ static void give_addresses(void)
     }
 }
 
-/* Where tunnel i of the newest session is public. A session that came after a lost one has other ports while the old one lives. */
+/* Where tunnel i of the newest session is public. A session that came after a lost one has other
+ * ports while the old one lives. */
 static uint16_t public_port(unsigned tunnel)
 {
     uint64_t newest = 0;
@@ -550,7 +554,8 @@ static void check_streams(const struct worker *w)
     }
 }
 
-/* As worker_run does: the last closes go out. Messages that come now are found by message_free_all. */
+/* As worker_run does: the last closes go out. Messages that come now are found by
+ * message_free_all. */
 static void turn_stopped(struct worker *w)
 {
     struct ring_cqe cqe;
@@ -630,7 +635,8 @@ static bool streams_gone(void)
     return true;
 }
 
-/* Nothing is left of any stream; also not one that a visitor left behind before its origin saw it. */
+/* Nothing is left of any stream; also not one that a visitor left behind before its origin saw
+ * it. */
 static bool quiet(void)
 {
     if (!visitors_ended() || !streams_gone())
@@ -987,7 +993,8 @@ static void probe_again(void)
     run_until(visitors_ended, 1000 * NSEC_PER_SEC);
 }
 
-/* The workers are stopped in the middle of it all: nobody need end well, but nobody may be lied to, and nothing may be left. */
+/* The workers are stopped in the middle of it all: nobody need end well, but nobody may be lied to,
+ * and nothing may be left. */
 static void stop_early(void)
 {
     run.quiet_since = fake_now() + fake_random_size(chance(), NSEC_PER_MSEC, 20 * NSEC_PER_SEC);
@@ -1111,7 +1118,8 @@ static bool lanes_rest(void)
             path_counts_agree()); /* a log for which there are no slices is dropped */
 }
 
-/* The path is good again: all lanes come back, with nothing left to say, and of what they kept only the last heartbeat stays. */
+/* The path is good again: all lanes come back, with nothing left to say, and of what they kept only
+ * the last heartbeat stays. */
 static void check_lanes(void)
 {
     run.quiet_since = fake_now() + 3 * HEARTBEAT;

@@ -1,6 +1,6 @@
 /*
- * buf: references, owners, the reserve of the lanes, and small buffers lent to a real ring (skipped where io_uring cannot
- * be used).
+ * buf: references, owners, the reserve of the lanes, and small buffers lent to a real ring (skipped
+ * where io_uring cannot be used).
  */
 #include <check.h>
 #include <grp.h>

@@ -1,4 +1,5 @@
-/* The demo's pattern: what it must notice. A check that lets a wrong byte pass would make the demo a lie. */
+/* The demo's pattern: what it must notice. A check that lets a wrong byte pass would make the demo
+ * a lie. */
 #include <check.h>
 #include <stdlib.h>
 #include <string.h>
@@ -62,7 +63,8 @@ START_TEST(one_wrong_bit_is_found_where_it_is)
 }
 END_TEST
 
-/* Bytes lost, doubled, or from the other stream: all are bytes of the pattern, but not those of here. */
+/* Bytes lost, doubled, or from the other stream: all are bytes of the pattern, but not those of
+ * here. */
 START_TEST(right_bytes_in_the_wrong_place_are_wrong)
 {
     static const uint64_t shifts[] = { 1,

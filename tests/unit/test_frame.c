@@ -1,9 +1,9 @@
 /*
  * Frames: golden bytes, round trips, truncation at every byte, every limit, random mutation.
  *
- * The golden bytes of both wires are the examples of docs/PROTOCOL.md: blocks that start with ```frame NAME. This test
- * reads that file, builds every example with the encoders and compares, so the document cannot lie. (The v1 examples
- * were compared with what a deployed v1 peer sends.)
+ * The golden bytes of both wires are the examples of docs/PROTOCOL.md: blocks that start with
+ * ```frame NAME. This test reads that file, builds every example with the encoders and compares, so
+ * the document cannot lie. (The v1 examples were compared with what a deployed v1 peer sends.)
  */
 #include <check.h>
 #include <ctype.h>
@@ -323,7 +323,8 @@ static void check_text(struct frame_text got, struct frame_text put)
     ck_assert(got.size == 0 || memcmp(got.data, put.data, got.size) == 0);
 }
 
-/* Reads back the header that an encoder wrote into [dst, end) and returns where the payload starts. */
+/* Reads back the header that an encoder wrote into [dst, end) and returns where the payload
+ * starts. */
 static const uint8_t *check_header(uint8_t version, const uint8_t *dst, const uint8_t *end,
                                    enum frame_kind kind, uint32_t stream)
 {
@@ -734,8 +735,8 @@ START_TEST(a_text_that_claims_more_than_there_is)
 }
 END_TEST
 
-/* Flips, cuts and extends valid frames. What is still taken must come out the same after two encodings; what is read
- * beyond the end is seen by the sanitizers. */
+/* Flips, cuts and extends valid frames. What is still taken must come out the same after two
+ * encodings; what is read beyond the end is seen by the sanitizers. */
 static unsigned mutate_and_decode(uint8_t *bytes, size_t size)
 {
     uint8_t version = bytes[0], first[FRAME_CONTROL_MAX], second[FRAME_CONTROL_MAX];

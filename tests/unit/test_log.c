@@ -1,6 +1,6 @@
 /*
- * Log lines, read back from a pipe in place of stderr. Windows of log_site_pass() are moved by writing
- * the site's own start time, never by waiting.
+ * Log lines, read back from a pipe in place of stderr. Windows of log_site_pass() are moved by
+ * writing the site's own start time, never by waiting.
  */
 #include <check.h>
 #include <errno.h>

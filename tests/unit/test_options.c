@@ -1,6 +1,6 @@
 /*
- * The command line. Most cases are rows: words in, and either an assertion on the result or a part of the
- * sentence that a wrong line must be told.
+ * The command line. Most cases are rows: words in, and either an assertion on the result or a part
+ * of the sentence that a wrong line must be told.
  */
 #include <check.h>
 #include <fcntl.h>
@@ -748,7 +748,8 @@ START_TEST(a_refused_token_is_wiped_too_and_not_quoted)
 }
 END_TEST
 
-/* Where a secret stands in the word of a flag that there is not: here, or where people come from. */
+/* Where a secret stands in the word of a flag that there is not: here, or where people come
+ * from. */
 START_TEST(a_flag_with_a_token_in_it_is_not_quoted)
 {
     static const struct {

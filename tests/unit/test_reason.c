@@ -1,6 +1,6 @@
 /*
- * Reasons: codes are part of the protocol, so this file holds them a second time, written by hand. A renumbered code
- * fails here; a new one must be added here and in docs/PROTOCOL.md.
+ * Reasons: codes are part of the protocol, so this file holds them a second time, written by hand.
+ * A renumbered code fails here; a new one must be added here and in docs/PROTOCOL.md.
  */
 #include <check.h>
 #include <stdio.h>

@@ -19,7 +19,8 @@ static union sock_addr loopback;
 static uint64_t clock_ns;
 static const struct registry_tunnel tunnel = { .name = "t", .origin = "localhost:1" };
 
-/* Where the search for ports begins: below the range from which the kernel takes ports of clients. */
+/* Where the search for ports begins: below the range from which the kernel takes ports of
+ * clients. */
 static uint16_t first_port(void)
 {
     return (uint16_t)(20000 + getpid() % 10000);
@@ -127,7 +128,8 @@ static uint64_t log_in(const char *name, unsigned token, uint64_t *replaced)
     return session.id;
 }
 
-/* BIND. The socket that comes of it is closed at once; what the registry counts stays until port_unref. */
+/* BIND. The socket that comes of it is closed at once; what the registry counts stays until
+ * port_unref. */
 static enum reason bind_port(uint64_t id, uint16_t index, uint16_t wanted, uint16_t ticket,
                              struct registry_bound *bound)
 {

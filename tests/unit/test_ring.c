@@ -1,6 +1,7 @@
 /*
- * ring: every call of ring.h against the kernel, over socket pairs and loopback. What the kernel does in corners is in
- * tests/kernel; here it is the layer: flags, user_data, results, counters, and that nothing is lost.
+ * ring: every call of ring.h against the kernel, over socket pairs and loopback. What the kernel
+ * does in corners is in tests/kernel; here it is the layer: flags, user_data, results, counters,
+ * and that nothing is lost.
  */
 #include <check.h>
 #include <arpa/inet.h>
@@ -309,7 +310,8 @@ START_TEST(a_full_submission_queue_loses_nothing)
 }
 END_TEST
 
-/* Two ends of a TCP connection over loopback: unlike a socket pair it takes many small sends without waiting. */
+/* Two ends of a TCP connection over loopback: unlike a socket pair it takes many small sends
+ * without waiting. */
 static int pipe_of_sockets(int ends[2])
 {
     struct sockaddr_in at = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
@@ -326,7 +328,8 @@ static int pipe_of_sockets(int ends[2])
     return ends[1] >= 0 ? 0 : -1;
 }
 
-/* More of them in one turn than there is room for, from vectors that are gone when the kernel sees them. */
+/* More of them in one turn than there is room for, from vectors that are gone when the kernel sees
+ * them. */
 START_TEST(sends_in_pieces_keep_their_order)
 {
     enum { SENDS = 560, MOST = SENDS * RING_PIECES };
@@ -394,7 +397,8 @@ static unsigned wait_for_nothing(uint64_t ms)
     return waits;
 }
 
-/* The time-out that one wait set is in the way of the next neither when that is shorter nor when it is longer. */
+/* The time-out that one wait set is in the way of the next neither when that is shorter nor when it
+ * is longer. */
 START_TEST(each_wait_has_its_own_time)
 {
     wait_ended_by_data(3600 * 1000);

@@ -37,7 +37,7 @@ static bool all_are(const uint8_t *bytes, size_t size, uint8_t value)
     return true;
 }
 
-/* --- blocks ----------------------------------------------------------------------------------- */
+/* Blocks */
 
 START_TEST(blocks_are_zeros)
 {
@@ -159,7 +159,7 @@ START_TEST(written_after_free)
 END_TEST
 #endif
 
-/* --- threads ---------------------------------------------------------------------------------- */
+/* Threads */
 
 #define THREADS 8
 #define KEPT    16
@@ -212,7 +212,7 @@ START_TEST(threads)
 }
 END_TEST
 
-/* --- pages ------------------------------------------------------------------------------------ */
+/* Pages */
 
 struct facts {
     char flags[512]; /* " rd wr ... " */
@@ -349,7 +349,7 @@ START_TEST(fork_inherits_zeros)
 }
 END_TEST
 
-/* --- limits ----------------------------------------------------------------------------------- */
+/* Limits */
 
 START_TEST(no_memory)
 {

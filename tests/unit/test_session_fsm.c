@@ -1,6 +1,7 @@
 /*
- * Session states: every (role, version, lane, state, kind) cell against a second, hand-written list of what is allowed.
- * The lists below are the sentences of docs/PROTOCOL.md ("States"); a row that is missing allows nothing.
+ * Session states: every (role, version, lane, state, kind) cell against a second, hand-written list
+ * of what is allowed. The lists below are the sentences of docs/PROTOCOL.md ("States"); a row that
+ * is missing allows nothing.
  */
 #include <check.h>
 #include <stdio.h>
@@ -156,7 +157,8 @@ START_TEST(the_lists_are_spelt_right)
 }
 END_TEST
 
-/* The state after a frame, listed by hand. Frames that are not here and do not end the session change nothing. */
+/* The state after a frame, listed by hand. Frames that are not here and do not end the session
+ * change nothing. */
 static enum session_state expected_next(enum session_role role, enum session_state state,
                                         enum frame_kind kind)
 {
@@ -207,7 +209,8 @@ END_TEST
 
 START_TEST(transitions)
 {
-    /* Row: from. Column: to. Order: INIT HANDSHAKEN AUTHENTICATED BOUND FORWARDING CLOSING CLOSED. */
+    /* Row: from. Column: to. Order: INIT HANDSHAKEN AUTHENTICATED BOUND FORWARDING CLOSING
+     * CLOSED. */
     static const char may[SESSION_STATE_COUNT][SESSION_STATE_COUNT + 1] = {
         [SESSION_INIT] = ".x..xxx",          [SESSION_HANDSHAKEN] = "..x.xxx",
         [SESSION_AUTHENTICATED] = "...xxxx", [SESSION_BOUND] = "..x.xxx",

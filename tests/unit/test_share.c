@@ -98,7 +98,8 @@ START_TEST(two_who_want_all_get_the_same_and_leave_some)
 }
 END_TEST
 
-/* Another session of the same token and address, another visitor of the same tunnel, another token. */
+/* Another session of the same token and address, another visitor of the same tunnel, another
+ * token. */
 static const uint64_t others[][4] = {
     { 1, 1, 1, 2 }, { 1, 1, 2, 1 }, { 1, 2, 1, 1 }, { 2, 1, 1, 1 }
 };
@@ -118,7 +119,8 @@ START_TEST(beside_one_who_has_all_that_it_may_others_find_room)
 }
 END_TEST
 
-/* Two hostile addresses of which one comes late, of visitors of a tunnel or of clients of a token. */
+/* Two hostile addresses of which one comes late, of visitors of a tunnel or of clients of a
+ * token. */
 START_TEST(two_addresses_leave_some_to_a_third)
 {
     bool clients = _i != 0;

@@ -1,6 +1,7 @@
 /*
- * timer: never early, late by at most one tick, moved and stopped timers, callbacks that touch other timers, timers more than
- * a rotation away, and a random run against a plain array of due times.
+ * timer: never early, late by at most one tick, moved and stopped timers, callbacks that touch
+ * other timers, timers more than a rotation away, and a random run against a plain array of due
+ * times.
  */
 #include <check.h>
 #include <stdlib.h>

@@ -56,7 +56,7 @@ static void teardown(void)
     scratch_drop(&scratch);
 }
 
-/* --- loading ---------------------------------------------------------------------------------- */
+/* Loading */
 
 static struct tls_ctx *load_as(enum tls_role role, struct tls_pem ca)
 {
@@ -445,7 +445,7 @@ START_TEST(system_bundle)
 }
 END_TEST
 
-/* --- paths ------------------------------------------------------------------------------------ */
+/* Paths */
 
 struct verdict {
     bool good;
@@ -990,7 +990,7 @@ START_TEST(threads)
 }
 END_TEST
 
-/* --- the own chain ---------------------------------------------------------------------------- */
+/* The own chain */
 
 static struct tls_ctx *own(enum tls_role role, const char *chain, const char *key)
 {

@@ -1,6 +1,6 @@
 /*
- * Certificates, pins and the known_servers file: what gen-cert leaves behind, what it keeps, what it refuses, and that libcrypto's own
- * verifier agrees with what was made.
+ * Certificates, pins and the known_servers file: what gen-cert leaves behind, what it keeps, what
+ * it refuses, and that libcrypto's own verifier agrees with what was made.
  */
 #include <openssl/evp.h>
 #include <openssl/sha.h>
@@ -199,8 +199,8 @@ START_TEST(renewal_keeps_names_and_key)
 }
 END_TEST
 
-/* A machine without a battery for its clock: what it makes in 1970 is good when the clock is set, and
- * what it makes while the clock is ahead can be made again when that is put right. */
+/* A machine without a battery for its clock: what it makes in 1970 is good when the clock is set,
+ * and what it makes while the clock is ahead can be made again when that is put right. */
 START_TEST(dates_when_the_clock_is_wrong)
 {
     const time_t day = 86400, written = 1793491200, now = written + 200 * day; /* 2026-11-01 */
@@ -364,7 +364,7 @@ START_TEST(describe)
 }
 END_TEST
 
-/* --- pins ---------------------------------------------------------------------------------------------------- */
+/* Pins */
 
 START_TEST(pin_is_spki_sha256)
 {
@@ -432,7 +432,7 @@ START_TEST(pin_parse)
 }
 END_TEST
 
-/* --- known_servers --------------------------------------------------------------------------------------------- */
+/* Known_servers */
 
 #define PIN_A "sha256:" HEX
 #define PIN_B "sha256:ff112233445566778899aabbccddeeff00112233445566778899aabbccddeeff"

@@ -1,6 +1,6 @@
 /*
- * test_tls_certs: certificates that no sane tool makes (expired, from the future, of a strange CA), with libcrypto, in memory.
- * wolfSSL's headers must not be included in the same source.
+ * test_tls_certs: certificates that no sane tool makes (expired, from the future, of a strange CA),
+ * with libcrypto, in memory. wolfSSL's headers must not be included in the same source.
  */
 #ifndef CULVERT_TESTS_TEST_TLS_CERTS_H
 #define CULVERT_TESTS_TEST_TLS_CERTS_H

@@ -1,6 +1,7 @@
 /*
- * Handshakes in memory: the good ones in every trust mode, and every bad one that needs no network, each with its reason on the side
- * that must name it. Both ends are ours here; test_tls_interop.c has peers that nobody here wrote.
+ * Handshakes in memory: the good ones in every trust mode, and every bad one that needs no network,
+ * each with its reason on the side that must name it. Both ends are ours here; test_tls_interop.c
+ * has peers that nobody here wrote.
  */
 #include <pthread.h>
 
@@ -86,7 +87,7 @@ static void assert_server_fails(const struct outcome *o, enum tls_fail fail)
     ck_assert_str_ne(o->server_why, "");
 }
 
-/* --- what works ---------------------------------------------------------------------------------------------- */
+/* What works */
 
 START_TEST(ca_trust)
 {
@@ -377,7 +378,7 @@ START_TEST(mutual)
 }
 END_TEST
 
-/* --- trust on first use -------------------------------------------------------------------------------------- */
+/* Trust on first use */
 
 static struct tls_ctx *known_ctx(enum tls_new_key new_key)
 {
@@ -465,7 +466,7 @@ START_TEST(renewed_certificate_same_key)
 }
 END_TEST
 
-/* --- what must fail, and how it is named ---------------------------------------------------------------------- */
+/* What must fail, and how it is named */
 
 START_TEST(wrong_ca)
 {
@@ -669,7 +670,7 @@ START_TEST(client_certificate_of_another_ca)
 }
 END_TEST
 
-/* --- plain bytes and nonsense ---------------------------------------------------------------------------------- */
+/* Plain bytes and nonsense */
 
 static const struct {
     const char *bytes;
@@ -804,7 +805,8 @@ START_TEST(half_way)
 }
 END_TEST
 
-/* One flipped bit anywhere in either side's flight must never end in two happy ends with different keys. */
+/* One flipped bit anywhere in either side's flight must never end in two happy ends with different
+ * keys. */
 START_TEST(flipped_bits)
 {
     struct tls_ctx *server_side = server_ctx(&scratch);
@@ -928,7 +930,7 @@ START_TEST(reload)
 }
 END_TEST
 
-/* --- key log --------------------------------------------------------------------------------------------------- */
+/* Key log */
 
 static void count_warning(void *arg, const char *text)
 {
@@ -967,7 +969,7 @@ START_TEST(keylog)
 }
 END_TEST
 
-/* --- configurations that cannot start ------------------------------------------------------------------------- */
+/* Configurations that cannot start */
 
 START_TEST(bad_config)
 {

@@ -1,8 +1,9 @@
 /*
- * Peers that nobody here wrote: openssl s_client and s_server, gnutls-cli and gnutls-serv, over loopback. A tool that is not installed
- * is left out; without any the whole test is skipped.
+ * Peers that nobody here wrote: openssl s_client and s_server, gnutls-cli and gnutls-serv, over
+ * loopback. A tool that is not installed is left out; without any the whole test is skipped.
  *
- * Our end is tls_handshake and record on a blocking socket with a deadline; what the tools print or echo is what is asserted.
+ * Our end is tls_handshake and record on a blocking socket with a deadline; what the tools print or
+ * echo is what is asserted.
  */
 #include <arpa/inet.h>
 #include <errno.h>
@@ -32,7 +33,7 @@ static void teardown(void)
     scratch_drop(&scratch);
 }
 
-/* --- processes ------------------------------------------------------------------------------------------------- */
+/* Processes */
 
 struct tool {
     pid_t pid;
@@ -101,7 +102,7 @@ static bool installed(const char *name)
     return system(command) == 0;
 }
 
-/* --- our end --------------------------------------------------------------------------------------------------- */
+/* Our end */
 
 struct end {
     int fd;
@@ -211,7 +212,8 @@ static void end_say(struct end *end, const char *text)
              record_seal(end->record, RECORD_TYPE_DATA, wire + record_head(end->record), len));
 }
 
-/* The next record that is not skipped. At the end of the connection: FAILED with TRUNCATED, or CLOSED. */
+/* The next record that is not skipped. At the end of the connection: FAILED with TRUNCATED, or
+ * CLOSED. */
 static enum record_status end_open(struct end *end, struct record_in *in)
 {
     for (;;) {
@@ -233,7 +235,8 @@ static enum record_status end_open(struct end *end, struct record_in *in)
     }
 }
 
-/* Until the peer's KeyUpdate has come. (The tools take what follows in the same line of input for part of the command.) */
+/* Until the peer's KeyUpdate has come. (The tools take what follows in the same line of input for
+ * part of the command.) */
 static void end_updated(struct end *end)
 {
     uint64_t before = record_updates(end->record, RECORD_RX);
@@ -330,7 +333,7 @@ static struct tls_config client_config(void)
                                 .min_version = RECORD_TLS12 };
 }
 
-/* --- OpenSSL connects to us ------------------------------------------------------------------------------------ */
+/* OpenSSL connects to us */
 
 static const struct {
     const char *version;
@@ -504,7 +507,7 @@ START_TEST(openssl_client_certificate)
 }
 END_TEST
 
-/* --- we connect to OpenSSL ------------------------------------------------------------------------------------- */
+/* We connect to OpenSSL */
 
 static void s_server(struct tool *tool, const char *port, const char *const more[])
 {
@@ -554,7 +557,8 @@ START_TEST(openssl_server)
 }
 END_TEST
 
-/* A server that only knows P-256 or P-384 sends a HelloRetryRequest: our first key share is X25519. */
+/* A server that only knows P-256 or P-384 sends a HelloRetryRequest: our first key share is
+ * X25519. */
 START_TEST(openssl_server_retry)
 {
     static const char *const groups[] = { "P-256", "P-384" };
@@ -625,7 +629,7 @@ START_TEST(openssl_server_too_old)
 }
 END_TEST
 
-/* --- GnuTLS ---------------------------------------------------------------------------------------------------- */
+/* GnuTLS */
 
 static const char *const priorities[] = {
     "NORMAL:-VERS-ALL:+VERS-TLS1.3:-CIPHER-ALL:+AES-128-GCM",

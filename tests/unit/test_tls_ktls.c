@@ -1,7 +1,8 @@
 /*
- * The kernel record engine. On a kernel without TLS: every step fails with a sentence, and the lane goes on with the user engine. On a
- * kernel with it: both engines at both ends in every combination, every cipher, TLS 1.3 and 1.2; data, close_notify, alerts, KeyUpdate,
- * tampering, and the kernel's own counters. tools/ has a way to boot such a kernel as an ordinary process.
+ * The kernel record engine. On a kernel without TLS: every step fails with a sentence, and the lane
+ * goes on with the user engine. On a kernel with it: both engines at both ends in every
+ * combination, every cipher, TLS 1.3 and 1.2; data, close_notify, alerts, KeyUpdate, tampering, and
+ * the kernel's own counters. tools/ has a way to boot such a kernel as an ordinary process.
  */
 #include <errno.h>
 #include <netinet/in.h>
@@ -28,7 +29,8 @@ struct end {
 static struct end one;
 static struct end two;
 
-/* 0: this kernel has TLS. An unconnected socket cannot have it: ENOTCONN comes from the module, so the module is there. */
+/* 0: this kernel has TLS. An unconnected socket cannot have it: ENOTCONN comes from the module, so
+ * the module is there. */
 static int probe(void)
 {
     int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
@@ -98,7 +100,7 @@ static void stop(void)
     close(two.fd);
 }
 
-/* --- an end with either engine --------------------------------------------------------------------------------- */
+/* An end with either engine */
 
 static void send_all(int fd, const uint8_t *data, size_t len)
 {
@@ -202,7 +204,7 @@ static void carry(struct end *from, struct end *to, size_t len, unsigned seed)
     }
 }
 
-/* --- a kernel without TLS ---------------------------------------------------------------------------------------- */
+/* A kernel without TLS */
 
 START_TEST(refused_without_module)
 {
@@ -234,7 +236,7 @@ START_TEST(every_errno_has_words)
 }
 END_TEST
 
-/* --- a kernel with TLS --------------------------------------------------------------------------------------------- */
+/* A kernel with TLS */
 
 static void take(struct end *end, enum record_side side)
 {
@@ -326,7 +328,8 @@ START_TEST(truncation)
 }
 END_TEST
 
-/* A user-space end changes its keys. A kernel that can (6.14) follows; one that cannot says EBUSY, and the lane ends. */
+/* A user-space end changes its keys. A kernel that can (6.14) follows; one that cannot says EBUSY,
+ * and the lane ends. */
 START_TEST(key_update_towards_kernel)
 {
     uint8_t control[RECORD_CONTROL_MAX];

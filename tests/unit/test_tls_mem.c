@@ -151,7 +151,7 @@ START_TEST(no_key_in_a_dump)
 }
 END_TEST
 
-/* --- private keys ----------------------------------------------------------------------------- */
+/* Private keys */
 
 #define KEY_PIECES 40
 
@@ -352,7 +352,7 @@ START_TEST(gen_cert_leaves_no_key)
 }
 END_TEST
 
-/* --- the stack -------------------------------------------------------------------------------- */
+/* The stack */
 
 /* A record's key in the stack below, at any place, and word by word as ChaCha20 has it for many
  * blocks. */

@@ -1,6 +1,7 @@
 /*
- * The record engine in user space: published vectors, then everything a record can get wrong. Keys are made up here; records that
- * wolfSSL, OpenSSL and GnuTLS made are in test_tls_wolf.c and test_tls_interop.c.
+ * The record engine in user space: published vectors, then everything a record can get wrong. Keys
+ * are made up here; records that wolfSSL, OpenSSL and GnuTLS made are in test_tls_wolf.c and
+ * test_tls_interop.c.
  */
 #include <check.h>
 #include <openssl/evp.h>
@@ -68,7 +69,8 @@ static void make_pair(int kind, struct record **a, struct record **b)
     ck_assert_ptr_nonnull(*b);
 }
 
-/* A pair whose `a` writes with an explicit inner type and padding that record_seal() would not make. */
+/* A pair whose `a` writes with an explicit inner type and padding that record_seal() would not
+ * make. */
 struct wire {
     uint8_t bytes[RECORD_WIRE_MAX + 64];
     size_t len;
@@ -122,7 +124,7 @@ static void drop(struct record *a, struct record *b)
     record_free(b);
 }
 
-/* --- vectors ------------------------------------------------------------------------------------------------- */
+/* Vectors */
 
 static size_t unhex(const char *hex, uint8_t *dst)
 {
@@ -207,7 +209,7 @@ START_TEST(by_hand)
 }
 END_TEST
 
-/* --- data ------------------------------------------------------------------------------------------------------ */
+/* Data */
 
 START_TEST(every_size)
 {
@@ -312,7 +314,7 @@ START_TEST(many_in_one_buffer)
 }
 END_TEST
 
-/* --- tampering ----------------------------------------------------------------------------------------------------- */
+/* Tampering */
 
 /* Each bit of the whole record, header included. */
 START_TEST(flipped_bits)
@@ -460,7 +462,7 @@ START_TEST(plain_alert)
 }
 END_TEST
 
-/* --- padding and inner types (TLS 1.3) ------------------------------------------------------------------------------ */
+/* Padding and inner types (TLS 1.3) */
 
 /* Seals inner plaintext as it stands: record_seal() would append a type of its own. */
 static void seal_inner(struct record *from, struct wire *wire, const uint8_t *inner, size_t len)
@@ -558,7 +560,7 @@ START_TEST(inner_too_long)
 }
 END_TEST
 
-/* --- alerts and ends ------------------------------------------------------------------------------------------------ */
+/* Alerts and ends */
 
 START_TEST(close_both_ways)
 {
@@ -661,7 +663,7 @@ START_TEST(useless_flood)
 }
 END_TEST
 
-/* --- tickets and split messages ------------------------------------------------------------------------------------ */
+/* Tickets and split messages */
 
 START_TEST(tickets_are_skipped)
 {
@@ -710,7 +712,7 @@ START_TEST(interleaved)
 }
 END_TEST
 
-/* --- key updates ---------------------------------------------------------------------------------------------------- */
+/* Key updates */
 
 static void update(struct record *from, struct record *to)
 {
@@ -945,7 +947,7 @@ START_TEST(no_secret)
 }
 END_TEST
 
-/* --- the kernel engine's entry ------------------------------------------------------------------------------------- */
+/* The kernel engine's entry */
 
 START_TEST(control)
 {

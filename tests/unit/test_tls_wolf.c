@@ -1,6 +1,7 @@
 /*
- * Our record engine against wolfSSL's own record layer: one end of each lane is ours, the other a WOLFSSL object that stays in
- * charge of its records. Every cipher, TLS 1.3 and 1.2, our end as server and as client.
+ * Our record engine against wolfSSL's own record layer: one end of each lane is ours, the other a
+ * WOLFSSL object that stays in charge of its records. Every cipher, TLS 1.3 and 1.2, our end as
+ * server and as client.
  */
 #include <wolfssl/options.h>
 #include <wolfssl/ssl.h>
@@ -185,7 +186,8 @@ static void fill(uint8_t *dst, size_t len, unsigned seed)
     }
 }
 
-/* Opens what wolfSSL sent until `len` bytes of data are there, or the status is not DATA or SKIP. */
+/* Opens what wolfSSL sent until `len` bytes of data are there, or the status is not DATA or
+ * SKIP. */
 static enum record_status hear(struct lane *lane, uint8_t *dst, size_t len)
 {
     struct pipe *p = &lane->to_us;

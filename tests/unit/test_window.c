@@ -1,7 +1,8 @@
 /*
- * window: both ends of the credit arithmetic together. The sender's credit is always the receiver's `granted` less what is on
- * the way, no honest sender is ever refused, credit never passes the size, and a window grows only when it is what limits. Beside sparse
- * streams no more is outstanding than the limit, once what was granted before has come.
+ * window: both ends of the credit arithmetic together. The sender's credit is always the receiver's
+ * `granted` less what is on the way, no honest sender is ever refused, credit never passes the
+ * size, and a window grows only when it is what limits. Beside sparse streams no more is
+ * outstanding than the limit, once what was granted before has come.
  */
 #include <check.h>
 #include <signal.h>

@@ -1,6 +1,6 @@
 /*
- * tls_util: what the TLS tests share: a scratch directory, a generated CA and server certificate, and a pump that carries bytes
- * between two handshakes in memory, any number of bytes at a time.
+ * tls_util: what the TLS tests share: a scratch directory, a generated CA and server certificate,
+ * and a pump that carries bytes between two handshakes in memory, any number of bytes at a time.
  */
 #ifndef CULVERT_TESTS_TLS_UTIL_H
 #define CULVERT_TESTS_TLS_UTIL_H
@@ -83,7 +83,8 @@ static inline struct tls_ctx *client_ctx(const struct scratch *s)
     return ctx_make(&config);
 }
 
-/* Moves what `from` has to send into `to`, at most `chunk` bytes a step. True when something moved. */
+/* Moves what `from` has to send into `to`, at most `chunk` bytes a step. True when something
+ * moved. */
 static inline bool pump_one(struct tls_handshake *from, struct tls_handshake *to, size_t chunk)
 {
     size_t len;
