@@ -1,6 +1,7 @@
 # Compiler and linker flags, all carried by the interface target culvert_options.
 #
-#   Release  -O2 -g, hardened, link-time optimisation where both the compiler and its linker can do it.
+#   Release  -O2 -g, hardened, link-time optimisation where both the compiler and its linker can do
+#            it.
 #   Debug    -Og -g3 and CULVERT_DEBUG (extra checks, such as no allocation after start).
 #   None     what the environment says, and nothing else: for packagers.
 #   CULVERT_SANITIZE=LIST adds -fsanitize=LIST at -O1, every report fatal.

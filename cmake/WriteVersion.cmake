@@ -1,8 +1,8 @@
 # cmake -DVERSION=X.Y.Z -DSOURCE_DIR=DIR -DOUTPUT=FILE -P WriteVersion.cmake
 # CULVERT_VERSION       the version of the project, "0.1.0"
-# CULVERT_VERSION_FULL  the same with what git says: "0.1.0", "0.1.0-12-g1a2b3c4", "0.1.0+g1a2b3c4-dirty";
-#                       without git (a tarball) just the version, also where the tarball was
-#                       unpacked inside of somebody else's repository
+# CULVERT_VERSION_FULL  the same with what git says: "0.1.0", "0.1.0-12-g1a2b3c4",
+#                       "0.1.0+g1a2b3c4-dirty"; without git (a tarball) just the version, also where
+#                       the tarball was unpacked inside of somebody else's repository
 cmake_minimum_required(VERSION 3.25)
 set(full ${VERSION})
 set(failed 1)

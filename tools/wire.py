@@ -9,7 +9,8 @@ import struct
 
 FIN = 0x0001
 
-# kind: (type, [(field, form)]). Forms: u8 u16 u32 u64, text (u16 length + bytes), rest (bytes to the end), addr, b16 and b32.
+# kind: (type, [(field, form)]). Forms: u8 u16 u32 u64, text (u16 length + bytes), rest (bytes to
+# the end), addr, b16 and b32.
 V2 = {
     "HELLO": (1, [("caps", "u32"), ("workers", "u16"), ("lanes", "u16"), ("window", "u32"),
                   ("max_data", "u32"), ("agent", "text"), ("client", "text"), ("nonce", "b32")]),

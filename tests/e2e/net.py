@@ -83,7 +83,8 @@ def connect(addr, source=None, rcvbuf=None, timeout=None):
         if rcvbuf:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, rcvbuf)
         if source:
-            # Let connect() choose the port: one that bind() chose would be lost to every other connect() of the machine.
+            # Let connect() choose the port: one that bind() chose would be lost to every other
+            # connect() of the machine.
             sock.setsockopt(socket.IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, 1)
             sock.bind((source, 0))
         sock.settimeout(timeout or TIMEOUT)

@@ -164,7 +164,8 @@ def short_connections(t):
         task.join_result()
 
 
-# A stalled one beside a live one. On v1 it stops the others, for five seconds: there these cases wait most of the time.
+# A stalled one beside a live one. On v1 it stops the others, for five seconds: there these cases
+# wait most of the time.
 
 GROWTH = 64 * MIB  # of either process, over what it had before the first stream: buffers of the live one; sanitizers shadow it
 STALLED = 4 * MIB  # for each stalled one: its window grows while the sockets on its way fill

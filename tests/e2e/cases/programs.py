@@ -146,7 +146,8 @@ def iperf3_both_ways(t):
     addr = t.tunnel(addr)
     size = t.size("128M", "32M", "1G")
     for turn, extra in enumerate(([], ["-R"], ["-P", "4"], ["-R", "-P", "4"])):
-        # The server learns later than the client that a test is over, and refuses another one until then.
+        # The server learns later than the client that a test is over, and refuses another one until
+        # then.
         server.expect("Server listening", count=turn + 1)
         done = t.run("iperf3", ["iperf3", "-c", addr[0], "-p", addr[1], "-n", size, "-J", *extra])
         check('"error"' not in done.out, f"iperf3 {extra}: {done.last_words()}")

@@ -715,7 +715,8 @@ def second_signal_ends_at_once(t):
         proc.send(signal.SIGINT)
         proc.wait(20 * t.factor)
         sock.close()
-        # The other one would wait ten minutes for nothing if the loss of its peer did not end its streams.
+        # The other one would wait ten minutes for nothing if the loss of its peer did not end its
+        # streams.
         other = t.tunnel_client if victim == "server" else t.tunnel_server
         check_equal(other.stop(), 0, "exit status of the other")
 

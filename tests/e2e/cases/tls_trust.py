@@ -204,7 +204,8 @@ def tls_bad_files(t):
         check(word in proc.err and len([line for line in proc.err.splitlines() if "ERROR" in line]) == 1, proc.err)
 
 
-# CA files: tests/unit/test_tls_ca.c has every kind of damage; here is what the two programs make of it
+# CA files: tests/unit/test_tls_ca.c has every kind of damage; here is what the two programs make of
+# it
 
 PAST = "20240101000000Z"
 
