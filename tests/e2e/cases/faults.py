@@ -244,10 +244,12 @@ def fault_no_descriptors(t):
 @case(**{**FIND, "needs": [*NEEDS, "prlimit"]})
 def fault_few_descriptors(t):
     """A crowd from one address takes all descriptors that it may have, and connections are cut meanwhile: lanes come back
-    and the others' streams go on, while the crowd stays."""
-    with under_load(t, server_under=["prlimit", "--nofile=256:256"]) as (network, server, client, visitors, rng):
+    and the others' streams go on, while the crowd stays. All the others may be one worker's."""
+    each = t.mode.workers
+    limit = f"--nofile={256 * each}:{256 * each}"
+    with under_load(t, server_under=["prlimit", limit]) as (network, server, client, visitors, rng):
         for _ in range(3):
-            crowd = [net.connect(client.addr, source="127.0.0.9") for _ in range(300)]
+            crowd = [net.connect(client.addr, source="127.0.0.9") for _ in range(300 * each)]
             for _ in range(3):
                 kill_lane(network, rng)
                 time.sleep(rng.uniform(0, 0.2))
