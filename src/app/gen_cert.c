@@ -117,6 +117,21 @@ static void print_client_use(const struct made *made)
            made->path[CA_CERT]);
 }
 
+/* It is ours alone until this program ends. */
+static bool take_directory(const char *dir, char *why, size_t size)
+{
+    int error = dirs_make(dir);
+
+    if (error != 0)
+        snprintf(why, size, "cannot make the directory %s: %s; name another one with --dir", dir,
+                 strerror(-error));
+    else if (dirs_lock(dir) == -ETIMEDOUT)
+        snprintf(why, size, "another program makes files in %s, and does not end", dir);
+    else
+        return true;
+    return false;
+}
+
 int gen_cert_run(const struct options *options)
 {
     const struct options_gen_cert *what = &options->gen_cert;
@@ -129,13 +144,9 @@ int gen_cert_run(const struct options *options)
                            .client = what->client[0] != '\0' ? what->client : NULL };
     char why[TLS_WHY_SIZE], pin[TLS_PIN_SIZE];
     struct made made;
-    int error = dirs_make(dir);
 
-    if (error != 0) {
-        snprintf(why, sizeof(why), "cannot make the directory %s: %s; name another one with --dir",
-                 dir, strerror(-error));
+    if (!take_directory(dir, why, sizeof(why)))
         return fail(why);
-    }
     for (unsigned i = 0; i < what->name_count; i++)
         names[i] = what->names[i];
     look(&made, dir, gen.client != NULL);

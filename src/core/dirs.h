@@ -9,4 +9,12 @@
  */
 int dirs_make(const char *path);
 
+/*
+ * Of processes that make files in the directory, which belong together or must not be made twice,
+ * one at a time: waits for the others (flock(2)), 10 s at most. A descriptor, which has the
+ * directory until it is closed; -ETIMEDOUT; or another negative errno, where there are no such
+ * locks: then nobody is kept away.
+ */
+int dirs_lock(const char *path);
+
 #endif

@@ -9,6 +9,7 @@
 #include "core/dirs.h"
 #include "core/log.h"
 
+#include <errno.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -108,12 +109,33 @@ static bool make_files(const struct config *config, char *why, size_t size)
 {
     char text[sizeof(config->listen.host)];
     const char *name = own_name(config, text, sizeof(text));
-    int error = dirs_make(config->state_dir);
 
-    if (error == 0)
-        return crypt_make_certificate(config->state_dir, name[0] != '\0' ? name : NULL, why, size);
-    snprintf(why, size, "cannot make the directory %s: %s", config->state_dir, strerror(-error));
-    return false;
+    return crypt_make_certificate(config->state_dir, name[0] != '\0' ? name : NULL, why, size);
+}
+
+/* Another server, which starts at the same time, may make them. */
+static bool make_or_find(const struct config *config, const char *cert, const char *key, char *why,
+                         size_t size)
+{
+    const char *dir = config->state_dir;
+    int error = dirs_make(dir);
+    int lock = error == 0 ? dirs_lock(dir) : error;
+    bool ok = false;
+
+    if (error != 0) {
+        snprintf(why, size, "cannot make the directory %s: %s", dir, strerror(-error));
+    } else if (lock == -ETIMEDOUT) {
+        snprintf(why, size, "another program makes files in %s, and does not end", dir);
+    } else if (can_read(cert, key)) {
+        ok = true;
+    } else {
+        ok = make_files(config, why, size);
+        if (ok)
+            log_at(LOG_INFO, "tls", "made a certificate: %s", cert);
+    }
+    if (lock >= 0)
+        close(lock);
+    return ok;
 }
 
 /* Whether the state directory can be done without: nobody has named it, and it holds no key of
@@ -138,10 +160,8 @@ static enum own own_state(const struct config *config, const char *cert, const c
         log_at(LOG_ERROR, "tls", "cannot read %s and %s: put them back and send SIGHUP", cert, key);
         return OWN_NONE;
     }
-    if (make_files(config, why, sizeof(why))) {
-        log_at(LOG_INFO, "tls", "made a certificate: %s", cert);
+    if (make_or_find(config, cert, key, why, sizeof(why)))
         return OWN_FILES;
-    }
     if (may_do_without(config, key)) {
         log_at(LOG_WARN, "tls",
                "%s; the server's key lives in memory, so the pin changes at each start: name a "

@@ -15,6 +15,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/random.h>
+#include <unistd.h>
 
 #define TICKET_VERSION 1u
 #define TICKET_HEAD    3u
@@ -37,12 +38,30 @@ static uint8_t *read_key(const char *path)
     return NULL;
 }
 
+/* Unless another server, which started at the same time, has kept its own: then it is that. */
+static int write_or_find(const char *dir, const char *path)
+{
+    int lock = dirs_lock(dir), error = 0;
+    uint8_t *other = read_key(path);
+
+    if (other != NULL) {
+        secret_free(key);
+        key = other;
+    } else {
+        error = file_write(path, (const char *)key, KEY_SIZE);
+    }
+    if (lock >= 0)
+        close(lock);
+    return error;
+}
+
 /* The key outlives the process, if the state directory can be written. */
 static void keep_key(const struct config *config, const char *path)
 {
     int error = dirs_make(config->state_dir);
+
     if (error == 0)
-        error = file_write(path, (const char *)key, KEY_SIZE);
+        error = write_or_find(config->state_dir, path);
     if (error != 0)
         log_at(LOG_WARN, "server",
                "cannot write %s: %s; after a restart clients may get other ports", path,

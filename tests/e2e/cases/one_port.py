@@ -179,6 +179,25 @@ def one_ca_for_all(t):
         check("ERROR" in client.err.splitlines()[-1], client.err)
 
 
+@case(not_in=NOT_IN)
+def one_directory_for_many(t):
+    """Servers that start at the same time with nothing in their state directory have the same key,
+    and gen-cert beside them leaves files that belong together."""
+    addrs, start_port = [("127.0.0.1", t.port()) for _ in range(6)], t.ports(24)
+    for turn in range(5):
+        state = t.dir / f"state{turn}"
+        servers = [t.server("--tls", "--state-dir", state, addr=addr, start_port=start_port, tls=False, wait=False)
+                   for addr in addrs]
+        made = t.spawn("gen-cert", t.culvert_argv("gen-cert", "--dir", state, "--name", "localhost"))
+        for server in servers:
+            server.expect(r"^listening: ")
+        check_equal(made.wait(), 0, "exit status of gen-cert")
+        pins = {certs.printed_pin(server.out) for server in servers}
+        check_equal(pins, {certs.server_cert(state).pin}, "pins")
+        for server in servers:
+            server.stop()
+
+
 def works_with(t, server, pin):
     works(tls_client(t, server, t.origin(net.echo), "--tls-pin", pin, "--state-dir", t.dir / "client"))
 
