@@ -110,6 +110,7 @@ bool lane_rx_room(struct lane *lane, struct lane_rx *rx, uint32_t want)
         memcpy(buf_data(bufs, fresh), buf_data(bufs, rx->buf) + rx->parsed, left);
     lane_rx_release(lane, rx);
     *rx = (struct lane_rx){ .buf = fresh, .parsed = 0, .filled = left };
+    CHECK(room_of(rx) >= want); /* a read of nothing looks like the end */
     return true;
 }
 
@@ -218,11 +219,19 @@ uint64_t lane_sweep(struct worker *w)
     return next;
 }
 
+static void drop_received(struct lane *lane)
+{
+    lane->rx.parsed = lane->rx.filled;
+    lane->raw.parsed = lane->raw.filled;
+}
+
 void lane_read(struct lane *lane)
 {
     if (!lane_is_connected(lane) || lane->recv_flight || lane->paused > 0 || lane->awaits_out ||
         list_linked(&lane->late_node))
         return;
+    if (lane->state == LANE_LINGER) /* nobody opens or handles anything: there is room for more */
+        drop_received(lane);
     if (lane->tls)
         lane_crypt_read(lane);
     else
@@ -553,8 +562,7 @@ enum reason lane_rx_plain(struct lane *lane, uint32_t size)
 static enum reason received(struct lane *lane, const struct ring_cqe *cqe)
 {
     if (lane->state == LANE_LINGER) {
-        lane->rx.parsed = lane->rx.filled;
-        lane->raw.parsed = lane->raw.filled;
+        drop_received(lane);
         return REASON_DONE;
     }
     return lane->tls ? lane_crypt_received(lane, (uint32_t)cqe->res)

@@ -45,6 +45,14 @@ static const struct sim_case cases[] = {
     { "hogs", sim_hogs, 80 },
 };
 
+/* Seeds beyond the usual ones that have found something. */
+static const struct {
+    void (*run)(uint64_t seed);
+    uint64_t seed;
+} again[] = {
+    { sim_tunnel_tls, 18824 }, /* v1: a lane that lingers has a whole buffer of records */
+};
+
 struct sim_totals sim_totals;
 
 static FILE *results; /* the program under test prints on stdout, which goes nowhere here */
@@ -155,6 +163,15 @@ static double seconds(void)
     return (double)ts.tv_sec + (double)ts.tv_nsec / 1e9;
 }
 
+static void run_seed(const struct sim_case *c, uint64_t seed)
+{
+    running_seed = seed;
+    c->run(seed);
+    sim_count_endpoints();
+    endpoints_reset();
+    fake_close();
+}
+
 static void run_case(const struct sim_case *c, uint64_t from, uint64_t number)
 {
     double start = seconds();
@@ -162,13 +179,11 @@ static void run_case(const struct sim_case *c, uint64_t from, uint64_t number)
 
     sim_totals = (struct sim_totals){ 0 };
     running_case = c->name;
-    for (uint64_t seed = from; seed < from + number; seed++) {
-        running_seed = seed;
-        c->run(seed);
-        sim_count_endpoints();
-        endpoints_reset();
-        fake_close();
-    }
+    for (uint64_t seed = from; seed < from + number; seed++)
+        run_seed(c, seed);
+    for (unsigned i = 0; i < ARRAY_SIZE(again) && number > 1; i++)
+        if (again[i].run == c->run)
+            run_seed(c, again[i].seed);
     fprintf(
         results,
         "sim %s: seeds %llu to %llu in %.1f s: %llu endpoints (%llu well, %llu refused, %llu died, "
