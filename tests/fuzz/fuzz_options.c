@@ -82,7 +82,7 @@ static void fuzz_command_line(char **words, int count)
         CHECK(error.text[0] != '\0' && memchr(error.text, '\0', sizeof(error.text)) != NULL);
         CHECK(error.code == EXIT_CODE_USAGE || error.code == EXIT_CODE_CANNOT_START);
         CHECK(options.config.token == NULL);
-    } else if (!options.help &&
+    } else if (!options.help && !options.version &&
                (options.command == OPTIONS_SERVER || options.command == OPTIONS_CLIENT)) {
         check_config(&options.config);
     }

@@ -39,7 +39,7 @@
 /* Bytes of all connections, both directions: in the first round at most NEAR_PLACES of each pipe
  * (the handshake and the first records), then all. */
 #define NEAR_MAX    2048u
-#define PLACES_MAX  8192u
+#define PLACES_MAX  12288u
 #define NEAR_PLACES 220u
 #define JOBS        5u /* strikes at each in a round */
 #define GRACE       (600 * NSEC_PER_SEC)
