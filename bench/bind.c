@@ -13,7 +13,7 @@
 #include <sys/resource.h>
 #include <time.h>
 
-#include "core/base.h"
+#include "core/base/base.h"
 #include "server/registry.h"
 
 #define FIRST_PORT 2000u

@@ -122,7 +122,7 @@ static bool mode_provided(const struct floor *f)
     return f->mode >= MODE_PICK;
 }
 
-/* ---- buffers ---- */
+/* Buffers */
 
 static uint32_t buf_take(struct floor *f)
 {
@@ -199,7 +199,7 @@ static void half_consume(struct floor *f, struct half *h, uint32_t sent)
     bench_check(sent == 0);
 }
 
-/* ---- submissions ---- */
+/* Submissions */
 
 static struct io_uring_sqe *floor_sqe(struct floor *f)
 {
@@ -307,7 +307,7 @@ static void half_pump(struct floor *f, struct pair *p, int d)
         half_shutdown(p, d);
 }
 
-/* ---- pairs ---- */
+/* Pairs */
 
 /* Big receives are cheaper as long as all buffers that bulk touches fit the cache: with many pairs
  * the same megabytes are divided among them. */
@@ -394,7 +394,7 @@ static void pair_pump(struct floor *f, struct pair *p)
         pair_free(f, p);
 }
 
-/* ---- completions ---- */
+/* Completions */
 
 /* The second buffer is taken when the first comes back full of traffic, not when the pair opens. */
 static void half_second_buffer(struct floor *f, struct half *h)
@@ -528,7 +528,7 @@ static void floor_run(struct floor *f)
     }
 }
 
-/* ---- start ---- */
+/* Start */
 
 static void *map_or_die(size_t bytes)
 {

@@ -72,7 +72,7 @@ struct floor {
     unsigned pooled;
 };
 
-/* ---- pipes ---- */
+/* Pipes */
 
 static bool pipe_take(struct floor *f, struct half *h)
 {
@@ -107,7 +107,7 @@ static void pipe_give(struct floor *f, struct half *h)
     h->has_pipe = false;
 }
 
-/* ---- pairs ---- */
+/* Pairs */
 
 static void pair_kill(struct floor *f, struct pair *p)
 {
@@ -162,7 +162,7 @@ static void pair_open(struct floor *f, int visitor)
     side_init(f, p, 1, origin);
 }
 
-/* ---- moving ---- */
+/* Moving */
 
 enum moved { MOVED, MOVED_NOTHING, MOVED_ERROR };
 
@@ -283,7 +283,7 @@ static void ready_pump(struct floor *f)
     }
 }
 
-/* ---- events ---- */
+/* Events */
 
 static void listener_ready(struct floor *f)
 {

@@ -22,7 +22,7 @@ struct load_config {
     bool json;
 };
 
-/* ---- exchange: one request and when its reply is complete ---- */
+/* Exchange: one request and when its reply is complete */
 
 enum exchange_state { EXCHANGE_MORE, EXCHANGE_DONE, EXCHANGE_BAD };
 
@@ -45,7 +45,7 @@ void exchange_begin(struct exchange *x, const struct load_config *config);
 /* Bytes of the reply. More than the reply, or a head without Content-Length, is BAD. */
 enum exchange_state exchange_feed(struct exchange *x, const uint8_t *data, size_t len);
 
-/* ---- results ---- */
+/* Results */
 
 struct load_result {
     struct histogram latency; /* nanoseconds */
@@ -60,7 +60,7 @@ struct load_result {
 void load_report(const struct load_config *config, const char *mode,
                  const struct load_result *result);
 
-/* ---- modes; each fills the result or exits 1 with a sentence ---- */
+/* Modes; each fills the result or exits 1 with a sentence */
 
 /* Constant rate, whatever the answers do; latency runs from the moment a request was due. */
 void load_open(const struct load_config *config, struct load_result *result);

@@ -29,7 +29,7 @@ static int dial(const struct load_config *config)
     return fd;
 }
 
-/* ---- rr ---- */
+/* Rr */
 
 static void rr_once(const struct load_config *config, int fd, struct exchange *x)
 {
@@ -156,7 +156,7 @@ void load_rr(const struct load_config *config, struct load_result *result)
     result->seconds = config->seconds;
 }
 
-/* ---- crr ---- */
+/* Crr */
 
 struct attempt {
     int fd; /* -1: none */
@@ -260,7 +260,7 @@ void load_crr(const struct load_config *config, struct load_result *result)
     free(attempts);
 }
 
-/* ---- bulk ---- */
+/* Bulk */
 
 static ssize_t bulk_move(bool up, int fd)
 {

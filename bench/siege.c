@@ -42,7 +42,7 @@ struct storm {
 
 static struct storm storm;
 
-/* ---- storm ---- */
+/* Storm */
 
 /* A connection from the attacker's address; -1 when it was refused or is not taken. */
 static int storm_connect(void)
@@ -154,7 +154,7 @@ static void storm_main(int argc, char **argv)
     _exit(0);
 }
 
-/* ---- bare ---- */
+/* Bare */
 
 static struct {
     uint64_t most, at;

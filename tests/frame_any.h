@@ -7,8 +7,8 @@
 #ifndef CULVERT_TESTS_FRAME_ANY_H
 #define CULVERT_TESTS_FRAME_ANY_H
 
-#include "core/base.h"
-#include "core/frame.h"
+#include "core/base/base.h"
+#include "core/wire/frame.h"
 
 /* Handshake frames: their size once encoded again into dst, 0 if malformed. */
 static inline uint8_t *frame_any_handshake(uint8_t version, enum frame_kind kind,

@@ -10,8 +10,8 @@
 #include <check.h>
 #include <string.h>
 
-#include "core/frame.h"
-#include "core/reason.h"
+#include "core/wire/frame.h"
+#include "core/wire/reason.h"
 
 #define TEXT(s)          \
     {                    \

@@ -1,6 +1,6 @@
 """proofs: what a v2 log-in proves, and how. For tools/peer and the tests. Not used by the program.
 
-Written from docs/PROTOCOL.md, section 3, and on purpose not from src/core/scram.c, so that the two can be held against each other.
+Written from docs/PROTOCOL.md, section 3, and on purpose not from src/core/mux/scram.c, so that the two can be held against each other.
 """
 import hashlib
 import hmac

@@ -1,6 +1,6 @@
 """wire: the frames of Culvert's two wires, for the developer tools and the tests. Not used by the program.
 
-One table per version, written from docs/PROTOCOL.md and on purpose not from src/core/frame.h, so that the two can be
+One table per version, written from docs/PROTOCOL.md and on purpose not from src/core/wire/frame.h, so that the two can be
 held against each other. Kinds have the names of v2; the v1 names (Handshake, StreamData, ...) are accepted as well.
 Nothing is refused on encoding: a scripted peer must be able to say what is wrong.
 """

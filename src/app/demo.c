@@ -33,11 +33,11 @@
 #include "app/demo_child.h"
 #include "app/demo_origin.h"
 #include "app/demo_pattern.h"
-#include "core/addr.h"
-#include "core/base.h"
-#include "core/check.h"
-#include "core/cure.h"
-#include "core/secret.h"
+#include "core/base/base.h"
+#include "core/base/check.h"
+#include "core/base/cure.h"
+#include "core/base/secret.h"
+#include "core/io/addr.h"
 
 #define START_PORT      "10000"
 #define START_SECONDS   20 /* for the server to accept, and for the client to be ready */
@@ -93,8 +93,7 @@ __attribute__((format(printf, 3, 4))) static int fail(struct demo *demo, int cod
     return code;
 }
 
-/* ----------------------------------------------------------------------------------------
- * pump */
+/* Pump */
 
 static void note_client_line(void *arg, const char *text)
 {
@@ -157,8 +156,7 @@ static void demo_pump(struct demo *demo, int timeout_ms)
     demo_child_read(&demo->client, note_client_line, demo);
 }
 
-/* ---------------------------------------------------------------------------------------
- * start */
+/* Start */
 
 static struct sockaddr_in loopback(uint16_t port)
 {
@@ -364,8 +362,7 @@ static int bring_up_client(struct demo *demo)
     return EXIT_CODE_OK;
 }
 
-/* ---------------------------------------------------------------------------------------
- * check */
+/* Check */
 
 /* Where visitors connect: the port of the "ready:" line, on loopback. */
 static bool parse_ready(struct demo *demo, struct sockaddr_in *to)
@@ -437,8 +434,7 @@ static int stay_up(struct demo *demo)
     return EXIT_CODE_OK;
 }
 
-/* ----------------------------------------------------------------------------------------
- * stop */
+/* Stop */
 
 /* SIGTERM, and SIGKILL if that takes too long or Ctrl+C is pressed again. False
  * in the second case. */

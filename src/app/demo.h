@@ -8,7 +8,7 @@
 #ifndef CULVERT_APP_DEMO_H
 #define CULVERT_APP_DEMO_H
 
-#include "core/options.h"
+#include "config/options.h"
 
 /* Runs until the check is over (--once) or Ctrl+C. Returns an exit code. */
 int demo_run(const struct options *options);

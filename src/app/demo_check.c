@@ -12,8 +12,8 @@
 #include <stdio.h>
 #include <sys/eventfd.h>
 
-#include "core/base.h"
-#include "core/value.h"
+#include "core/base/base.h"
+#include "core/base/value.h"
 
 static bool bulk_row(struct demo_check *check, const char *name,
                      bool (*run)(const struct sockaddr_in *to, uint64_t bytes, double *seconds,

@@ -8,7 +8,7 @@
 #include <stdbool.h>
 
 #include "app/demo_load.h"
-#include "core/options.h"
+#include "config/options.h"
 
 struct demo_check {
     struct options_demo what;

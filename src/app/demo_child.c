@@ -11,9 +11,9 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "core/base.h"
-#include "core/check.h"
-#include "core/secret.h"
+#include "core/base/base.h"
+#include "core/base/check.h"
+#include "core/base/secret.h"
 
 #define VARIABLE "CULVERT_TOKEN="
 

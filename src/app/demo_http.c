@@ -7,7 +7,7 @@
 #include <strings.h>
 #include <sys/socket.h>
 
-#include "core/base.h"
+#include "core/base/base.h"
 
 static ssize_t recv_retry(int fd, void *bytes, size_t size)
 {

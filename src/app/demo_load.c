@@ -15,7 +15,7 @@
 
 #include "app/demo_http.h"
 #include "app/demo_origin.h"
-#include "core/base.h"
+#include "core/base/base.h"
 
 #define STACK_SIZE (128 * KIB)
 
@@ -143,8 +143,7 @@ bool demo_load_upload(const struct sockaddr_in *to, uint64_t bytes, double *seco
     return ok;
 }
 
-/* ------------------------------------------------------------------------------------
- * requests */
+/* Requests */
 
 /* One keep-alive connection and its thread. */
 struct visitor {

@@ -13,7 +13,7 @@
 #include <unistd.h>
 
 #include "app/demo_http.h"
-#include "core/base.h"
+#include "core/base/base.h"
 
 #define STACK_SIZE (128 * KIB)
 

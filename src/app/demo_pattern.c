@@ -3,8 +3,8 @@
 
 #include <string.h>
 
-#include "core/base.h"
-#include "core/check.h"
+#include "core/base/base.h"
+#include "core/base/check.h"
 
 #define OFFSETS (1024u * 1024u) /* a power of two */
 /* Odd, so that all offsets are used before one comes again. */

@@ -15,14 +15,14 @@
 #include "app/engine.h"
 
 #include "client/client.h"
-#include "core/check.h"
-#include "core/cure.h"
-#include "core/exit_code.h"
-#include "core/fds.h"
-#include "core/log.h"
-#include "core/sink.h"
-#include "core/summary.h"
-#include "core/worker.h"
+#include "core/base/check.h"
+#include "core/base/cure.h"
+#include "core/base/exit_code.h"
+#include "core/base/log.h"
+#include "core/base/sink.h"
+#include "core/io/fds.h"
+#include "core/run/summary.h"
+#include "core/run/worker.h"
 #include "server/server.h"
 #include "tls/tls.h"
 
@@ -127,7 +127,7 @@ static void gate_shut(struct gate *gate, unsigned threads, int code)
 /* A message to a ring that is not enabled yet would be lost: nothing starts before all are. */
 static int seat_start(struct seat *seat)
 {
-    bool last = seat->worker->index == 0;
+    bool last = seat->worker->loop.index == 0;
     int code = gate_pass(&seat->gates[GATE_PREPARED], worker_prepare(seat->worker));
 
     if (code != EXIT_CODE_OK)
@@ -243,14 +243,14 @@ static void start_threads(struct engine *engine)
 }
 
 /* A ring must be running to take messages: a worker that is still starting is tried again. */
-static void tell_session(struct engine *engine, enum message_kind kind, uint64_t session,
+static void tell_session(struct engine *engine, const struct message_type *type, uint64_t session,
                          uint32_t number)
 {
     for (unsigned i = 0; i < engine->threads; i++) {
         struct seat *seat = &engine->seats[i];
 
         for (bool sent = false; !sent && !__atomic_load_n(&seat->over, __ATOMIC_ACQUIRE);) {
-            struct message *message = message_new(kind);
+            struct message *message = message_new(type);
             message->session = session;
             message->number = number;
             sent = worker_post_from_thread(seat->worker, message);
@@ -260,15 +260,16 @@ static void tell_session(struct engine *engine, enum message_kind kind, uint64_t
     }
 }
 
-static void tell_all(struct engine *engine, enum message_kind kind, uint32_t number)
+static void tell_all(struct engine *engine, const struct message_type *type, uint32_t number)
 {
-    tell_session(engine, kind, 0, number);
+    tell_session(engine, type, 0, number);
 }
 
-/* server_tell */
-static void tell_of_session(void *arg, enum message_kind kind, uint64_t session, uint32_t number)
+/* tokens_tell */
+static void tell_of_session(void *arg, const struct message_type *type, uint64_t session,
+                            uint32_t number)
 {
-    tell_session(arg, kind, session, number);
+    tell_session(arg, type, session, number);
 }
 
 static unsigned count_over(const struct engine *engine)
@@ -307,12 +308,12 @@ static void stop(struct engine *engine)
 {
     engine->stops++;
     if (engine->stops == 1) {
-        tell_all(engine, MESSAGE_STOP, WORKER_STOP_DRAIN);
+        tell_all(engine, &worker_message_stop, WORKER_STOP_DRAIN);
         log_at(LOG_INFO, "culvert",
                "stopping: streams may end within %.0f s; once more to stop at once",
                (double)engine->config->drain_timeout / 1e9);
     } else if (engine->stops == 2) {
-        tell_all(engine, MESSAGE_STOP, WORKER_STOP_NOW);
+        tell_all(engine, &worker_message_stop, WORKER_STOP_NOW);
     } else {
         _exit(EXIT_CODE_FAILED); /* workers that do not even end at once */
     }
@@ -330,7 +331,7 @@ static void on_signal(struct engine *engine)
         stop(engine);
         break;
     case SIGUSR1:
-        tell_all(engine, MESSAGE_SNAPSHOT, 0);
+        tell_all(engine, &worker_message_snapshot, 0);
         break;
     default: /* SIGHUP */
         if (engine->config->role == CONFIG_SERVER)
@@ -345,7 +346,7 @@ static void end_with_the_failed(struct engine *engine)
 {
     for (unsigned i = 0; i < engine->threads; i++)
         if (__atomic_load_n(&engine->seats[i].over, __ATOMIC_ACQUIRE) && engine->seats[i].failed)
-            tell_all(engine, MESSAGE_STOP, WORKER_STOP_NOW);
+            tell_all(engine, &worker_message_stop, WORKER_STOP_NOW);
 }
 
 static void wait_for_end(struct engine *engine)
@@ -378,7 +379,7 @@ static int join_threads(struct engine *engine, struct stats *sum)
         pthread_join(engine->seats[i].thread, NULL);
         if (engine->seats[i].code != EXIT_CODE_OK)
             code = engine->seats[i].code;
-        stats_add(sum, &engine->seats[i].worker->stats);
+        stats_add(sum, &engine->seats[i].worker->loop.stats);
     }
     return code;
 }
@@ -404,15 +405,15 @@ static uint64_t memory_of_machine(void)
 
 static uint32_t for_strangers(struct worker *w, uint64_t descriptors)
 {
-    if (w->config->role != CONFIG_SERVER)
+    if (w->loop.config->role != CONFIG_SERVER)
         return 0;
-    uint32_t places = strangers_fit(&w->strangers, descriptors);
+    uint32_t places = strangers_fit(&w->lanes.strangers, descriptors);
 
-    if (places < w->config->max_unauthenticated && w->index == 0)
+    if (places < w->loop.config->max_unauthenticated && w->loop.index == 0)
         log_at(LOG_WARN, "server",
                "%u connections of a worker may be without log-in at a time, not %u: there are few "
                "file descriptors (raise the hard limit of open files, ulimit -Hn)",
-               places, w->config->max_unauthenticated);
+               places, w->loop.config->max_unauthenticated);
     return places;
 }
 
@@ -425,8 +426,8 @@ static void share_out(struct engine *engine)
     for (unsigned i = 0; i < engine->count; i++) {
         struct worker *w = engine->peers[i];
 
-        w->shares.capacity[SHARE_FDS] = descriptors - for_strangers(w, descriptors);
-        w->streams_unsent = unsent;
+        w->loop.shares.capacity[SHARE_FDS] = descriptors - for_strangers(w, descriptors);
+        w->streams.unsent = unsent;
     }
 }
 
@@ -479,7 +480,7 @@ int engine_run(struct config *config)
         log_at(LOG_ERROR, "culvert", "out of memory for --workers %u", engine.count);
         code = EXIT_CODE_CANNOT_START;
     }
-    tls_mem_started();
+    tls_short_begin();
     if (code == EXIT_CODE_OK)
         code = run_workers(&engine);
     if (config->role == CONFIG_SERVER)

@@ -2,7 +2,7 @@
 #ifndef CULVERT_APP_ENGINE_H
 #define CULVERT_APP_ENGINE_H
 
-#include "core/config.h"
+#include "core/base/config.h"
 
 /* Blocks until the instance has ended: SIGINT or SIGTERM (the first drains, the second ends at
  * once), or of itself. Returns an exit code (exit_code.h). SIGUSR1 prints the counters of every

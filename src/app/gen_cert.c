@@ -13,11 +13,11 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "core/addr.h"
-#include "core/base.h"
-#include "core/dirs.h"
-#include "core/exit_code.h"
-#include "core/log.h"
+#include "core/base/base.h"
+#include "core/base/dirs.h"
+#include "core/base/exit_code.h"
+#include "core/base/log.h"
+#include "core/io/addr.h"
 #include "tls/tls.h"
 
 #define PATH_SIZE 512

@@ -2,7 +2,7 @@
 #ifndef CULVERT_APP_GEN_CERT_H
 #define CULVERT_APP_GEN_CERT_H
 
-#include "core/options.h"
+#include "config/options.h"
 
 /* Returns an exit code. */
 int gen_cert_run(const struct options *options);

@@ -11,9 +11,9 @@
 
 #include <string.h>
 
-#include "core/base.h"
-#include "core/exit_code.h"
-#include "core/log.h"
+#include "core/base/base.h"
+#include "core/base/exit_code.h"
+#include "core/base/log.h"
 
 static const struct {
     const char *summary; /* for the overview */

@@ -4,7 +4,7 @@
 
 #include <stdio.h>
 
-#include "core/options.h"
+#include "config/options.h"
 
 /* Usage, flags with their defaults (from the table that the parser uses),
  * examples. */

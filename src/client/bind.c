@@ -15,11 +15,11 @@
  */
 #include "client/client_state.h"
 
-#include "core/addr.h"
-#include "core/exit_code.h"
-#include "core/lane.h"
-#include "core/log.h"
-#include "core/summary.h"
+#include "core/base/exit_code.h"
+#include "core/base/log.h"
+#include "core/io/addr.h"
+#include "core/mux/lane.h"
+#include "core/run/summary.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -53,12 +53,12 @@ void bind_reset(struct client *client)
         b->tunnels[i].refusals = 0;
 }
 
-/* ---- asking ---- */
+/* Asking */
 
 static bool bind_say(struct lane *lane, unsigned index)
 {
-    struct client_binding *b = &client_of(lane->worker)->binding;
-    const struct config_tunnel *tunnel = &lane->worker->config->tunnels[index];
+    struct client_binding *b = &client_at(lane->loop)->binding;
+    const struct config_tunnel *tunnel = &lane->loop->config->tunnels[index];
     const struct client_ticket *ticket = &b->tunnels[index].ticket;
     char origin[ADDR_ENDPOINT_TEXT_MAX];
     uint8_t *p = lane_control_begin(lane);
@@ -82,7 +82,7 @@ bool bind_say_all(struct client *client, struct lane *lane)
 
     if (lane->version == FRAME_V1)
         client->binding.asked = bind_bit(0);
-    for (unsigned i = 0; lane->version != FRAME_V1 && i < lane->worker->config->tunnel_count; i++)
+    for (unsigned i = 0; lane->version != FRAME_V1 && i < lane->loop->config->tunnel_count; i++)
         said = said && bind_say(lane, i);
     return said;
 }
@@ -92,7 +92,7 @@ static bool bind_may_ask(const struct client *client)
     const struct lane *lane = client->primary;
 
     return lane != NULL && lane_takes(lane) && lane->fsm == SESSION_FORWARDING &&
-           !lane->goaway_heard && !lane->goaway_sent && client->worker->phase == WORKER_RUNNING;
+           !lane->goaway_heard && !lane->goaway_sent && client->worker->loop.phase == LOOP_RUNNING;
 }
 
 /* A lane without room has much to say: a little later. */
@@ -103,23 +103,23 @@ static void bind_timer_fire(struct timer *timer)
     uint64_t next = UINT64_MAX;
 
     if (!bind_may_ask(client)) { /* the first answers are still to come, or it is over */
-        if (client->primary != NULL && w->phase == WORKER_RUNNING)
-            timer_set(&w->timers, timer, w->now + PAUSE_FIRST);
+        if (client->primary != NULL && w->loop.phase == LOOP_RUNNING)
+            timer_set(&w->loop.timers, timer, w->loop.now + PAUSE_FIRST);
         return;
     }
-    for (unsigned i = 0; i < w->config->tunnel_count; i++) {
+    for (unsigned i = 0; i < w->loop.config->tunnel_count; i++) {
         struct client_bind *tunnel = &client->binding.tunnels[i];
         bool waits = tunnel->refusals > 0 && (client->binding.asked & bind_bit(i)) == 0;
 
         if (!waits)
             continue;
-        if (tunnel->due <= w->now && bind_say(client->primary, i))
+        if (tunnel->due <= w->loop.now && bind_say(client->primary, i))
             continue;
-        tunnel->due = max_u64(tunnel->due, w->now + TIMER_TICK_NS);
+        tunnel->due = max_u64(tunnel->due, w->loop.now + TIMER_TICK_NS);
         next = min_u64(next, tunnel->due);
     }
     if (next != UINT64_MAX)
-        timer_set(&w->timers, timer, next);
+        timer_set(&w->loop.timers, timer, next);
 }
 
 static void bind_later(struct client *client, struct client_bind *tunnel)
@@ -129,12 +129,12 @@ static void bind_later(struct client *client, struct client_bind *tunnel)
     uint64_t pause = PAUSE_FIRST << min_u32(tunnel->refusals, PAUSE_SHIFT_MAX);
 
     tunnel->refusals++;
-    tunnel->due = w->now + min_u64(pause, PAUSE_MAX);
+    tunnel->due = w->loop.now + min_u64(pause, PAUSE_MAX);
     if (!timer_is_set(timer) || timer->due > tunnel->due)
-        timer_set(&w->timers, timer, tunnel->due);
+        timer_set(&w->loop.timers, timer, tunnel->due);
 }
 
-/* ---- answers ---- */
+/* Answers */
 
 /* Every BIND gets one answer. False: this one has no question. */
 static bool bind_note_answer(struct client *client, uint16_t tunnel)
@@ -169,7 +169,7 @@ static bool bind_is_host(const char *text, size_t size)
 
 struct session_tunnel *bind_fill(struct session *session, unsigned index)
 {
-    const struct config_tunnel *wanted = &session->worker->config->tunnels[index];
+    const struct config_tunnel *wanted = &session->loop->config->tunnels[index];
     struct session_tunnel *tunnel = &session->tunnels[index];
 
     tunnel->bound = true;
@@ -182,7 +182,7 @@ struct session_tunnel *bind_fill(struct session *session, unsigned index)
 
 struct session_tunnel *bind_tunnel(struct lane *lane, uint16_t index)
 {
-    const struct client_binding *b = &client_of(lane->worker)->binding;
+    const struct client_binding *b = &client_at(lane->loop)->binding;
     struct session_tunnel *tunnel = session_tunnel(lane->session, index);
 
     if (tunnel == NULL && index < CONFIG_TUNNELS_MAX && b->settled &&
@@ -195,7 +195,7 @@ static void bind_ready(struct client *client, struct lane *lane, const struct fr
 {
     struct session_tunnel *tunnel = bind_fill(lane->session, ok->tunnel);
     struct config_endpoint public_end = *client_server(client);
-    unsigned asked = client->worker->config->tunnels[ok->tunnel].port;
+    unsigned asked = client->worker->loop.config->tunnels[ok->tunnel].port;
     char public_text[ADDR_ENDPOINT_TEXT_MAX];
 
     tunnel->port = ok->port;
@@ -239,7 +239,7 @@ enum reason bind_rx_ok(struct client *client, struct lane *lane, const uint8_t *
 
 void bind_tell(struct client *client)
 {
-    const struct config *config = client->worker->config;
+    const struct config *config = client->worker->loop.config;
     const char *next = client->binding.ready == 0
                            ? ""
                            : "; it is asked for again, after 1 s and then less and less often, at "
@@ -282,7 +282,7 @@ enum reason bind_rx_err(struct client *client, struct lane *lane, const uint8_t 
     return REASON_DONE;
 }
 
-/* ---- the end ---- */
+/* The end */
 
 static const char *bind_why_not(const struct client *client, unsigned index)
 {
@@ -309,8 +309,8 @@ void bind_report(struct client *client)
     char origin[ADDR_ENDPOINT_TEXT_MAX];
     bool missing = false;
 
-    for (unsigned i = 0; i < w->config->tunnel_count; i++) {
-        const struct config_tunnel *tunnel = &w->config->tunnels[i];
+    for (unsigned i = 0; i < w->loop.config->tunnel_count; i++) {
+        const struct config_tunnel *tunnel = &w->loop.config->tunnels[i];
 
         if ((client->binding.ever & bind_bit(i)) != 0)
             continue;

@@ -6,8 +6,8 @@
  * goes step by step, as that wire wants. When all binds are answered (bind.c), the other lanes are
  * dialled by their workers.
  *
- * The token stays here on v2: what crosses the network are proofs (core/scram.h), and the server
- * has to prove itself before it is given a visitor.
+ * The token stays here on v2: what crosses the network are proofs (core/mux/scram.h), and the
+ * server has to prove itself before it is given a visitor.
  *
  * The wire is chosen by trying: v2 first; a server that ends the connection without a single frame
  * is taken for a v1 server and dialled again, at once, with v1 (unless --wire says otherwise). The
@@ -31,25 +31,26 @@
 
 #include "client/client_state.h"
 #include "client/identity.h"
+#include "client/lookup.h"
 #include "client/outage.h"
 #include "client/trust.h"
-#include "core/addr.h"
-#include "core/crypt.h"
-#include "core/cure.h"
-#include "core/exit_code.h"
-#include "core/lane.h"
-#include "core/log.h"
-#include "core/secret.h"
-#include "core/session.h"
-#include "core/stream.h"
-#include "core/summary.h"
-#include "core/token.h"
+#include "core/base/cure.h"
+#include "core/base/exit_code.h"
+#include "core/base/log.h"
+#include "core/base/secret.h"
+#include "core/base/token.h"
+#include "core/io/addr.h"
+#include "core/mux/crypt.h"
+#include "core/mux/lane.h"
+#include "core/mux/lane_session.h"
+#include "core/mux/session.h"
+#include "core/mux/stream.h"
+#include "core/run/summary.h"
 
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/random.h>
 
 #define V1_MAP_SIZE 65536u
 #define AGENT       "culvert"
@@ -66,58 +67,31 @@ static void slow_fire(struct timer *timer);
 
 /* Of the token, in secret memory. Made by client_prepare, read-only while workers run. */
 static struct scram_keys *keys;
-static const char *weakness; /* of the token (core/token.h) */
-
-/* Look-ups */
-
-/* The answer is made with the question: its thread needs no memory. */
-struct lookup {
-    struct worker *worker;
-    struct message *message;
-};
-
-static void lookup_done(void *arg, struct resolve_result *result)
-{
-    struct lookup *lookup = arg;
-
-    lookup->message->pointer = result;
-    (void)worker_post_from_thread(lookup->worker,
-                                  lookup->message); /* a worker that has ended needs no answer */
-    free(lookup);
-    worker_helper_end();
-}
-
-static struct lookup *lookup_new(struct worker *w, uint32_t number)
-{
-    struct lookup *lookup = malloc(sizeof(*lookup));
-
-    if (lookup == NULL)
-        return NULL;
-    *lookup = (struct lookup){ .worker = w, .message = message_try(MESSAGE_RESOLVED) };
-    if (lookup->message != NULL) {
-        lookup->message->number = number;
-        return lookup;
-    }
-    free(lookup);
-    return NULL;
-}
-
-bool client_resolve(struct worker *w, const struct config_endpoint *endpoint, uint32_t number)
-{
-    struct lookup *lookup = lookup_new(w, number);
-
-    if (lookup == NULL)
-        return false;
-    worker_helper_begin();
-    if (resolve_start(endpoint->host, endpoint->port, lookup_done, lookup))
-        return true;
-    worker_helper_end();
-    message_free(lookup->message);
-    free(lookup);
-    return false;
-}
+static const char *weakness; /* of the token (core/base/token.h) */
 
 /* Start and end */
+
+/* The pause before the next attempt ends now. */
+static void client_hurry(struct client *client)
+{
+    if (!timer_is_set(&client->retry))
+        return;
+    if (client->attempt > 0)
+        client->attempt--; /* an attempt that the operator did not count on */
+    timer_set(&client->worker->loop.timers, &client->retry, client->worker->loop.now);
+}
+
+static void network_changed(struct worker *w, struct message *message)
+{
+    struct client *client = client_of(w);
+
+    (void)message;
+    client_hurry(client);
+    dialer_hurry(client);
+    netwatch_look(w);
+}
+
+static const struct message_type network_message = { "network", network_changed };
 
 static int client_start(struct worker *w)
 {
@@ -131,19 +105,18 @@ static int client_start(struct worker *w)
         return EXIT_CODE_CANNOT_START;
     }
     client->worker = w;
-    client->wire = w->config->wire == CONFIG_WIRE_V1 ? FRAME_V1 : FRAME_V2;
+    client->wire = w->loop.config->wire == CONFIG_WIRE_V1 ? FRAME_V1 : FRAME_V2;
     timer_init(&client->retry, retry_fire);
     timer_init(&client->slow, slow_fire);
     bind_init(client);
     race_init(client);
     w->role_state = client;
-    if (getrandom(&client->random, sizeof(client->random), 0) < 0)
-        client->random = w->now;
+    jitter_init(&client->jitter, w->loop.now);
     dialer_init(client);
-    netwatch_open(client);
+    netwatch_open(client, &network_message);
     origin_init(client);
     if (client_leads(w)) {
-        timer_set(&w->timers, &client->slow, w->now + SLOW_NS);
+        timer_set(&w->loop.timers, &client->slow, w->loop.now + SLOW_NS);
         client_dial(client);
     }
     return EXIT_CODE_OK;
@@ -154,7 +127,7 @@ static int client_start(struct worker *w)
 void client_exit(struct worker *w, int code)
 {
     w->exit_code = code;
-    worker_post_others(w, MESSAGE_STOP, 0, WORKER_STOP_DRAINED);
+    worker_post_others(w, &worker_message_stop, 0, WORKER_STOP_DRAINED);
     worker_stop(w, WORKER_STOP_DRAINED);
 }
 
@@ -162,25 +135,19 @@ void client_exit(struct worker *w, int code)
 
 const struct config_endpoint *client_server(const struct client *client)
 {
-    return &client->worker->config->servers[client->server_index];
-}
-
-uint64_t client_random(struct client *client, uint64_t below)
-{
-    client->random = client->random * UINT64_C(6364136223846793005) + 1442695040888963407u;
-    return (client->random >> 33) % below;
+    return &client->worker->loop.config->servers[client->server_index];
 }
 
 /* 1, 2, 4, ... of the schedule: half fixed, half random. */
 static uint64_t backoff(struct client *client)
 {
-    const struct config *config = client->worker->config;
+    const struct config *config = client->worker->loop.config;
     uint64_t wait = config->reconnect_first;
 
     for (unsigned i = 1; i < client->attempt && wait < config->reconnect_max; i++)
         wait *= 2;
     wait = min_u64(wait, config->reconnect_max);
-    return wait / 2 + client_random(client, wait / 2 + 1);
+    return wait / 2 + jitter_draw(&client->jitter, wait / 2 + 1);
 }
 
 /* The next attempt begins with the first server, and asks for its addresses. */
@@ -193,7 +160,7 @@ static void begin_with_first(struct client *client)
 
 static void say_attempt(const struct client *client, uint64_t wait)
 {
-    const struct config *config = client->worker->config;
+    const struct config *config = client->worker->loop.config;
     char next[64];
 
     if (config->reconnect_attempts == CONFIG_FOREVER)
@@ -212,8 +179,8 @@ static int failed_code(const struct client *client)
 {
     if (client->refused)
         return EXIT_CODE_TUNNEL_MISSING;
-    return client->was_ready && !client->worker->config->reconnect ? EXIT_CODE_FAILED
-                                                                   : EXIT_CODE_GAVE_UP;
+    return client->was_ready && !client->worker->loop.config->reconnect ? EXIT_CODE_FAILED
+                                                                        : EXIT_CODE_GAVE_UP;
 }
 
 /* With what failed last, unless that is said already: by each tunnel, or with the session's end. */
@@ -231,11 +198,11 @@ static void say_end(int code, const char *text)
 static void attempt_failed(struct client *client)
 {
     struct worker *w = client->worker;
-    const struct config *config = w->config;
+    const struct config *config = w->loop.config;
     int code = failed_code(client);
     char text[96];
 
-    if (w->phase != WORKER_RUNNING)
+    if (w->loop.phase != LOOP_RUNNING)
         return;
     if (!config->reconnect) {
         say_end(code, "there is no other attempt, because of --no-reconnect");
@@ -244,10 +211,10 @@ static void attempt_failed(struct client *client)
     }
     begin_with_first(client);
     outage_session_lost(w);
-    if (client->lost_at != 0 && w->now - client->lost_at < QUICK_NS && client->attempt == 0) {
+    if (client->lost_at != 0 && w->loop.now - client->lost_at < QUICK_NS && client->attempt == 0) {
         outage_goes_on(w, "trying again at once");
-        timer_set(&w->timers, &client->retry,
-                  w->now + QUICK_PAUSE + client_random(client, QUICK_PAUSE));
+        timer_set(&w->loop.timers, &client->retry,
+                  w->loop.now + QUICK_PAUSE + jitter_draw(&client->jitter, QUICK_PAUSE));
         return;
     }
     if (client->attempt >= config->reconnect_attempts) {
@@ -261,7 +228,7 @@ static void attempt_failed(struct client *client)
     client->attempt++;
     uint64_t wait = backoff(client);
     say_attempt(client, wait);
-    timer_set(&w->timers, &client->retry, w->now + wait);
+    timer_set(&w->loop.timers, &client->retry, w->loop.now + wait);
 }
 
 /* A session is over that was ready. */
@@ -269,24 +236,15 @@ static void session_lost(struct client *client)
 {
     struct worker *w = client->worker;
 
-    if (!w->config->reconnect || w->phase != WORKER_RUNNING ||
-        (client->lost_at != 0 && w->now - client->ready_at < LIVED_NS)) {
+    if (!w->loop.config->reconnect || w->loop.phase != LOOP_RUNNING ||
+        (client->lost_at != 0 && w->loop.now - client->ready_at < LIVED_NS)) {
         attempt_failed(client);
         return;
     }
-    client->lost_at = w->now;
+    client->lost_at = w->loop.now;
     begin_with_first(client);
     outage_session_lost(w);
-    timer_set(&w->timers, &client->retry, w->now);
-}
-
-void client_hurry(struct client *client)
-{
-    if (!timer_is_set(&client->retry))
-        return;
-    if (client->attempt > 0)
-        client->attempt--; /* an attempt that the operator did not count on */
-    timer_set(&client->worker->timers, &client->retry, client->worker->now);
+    timer_set(&w->loop.timers, &client->retry, w->loop.now);
 }
 
 static void retry_fire(struct timer *timer)
@@ -298,7 +256,7 @@ static void retry_fire(struct timer *timer)
  * away before it answered. */
 void client_forget_wire(struct client *client)
 {
-    if (client->worker->config->wire == CONFIG_WIRE_AUTO && !client->was_ready)
+    if (client->worker->loop.config->wire == CONFIG_WIRE_AUTO && !client->was_ready)
         client->wire = FRAME_V2;
 }
 
@@ -307,7 +265,7 @@ void client_server_failed(struct client *client)
     client_forget_wire(client);
     client->servers.count = 0;
     client->server_index++;
-    if (client->server_index < client->worker->config->server_count)
+    if (client->server_index < client->worker->loop.config->server_count)
         client_dial(client);
     else
         attempt_failed(client);
@@ -327,10 +285,11 @@ struct lane *client_connect(struct worker *w, const struct config_endpoint *serv
     struct crypt *crypt = NULL;
     struct lane *lane = NULL;
 
-    bool tls = trust_wants_tls(w->config, server), elsewhere = !sock_addr_is_loopback(addr);
-    const char *cure = w->config->tls == CONFIG_AUTO && !tls ? "without TLS; give --tls, or --plain"
-                       : weakness != NULL                    ? "with a weak token; " TOKEN_CURE
-                                                             : NULL;
+    bool tls = trust_wants_tls(w->loop.config, server), elsewhere = !sock_addr_is_loopback(addr);
+    const char *cure = w->loop.config->tls == CONFIG_AUTO && !tls
+                           ? "without TLS; give --tls, or --plain"
+                       : weakness != NULL ? "with a weak token; " TOKEN_CURE
+                                          : NULL;
 
     if (elsewhere && cure != NULL) {
         log_at(LOG_WARN, "client",
@@ -341,12 +300,16 @@ struct lane *client_connect(struct worker *w, const struct config_endpoint *serv
     }
     *error = ENOMEM; /* all that trust_crypt can lack */
     if (!tls || (crypt = trust_crypt(server)) != NULL)
-        lane = lane_dial(w, addr, crypt, error);
+        lane = lane_dial(&w->lanes, addr, crypt, error);
     if (lane == NULL)
         crypt_close(crypt);
     CHECK(lane != NULL || *error != 0);
     return lane;
 }
+
+static void server_resolved(struct worker *w, struct message *message);
+
+static const struct message_type server_message = { "server_resolved", server_resolved };
 
 void client_dial(struct client *client)
 {
@@ -362,23 +325,23 @@ void client_dial(struct client *client)
     }
     if (resolve_numeric(endpoint->host, endpoint->port, &client->servers)) {
         race_begin(client);
-    } else if (!client_resolve(w, endpoint, RESOLVED_SERVER)) {
+    } else if (!lookup_start(w, endpoint, &server_message, 0)) {
         log_at(LOG_WARN, "client", "cannot look up %s: no memory or no thread for it",
                endpoint->host);
         client_server_failed(client);
-    } /* otherwise MESSAGE_RESOLVED goes on */
+    } /* otherwise server_resolved goes on */
 }
 
 /* Once, before the first session: a human waits, and sees nothing. */
 static void slow_fire(struct timer *timer)
 {
     const struct client *client = container_of(timer, struct client, slow);
-    const struct config *config = client->worker->config;
+    const struct config *config = client->worker->loop.config;
     const struct lane *lane = client->primary;
     char name[ADDR_ENDPOINT_TEXT_MAX];
 
     addr_format_endpoint(client_server(client), name, sizeof(name));
-    if (timer_is_set(&client->retry) || (lane != NULL && lane->crypt_asking))
+    if (timer_is_set(&client->retry) || (lane != NULL && lane->conn.crypt_asking))
         return; /* what failed was told; a human is asked */
     if (lane != NULL || race_has_path(client))
         log_at(LOG_INFO, "client", "connected to %s, which does not answer yet: it has %.0f s",
@@ -390,9 +353,12 @@ static void slow_fire(struct timer *timer)
                (double)config->connect_timeout / 1e9);
 }
 
-static void server_resolved(struct client *client, const struct resolve_result *result)
+static void server_resolved(struct worker *w, struct message *message)
 {
-    if (client->primary != NULL || client->worker->phase != WORKER_RUNNING)
+    const struct resolve_result *result = message->pointer;
+    struct client *client = client_of(w);
+
+    if (client->primary != NULL || w->loop.phase != LOOP_RUNNING)
         return;
     if (result->count == 0)
         outage_try(client->worker, "client", result->error, NULL);
@@ -412,17 +378,18 @@ static bool say_handshake_v1(struct lane *lane)
 
     if (p == NULL)
         return false;
-    addr_format_endpoint(&lane->worker->config->tunnels[0].origin, origin, sizeof(origin));
+    addr_format_endpoint(&lane->loop->config->tunnels[0].origin, origin, sizeof(origin));
     struct frame_hello hello = { .agent = frame_text_of(origin) }; /* the expose address */
-    lane->said = lane->worker->now;
+    lane->conn.said = lane->loop->now;
     lane_control_end(lane, frame_put_hello(FRAME_V1, p, &hello));
     return true;
 }
 
 void client_hello(struct lane *lane)
 {
-    const struct config *config = lane->worker->config;
-    struct frame_hello hello = { .caps = config_grace(config, lane->tls) > 0 ? FRAME_CAP_RESUME : 0,
+    const struct config *config = lane->loop->config;
+    struct frame_hello hello = { .caps = config_grace(config, lane->conn.tls) > 0 ? FRAME_CAP_RESUME
+                                                                                  : 0,
                                  .workers = (uint16_t)config->workers,
                                  .lanes = (uint16_t)config->lanes,
                                  .window = config->window_initial,
@@ -435,7 +402,7 @@ void client_hello(struct lane *lane)
 
 static bool say_auth_v1(struct lane *lane)
 {
-    const struct config *config = lane->worker->config;
+    const struct config *config = lane->loop->config;
     uint8_t *p = lane_control_begin(lane);
 
     if (p == NULL)
@@ -492,7 +459,7 @@ static void primary_connected(struct client *client, struct lane *lane, int res)
 
 static void client_lane_connected(struct lane *lane, int res)
 {
-    struct client *client = client_of(lane->worker);
+    struct client *client = client_at(lane->loop);
 
     if (res == 0 && race_has(client, lane))
         race_won(client, lane);
@@ -505,19 +472,20 @@ static void client_lane_connected(struct lane *lane, int res)
 static void greeted(struct lane *lane)
 {
     lane_set_fsm(lane, SESSION_HANDSHAKEN);
-    lane->rtt = lane->rtt_min = max_u64(lane->worker->now - lane->said, 1);
+    lane->conn.rtt = lane->conn.rtt_min = max_u64(lane->loop->now - lane->conn.said, 1);
 }
 
 static enum reason rx_hello_ok_v1(struct lane *lane)
 {
-    struct session *session = session_open(lane->worker, 1, FRAME_V1, client_share(lane->worker));
+    struct worker *w = worker_of(lane->loop);
+    struct session *session = session_open(&w->sessions, 1, FRAME_V1, client_share(w));
 
     if (session == NULL)
         return REASON_LIMIT_SESSIONS;
     lane->offered = 1;
     lane->peer_max_data = V1_DATA_MAX;
-    session_attach(session, lane);
-    (void)bind_say_all(client_of(lane->worker), lane);
+    lane_attach(lane, session);
+    (void)bind_say_all(client_at(lane->loop), lane);
     return say_auth_v1(lane) ? REASON_DONE : REASON_LIMIT_BUFFERS;
 }
 
@@ -525,9 +493,9 @@ static enum reason rx_hello_ok_v1(struct lane *lane)
  * AUTH_OK that it need not be. */
 static enum reason log_in(struct client *client, struct lane *lane)
 {
-    const struct config *config = client->worker->config;
+    const struct config *config = client->worker->loop.config;
 
-    if (config_grace(config, lane->tls) > 0)
+    if (config_grace(config, lane->conn.tls) > 0)
         lane_log_open(lane);
     return say_auth(client, lane) && bind_say_all(client, lane) ? REASON_DONE
                                                                 : REASON_LIMIT_BUFFERS;
@@ -552,7 +520,7 @@ static enum reason rx_hello_ok(struct client *client, struct lane *lane, const u
         return REASON_BAD_FRAME;
     if (ok.nonce == NULL)
         return REASON_OLD_WIRE;
-    if (lane->crypt != NULL && crypt_is_12(lane->crypt))
+    if (lane->conn.crypt != NULL && crypt_is_12(lane->conn.crypt))
         return REASON_TLS_TOO_OLD;
     lane_greeted(lane, src, end);
     return lane == client->primary ? log_in(client, lane) : dialer_greeted(lane);
@@ -573,17 +541,17 @@ static enum reason rx_auth_ok_v2(struct client *client, struct lane *lane, const
     if (!is_offer(&ok))
         return REASON_BAD_FRAME;
     struct session *session =
-        session_open(lane->worker, ok.session, FRAME_V2, client_share(lane->worker));
+        session_open(&client->worker->sessions, ok.session, FRAME_V2, client_share(client->worker));
     if (session == NULL)
         return REASON_LIMIT_SESSIONS;
-    uint64_t wanted = lane->worker->config->lanes;
+    uint64_t wanted = lane->loop->config->lanes;
     lane->offered = (uint16_t)min_u64(ok.lanes, wanted != 0 ? wanted : SESSION_LANES_MAX);
     client->slots = ok.slots;
     if ((ok.caps & FRAME_CAP_RESUME) == 0)
-        lane_log_close(lane);
+        retain_end(&lane->retain);
     lane->peer_window = ok.window;
     lane->peer_max_data = ok.max_data;
-    session_attach(session, lane);
+    lane_attach(lane, session);
     return REASON_DONE;
 }
 
@@ -597,7 +565,7 @@ static enum reason rx_auth_ok(struct client *client, struct lane *lane, const ui
         return reason;
     lane_set_fsm(lane, SESSION_AUTHENTICATED);
     lane_warn_plain(lane);
-    worker_count(client->worker, STAT_SESSIONS, 1);
+    loop_count(&client->worker->loop, STAT_SESSIONS, 1);
     return REASON_DONE;
 }
 
@@ -624,11 +592,24 @@ static enum reason rx_auth_err(struct client *client, struct lane *lane, const u
     return REASON_DONE;
 }
 
+static void dial_told(struct worker *w, struct message *message)
+{
+    struct client *client = client_of(w);
+
+    if (w->loop.phase != LOOP_RUNNING)
+        return;
+    secret_copy(client->secret, message->secret, SCRAM_KEY_SIZE);
+    dialer_start(client, message->pointer);
+}
+
+/* Dial this lane: pointer is its join_ticket, secret the session's. */
+static const struct message_type dial_message = { "dial", dial_told };
+
 /* A lane of another worker. False: out of memory. */
 static bool dial_elsewhere(const struct client *client, const struct join_ticket *ticket,
                            unsigned target)
 {
-    struct message *message = message_try(MESSAGE_DIAL);
+    struct message *message = message_try(&dial_message);
 
     if (message == NULL)
         return false;
@@ -652,17 +633,17 @@ static void dial_lanes(struct client *client, struct lane *lane)
                                   .peer_window = lane->peer_window,
                                   .peer_max_data = lane->peer_max_data,
                                   .slots = client->slots,
-                                  .server = lane->peer,
+                                  .server = lane->conn.peer,
                                   .server_index = client->server_index,
-                                  .resumes = lane->logs };
+                                  .resumes = lane->retain.keeps };
 
-    if (lane->logs)
+    if (lane->retain.keeps)
         dialer_keep(client, lane, &ticket);
     for (uint16_t i = 1; i < lane->offered; i++) {
         unsigned target = i % w->peer_count;
 
         ticket.lane = i;
-        if (target == w->index) {
+        if (target == w->loop.index) {
             dialer_start(client, &ticket);
             continue;
         }
@@ -691,8 +672,8 @@ void client_settled(struct client *client, struct lane *lane)
     client->attempt = 0;
     client->was_ready = true;
     timer_stop(&client->slow);
-    client->ready_at = w->now;
-    if (lane->version == FRAME_V1 && w->config->tunnel_count > 1)
+    client->ready_at = w->loop.now;
+    if (lane->version == FRAME_V1 && w->loop.config->tunnel_count > 1)
         log_at(LOG_WARN, "client",
                "a v1 server has one tunnel per client: only the first --local is public");
     dial_lanes(client, lane);
@@ -705,12 +686,12 @@ static enum reason rx_goaway(struct lane *lane, const uint8_t *src, const uint8_
     if (!frame_get_error(lane->version, FRAME_GOAWAY, src, end, &error))
         return REASON_BAD_FRAME;
     lane->goaway_heard = true;
-    if (dialer_is_probe(client_of(lane->worker), lane) &&
+    if (dialer_is_probe(client_at(lane->loop), lane) &&
         reason_from_code(error.code) == REASON_UNKNOWN_SESSION)
         log_at(LOG_DEBUG, lane_subject(lane),
                "the server has no such session"); /* lane 0 says it */
-    else if (dialer_is_probe(client_of(lane->worker), lane))
-        outage_try(lane->worker, lane_subject(lane), "the server says",
+    else if (dialer_is_probe(client_at(lane->loop), lane))
+        outage_try(worker_of(lane->loop), lane_subject(lane), "the server says",
                    reason_text(reason_from_code(error.code)));
     else if (lane->index == 0)
         log_at(LOG_WARN, lane_subject(lane), "the server says: %.*s", (int)error.text.size,
@@ -725,7 +706,7 @@ static enum reason rx_goaway(struct lane *lane, const uint8_t *src, const uint8_
 static enum reason client_frame(struct lane *lane, const struct frame *frame, const uint8_t *src,
                                 const uint8_t *end)
 {
-    struct client *client = client_of(lane->worker);
+    struct client *client = client_at(lane->loop);
 
     client->heard = client->heard || lane == client->primary;
     switch (frame->kind) {
@@ -755,7 +736,7 @@ static enum reason client_frame(struct lane *lane, const struct frame *frame, co
 /* v1 shows the token to whoever reads the connection. */
 static bool may_show_token(const struct lane *lane)
 {
-    return lane->crypt != NULL || sock_addr_is_loopback(&lane->peer);
+    return lane->conn.crypt != NULL || sock_addr_is_loopback(&lane->conn.peer);
 }
 
 /* A server that hung up without a word to the first frame speaks the other version; with TLS only
@@ -764,7 +745,7 @@ static bool may_show_token(const struct lane *lane)
 static bool try_other_wire(struct client *client, const struct lane *lane, enum reason reason,
                            bool foreign)
 {
-    const struct config *config = client->worker->config;
+    const struct config *config = client->worker->loop.config;
     bool asked = client->asked;
 
     client->asked = false;
@@ -774,7 +755,7 @@ static bool try_other_wire(struct client *client, const struct lane *lane, enum 
         !client->heard && lane->version != 0 &&
         (reason == REASON_LANE_EOF || reason == REASON_LANE_ERROR || reason == REASON_BAD_VERSION);
 
-    if (foreign || (lane->crypt != NULL && !lane->crypt_closed))
+    if (foreign || (lane->conn.crypt != NULL && !lane->conn.crypt_closed))
         silent = false;
     if (!silent || config->wire != CONFIG_WIRE_AUTO || client->was_ready)
         return false;
@@ -796,10 +777,23 @@ static bool try_other_wire(struct client *client, const struct lane *lane, enum 
 /* Whom to trust does not change by itself; a clock does, when it is set. */
 static bool tls_is_final(const struct client *client, const struct lane *lane)
 {
-    bool clock = lane->crypt != NULL && crypt_is_clock(lane->crypt);
+    bool clock = lane->conn.crypt != NULL && crypt_is_clock(lane->conn.crypt);
 
-    return !client->was_ready && !(clock && client->worker->config->reconnect);
+    return !client->was_ready && !(clock && client->worker->loop.config->reconnect);
 }
+
+/* To worker 0: a violation, of a session that may have ended since. */
+static void session_over_told(struct worker *w, struct message *message)
+{
+    struct session *session = session_find(&w->sessions, message->session);
+
+    if (!client_leads(w))
+        dialer_stop(client_of(w));
+    if (session != NULL)
+        lane_session_close(session, (enum reason)message->number);
+}
+
+static const struct message_type session_over = { "session_over", session_over_told };
 
 static void primary_lost(struct client *client, struct lane *lane, struct session *session,
                          enum reason reason, bool foreign)
@@ -808,19 +802,19 @@ static void primary_lost(struct client *client, struct lane *lane, struct sessio
 
     client->primary = NULL;
     if (session != NULL) {
-        worker_post_others(w, MESSAGE_SESSION_END, session->id, REASON_SESSION_LOST);
-        session_close(session, REASON_SESSION_LOST);
+        worker_post_others(w, &session_over, session->id, REASON_SESSION_LOST);
+        lane_session_close(session, REASON_SESSION_LOST);
     }
     dialer_stop(client);
-    if (w->phase != WORKER_RUNNING || reason == REASON_AUTH_FAILED)
+    if (w->loop.phase != LOOP_RUNNING || reason == REASON_AUTH_FAILED)
         return;
     if (reason == REASON_TLS_FAILED && tls_is_final(client, lane)) {
-        bool is_short = lane->crypt != NULL && crypt_short(lane->crypt);
+        bool is_short = lane->conn.crypt != NULL && crypt_short(lane->conn.crypt);
         client_exit(w, is_short ? EXIT_CODE_CANNOT_START : EXIT_CODE_FAILED);
         return;
     }
     if (try_other_wire(client, lane, reason, foreign))
-        timer_set(&w->timers, &client->retry, w->now);
+        timer_set(&w->loop.timers, &client->retry, w->loop.now);
     else if (!client->binding.settled || client->binding.ready == 0)
         next_address(client); /* a server that accepts and refuses does not hide the others */
     else
@@ -832,10 +826,10 @@ static void primary_lost(struct client *client, struct lane *lane, struct sessio
 static void session_violated(struct worker *w, struct session *session, enum reason reason)
 {
     if (client_leads(w)) {
-        session_close(session, reason);
+        lane_session_close(session, reason);
         return;
     }
-    struct message *message = message_new(MESSAGE_SESSION_END);
+    struct message *message = message_new(&session_over);
     message->session = session->id;
     message->number = reason;
     worker_post(w, 0, message);
@@ -847,7 +841,7 @@ static void session_violated(struct worker *w, struct session *session, enum rea
 static void log_closed(const struct lane *lane, const struct session *session, enum reason reason,
                        const char *text)
 {
-    const struct client *client = client_of(lane->worker);
+    const struct client *client = client_at(lane->loop);
     bool was_ready = session != NULL && (lane != client->primary || client->binding.settled);
     bool ends = reason == REASON_TLS_FAILED && tls_is_final(client, lane) &&
                 (lane == client->primary || race_has(client, lane));
@@ -855,7 +849,8 @@ static void log_closed(const struct lane *lane, const struct session *session, e
     if (ends)
         log_at(LOG_ERROR, lane_subject(lane), "%s%s%s", reason_text(reason),
                text != NULL ? ": " : "", text != NULL ? text : "");
-    else if (was_ready && lane == client->primary && lane->fd < 0) /* not for this frozen first */
+    else if (was_ready && lane == client->primary &&
+             lane->conn.fd < 0) /* not for this frozen first */
         log_at(LOG_WARN, lane_subject(lane), "the session is over: %s",
                text != NULL ? text : reason_text(reason));
     else if (reason == REASON_AUTH_FAILED) /* log_refusal has told it */
@@ -865,7 +860,7 @@ static void log_closed(const struct lane *lane, const struct session *session, e
     else if (was_ready && !reason_is_violation(reason))
         outage_lost(lane, reason_text(reason), text);
     else if (!was_ready && (!dialer_is_probe(client, lane) || dialer_is_needed(client, lane)))
-        outage_try(lane->worker, lane_subject(lane), reason_text(reason), text);
+        outage_try(worker_of(lane->loop), lane_subject(lane), reason_text(reason), text);
     else
         log_at(was_ready ? LOG_WARN : LOG_DEBUG, lane_subject(lane), "%s%s%s", reason_text(reason),
                text != NULL ? ": " : "", text != NULL ? text : "");
@@ -874,10 +869,10 @@ static void log_closed(const struct lane *lane, const struct session *session, e
 static void client_lane_closed(struct lane *lane, struct session *session, enum reason reason,
                                const char *text)
 {
-    struct worker *w = lane->worker;
+    struct worker *w = worker_of(lane->loop);
     struct client *client = client_of(w);
 
-    if (w->phase < WORKER_STOPPING && reason != REASON_REPLACED && reason != REASON_DONE)
+    if (w->loop.phase < LOOP_STOPPING && reason != REASON_REPLACED && reason != REASON_DONE)
         log_closed(lane, session, reason, text);
     if (reason == REASON_TLS_FAILED &&
         race_has(client, lane)) /* whom to trust is the same for all */
@@ -899,57 +894,25 @@ static void client_session_closed(struct session *session, enum reason reason)
     summary_session(session);
 }
 
-/* Messages */
-
-static void client_message(struct worker *w, struct message *message)
+static void answer_told(struct worker *w, struct message *message)
 {
     struct client *client = client_of(w);
-    struct session *session;
 
-    switch (message->kind) {
-    case MESSAGE_DIAL:
-        if (w->phase != WORKER_RUNNING)
-            break;
-        secret_copy(client->secret, message->secret, SCRAM_KEY_SIZE);
-        dialer_start(client, message->pointer);
-        break;
-    case MESSAGE_SESSION_END: /* to worker 0: a violation, of a session that may have ended since */
-        if (!client_leads(w))
-            dialer_stop(client);
-        session = session_find(w, message->session);
-        if (session != NULL)
-            session_close(session, (enum reason)message->number);
-        break;
-    case MESSAGE_NETWORK:
-        netwatch_changed(client);
-        break;
-    case MESSAGE_ANSWER:
-        client->asked = message->number != 0;
-        if (client->primary != NULL)
-            lane_answer(client->primary, message->number != 0);
-        break;
-    case MESSAGE_RESOLVED:
-        if (message->number == RESOLVED_SERVER)
-            server_resolved(client, message->pointer);
-        else if (message->number == RESOLVED_AGAIN)
-            dialer_resolved(client, message->pointer);
-        else
-            origin_resolved(client, message);
-        break;
-    default:
-        CHECK(!"a message that the client does not know");
-    }
-    message_free(message);
+    client->asked = message->number != 0;
+    if (client->primary != NULL)
+        lane_answer(client->primary, message->number != 0);
 }
+
+static const struct message_type answer_message = { "answer", answer_told };
 
 static void client_lane_asks(struct lane *lane, const char *pin)
 {
-    struct client *client = client_of(lane->worker);
+    struct client *client = client_at(lane->loop);
 
     if (race_has(client, lane))
         race_won(client, lane);
     if (lane == client->primary)
-        trust_ask(lane->worker, client_server(client), pin);
+        trust_ask(client->worker, client_server(client), pin, &answer_message);
     else
         lane_answer(lane, false); /* lane 0 went to the same server: its key has changed since */
 }
@@ -962,10 +925,10 @@ static void client_drain(struct worker *w)
     timer_stop(&client->slow);
     race_stop(client);
     dialer_stop(client);
-    while (!list_empty(&w->frozen_lanes)) /* nobody brings them back any more */
-        lane_close(container_of(w->frozen_lanes.next, struct lane, frozen_node), REASON_SHUTDOWN,
+    while (!list_empty(&w->lanes.frozen)) /* nobody brings them back any more */
+        lane_close(container_of(w->lanes.frozen.next, struct lane, frozen_node), REASON_SHUTDOWN,
                    NULL);
-    for (struct list *node = w->all_lanes.next; node != &w->all_lanes; node = node->next)
+    for (struct list *node = w->lanes.all.next; node != &w->lanes.all; node = node->next)
         lane_goaway(container_of(node, struct lane, node), REASON_SHUTDOWN);
 }
 
@@ -1023,8 +986,6 @@ const struct role client_role = {
     .stream_connected = origin_connected,
     .stream_late = origin_late,
     .session_closed = client_session_closed,
-    .event = netwatch_event,
-    .message = client_message,
     .drain = client_drain,
     .stop = client_stop,
 };

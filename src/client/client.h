@@ -2,7 +2,7 @@
 #ifndef CULVERT_CLIENT_CLIENT_H
 #define CULVERT_CLIENT_CLIENT_H
 
-#include "core/worker.h"
+#include "core/run/worker.h"
 
 extern const struct role client_role;
 

@@ -8,13 +8,14 @@
 #ifndef CULVERT_CLIENT_CLIENT_STATE_H
 #define CULVERT_CLIENT_CLIENT_STATE_H
 
-#include "core/config.h"
-#include "core/frame.h"
-#include "core/resolve.h"
-#include "core/scram.h"
-#include "core/session.h"
-#include "core/timer.h"
-#include "core/worker.h"
+#include "client/jitter.h"
+#include "core/base/config.h"
+#include "core/io/resolve.h"
+#include "core/io/timer.h"
+#include "core/mux/scram.h"
+#include "core/mux/session.h"
+#include "core/run/worker.h"
+#include "core/wire/frame.h"
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -32,7 +33,7 @@ struct origin {
 };
 
 /* What a lane needs to join, beside the session's secret; worker 0 sends a copy of both with
- * MESSAGE_DIAL. */
+ * a message. */
 struct join_ticket {
     uint64_t session;
     uint16_t lane;
@@ -101,6 +102,8 @@ struct client {
 
     /* worker 0 only */
     int netlink; /* -1: none */
+    unsigned netlink_op;
+    const struct message_type *netlink_message;
     struct timer netlink_timer;
     uint64_t netlink_told; /* ns: when the last change was acted on */
     struct log_lasting changes;
@@ -120,7 +123,7 @@ struct client {
     uint32_t slots;    /* of lane 0's session, as in join_ticket */
     uint64_t ready_at; /* ns: when the last session was ready */
     uint64_t lost_at;  /* ns: when it was lost; 0: never */
-    uint64_t random;   /* jitter */
+    struct jitter jitter;
 };
 
 static inline struct client *client_of(struct worker *worker)
@@ -128,17 +131,22 @@ static inline struct client *client_of(struct worker *worker)
     return worker->role_state;
 }
 
+static inline struct client *client_at(const struct loop *loop)
+{
+    return client_of(worker_of(loop));
+}
+
 /* A client has one session at a time: all is its own. */
 static inline struct share *client_share(struct worker *worker)
 {
-    share_ref(&worker->shares.pool);
-    return &worker->shares.pool;
+    share_ref(&worker->loop.shares.pool);
+    return &worker->loop.shares.pool;
 }
 
 /* Worker 0. */
 static inline bool client_leads(const struct worker *worker)
 {
-    return worker->index == 0;
+    return worker->loop.index == 0;
 }
 
 /* client.c: HELLO, on lane 0 and on every other connection. */
@@ -157,9 +165,6 @@ void client_dial(struct client *client);
 
 /* client.c: the next address is asked in the wire that --wire says, or in v2 first. */
 void client_forget_wire(struct client *client);
-
-/* The pause before the next attempt ends now. */
-void client_hurry(struct client *client);
 
 /* Ends all workers with this exit code, as soon as their last words are out. */
 void client_exit(struct worker *worker, int code);
@@ -212,7 +217,7 @@ void bind_report(struct client *client);
 /* origin.c */
 void origin_init(struct client *client);
 void origin_resolve(struct client *client, unsigned tunnel);
-void origin_resolved(struct client *client, const struct message *message);
+void origin_resolved(struct worker *worker, struct message *message);
 enum reason origin_open(struct lane *lane, const struct frame *frame, const uint8_t *src,
                         const uint8_t *end);
 void origin_connected(struct stream *stream, bool beside, int res);
@@ -234,25 +239,11 @@ bool dialer_is_probe(const struct client *client, const struct lane *lane);
 bool dialer_is_needed(const struct client *client, const struct lane *lane);
 void dialer_closed(struct client *client, struct lane *lane);
 void dialer_hurry(struct client *client);
-void dialer_resolved(struct client *client, const struct resolve_result *result);
 void dialer_stop(struct client *client);
 
 /* netwatch.c */
-void netwatch_open(struct client *client);
+void netwatch_open(struct client *client, const struct message_type *changed); /* to all workers */
 void netwatch_close(struct client *client);
-void netwatch_event(struct worker *worker, const struct ring_cqe *cqe);
-void netwatch_changed(struct client *client);
-
-/* A number below `below` (> 0), for jitter. */
-uint64_t client_random(struct client *client, uint64_t below);
-
-/* What messages about look-ups say in `number`: RESOLVED_SERVER, RESOLVED_AGAIN (dialer.c) or a
- * tunnel index. */
-#define RESOLVED_SERVER UINT32_MAX
-#define RESOLVED_AGAIN  (UINT32_MAX - 1)
-
-/* Starts a look-up whose answer comes to `worker` as MESSAGE_RESOLVED with `number`. False: no
- * thread. */
-bool client_resolve(struct worker *worker, const struct config_endpoint *endpoint, uint32_t number);
+void netwatch_look(struct worker *worker); /* closes lanes whose address is gone */
 
 #endif

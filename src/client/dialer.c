@@ -19,12 +19,15 @@
  * again, and what it says now is tried in turn with what it said before.
  */
 #include "client/client_state.h"
+#include "client/lookup.h"
 #include "client/outage.h"
 
-#include "core/lane.h"
-#include "core/log.h"
-#include "core/secret.h"
-#include "core/sock.h"
+#include "core/base/log.h"
+#include "core/base/secret.h"
+#include "core/io/sock.h"
+#include "core/mux/demux.h"
+#include "core/mux/lane.h"
+#include "core/mux/lane_session.h"
 
 #include <string.h>
 
@@ -49,21 +52,33 @@ static void retry_later(struct client_lane *entry)
     unsigned shift = min_u32(entry->failures, RETRY_SHIFT_MAX);
     uint64_t wait = RETRY_FIRST << shift;
 
-    if (!entry->wanted || w->phase != WORKER_RUNNING)
+    if (!entry->wanted || w->loop.phase != LOOP_RUNNING)
         return;
     if (entry->lane != NULL) {
         uint64_t most = RESUME_PAUSE << min_u32(entry->failures, ANSWER_SHIFT);
-        bool in_vain = w->now - entry->dialled >= RESUME_PAUSE && !entry->probe_shakes;
-        wait = in_vain ? 0 : RESUME_PAUSE + client_random(client_of(w), most);
+        bool in_vain = w->loop.now - entry->dialled >= RESUME_PAUSE && !entry->probe_shakes;
+        wait = in_vain ? 0 : RESUME_PAUSE + jitter_draw(&client_of(w)->jitter, most);
     }
     entry->failures++;
-    timer_set(&w->timers, &entry->timer, w->now + wait);
+    timer_set(&w->loop.timers, &entry->timer, w->loop.now + wait);
 }
 
 static const struct config_endpoint *server_of(const struct client_lane *entry)
 {
-    return &entry->worker->config->servers[entry->ticket.server_index];
+    return &entry->worker->loop.config->servers[entry->ticket.server_index];
 }
+
+static void asked_again(struct worker *w, struct message *message)
+{
+    const struct resolve_result *result = message->pointer;
+    struct client *client = client_of(w);
+
+    client->asking = false;
+    if (result->count > 0)
+        client->again = *result;
+}
+
+static const struct message_type again_message = { "asked_again", asked_again };
 
 /* Asks the name service again; one look-up at a time, since a dead one takes long. */
 static void ask_again(struct client_lane *entry)
@@ -73,14 +88,7 @@ static void ask_again(struct client_lane *entry)
 
     if (client->asking || resolve_numeric(server_of(entry)->host, server_of(entry)->port, &numeric))
         return;
-    client->asking = client_resolve(entry->worker, server_of(entry), RESOLVED_AGAIN);
-}
-
-void dialer_resolved(struct client *client, const struct resolve_result *result)
-{
-    client->asking = false;
-    if (result->count > 0)
-        client->again = *result;
+    client->asking = lookup_start(entry->worker, server_of(entry), &again_message, 0);
 }
 
 static const union sock_addr *pick_address(const struct client_lane *entry)
@@ -101,7 +109,7 @@ static void dial(struct client_lane *entry)
     if (entry->lane != NULL && entry->failures % 8 == 3)
         ask_again(entry);
     entry->probe_up = entry->probe_shakes = false;
-    entry->dialled = w->now;
+    entry->dialled = w->loop.now;
     entry->probe = client_connect(w, server_of(entry), pick_address(entry), &error);
     if (entry->probe == NULL) {
         outage_try(w, "client", reason_text(REASON_CONNECT_FAILED), strerror(error));
@@ -111,8 +119,8 @@ static void dial(struct client_lane *entry)
     entry->probe->index = entry->ticket.lane;
     entry->probe->kind = SESSION_LANE_JOINING;
     if (entry->lane != NULL)
-        timer_set(&w->timers, &entry->timer,
-                  w->now + (entry->failures % 4 == 3 ? RESUME_LONG : RESUME_CONNECT));
+        timer_set(&w->loop.timers, &entry->timer,
+                  w->loop.now + (entry->failures % 4 == 3 ? RESUME_LONG : RESUME_CONNECT));
 }
 
 /* The path is there. What a server in a storm of clients takes for TLS and JOIN is not its
@@ -122,8 +130,8 @@ static void wait_for_answer(struct client_lane *entry)
     struct worker *w = entry->worker;
 
     entry->probe_shakes = true;
-    timer_set(&w->timers, &entry->timer,
-              w->now + (RESUME_ANSWER << min_u32(entry->failures, ANSWER_SHIFT)));
+    timer_set(&w->loop.timers, &entry->timer,
+              w->loop.now + (RESUME_ANSWER << min_u32(entry->failures, ANSWER_SHIFT)));
 }
 
 static void timer_fire(struct timer *timer)
@@ -151,8 +159,8 @@ void dialer_init(struct client *client)
  * on to send it after a plain close. */
 static void forget_join(struct lane *probe)
 {
-    if (probe->state == LANE_CLOSING && probe->fd >= 0)
-        sock_set_rst(probe->fd);
+    if (probe->state == LANE_CLOSING && probe->conn.fd >= 0)
+        sock_set_rst(probe->conn.fd);
 }
 
 static void drop_probe(struct client_lane *entry, enum reason reason)
@@ -199,7 +207,7 @@ void dialer_keep(struct client *client, struct lane *lane, const struct join_tic
 
 static struct client_lane *entry_of(const struct lane *lane)
 {
-    return &client_of(lane->worker)->lanes[lane->index];
+    return &client_at(lane->loop)->lanes[lane->index];
 }
 
 static void say_join(struct client_lane *entry)
@@ -216,7 +224,7 @@ static void say_join(struct client_lane *entry)
     join.bound = channel.bound;
     scram_join(client_of(entry->worker)->secret, &channel, &join, join.proof);
     scram_join_ok(client_of(entry->worker)->secret, &channel, &join, entry->answer);
-    probe->said = entry->worker->now;
+    probe->conn.said = entry->worker->loop.now;
     lane_say_join(probe, &join);
 }
 
@@ -258,7 +266,7 @@ enum reason dialer_greeted(struct lane *lane)
         say_join(entry);
         return REASON_DONE;
     }
-    if (entry->lane->state == LANE_OPEN && entry->lane->heard > entry->dialled) {
+    if (entry->lane->state == LANE_OPEN && entry->lane->conn.heard > entry->dialled) {
         log_at(LOG_INFO, lane_subject(entry->lane), "was only slow");
         drop_probe(entry, REASON_REPLACED);
         entry->failures = 0;
@@ -332,9 +340,9 @@ static enum reason resumed(struct client_lane *entry, struct lane *probe, uint64
     }
     entry->probe = NULL;
     entry->failures = 0;
-    entry->ticket.server = probe->peer;
+    entry->ticket.server = probe->conn.peer;
     timer_stop(&entry->timer);
-    bool good = lane_resume(lane, probe, count);
+    bool good = demux_resume(lane, probe, count);
     lane_close(probe, REASON_DONE, NULL);
     if (good) {
         outage_back(lane);
@@ -349,7 +357,7 @@ static enum reason resumed(struct client_lane *entry, struct lane *probe, uint64
  * A session that has ended meanwhile gets no part: nothing would end it again. */
 enum reason dialer_joined(struct lane *lane, const uint8_t *src, const uint8_t *end)
 {
-    struct worker *w = lane->worker;
+    struct worker *w = worker_of(lane->loop);
     struct client_lane *entry = entry_of(lane);
     struct frame_join_ok ok;
 
@@ -369,17 +377,17 @@ enum reason dialer_joined(struct lane *lane, const uint8_t *src, const uint8_t *
     entry->probe = NULL;
     entry->failures = 0;
     lane_joined(lane);
-    struct session *session = session_find(w, entry->ticket.session);
+    struct session *session = session_find(&w->sessions, entry->ticket.session);
     if (session == NULL) {
-        session = session_open(w, entry->ticket.session, FRAME_V2, client_share(w));
+        session = session_open(&w->sessions, entry->ticket.session, FRAME_V2, client_share(w));
         CHECK(session != NULL); /* one session at a time, four slots */
     }
-    for (unsigned i = 0; i < w->config->tunnel_count && !client_leads(w); i++)
+    for (unsigned i = 0; i < w->loop.config->tunnel_count && !client_leads(w); i++)
         (void)bind_fill(session, i);
-    session_attach(session, lane);
+    lane_attach(lane, session);
     if (entry->ticket.resumes)
         lane_log_open(lane);
-    lane->rtt = lane->rtt_min = max_u64(w->now - lane->said, 1);
+    lane->conn.rtt = lane->conn.rtt_min = max_u64(w->loop.now - lane->conn.said, 1);
     lane_set_fsm(lane, SESSION_FORWARDING);
     lane_start_heartbeat(lane);
     outage_back(lane);
@@ -424,9 +432,9 @@ void dialer_closed(struct client *client, struct lane *lane)
     } else if (entry->lane == lane) {
         entry->lane = NULL;
         drop_probe(entry, REASON_SESSION_LOST);
-        if (!entry->wanted || lane->index == 0 || client->worker->phase != WORKER_RUNNING)
+        if (!entry->wanted || lane->index == 0 || client->worker->loop.phase != LOOP_RUNNING)
             return; /* client.c begins a new session */
-        if (client->worker->now - entry->dialled < RETRY_FIRST)
+        if (client->worker->loop.now - entry->dialled < RETRY_FIRST)
             retry_later(entry); /* it did not live long */
         else
             dial(entry);
@@ -439,7 +447,7 @@ void dialer_hurry(struct client *client)
         struct client_lane *entry = &client->lanes[i];
 
         if (entry->wanted && entry->probe == NULL && timer_is_set(&entry->timer))
-            timer_set(&client->worker->timers, &entry->timer, client->worker->now);
+            timer_set(&client->worker->loop.timers, &entry->timer, client->worker->loop.now);
     }
 }
 

@@ -1,9 +1,9 @@
 /* identity: see identity.h. */
 #include "client/identity.h"
 
-#include "core/addr.h"
-#include "core/base.h"
-#include "core/crypt.h"
+#include "core/base/base.h"
+#include "core/io/addr.h"
+#include "core/mux/crypt.h"
 
 #include <fcntl.h>
 #include <stddef.h>

@@ -15,8 +15,8 @@
 #ifndef CULVERT_CLIENT_IDENTITY_H
 #define CULVERT_CLIENT_IDENTITY_H
 
-#include "core/config.h"
-#include "core/frame.h"
+#include "core/base/config.h"
+#include "core/wire/frame.h"
 
 /* Once, before the workers start; and at the end. */
 void identity_open(const struct config *config);

@@ -22,14 +22,15 @@
  * the delay or to the time-out.
  */
 #include "client/client_state.h"
+#include "client/lookup.h"
 
-#include "core/addr.h"
-#include "core/cure.h"
-#include "core/lane.h"
-#include "core/log.h"
-#include "core/op.h"
-#include "core/stream.h"
-#include "core/visitor_log.h"
+#include "core/base/cure.h"
+#include "core/base/log.h"
+#include "core/io/addr.h"
+#include "core/io/op.h"
+#include "core/mux/lane.h"
+#include "core/mux/stream.h"
+#include "core/mux/stream_log.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -38,27 +39,30 @@
 
 static struct origin *origin_of(const struct stream *s)
 {
-    return &client_of(s->worker)->origins[s->tunnel->index];
+    return &client_at(s->loop)->origins[s->tunnel->index];
 }
 
 void origin_init(struct client *client)
 {
-    const struct config *config = client->worker->config;
+    const struct config *config = client->worker->loop.config;
 
     for (unsigned i = 0; i < config->tunnel_count; i++)
         origin_resolve(client, i);
 }
 
+/* `number` is the tunnel. */
+static const struct message_type origin_message = { "origin_resolved", origin_resolved };
+
 void origin_resolve(struct client *client, unsigned tunnel)
 {
     struct origin *origin = &client->origins[tunnel];
-    const struct config_endpoint *endpoint = &client->worker->config->tunnels[tunnel].origin;
+    const struct config_endpoint *endpoint = &client->worker->loop.config->tunnels[tunnel].origin;
 
     if (origin->resolving)
         return;
-    origin->resolved = client->worker->now;
+    origin->resolved = client->worker->loop.now;
     if (!resolve_numeric(endpoint->host, endpoint->port, &origin->addrs))
-        origin->resolving = client_resolve(client->worker, endpoint, tunnel);
+        origin->resolving = lookup_start(client->worker, endpoint, &origin_message, tunnel);
 }
 
 /* The next address for the stream, or NULL when all have been tried. */
@@ -88,7 +92,7 @@ static enum reason reason_of(int error)
 
 static void give_up(struct stream *s, int error)
 {
-    struct client *client = client_of(s->worker);
+    struct client *client = client_at(s->loop);
     unsigned tunnel = s->tunnel->index;
 
     if (origin_of(s)->addrs.count == 0)
@@ -96,7 +100,7 @@ static void give_up(struct stream *s, int error)
     else
         log_at(LOG_WARN, s->tunnel->origin, "origin: %s%s",
                error != 0 ? strerror(error) : "no address", cure_connect_text(error));
-    if (s->worker->now - client->origins[tunnel].resolved > RESOLVE_AGAIN)
+    if (s->loop->now - client->origins[tunnel].resolved > RESOLVE_AGAIN)
         origin_resolve(client, tunnel);
     stream_close(s, reason_of(error), true);
 }
@@ -109,10 +113,10 @@ static bool is_dialling(const struct stream *s)
 /* Until another address is due, or the end. */
 static void wait_on(struct stream *s)
 {
-    struct worker *w = s->worker;
-    uint64_t next = next_address(s) != NULL ? w->now + CLIENT_ATTEMPT_DELAY : UINT64_MAX;
+    struct worker *w = worker_of(s->loop);
+    uint64_t next = next_address(s) != NULL ? w->loop.now + CLIENT_ATTEMPT_DELAY : UINT64_MAX;
 
-    timer_set(&w->timers, &s->timer, min_u64(next, s->way.due));
+    timer_set(&w->loop.timers, &s->timer, min_u64(next, s->way.due));
 }
 
 static void connect_to(struct stream *s, bool beside, int fd, const union sock_addr *addr)
@@ -124,7 +128,7 @@ static void connect_to(struct stream *s, bool beside, int fd, const union sock_a
     s->way.attempt[beside] = s->way.next;
     s->way.addr[beside] = *addr;
     s->flight |= beside ? STREAM_BESIDE : STREAM_CONNECT;
-    ring_connect(s->worker->ring, op_pack(OP_STREAM_CONNECT, s->slot, s->generation, beside), fd,
+    ring_connect(s->loop->ring, stream_op(s, STREAM_OP_CONNECT, beside), fd,
                  &s->way.addr[beside].sa, sock_addr_size(addr));
 }
 
@@ -136,7 +140,7 @@ static void dial(struct stream *s, bool beside, int error)
 
     for (; fd < 0 && (addr = next_address(s)) != NULL; s->way.next++) {
         fd = sock_dial_stream(addr->sa.sa_family);
-        if (fd >= 0 && s->worker->streams.used > SOCK_PORTS_CROWD)
+        if (fd >= 0 && s->table->slab.used > SOCK_PORTS_CROWD)
             sock_use_all_ports(fd);
         if (fd >= 0)
             connect_to(s, beside, fd, addr);
@@ -185,10 +189,10 @@ static enum reason refuse(struct lane *lane, uint32_t wire_id, enum reason reaso
         lane_control_end(lane, p);
     else
         lane_data_end(lane, p);
-    worker_count(lane->worker, STAT_REFUSED_STREAMS, 1);
+    loop_count(lane->loop, STAT_REFUSED_STREAMS, 1);
     log_at(LOG_WARN, lane_subject(lane), "stream refused: %s", reason_text(reason));
-    visitor_log_refused(lane->worker, lane->session->id, visit->tunnel, visit->port, &visit->addr,
-                        reason);
+    stream_log_refused(lane->table->streams, lane->session->id, visit->tunnel, visit->port,
+                       &visit->addr, reason);
     return REASON_DONE;
 }
 
@@ -198,11 +202,11 @@ static enum reason refuse(struct lane *lane, uint32_t wire_id, enum reason reaso
  * with a long-lived stream. */
 static bool place_free(struct lane *lane, uint32_t wire_id)
 {
-    uint32_t slot = lane->map[wire_id & lane->map_mask];
+    uint32_t slot = lane->ids.map[wire_id & lane->ids.mask];
 
     if (slot == 0)
         return true;
-    const struct stream *s = slab_at(&lane->worker->streams, slot - 1);
+    const struct stream *s = slab_at(&lane->table->streams->slab, slot - 1);
     return s->state == STREAM_CLOSING || (s->ends & STREAM_DOWN_RST) != 0 ||
            ((s->ends & STREAM_UP_FIN) != 0 && (s->ends & STREAM_DOWN_FIN) != 0);
 }
@@ -210,7 +214,7 @@ static bool place_free(struct lane *lane, uint32_t wire_id)
 /* The low bits of an id are a place in the server's table, and AUTH_OK said how large that is. */
 static bool is_place(const struct lane *lane, uint32_t wire_id)
 {
-    const struct client *client = client_of(lane->worker);
+    const struct client *client = client_at(lane->loop);
     uint32_t slots =
         lane == client->primary ? client->slots : client->lanes[lane->index].ticket.slots;
 
@@ -237,7 +241,7 @@ static void dial_first(struct stream *s)
 enum reason origin_open(struct lane *lane, const struct frame *frame, const uint8_t *src,
                         const uint8_t *end)
 {
-    struct worker *w = lane->worker;
+    struct worker *w = worker_of(lane->loop);
     struct frame_open open = { .tunnel = 0 };
 
     if (lane->version == FRAME_V2 &&
@@ -250,7 +254,7 @@ enum reason origin_open(struct lane *lane, const struct frame *frame, const uint
         return lane->version == FRAME_V2
                    ? REASON_BAD_FRAME
                    : refuse(lane, frame->stream, REASON_LIMIT_STREAMS, &visit);
-    if (w->phase != WORKER_RUNNING)
+    if (w->loop.phase != LOOP_RUNNING)
         return refuse(lane, frame->stream, REASON_DRAIN, &visit);
     struct share *share = session_tunnel_share(lane->session, visit.tunnel, &visit.addr);
     enum reason reason = may_open(share);
@@ -265,11 +269,11 @@ enum reason origin_open(struct lane *lane, const struct frame *frame, const uint
     s->tunnel = visit.tunnel;
     visit.tunnel->streams++;
     s->visitor = visit.addr;
-    s->way.due = w->now + w->config->connect_timeout;
+    s->way.due = w->loop.now + w->loop.config->connect_timeout;
     if (origin_of(s)->addrs.count > 0 || !origin_of(s)->resolving)
         dial_first(s);
     else
-        timer_set(&w->timers, &s->timer, s->way.due);
+        timer_set(&w->loop.timers, &s->timer, s->way.due);
     return REASON_DONE;
 }
 
@@ -284,7 +288,7 @@ static void close_attempt(struct stream *s, bool beside)
 /* A connect that is being cancelled and was faster is closed like one that was not. */
 static void abandon(struct stream *s, bool beside)
 {
-    ring_cancel(s->worker->ring, op_pack(OP_STREAM_CONNECT, s->slot, s->generation, beside));
+    ring_cancel(s->loop->ring, stream_op(s, STREAM_OP_CONNECT, beside));
 }
 
 /* The other attempt, if there is one, is beside from here on, whatever its operation is called. */
@@ -303,7 +307,7 @@ static void won(struct stream *s, bool beside)
     if (is_dialling(s))
         abandon(s, !beside);
     s->state = STREAM_OPEN;
-    s->heard = s->worker->now;
+    s->heard = s->loop->now;
     stream_mark(s);
 }
 
@@ -330,7 +334,7 @@ static void abandon_older(struct stream *s)
 
 void origin_late(struct stream *s)
 {
-    if (s->worker->now >= s->way.due || !is_dialling(s))
+    if (s->loop->now >= s->way.due || !is_dialling(s))
         give_up(s, ETIMEDOUT);
     else if ((s->flight & STREAM_BESIDE) == 0)
         dial(s, true, 0);
@@ -345,7 +349,7 @@ static void dial_waiting(struct client *client, unsigned tunnel)
 {
     struct worker *w = client->worker;
 
-    for (struct list *n = w->all_lanes.next; n != &w->all_lanes; n = n->next) {
+    for (struct list *n = w->lanes.all.next; n != &w->lanes.all; n = n->next) {
         struct lane *lane = container_of(n, struct lane, node);
 
         for (struct list *m = lane->streams.next; m != &lane->streams;) {
@@ -371,8 +375,9 @@ static void set_addresses(struct origin *origin, const struct resolve_result *re
             origin->good = i;
 }
 
-void origin_resolved(struct client *client, const struct message *message)
+void origin_resolved(struct worker *w, struct message *message)
 {
+    struct client *client = client_of(w);
     struct resolve_result *result = message->pointer;
     struct origin *origin = &client->origins[message->number];
 

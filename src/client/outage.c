@@ -13,10 +13,10 @@
  */
 #include "client/outage.h"
 
-#include "core/base.h"
-#include "core/lane.h"
-#include "core/log.h"
-#include "core/worker.h"
+#include "core/base/base.h"
+#include "core/base/log.h"
+#include "core/mux/lane.h"
+#include "core/run/worker.h"
 
 #include <pthread.h>
 #include <stdio.h>
@@ -44,12 +44,12 @@ static struct {
     uint64_t now;       /* ns */
 } outage;
 
-/* ---- under the lock ---- */
+/* Under the lock */
 
 /* Workers look at the clock at different moments; here it does not go back. */
 static uint64_t outage_now(const struct worker *w)
 {
-    outage.now = max_u64(outage.now, w->now);
+    outage.now = max_u64(outage.now, w->loop.now);
     return outage.now;
 }
 
@@ -100,18 +100,18 @@ static bool outage_end(uint64_t now, double *seconds, unsigned *tries)
     return told;
 }
 
-/* ---- a lane, the session ---- */
+/* Alane, the session */
 
-/* --no-reconnect is about sessions: a lane that is kept is brought back all the same. */
+/* No-reconnect is about sessions: a lane that is kept is brought back all the same. */
 static bool comes_back(const struct lane *lane)
 {
-    return lane->worker->config->reconnect || lane->state == LANE_FROZEN;
+    return lane->loop->config->reconnect || lane->state == LANE_FROZEN;
 }
 
 void outage_lost(const struct lane *lane, const char *why, const char *detail)
 {
     pthread_mutex_lock(&lock);
-    uint64_t now = outage_now(lane->worker);
+    uint64_t now = outage_now(worker_of(lane->loop));
     outage_begin(now);
     bool first = (outage.down | outage.no_session) == 0;
     uint32_t times = first ? log_lasting_shows(&outage.lost, now) : 0;
@@ -143,7 +143,7 @@ void outage_back(const struct lane *lane)
     bool was = outage.since != 0; /* a try that failed begins one as well */
     outage.down &= ~(UINT64_C(1) << lane->index);
     bool told = was && outage.down == 0 && !outage.no_session &&
-                outage_end(outage_now(lane->worker), &seconds, &tries);
+                outage_end(outage_now(worker_of(lane->loop)), &seconds, &tries);
     pthread_mutex_unlock(&lock);
     if (told)
         log_at(LOG_INFO, lane_subject(lane), "all is well again after %.3f s, %u tries failed",
@@ -166,19 +166,19 @@ void outage_session_ready(const struct lane *lane)
     pthread_mutex_lock(&lock);
     outage.down = 0;
     outage.no_session = false;
-    bool told = outage_end(outage_now(lane->worker), &seconds, &tries);
+    bool told = outage_end(outage_now(worker_of(lane->loop)), &seconds, &tries);
     pthread_mutex_unlock(&lock);
     if (told)
         log_at(LOG_INFO, lane_subject(lane), "connected after %.3f s, %u tries failed", seconds,
                tries);
 }
 
-/* ---- what is tried ---- */
+/* What is tried */
 
 void outage_suspect(const struct lane *lane)
 {
     pthread_mutex_lock(&lock);
-    uint64_t now = outage_now(lane->worker);
+    uint64_t now = outage_now(worker_of(lane->loop));
     if (now - outage.suspected >= SUSPECT_NS)
         (void)log_lasting_over(&outage.suspect);
     outage.suspected = now;

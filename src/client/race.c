@@ -12,8 +12,8 @@
 #include "client/client_state.h"
 
 #include "client/outage.h"
-#include "core/addr.h"
-#include "core/lane.h"
+#include "core/io/addr.h"
+#include "core/mux/lane.h"
 
 #include <string.h>
 
@@ -31,7 +31,7 @@ static uint32_t race_bit(unsigned address)
     return 1u << address;
 }
 
-/* ---- attempts ---- */
+/* Attempts */
 
 static bool race_runs(const struct client *client)
 {
@@ -45,7 +45,7 @@ static bool race_is_over(const struct client *client)
 {
     const struct client_race *race = &client->race;
 
-    return client->worker->now - race->since >= client->worker->config->connect_timeout &&
+    return client->worker->loop.now - race->since >= client->worker->loop.config->connect_timeout &&
            client->servers.count > 1;
 }
 
@@ -86,13 +86,13 @@ static void race_set_timer(struct client *client)
 {
     struct client_race *race = &client->race;
     struct worker *w = client->worker;
-    uint64_t end = race->since + w->config->connect_timeout;
+    uint64_t end = race->since + w->loop.config->connect_timeout;
 
     if (client->servers.count <= 1)
         return;
-    timer_set(&w->timers, &race->timer,
+    timer_set(&w->loop.timers, &race->timer,
               race_next(client) < client->servers.count
-                  ? min_u64(w->now + CLIENT_ATTEMPT_DELAY, end)
+                  ? min_u64(w->loop.now + CLIENT_ATTEMPT_DELAY, end)
                   : end);
 }
 
@@ -131,7 +131,7 @@ void race_begin(struct client *client)
     race_sort(client);
     race->failed = 0;
     race->only = RESOLVE_MAX;
-    race->since = client->worker->now;
+    race->since = client->worker->loop.now;
     race_go_on(client);
 }
 
@@ -139,7 +139,7 @@ void race_again(struct client *client)
 {
     client->race.only = client->race.won;
     client->race.failed &= ~race_bit(client->race.won);
-    client->race.since = client->worker->now;
+    client->race.since = client->worker->loop.now;
     race_go_on(client);
 }
 
@@ -147,11 +147,11 @@ void race_resume(struct client *client)
 {
     client->race.failed |= race_bit(client->race.won);
     client->race.only = RESOLVE_MAX;
-    client->race.since = client->worker->now;
+    client->race.since = client->worker->loop.now;
     race_go_on(client);
 }
 
-/* ---- ends ---- */
+/* Ends */
 
 static struct lane *race_slow(const struct client *client)
 {
@@ -242,12 +242,12 @@ void race_lost(struct client *client, struct lane *lane, enum reason reason)
         client_forget_wire(client);
     race->only = RESOLVE_MAX;
     if (reason != REASON_CONNECT_FAILED)
-        race->since = client->worker->now;
-    if (client->worker->phase == WORKER_RUNNING)
+        race->since = client->worker->loop.now;
+    if (client->worker->loop.phase == LOOP_RUNNING)
         race_go_on(client);
 }
 
 void race_good(struct client *client)
 {
-    client->race.good = client->primary->peer;
+    client->race.good = client->primary->conn.peer;
 }

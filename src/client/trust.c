@@ -1,14 +1,14 @@
 /* trust: see trust.h. */
 #include "client/trust.h"
 
-#include "core/addr.h"
-#include "core/crypt.h"
-#include "core/crypt_ctx.h"
-#include "core/cure.h"
-#include "core/dirs.h"
-#include "core/log.h"
-#include "core/sink.h"
-#include "core/worker.h"
+#include "core/base/cure.h"
+#include "core/base/dirs.h"
+#include "core/base/log.h"
+#include "core/base/sink.h"
+#include "core/io/addr.h"
+#include "core/mux/crypt.h"
+#include "core/mux/crypt_ctx.h"
+#include "core/run/worker.h"
 
 #include <errno.h>
 #include <pthread.h>
@@ -104,16 +104,17 @@ static struct {
     pthread_mutex_t mutex;
     bool open, answered, accept;
     struct worker *worker; /* who waits */
+    const struct message_type *type;
     char server[ADDR_ENDPOINT_TEXT_MAX];
     char pin[128];
 } question = { .mutex = PTHREAD_MUTEX_INITIALIZER };
 
-static void answer(struct worker *worker, bool accept)
+static void answer(bool accept)
 {
-    struct message *message = message_new(MESSAGE_ANSWER);
+    struct message *message = message_new(question.type);
 
     message->number = accept;
-    (void)worker_post_from_thread(worker, message);
+    (void)worker_post_from_thread(question.worker, message);
 }
 
 /* One text among the lines of the log. This thread may wait until the terminal takes it. */
@@ -142,7 +143,7 @@ static void *ask(void *arg)
     question.accept = line[0] == 'y' || line[0] == 'Y';
     question.answered = true;
     question.open = false;
-    answer(question.worker, question.accept);
+    answer(question.accept);
     pthread_mutex_unlock(&question.mutex);
     worker_helper_end();
     return NULL;
@@ -167,10 +168,11 @@ static void open_question(const char *server, const char *pin)
     worker_helper_end();
     log_at(LOG_ERROR, "tls", "cannot ask whether to trust the server, no thread: %s%s",
            strerror(error), cure_text(error));
-    answer(question.worker, false);
+    answer(false);
 }
 
-void trust_ask(struct worker *worker, const struct config_endpoint *server, const char *pin)
+void trust_ask(struct worker *worker, const struct config_endpoint *server, const char *pin,
+               const struct message_type *type)
 {
     char name[ADDR_ENDPOINT_TEXT_MAX];
 
@@ -178,11 +180,12 @@ void trust_ask(struct worker *worker, const struct config_endpoint *server, cons
     pthread_mutex_lock(&question.mutex);
     bool same = strcmp(question.server, name) == 0 && strcmp(question.pin, pin) == 0;
     question.worker = worker;
+    question.type = type;
     if (question.answered && same)
-        answer(worker, question.accept);
+        answer(question.accept);
     else if (question.open &&
              !same) /* another key than the one on the terminal: not what the human looks at */
-        answer(worker, false);
+        answer(false);
     else if (!question.open)
         open_question(name, pin);
     pthread_mutex_unlock(&question.mutex);

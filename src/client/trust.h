@@ -9,11 +9,12 @@
 #ifndef CULVERT_CLIENT_TRUST_H
 #define CULVERT_CLIENT_TRUST_H
 
-#include "core/config.h"
+#include "core/base/config.h"
 
 #include <stdbool.h>
 
 struct crypt;
+struct message_type;
 struct worker;
 
 /* Whether lanes to this server are TLS: always with --tls or another flag of TLS, never with
@@ -28,7 +29,8 @@ void trust_close(void);
 struct crypt *trust_crypt(const struct config_endpoint *server);
 
 /* Asks on the terminal, in a thread of its own; the answer comes to the worker as
- * MESSAGE_ANSWER. */
-void trust_ask(struct worker *worker, const struct config_endpoint *server, const char *pin);
+ * `answer`, whose number is 1 if the key is trusted. */
+void trust_ask(struct worker *worker, const struct config_endpoint *server, const char *pin,
+               const struct message_type *answer);
 
 #endif

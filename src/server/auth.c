@@ -15,12 +15,12 @@
  */
 #include "server/auth.h"
 
-#include "core/addr.h"
-#include "core/base.h"
-#include "core/check.h"
-#include "core/log.h"
-#include "core/secret.h"
-#include "core/token.h"
+#include "core/base/base.h"
+#include "core/base/check.h"
+#include "core/base/log.h"
+#include "core/base/secret.h"
+#include "core/base/token.h"
+#include "core/io/addr.h"
 
 #include <errno.h>
 #include <pthread.h>
@@ -30,7 +30,7 @@
 
 struct entry {
     uint32_t token : 31;
-    uint32_t weak : 1; /* good on loopback only: core/token.h */
+    uint32_t weak : 1; /* good on loopback only: core/base/token.h */
     struct scram_verifier verifier;
 };
 

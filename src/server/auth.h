@@ -2,9 +2,9 @@
  * auth: who may open a session. A server may have several tokens, one in each line of its token
  * file, so that clients need not share one.
  *
- * What is kept of a token is its public id and what verifies a proof (core/scram.h): nothing here
- * logs in anywhere, and a log-in is one look-up, by id, among any number of tokens. A v1 client
- * shows the token itself; the same keys are made of it and compared.
+ * What is kept of a token is its public id and what verifies a proof (core/mux/scram.h): nothing
+ * here logs in anywhere, and a log-in is one look-up, by id, among any number of tokens. A v1
+ * client shows the token itself; the same keys are made of it and compared.
  *
  * A token has a number for the life of the process: by it sessions, shares and remembered ports are
  * known (client_key.h). At first that is its line. When the tokens are read again, one that was
@@ -17,11 +17,11 @@
 #ifndef CULVERT_SERVER_AUTH_H
 #define CULVERT_SERVER_AUTH_H
 
-#include "core/config.h"
-#include "core/frame.h"
-#include "core/reason.h"
-#include "core/scram.h"
-#include "core/sock.h"
+#include "core/base/config.h"
+#include "core/io/sock.h"
+#include "core/mux/scram.h"
+#include "core/wire/frame.h"
+#include "core/wire/reason.h"
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -49,7 +49,7 @@ bool auth_renew(struct config *tokens, struct auth_change *change);
 /* Whether there is a token of this number. */
 bool auth_knows(unsigned token);
 
-/* REASON_DONE, AUTH_FAILED, AUTH_WEAK_TOKEN when the token is weak (core/token.h) and
+/* REASON_DONE, AUTH_FAILED, AUTH_WEAK_TOKEN when the token is weak (core/base/token.h) and
  * the peer is not on loopback, or TLS_ENDS_BETWEEN when the client and this server do not see
  * the same kind of connection. An id that is not known takes as long as a wrong proof. *login is
  * to be wiped by the caller. */

@@ -2,12 +2,12 @@
  * once per new lane. */
 #include "server/certificate.h"
 
-#include "core/addr.h"
-#include "core/base.h"
-#include "core/crypt.h"
-#include "core/crypt_ctx.h"
-#include "core/dirs.h"
-#include "core/log.h"
+#include "core/base/base.h"
+#include "core/base/dirs.h"
+#include "core/base/log.h"
+#include "core/io/addr.h"
+#include "core/mux/crypt.h"
+#include "core/mux/crypt_ctx.h"
 
 #include <errno.h>
 #include <pthread.h>

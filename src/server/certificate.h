@@ -9,8 +9,8 @@
 #ifndef CULVERT_SERVER_CERTIFICATE_H
 #define CULVERT_SERVER_CERTIFICATE_H
 
-#include "core/config.h"
-#include "core/sock.h"
+#include "core/base/config.h"
+#include "core/io/sock.h"
 
 #include <stdbool.h>
 

@@ -1,8 +1,8 @@
 /* client_key: see client_key.h. */
 #include "server/client_key.h"
 
-#include "core/base.h"
-#include "core/check.h"
+#include "core/base/base.h"
+#include "core/base/check.h"
 
 bool client_key_equal(const struct client_key *a, const struct client_key *b)
 {

@@ -3,8 +3,8 @@
 #ifndef CULVERT_SERVER_CLIENT_KEY_H
 #define CULVERT_SERVER_CLIENT_KEY_H
 
-#include "core/frame.h"
-#include "core/hash.h"
+#include "core/base/hash.h"
+#include "core/wire/frame.h"
 
 #include <stdbool.h>
 #include <stdint.h>

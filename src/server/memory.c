@@ -1,7 +1,7 @@
 /* memory: see memory.h. */
 #include "server/memory.h"
 
-#include "core/base.h"
+#include "core/base/base.h"
 
 bool memory_open(struct memory *memory, const struct hash_key *key)
 {

@@ -7,7 +7,7 @@
 #ifndef CULVERT_SERVER_MEMORY_H
 #define CULVERT_SERVER_MEMORY_H
 
-#include "core/chain.h"
+#include "core/base/chain.h"
 #include "server/client_key.h"
 
 #include <stdbool.h>

@@ -1,8 +1,8 @@
 /* ports: see ports.h. */
 #include "server/ports.h"
 
-#include "core/check.h"
-#include "core/mem.h"
+#include "core/base/check.h"
+#include "core/base/mem.h"
 
 CHECK_STATIC(PORTS_COUNT / 64 == PORT_SET_WORDS, "the words of both are combined");
 

@@ -11,13 +11,13 @@
  * What a search must pass over stands in bits beside that: ports in use or waited for, and, as long
  * as PORTS_FOREIGN_NS to twice that, ports that another program was found to have. So the lowest
  * free port of 65,536 is found in 1,024 steps at most, whoever has the others. A search finds none
- * but those that the server gives (core/port_set.h).
+ * but those that the server gives (core/base/port_set.h).
  */
 #ifndef CULVERT_SERVER_PORTS_H
 #define CULVERT_SERVER_PORTS_H
 
-#include "core/base.h"
-#include "core/port_set.h"
+#include "core/base/base.h"
+#include "core/base/port_set.h"
 
 #include <stdbool.h>
 #include <stdint.h>

@@ -32,11 +32,11 @@
 #ifndef CULVERT_SERVER_REGISTRY_H
 #define CULVERT_SERVER_REGISTRY_H
 
-#include "core/config.h"
-#include "core/frame.h"
-#include "core/reason.h"
-#include "core/scram.h"
-#include "core/sock.h"
+#include "core/base/config.h"
+#include "core/io/sock.h"
+#include "core/mux/scram.h"
+#include "core/wire/frame.h"
+#include "core/wire/reason.h"
 #include "server/client_key.h"
 
 #include <stdbool.h>
@@ -59,7 +59,8 @@ struct registry_tunnel {
 };
 
 /* A copy of a session's shared facts. Its secret is not one of them, so that they may be copied and
- * dumped: it is in secret memory (core/secret.h), and leaves the registry by registry_add only. */
+ * dumped: it is in secret memory (core/base/secret.h), and leaves the registry by registry_add
+ * only. */
 struct registry_session {
     uint64_t id;
     unsigned home; /* worker of lane 0 */

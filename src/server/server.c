@@ -15,18 +15,20 @@
  */
 #include "server/server.h"
 
-#include "core/addr.h"
-#include "core/crypt.h"
-#include "core/cure.h"
-#include "core/exit_code.h"
-#include "core/lane.h"
-#include "core/listener.h"
-#include "core/log.h"
-#include "core/resolve.h"
-#include "core/secret.h"
-#include "core/session.h"
-#include "core/stream.h"
-#include "core/summary.h"
+#include "core/base/cure.h"
+#include "core/base/exit_code.h"
+#include "core/base/log.h"
+#include "core/base/secret.h"
+#include "core/io/addr.h"
+#include "core/io/listener.h"
+#include "core/io/resolve.h"
+#include "core/mux/crypt.h"
+#include "core/mux/lane.h"
+#include "core/mux/lane_session.h"
+#include "core/mux/session.h"
+#include "core/mux/stream.h"
+#include "core/run/summary.h"
+#include "core/run/worker.h"
 #include "server/auth.h"
 #include "server/certificate.h"
 #include "server/registry.h"
@@ -166,7 +168,7 @@ void server_finish(void)
     certificate_close();
 }
 
-void server_reload(const struct config *config, server_tell *tell, void *arg)
+void server_reload(const struct config *config, tokens_tell *tell, void *arg)
 {
     if (config->tls != CONFIG_OFF)
         certificate_reload(config);
@@ -180,8 +182,11 @@ void server_tick(const struct config *config, uint64_t now)
         certificate_tick(config, now);
 }
 
+static void lane_accepted(struct listener *listener, int fd);
+
 static int server_start(struct worker *w)
 {
+    static const struct listener_use lanes = { .accepted = lane_accepted, .lanes = true };
     char text[ADDR_TEXT_MAX];
     int fd = sock_listen(&listen_addr, true, LISTENER_BACKLOG);
 
@@ -191,8 +196,8 @@ static int server_start(struct worker *w)
                cure_bind_text(-fd, sock_addr_port(&listen_addr)));
         return EXIT_CODE_CANNOT_START;
     }
-    CHECK(listener_open(w, fd, NULL, 0, 0) != NULL); /* the first of its slab */
-    if (w->index == 0)
+    CHECK(listener_open(&w->listeners, fd, &lanes, NULL, NULL) != NULL); /* the first of its slab */
+    if (w->loop.index == 0)
         log_out("listening: %s", text);
     return EXIT_CODE_OK;
 }
@@ -202,7 +207,7 @@ static int server_start(struct worker *w)
 /* `session` may be on its way out already. */
 static void end_session(struct session *session, enum reason reason)
 {
-    struct worker *w = session->worker;
+    struct worker *w = worker_of(session->loop);
 
     if (session->closing)
         return;
@@ -211,20 +216,21 @@ static void end_session(struct session *session, enum reason reason)
 
         snprintf(subject, sizeof(subject), "session %llu", (unsigned long long)session->id);
         log_at(LOG_INFO, subject, "ends: %s", reason_text(reason));
-        worker_post_others(w, MESSAGE_SESSION_END, session->id, (uint32_t)reason);
+        worker_post_others(w, &tunnel_session_over, session->id, (uint32_t)reason);
     }
-    session_close(session, reason);
+    lane_session_close(session, reason);
 }
 
 /* Whether the lane has a connection: who has none on any lane for long is given up. */
 static void note_lane(const struct lane *lane, const struct session *session, bool up)
 {
-    registry_lane(session->id, lane->index, up, lane->worker->now);
+    registry_lane(session->id, lane->index, up, lane->loop->now);
 }
 
 static void server_session_closed(struct session *session, enum reason reason)
 {
     (void)reason;
+    tunnel_close(session);
     summary_session(session);
 }
 
@@ -232,7 +238,7 @@ static void server_session_closed(struct session *session, enum reason reason)
 
 static void authenticated(struct lane *lane)
 {
-    strangers_remove(&lane->worker->strangers, lane);
+    strangers_remove(&lane->table->strangers, &lane->stranger);
 }
 
 static enum reason refuse_auth(struct lane *lane, enum reason reason)
@@ -243,7 +249,7 @@ static enum reason refuse_auth(struct lane *lane, enum reason reason)
     struct frame_error error = { .code = reason_code(told),
                                  .text = frame_text_of(reason_text(told)) };
 
-    worker_count(lane->worker, STAT_AUTH_FAILURES, 1);
+    loop_count(lane->loop, STAT_AUTH_FAILURES, 1);
     if (p != NULL)
         lane_control_end(lane, frame_put_auth_err(lane->version, p, &error));
     lane_finish(lane, reason, reason == REASON_AUTH_FAILED ? "its token is another one" : NULL);
@@ -253,7 +259,7 @@ static enum reason refuse_auth(struct lane *lane, enum reason reason)
 /* text: more than the reason says, or NULL. */
 static enum reason refuse_session(struct lane *lane, enum reason reason, const char *text)
 {
-    worker_count(lane->worker, STAT_REFUSED_SESSIONS, 1);
+    loop_count(lane->loop, STAT_REFUSED_SESSIONS, 1);
     lane_goaway_text(lane, reason, text != NULL ? text : reason_text(reason));
     lane_finish(lane, reason, text);
     return REASON_DONE;
@@ -265,7 +271,7 @@ static enum reason refuse_share(struct lane *lane, enum reason reason, const cha
     char text[256];
 
     snprintf(text, sizeof(text), "%s, of %u: end some, or raise --max-sessions of the server",
-             blame, lane->worker->config->max_sessions);
+             blame, lane->loop->config->max_sessions);
     return refuse_session(lane, reason, text);
 }
 
@@ -285,18 +291,18 @@ static enum reason rx_hello_v2(struct lane *lane, const uint8_t *src, const uint
         return REASON_BAD_FRAME;
     if (hello.nonce == NULL)
         return REASON_OLD_WIRE;
-    if (lane->crypt != NULL && crypt_is_12(lane->crypt))
+    if (lane->conn.crypt != NULL && crypt_is_12(lane->conn.crypt))
         return REASON_TLS_TOO_OLD;
     if (hello.window > INT32_MAX || hello.max_data < FRAME_DATA_MIN ||
         hello.client.size > sizeof(lane->client))
         return REASON_BAD_FRAME;
     lane->peer_window = hello.window;
     lane->peer_max_data = hello.max_data;
-    lane->offered = lanes_offered(lane->worker, &hello);
+    lane->offered = lanes_offered(worker_of(lane->loop), &hello);
     lane->client_size = (uint8_t)hello.client.size;
     memcpy(lane->client, hello.client.data, hello.client.size);
-    lane->will_log =
-        (hello.caps & FRAME_CAP_RESUME) != 0 && config_grace(lane->worker->config, lane->tls) > 0;
+    lane->will_log = (hello.caps & FRAME_CAP_RESUME) != 0 &&
+                     config_grace(lane->loop->config, lane->conn.tls) > 0;
     lane_greet(lane, src, end);
     return REASON_DONE;
 }
@@ -329,7 +335,7 @@ static enum reason rx_hello(struct lane *lane, const uint8_t *src, const uint8_t
 /* The owner of what a session takes here: token, client's address, session. */
 static struct share *session_share(struct worker *w, const struct registry_session *shared)
 {
-    struct share *token = share_open(&w->shares.pool, SHARE_TOKEN, shared->client.token);
+    struct share *token = share_open(&w->loop.shares.pool, SHARE_TOKEN, shared->client.token);
     struct share *address = share_open_address(token, &shared->peer);
     struct share *session = share_open(address, SHARE_SESSION, shared->id);
 
@@ -344,7 +350,7 @@ static uint8_t *put_auth_ok(const struct lane *lane, uint64_t session,
     struct frame_auth_ok ok = { .proof = login->proof,
                                 .caps = lane->will_log ? FRAME_CAP_RESUME : 0,
                                 .lanes = lane->offered,
-                                .window = lane->worker->config->window_initial,
+                                .window = lane->loop->config->window_initial,
                                 .max_data = FRAME_PAYLOAD_MAX,
                                 .slots = STREAM_SLOTS_MAX,
                                 .session = session,
@@ -361,11 +367,11 @@ static enum reason check_auth(const struct lane *lane, const uint8_t *src, const
     struct scram_channel channel;
 
     if (lane->version == FRAME_V1)
-        return auth_check_v1(&lane->peer, src, (size_t)(end - src), &login->token);
+        return auth_check_v1(&lane->conn.peer, src, (size_t)(end - src), &login->token);
     if (!frame_get_auth(src, end, &auth))
         return REASON_BAD_FRAME;
     lane_channel(lane, &channel);
-    return auth_check(&lane->peer, &auth, &channel, login);
+    return auth_check(&lane->conn.peer, &auth, &channel, login);
 }
 
 /* Whether the owner may have this lane, and its descriptor. */
@@ -387,12 +393,12 @@ static enum reason lane_room(const struct lane *lane, const struct share *share)
  * the same client ends for one that does not come to be. */
 static enum reason session_room(struct lane *lane, const struct share *share)
 {
-    struct worker *w = lane->worker;
+    struct worker *w = worker_of(lane->loop);
 
     enum reason reason = lane_room(lane, share);
     if (reason != REASON_DONE)
         return reason;
-    if (slab_available(&w->sessions) == 0 ||
+    if (slab_available(&w->sessions.slab) == 0 ||
         (lane->version == FRAME_V1 && !lane_map_open(lane, V1_MAP_SIZE)))
         return REASON_LIMIT_SESSIONS;
     return lane_control_begin(lane) != NULL ? REASON_DONE : REASON_LIMIT_BUFFERS;
@@ -400,18 +406,18 @@ static enum reason session_room(struct lane *lane, const struct share *share)
 
 static enum reason log_in(struct lane *lane, const struct auth_login *login)
 {
-    struct worker *w = lane->worker;
+    struct worker *w = worker_of(lane->loop);
     struct registry_session shared = { .id = registry_next_id(),
-                                       .home = w->index,
+                                       .home = w->loop.index,
                                        .lanes = lane->offered,
                                        .version = lane->version,
                                        .resumes = lane->will_log,
-                                       .tls = lane->tls,
+                                       .tls = lane->conn.tls,
                                        .peer_window = lane->peer_window,
                                        .peer_max_data = lane->peer_max_data,
                                        .client = { .token = login->token,
                                                    .size = lane->client_size },
-                                       .peer = lane->peer };
+                                       .peer = lane->conn.peer };
     struct share *share = session_share(w, &shared);
     struct registry_added added = { .replaced = 0 };
     enum reason reason = session_room(lane, share);
@@ -431,17 +437,17 @@ static enum reason log_in(struct lane *lane, const struct auth_login *login)
         share_unref(share);
         return refuse_auth(lane, REASON_AUTH_FAILED);
     }
-    struct session *session = session_open(w, shared.id, lane->version, share);
+    struct session *session = session_open(&w->sessions, shared.id, lane->version, share);
     CHECK(session != NULL);
     authenticated(lane);
-    session_attach(session, lane);
-    worker_count(w, STAT_SESSIONS, 1);
+    lane_attach(lane, session);
+    loop_count(&w->loop, STAT_SESSIONS, 1);
     lane_set_fsm(lane, SESSION_AUTHENTICATED);
     if (lane->will_log) /* not for strangers: they have nothing to resume */
         lane_log_open(lane);
     lane_control_end(lane, put_auth_ok(lane, shared.id, login, lane_control_begin(lane)));
     log_at(LOG_INFO, lane_subject(lane), "logged in (v%u), %s", lane->version,
-           lane->crypt != NULL ? crypt_summary(lane->crypt) : "plain");
+           lane->conn.crypt != NULL ? crypt_summary(lane->conn.crypt) : "plain");
     lane_warn_plain(lane);
     return lane->version == FRAME_V1 ? tunnel_bind_v1(lane) : REASON_DONE;
 }
@@ -475,23 +481,23 @@ static enum reason rx_auth(struct lane *lane, const uint8_t *src, const uint8_t 
 
 static struct lane *find_lane(struct worker *w, uint64_t id, uint16_t index)
 {
-    struct session *session = session_find(w, id);
+    struct session *session = session_find(&w->sessions, id);
 
-    return session != NULL ? session_lane(session, index) : NULL;
+    return session != NULL ? lane_of_session(session, index) : NULL;
 }
 
 /* The oldest stranger of the busiest address makes room for a new one. */
 static void dismiss_stranger(struct worker *w)
 {
-    struct lane *lane = strangers_last(&w->strangers);
+    struct lane *lane = lane_of_stranger(strangers_last(&w->lanes.strangers));
     char text[96];
 
     if (lane == NULL)
         return;
-    snprintf(text, sizeof(text), "%u of %u places are its address's", lane->stranger->count,
-             w->strangers.most);
-    worker_count(w, STAT_REFUSED_UNAUTHENTICATED, 1);
-    strangers_remove(&w->strangers, lane);
+    snprintf(text, sizeof(text), "%u of %u places are its address's", lane->stranger.address->count,
+             w->lanes.strangers.most);
+    loop_count(&w->loop, STAT_REFUSED_UNAUTHENTICATED, 1);
+    strangers_remove(&w->lanes.strangers, &lane->stranger);
     lane_close(lane, REASON_LIMIT_UNAUTHENTICATED, text);
 }
 
@@ -506,7 +512,7 @@ static enum reason refuse_join(struct lane *lane, enum reason reason)
  * yet. All of one index are on one worker. */
 static void replace_lane(struct session *session, uint16_t index)
 {
-    struct lane *old = session_lane(session, index);
+    struct lane *old = lane_of_session(session, index);
 
     if (old == NULL)
         return;
@@ -522,20 +528,20 @@ static void replace_lane(struct session *session, uint16_t index)
 static void adopt_lane(struct lane *lane, const struct registry_session *shared, uint16_t index,
                        const uint8_t answer[FRAME_PROOF_SIZE])
 {
-    struct worker *w = lane->worker;
-    struct session *session = session_find(w, shared->id);
+    struct worker *w = worker_of(lane->loop);
+    struct session *session = session_find(&w->sessions, shared->id);
     struct share *share = session_share(w, shared);
 
     bool replaces = find_lane(w, shared->id, index) != NULL;
     enum reason reason = replaces ? REASON_DONE : lane_room(lane, share);
     if (reason != REASON_DONE) {
-        worker_count(w, STAT_REFUSED_LANES, 1);
+        loop_count(&w->loop, STAT_REFUSED_LANES, 1);
         share_unref(share);
         refuse_join(lane, reason);
         return;
     }
     if (session == NULL)
-        session = session_open(w, shared->id, FRAME_V2, share);
+        session = session_open(&w->sessions, shared->id, FRAME_V2, share);
     else
         share_unref(share);
     if (session == NULL) {
@@ -546,7 +552,7 @@ static void adopt_lane(struct lane *lane, const struct registry_session *shared,
     lane->index = index;
     lane->peer_window = shared->peer_window;
     lane->peer_max_data = shared->peer_max_data;
-    session_attach(session, lane);
+    lane_attach(lane, session);
     note_lane(lane, session, true);
     tunnel_copy(session, shared);
     if (shared->draining)
@@ -556,7 +562,7 @@ static void adopt_lane(struct lane *lane, const struct registry_session *shared,
         lane_log_open(lane);
     lane_set_fsm(lane, SESSION_FORWARDING);
     lane_start_heartbeat(lane);
-    log_at(LOG_DEBUG, lane_subject(lane), "joined on worker %u", w->index);
+    log_at(LOG_DEBUG, lane_subject(lane), "joined on worker %u", w->loop.index);
 }
 
 /* The client of this lane may never have got JOIN_OK, and then knows nothing of it and joins anew,
@@ -564,15 +570,22 @@ static void adopt_lane(struct lane *lane, const struct registry_session *shared,
  * client has counted none. */
 static bool is_unheard(const struct lane *lane)
 {
-    return lane != NULL && lane->logs && lane->rx_bytes == 0 && lane->peer_rx == 0;
+    return lane != NULL && lane->retain.keeps && lane->rx_bytes == 0 && lane->retain.counted == 0;
 }
+
+static void join_here(struct worker *w, struct message *message);
+
+/* fd of a joined lane that belongs to this worker, `number`; and of one that comes back, of which
+ * its client has received `count` bytes. */
+static const struct message_type lane_message = { "lane", join_here };
+static const struct message_type resume_message = { "resume", join_here };
 
 /* The connection of a lane that comes back, on the worker where the lane is. */
 static bool resume_lane(struct worker *w, const struct message *message)
 {
     struct lane *lane = find_lane(w, message->session, (uint16_t)message->number);
 
-    if (lane == NULL || (message->kind == MESSAGE_LANE && !is_unheard(lane)))
+    if (lane == NULL || (message->type == &lane_message && !is_unheard(lane)))
         return false;
     return lane_resume_later(lane, message->fd, message->crypt, message->count, message->answer);
 }
@@ -580,9 +593,9 @@ static bool resume_lane(struct worker *w, const struct message *message)
 /* Who is refused after its proof has the place of a stranger while it reads why. */
 static void stranger_again(struct worker *w, struct lane *lane)
 {
-    if (!strangers_room(&w->strangers))
+    if (!strangers_room(&w->lanes.strangers))
         dismiss_stranger(w);
-    strangers_add(&w->strangers, lane);
+    strangers_add(&w->lanes.strangers, &lane->stranger, lane->share);
 }
 
 /* A worker that does not have the lane says so itself: a refusal needs a lane object, which the
@@ -592,19 +605,19 @@ static void join_here(struct worker *w, struct message *message)
     struct registry_session shared;
     struct lane *lane = NULL;
 
-    if (w->phase == WORKER_RUNNING && resume_lane(w, message))
+    if (w->loop.phase == LOOP_RUNNING && resume_lane(w, message))
         return;
-    if (w->phase == WORKER_RUNNING && registry_get(message->session, &shared))
-        lane = lane_adopt(w, message->fd, message->crypt);
+    if (w->loop.phase == LOOP_RUNNING && registry_get(message->session, &shared))
+        lane = lane_adopt(&w->lanes, message->fd, message->crypt);
     if (lane == NULL) {
-        worker_count(w, STAT_REFUSED_LANES, 1);
-        ring_close_fd(w->ring, message->fd);
+        loop_count(&w->loop, STAT_REFUSED_LANES, 1);
+        ring_close_fd(w->loop.ring, message->fd);
         crypt_close(message->crypt);
         return;
     }
     lane->version = FRAME_V2;
     lane->kind = SESSION_LANE_JOINING;
-    if (message->kind == MESSAGE_RESUME) {
+    if (message->type == &resume_message) {
         stranger_again(w, lane);
         refuse_join(lane, REASON_LANE_GONE);
     } else {
@@ -615,9 +628,9 @@ static void join_here(struct worker *w, struct message *message)
 /* To the worker where the lane belongs, as a descriptor: this lane object is done with. */
 static void hand_lane_over(struct lane *lane, unsigned target, const uint8_t *answer)
 {
-    struct worker *w = lane->worker;
+    struct worker *w = worker_of(lane->loop);
     bool resume = (lane->join.flags & FRAME_JOIN_RESUME) != 0;
-    struct message *message = message_new(resume ? MESSAGE_RESUME : MESSAGE_LANE);
+    struct message *message = message_new(resume ? &resume_message : &lane_message);
 
     message->session = lane->join.session;
     message->number = lane->join.lane;
@@ -625,7 +638,7 @@ static void hand_lane_over(struct lane *lane, unsigned target, const uint8_t *an
     memcpy(message->answer, answer, sizeof(message->answer));
     message->fd = lane_detach_fd(lane, &message->crypt);
     lane_close(lane, REASON_DONE, NULL);
-    if (target != w->index) {
+    if (target != w->loop.index) {
         worker_post(w, target, message);
         return;
     }
@@ -643,7 +656,7 @@ static enum reason check_join(struct lane *lane, struct registry_session *shared
     if (join->bound != channel.bound)
         return REASON_TLS_ENDS_BETWEEN;
     enum reason reason = registry_join(join, &channel, shared, answer);
-    if (reason == REASON_DONE && shared->tls != lane->tls)
+    if (reason == REASON_DONE && shared->tls != lane->conn.tls)
         reason = REASON_TLS_ENDS_BETWEEN;
     bool resume = (join->flags & FRAME_JOIN_RESUME) != 0;
     if (reason == REASON_DONE && ((join->lane == 0 && !resume) || join->lane >= shared->lanes))
@@ -654,13 +667,13 @@ static enum reason check_join(struct lane *lane, struct registry_session *shared
 /* JOIN was read, and HELLO_OK is out. */
 static void join(struct lane *lane)
 {
-    struct worker *w = lane->worker;
+    struct worker *w = worker_of(lane->loop);
     struct registry_session shared;
     uint8_t answer[FRAME_PROOF_SIZE];
     bool resume = (lane->join.flags & FRAME_JOIN_RESUME) != 0;
     enum reason reason = check_join(lane, &shared, answer);
 
-    if (reason == REASON_DONE && w->phase != WORKER_RUNNING)
+    if (reason == REASON_DONE && w->loop.phase != LOOP_RUNNING)
         reason = REASON_SHUTDOWN;
     if (reason != REASON_DONE) {
         refuse_join(lane, reason);
@@ -668,7 +681,7 @@ static void join(struct lane *lane)
     }
     authenticated(lane);
     unsigned target = (shared.home + lane->join.lane) % w->peer_count;
-    if (target == w->index && !resume && !is_unheard(find_lane(w, shared.id, lane->join.lane)))
+    if (target == w->loop.index && !resume && !is_unheard(find_lane(w, shared.id, lane->join.lane)))
         adopt_lane(lane, &shared, lane->join.lane, answer);
     else
         hand_lane_over(lane, target, answer);
@@ -685,6 +698,16 @@ static enum reason rx_join(struct lane *lane, const uint8_t *src, const uint8_t 
     return REASON_DONE;
 }
 
+static void session_drains(struct worker *w, struct message *message)
+{
+    struct session *session = session_find(&w->sessions, message->session);
+
+    if (session != NULL)
+        tunnel_stop(session);
+}
+
+static const struct message_type drain_message = { "session_drain", session_drains };
+
 static enum reason rx_goaway(struct lane *lane, const uint8_t *src, const uint8_t *end)
 {
     struct session *session = lane->session;
@@ -698,7 +721,7 @@ static enum reason rx_goaway(struct lane *lane, const uint8_t *src, const uint8_
         return REASON_DONE;
     registry_drain(session->id);
     tunnel_stop(session);
-    worker_post_others(lane->worker, MESSAGE_SESSION_DRAIN, session->id, 0);
+    worker_post_others(worker_of(lane->loop), &drain_message, session->id, 0);
     return REASON_DONE;
 }
 
@@ -731,29 +754,26 @@ static void accept_lane(struct worker *w, int fd)
     union sock_addr peer;
 
     if (!sock_peer(fd, &peer)) { /* was reset: nobody could hear an answer */
-        worker_count(w, STAT_GONE, 1);
-        ring_close_fd(w->ring, fd);
+        loop_count(&w->loop, STAT_GONE, 1);
+        ring_close_fd(w->loop.ring, fd);
         return;
     }
-    if (!strangers_room(&w->strangers))
+    if (!strangers_room(&w->lanes.strangers))
         dismiss_stranger(w);
-    if (w->config->tls == CONFIG_OFF || (crypt = certificate_crypt()) != NULL)
-        lane = lane_open(w, fd, crypt);
+    if (w->loop.config->tls == CONFIG_OFF || (crypt = certificate_crypt()) != NULL)
+        lane = lane_open(&w->lanes, fd, crypt);
     if (lane != NULL)
         return;
     crypt_close(crypt);
-    worker_count(w, STAT_REFUSED_LANES, 1);
+    loop_count(&w->loop, STAT_REFUSED_LANES, 1);
     log_at(LOG_WARN, "server", "%s", stat_text(STAT_REFUSED_LANES));
     sock_set_rst(fd);
-    ring_close_fd(w->ring, fd);
+    ring_close_fd(w->loop.ring, fd);
 }
 
-static void server_accepted(struct listener *listener, int fd)
+static void lane_accepted(struct listener *listener, int fd)
 {
-    if (listener->session == NULL)
-        accept_lane(listener->worker, fd);
-    else
-        visitor_accept(listener->session, listener->tunnel, fd);
+    accept_lane(worker_of(listener->loop), fd);
 }
 
 static bool is_violation(enum reason reason)
@@ -785,7 +805,7 @@ static void log_closed(struct lane *lane, struct session *session, enum reason r
 
     if (is_violation(reason) && session != NULL)
         log_at(LOG_WARN, lane_subject(lane), "closed: %s%s%s", reason_text(reason), colon, detail);
-    else if (reason == REASON_UNKNOWN_SESSION && tells_of_unknown(lane->worker->now))
+    else if (reason == REASON_UNKNOWN_SESSION && tells_of_unknown(lane->loop->now))
         log_at(LOG_INFO, lane_subject(lane),
                "closed: it belongs to a session that is over, or that was another server's: its "
                "client begins a new one");
@@ -800,49 +820,12 @@ static void log_closed(struct lane *lane, struct session *session, enum reason r
 static void server_lane_closed(struct lane *lane, struct session *session, enum reason reason,
                                const char *text)
 {
-    if (lane->worker->phase < WORKER_STOPPING && reason != REASON_DONE)
+    if (lane->loop->phase < LOOP_STOPPING && reason != REASON_DONE)
         log_closed(lane, session, reason, text);
     if (session != NULL)
         note_lane(lane, session, false);
     if (session != NULL && (lane->index == 0 || is_violation(reason)))
         end_session(session, reason); /* a lane 0 that may come back is frozen, not closed */
-}
-
-/* Messages from other workers */
-
-static void server_message(struct worker *w, struct message *message)
-{
-    struct session *session = session_find(w, message->session);
-    struct registry_session shared;
-
-    switch (message->kind) {
-    case MESSAGE_LANE:
-    case MESSAGE_RESUME:
-        join_here(w, message);
-        break;
-    case MESSAGE_VISITOR:
-        visitor_adopt(w, session, message);
-        break;
-    case MESSAGE_TUNNEL:
-        if (session != NULL && registry_get(message->session, &shared))
-            tunnel_copy(session, &shared);
-        break;
-    case MESSAGE_SESSION_END:
-        if (session != NULL)
-            session_close(session, (enum reason)message->number);
-        break;
-    case MESSAGE_SESSION_DRAIN:
-        if (session != NULL)
-            tunnel_stop(session);
-        break;
-    case MESSAGE_BIND_AGAIN:
-        if (session != NULL)
-            tunnel_bind_again(session);
-        break;
-    default:
-        CHECK(!"a message that the server does not know");
-    }
-    message_free(message);
 }
 
 static void drop_streams(struct lane *lane)
@@ -871,19 +854,17 @@ static void server_drain(struct worker *w)
 {
     struct list *node;
 
-    log_at(LOG_INFO, "server", "worker %u stops accepting, %u streams may end", w->index,
-           w->streams.used);
-    while ((node = w->all_listeners.next) != &w->all_listeners) {
-        struct listener *listener = container_of(node, struct listener, node);
-        if (listener->session != NULL)
-            listener->session->tunnels[listener->tunnel].listener = NULL;
-        listener_close(listener);
-    }
+    log_at(LOG_INFO, "server", "worker %u stops accepting, %u streams may end", w->loop.index,
+           w->streams.slab.used);
+    for (node = w->sessions.all.next; node != &w->sessions.all; node = node->next)
+        tunnel_close(container_of(node, struct session, node));
+    while ((node = w->listeners.all.next) != &w->listeners.all)
+        listener_close(container_of(node, struct listener, node));
     /* Nobody can come back to a server that does not listen. The lanes stay: lane 0 is its
      * session's, whose other lanes may live. */
-    for (node = w->frozen_lanes.next; node != &w->frozen_lanes; node = node->next)
+    for (node = w->lanes.frozen.next; node != &w->lanes.frozen; node = node->next)
         drop_streams(container_of(node, struct lane, frozen_node));
-    for (node = w->all_lanes.next; node != &w->all_lanes; node = node->next)
+    for (node = w->lanes.all.next; node != &w->lanes.all; node = node->next)
         lane_goaway(container_of(node, struct lane, node), REASON_SHUTDOWN);
 }
 
@@ -891,15 +872,12 @@ const struct role server_role = {
     .name = "server",
     .opens_streams = true,
     .start = server_start,
-    .accepted = server_accepted,
     .lane_out = join,
     .frame = server_frame,
     .lane_closed = server_lane_closed,
     .lane_freed = server_lane_freed,
     .lane_frozen = server_frozen,
     .lane_back = server_back,
-    .listener_closed = tunnel_listener_closed,
     .session_closed = server_session_closed,
-    .message = server_message,
     .drain = server_drain,
 };

@@ -2,9 +2,10 @@
 #ifndef CULVERT_SERVER_SERVER_H
 #define CULVERT_SERVER_SERVER_H
 
-#include "core/config.h"
-#include "core/sock.h"
-#include "core/worker.h"
+#include "core/base/config.h"
+#include "core/io/sock.h"
+#include "core/mux/role.h"
+#include "server/tokens.h"
 
 #include <stdbool.h>
 
@@ -16,12 +17,9 @@ extern const struct role server_role;
  * the kernel chose. */
 int server_prepare(struct config *config);
 
-/* To all workers. */
-typedef void server_tell(void *arg, enum message_kind kind, uint64_t session, uint32_t number);
-
 /* SIGHUP, in the thread of signals: reads certificate and key again, without touching lanes that
  * are up, and the file of the tokens: sessions whose token is not there any more end. */
-void server_reload(const struct config *config, server_tell *tell, void *arg);
+void server_reload(const struct config *config, tokens_tell *tell, void *arg);
 
 /* From time to time, in the thread of signals: what is to be done by the clock. */
 void server_tick(const struct config *config, uint64_t now);

@@ -2,14 +2,14 @@
  * and nothing else. */
 #include "server/ticket.h"
 
-#include "core/base.h"
-#include "core/check.h"
-#include "core/crypt.h"
-#include "core/dirs.h"
-#include "core/file.h"
-#include "core/log.h"
-#include "core/scram.h"
-#include "core/secret.h"
+#include "core/base/base.h"
+#include "core/base/check.h"
+#include "core/base/dirs.h"
+#include "core/base/file.h"
+#include "core/base/log.h"
+#include "core/base/secret.h"
+#include "core/mux/crypt.h"
+#include "core/mux/scram.h"
 
 #include <errno.h>
 #include <stdio.h>

@@ -9,8 +9,8 @@
 #ifndef CULVERT_SERVER_TICKET_H
 #define CULVERT_SERVER_TICKET_H
 
-#include "core/config.h"
-#include "core/frame.h"
+#include "core/base/config.h"
+#include "core/wire/frame.h"
 
 #include <stdbool.h>
 #include <stddef.h>

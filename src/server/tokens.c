@@ -1,16 +1,17 @@
 /* tokens: see tokens.h. */
 #include "server/tokens.h"
 
-#include "core/log.h"
-#include "core/options_token.h"
-#include "core/reason.h"
+#include "config/options_token.h"
+#include "core/base/log.h"
+#include "core/wire/reason.h"
 #include "server/auth.h"
 #include "server/registry.h"
+#include "server/tunnel.h"
 
 #include <stdio.h>
 
 /* True if it was there to end. */
-static bool tokens_end(uint64_t session, server_tell *tell, void *arg)
+static bool tokens_end(uint64_t session, tokens_tell *tell, void *arg)
 {
     char subject[48];
 
@@ -18,12 +19,12 @@ static bool tokens_end(uint64_t session, server_tell *tell, void *arg)
         return false;
     snprintf(subject, sizeof(subject), "session %llu", (unsigned long long)session);
     log_at(LOG_INFO, subject, "ends: %s", reason_text(REASON_TOKEN_GONE));
-    tell(arg, MESSAGE_SESSION_END, session, REASON_TOKEN_GONE);
+    tell(arg, &tunnel_session_over, session, REASON_TOKEN_GONE);
     return true;
 }
 
 /* Ends all sessions whose token is gone; how many. */
-static unsigned tokens_end_all(server_tell *tell, void *arg)
+static unsigned tokens_end_all(tokens_tell *tell, void *arg)
 {
     struct registry_owned found[REGISTRY_PORTION];
     unsigned ended = 0;
@@ -58,7 +59,7 @@ static bool tokens_read(const struct config *config, struct auth_change *change)
     return auth_renew(&fresh, change);
 }
 
-void tokens_reload(const struct config *config, server_tell *tell, void *arg)
+void tokens_reload(const struct config *config, tokens_tell *tell, void *arg)
 {
     struct auth_change change;
 

@@ -14,9 +14,17 @@
 #ifndef CULVERT_SERVER_TOKENS_H
 #define CULVERT_SERVER_TOKENS_H
 
-#include "server/server.h"
+#include "core/base/config.h"
+
+#include <stdint.h>
+
+struct message_type;
+
+/* A message to all workers. */
+typedef void tokens_tell(void *arg, const struct message_type *type, uint64_t session,
+                         uint32_t number);
 
 /* The thread of signals; config->token_file is not NULL. */
-void tokens_reload(const struct config *config, server_tell *tell, void *arg);
+void tokens_reload(const struct config *config, tokens_tell *tell, void *arg);
 
 #endif

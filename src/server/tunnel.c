@@ -1,15 +1,17 @@
 /* tunnel: see tunnel.h. */
 #include "server/tunnel.h"
 
-#include "core/addr.h"
-#include "core/cure.h"
-#include "core/lane.h"
-#include "core/listener.h"
-#include "core/log.h"
-#include "core/session.h"
-#include "core/worker.h"
+#include "core/base/cure.h"
+#include "core/base/log.h"
+#include "core/io/addr.h"
+#include "core/io/listener.h"
+#include "core/mux/lane.h"
+#include "core/mux/lane_session.h"
+#include "core/mux/session.h"
+#include "core/run/worker.h"
 #include "server/registry.h"
 #include "server/ticket.h"
+#include "server/visitor.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -36,12 +38,25 @@ static void text_copy(char *dst, size_t size, struct frame_text text)
 
 /* Listening sockets */
 
+static void tunnel_bind_again(struct session *session);
+
+static void bind_again_told(struct worker *w, struct message *message)
+{
+    struct session *session = session_find(&w->sessions, message->session);
+
+    if (session != NULL)
+        tunnel_bind_again(session);
+}
+
+/* A BIND of the session that waits may go on. */
+static const struct message_type bind_again_message = { "bind_again", bind_again_told };
+
 /* The session (0: none) may go on with its BIND, on its own worker and in a turn of its own. */
 static void tell_waiter(struct worker *w, struct registry_home waiter)
 {
     if (waiter.session == 0)
         return;
-    struct message *message = message_new(MESSAGE_BIND_AGAIN);
+    struct message *message = message_new(&bind_again_message);
     message->session = waiter.session;
     worker_post(w, waiter.worker, message);
 }
@@ -51,11 +66,17 @@ static void port_unref(struct worker *w, uint16_t port)
     tell_waiter(w, registry_port_unref(port));
 }
 
-void tunnel_listener_closed(struct listener *listener)
+static void visitor_accepted(struct listener *listener, int fd)
 {
-    if (listener->port != 0)
-        port_unref(listener->worker, listener->port);
+    visitor_accept(listener->owner, listener->index, fd);
 }
+
+static void port_closed(struct listener *listener)
+{
+    port_unref(worker_of(listener->loop), listener->port);
+}
+
+static const struct listener_use visitors = { .accepted = visitor_accepted, .closed = port_closed };
 
 /* Puts tunnel `index` on this worker; takes over fd (the first listening socket of its port)
  * unless it is -1, which opens one more. False: it came to nothing, and the first one's port is
@@ -63,7 +84,7 @@ void tunnel_listener_closed(struct listener *listener)
 static bool add_tunnel(struct session *session, uint16_t index, const struct registry_tunnel *what,
                        int fd)
 {
-    struct worker *w = session->worker;
+    struct worker *w = worker_of(session->loop);
     struct session_tunnel *tunnel = &session->tunnels[index];
     bool first = fd >= 0;
 
@@ -80,7 +101,8 @@ static bool add_tunnel(struct session *session, uint16_t index, const struct reg
         port_unref(w, what->port);
         return false;
     }
-    struct listener *listener = listener_open(w, fd, session, index, what->port);
+    struct listener *listener =
+        listener_open(&w->listeners, fd, &visitors, session, session->share);
     if (listener == NULL) {
         sock_close(fd);
         if (first)
@@ -88,6 +110,8 @@ static bool add_tunnel(struct session *session, uint16_t index, const struct reg
         port_unref(w, what->port);
         return false;
     }
+    listener->index = index;
+    listener->port = what->port;
     *tunnel = (struct session_tunnel){
         .bound = true, .index = index, .port = what->port, .listener = listener
     };
@@ -103,12 +127,11 @@ void tunnel_copy(struct session *session, const struct registry_session *shared)
         if (shared->tunnels[i].port != 0 && !session->tunnels[i].bound &&
             !add_tunnel(session, (uint16_t)i, &shared->tunnels[i], -1))
             log_at(LOG_WARN, "server", "worker %u cannot listen on port %u: other workers carry it",
-                   session->worker->index, shared->tunnels[i].port);
+                   session->loop->index, shared->tunnels[i].port);
 }
 
-void tunnel_stop(struct session *session)
+void tunnel_close(struct session *session)
 {
-    session->draining = true;
     for (uint32_t i = 0; i < session->tunnel_count; i++) {
         if (session->tunnels[i].listener != NULL)
             listener_close(session->tunnels[i].listener);
@@ -116,25 +139,53 @@ void tunnel_stop(struct session *session)
     }
 }
 
+void tunnel_stop(struct session *session)
+{
+    session->draining = true;
+    tunnel_close(session);
+}
+
+static void tunnel_told(struct worker *w, struct message *message)
+{
+    struct session *session = session_find(&w->sessions, message->session);
+    struct registry_session shared;
+
+    if (session != NULL && registry_get(message->session, &shared))
+        tunnel_copy(session, &shared);
+}
+
+/* The session has a new tunnel. */
+static const struct message_type tunnel_message = { "tunnel", tunnel_told };
+
 /* BIND */
+
+static void session_over(struct worker *w, struct message *message)
+{
+    struct session *session = session_find(&w->sessions, message->session);
+
+    if (session != NULL)
+        lane_session_close(session, (enum reason)message->number);
+}
+
+const struct message_type tunnel_session_over = { "session_over", session_over };
 
 void tunnel_replace_session(struct worker *w, uint64_t id, const char *why)
 {
-    struct session *session = session_find(w, id);
+    struct session *session = session_find(&w->sessions, id);
     char subject[48];
 
     snprintf(subject, sizeof(subject), "session %llu", (unsigned long long)id);
     log_at(LOG_INFO, subject, "ends: %s", why);
-    worker_post_others(w, MESSAGE_SESSION_END, id, REASON_REPLACED);
+    worker_post_others(w, &tunnel_session_over, id, REASON_REPLACED);
     if (session != NULL)
-        session_close(session, REASON_REPLACED);
+        lane_session_close(session, REASON_REPLACED);
 }
 
 /* Asks the registry, and does what follows from its answer for others. */
 static enum reason ask_registry(struct lane *lane, const struct registry_wish *wish,
                                 struct registry_bound *bound)
 {
-    struct worker *w = lane->worker;
+    struct worker *w = worker_of(lane->loop);
     uint64_t id = lane->session->id;
     enum reason reason = registry_bind(id, wish, bound);
 
@@ -143,7 +194,7 @@ static enum reason ask_registry(struct lane *lane, const struct registry_wish *w
                                "it has no connection, and a client with its token wants its port");
     tell_waiter(w, bound->freed);
     if (bound->later)
-        tell_waiter(w, (struct registry_home){ .session = id, .worker = w->index });
+        tell_waiter(w, (struct registry_home){ .session = id, .worker = w->loop.index });
     return reason;
 }
 
@@ -183,20 +234,20 @@ static enum reason bind_tunnel(struct lane *lane, uint16_t index, uint16_t wante
                                struct registry_tunnel *what, const char **why)
 {
     struct session *session = lane->session;
-    struct worker *w = lane->worker;
+    struct worker *w = worker_of(lane->loop);
     const struct registry_wish wish = { .index = index,
                                         .wanted = wanted,
                                         .ticket = ticket,
                                         .addr = &public_addr,
                                         .what = what,
-                                        .now = w->now };
+                                        .now = w->loop.now };
     struct registry_bound bound;
 
     if (index >= CONFIG_TUNNELS_MAX)
         return REASON_LIMIT_TUNNELS;
     if (session->tunnels[index].bound || session->tunnels[index].waits)
         return REASON_BAD_STATE;
-    if (w->phase != WORKER_RUNNING || session->draining)
+    if (w->loop.phase != LOOP_RUNNING || session->draining)
         return REASON_SHUTDOWN;
     if (!share_may(session->share, SHARE_FDS, 1)) {
         *why = share_blame(session->share, SHARE_FDS);
@@ -212,7 +263,7 @@ static enum reason bind_tunnel(struct lane *lane, uint16_t index, uint16_t wante
     what->port = bound.port;
     if (!add_tunnel(session, index, what, bound.fd))
         return REASON_LIMIT_TUNNELS;
-    worker_post_others(w, MESSAGE_TUNNEL, session->id, index);
+    worker_post_others(w, &tunnel_message, session->id, index);
     if (lane->fsm != SESSION_FORWARDING) {
         lane_set_fsm(lane, SESSION_FORWARDING);
         lane_start_heartbeat(lane);
@@ -330,9 +381,9 @@ static void bind_in_order(struct session *session, struct lane *lane)
     }
 }
 
-void tunnel_bind_again(struct session *session)
+static void tunnel_bind_again(struct session *session)
 {
-    struct lane *lane = session_lane(session, 0);
+    struct lane *lane = lane_of_session(session, 0);
 
     if (lane != NULL)
         bind_in_order(session, lane);

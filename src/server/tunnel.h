@@ -12,14 +12,14 @@
 #ifndef CULVERT_SERVER_TUNNEL_H
 #define CULVERT_SERVER_TUNNEL_H
 
-#include "core/reason.h"
-#include "core/sock.h"
+#include "core/io/sock.h"
+#include "core/wire/reason.h"
 
 #include <stdbool.h>
 #include <stdint.h>
 
 struct lane;
-struct listener;
+struct message_type;
 struct registry_session;
 struct session;
 struct worker;
@@ -34,21 +34,19 @@ enum reason tunnel_bind(struct lane *lane, const uint8_t *src, const uint8_t *en
 /* v1 has no BIND: BindOK follows AuthOK at once. */
 enum reason tunnel_bind_v1(struct lane *lane);
 
+/* The session is over, `number` says why (enum reason). */
+extern const struct message_type tunnel_session_over;
+
 /* What the registry knows and this worker's part of the session does not have yet. */
 void tunnel_copy(struct session *session, const struct registry_session *shared);
 
-/* No new visitors. */
+/* No new visitors here: the listeners close. stop: nor any that another worker has for it. */
+void tunnel_close(struct session *session);
 void tunnel_stop(struct session *session);
 
 /* The ports of this session are somebody's who has come instead of its client, which is a new
  * process of the same, or one with the same token. The registry has it no more; its visitors are
  * told now. */
 void tunnel_replace_session(struct worker *worker, uint64_t id, const char *why);
-
-/* What the session's BINDs wait for may be there. */
-void tunnel_bind_again(struct session *session);
-
-/* role.listener_closed: one socket less on its port. */
-void tunnel_listener_closed(struct listener *listener);
 
 #endif

@@ -8,13 +8,14 @@
  */
 #include "server/visitor.h"
 
-#include "core/addr.h"
-#include "core/lane.h"
-#include "core/log.h"
-#include "core/session.h"
-#include "core/stream.h"
-#include "core/visitor_log.h"
-#include "core/worker.h"
+#include "core/base/log.h"
+#include "core/io/addr.h"
+#include "core/mux/lane.h"
+#include "core/mux/lane_session.h"
+#include "core/mux/session.h"
+#include "core/mux/stream.h"
+#include "core/mux/stream_log.h"
+#include "core/run/worker.h"
 #include "server/registry.h"
 
 /* A visitor on its way in. */
@@ -28,12 +29,12 @@ struct visitor {
 static void refuse(const struct visitor *v, enum stats_item stat, enum reason reason,
                    const char *who)
 {
-    struct worker *w = v->session->worker;
+    struct worker *w = worker_of(v->session->loop);
 
-    worker_count(w, stat, 1);
+    loop_count(&w->loop, stat, 1);
     log_at(LOG_WARN, "server", "%s: %s", stat_text(stat), who);
-    visitor_log_refused(w, v->session->id, v->tunnel, v->tunnel->port, &v->addr, reason);
-    ring_close_fd(w->ring, v->fd);
+    stream_log_refused(&w->streams, v->session->id, v->tunnel, v->tunnel->port, &v->addr, reason);
+    ring_close_fd(w->loop.ring, v->fd);
 }
 
 /* There is nobody to open a stream to; tunnel: NULL if that is not known. */
@@ -42,11 +43,11 @@ static void turn_away(struct worker *w, uint64_t session, const struct session_t
 {
     union sock_addr visitor, local;
 
-    if (w->config->log_visitors && sock_peer(fd, &visitor)) {
+    if (w->loop.config->log_visitors && sock_peer(fd, &visitor)) {
         sock_local(fd, &local);
-        visitor_log_refused(w, session, tunnel, sock_addr_port(&local), &visitor, reason);
+        stream_log_refused(&w->streams, session, tunnel, sock_addr_port(&local), &visitor, reason);
     }
-    ring_close_fd(w->ring, fd);
+    ring_close_fd(w->loop.ring, fd);
 }
 
 /* False: who comes from there has its share already, and is refused. */
@@ -72,10 +73,10 @@ static bool may_come(const struct visitor *v, const struct share *share)
  * all places are taken. */
 static uint32_t v1_id(struct lane *lane)
 {
-    for (uint32_t tries = 0; tries <= lane->map_mask; tries++) {
-        uint32_t id = lane->next_id++;
+    for (uint32_t tries = 0; tries <= lane->ids.mask; tries++) {
+        uint32_t id = lane->ids.next++;
 
-        if (id != 0 && lane->map[id & lane->map_mask] == 0)
+        if (id != 0 && lane->ids.map[id & lane->ids.mask] == 0)
             return id;
     }
     return 0;
@@ -125,8 +126,8 @@ static void open_stream(struct lane *lane, struct session_tunnel *tunnel, int fd
     struct visitor v = { .session = lane->session, .tunnel = tunnel, .fd = fd };
 
     if (!sock_peer(fd, &v.addr) && !sock_has_unread(fd)) {
-        worker_count(lane->worker, STAT_GONE, 1);
-        ring_close_fd(lane->worker->ring, fd);
+        loop_count(lane->loop, STAT_GONE, 1);
+        ring_close_fd(lane->loop->ring, fd);
         return;
     }
     struct share *share = session_tunnel_share(lane->session, tunnel, &v.addr);
@@ -136,31 +137,36 @@ static void open_stream(struct lane *lane, struct session_tunnel *tunnel, int fd
         share_unref(share);
 }
 
+static void visitor_told(struct worker *w, struct message *message);
+
+/* fd of a visitor of tunnel `number`, whose session has its lanes on this worker. */
+static const struct message_type visitor_message = { "visitor", visitor_told };
+
 /* No lane here: the home worker has lane 0. */
 static void hand_over(struct session *session, const struct session_tunnel *tunnel, int fd)
 {
-    struct worker *w = session->worker;
+    struct worker *w = worker_of(session->loop);
     struct registry_home home;
 
-    if (!registry_home(session->id, &home) || home.worker == w->index) {
+    if (!registry_home(session->id, &home) || home.worker == w->loop.index) {
         turn_away(w, session->id, tunnel, fd, REASON_SESSION_LOST);
         return;
     }
-    struct message *message = message_new(MESSAGE_VISITOR);
+    struct message *message = message_new(&visitor_message);
     message->session = session->id;
     message->number = tunnel->index;
     message->fd = fd;
-    worker_count(w, STAT_CROSSINGS, 1);
+    loop_count(&w->loop, STAT_CROSSINGS, 1);
     worker_post(w, home.worker, message);
 }
 
 static void accept_on(struct session *session, uint16_t index, int fd, bool may_hand_over)
 {
-    struct worker *w = session->worker;
+    struct worker *w = worker_of(session->loop);
     struct session_tunnel *tunnel = session_tunnel(session, index);
-    struct lane *lane = session_pick_lane(session);
+    struct lane *lane = lane_pick(session);
 
-    if (tunnel == NULL || session->draining || w->phase != WORKER_RUNNING)
+    if (tunnel == NULL || session->draining || w->loop.phase != LOOP_RUNNING)
         turn_away(w, session->id, tunnel, fd, tunnel == NULL ? REASON_NO_TUNNEL : REASON_DRAIN);
     else if (lane != NULL)
         open_stream(lane, tunnel, fd);
@@ -175,11 +181,12 @@ void visitor_accept(struct session *session, uint16_t tunnel, int fd)
     accept_on(session, tunnel, fd, true);
 }
 
-void visitor_adopt(struct worker *w, struct session *session, const struct message *message)
+static void visitor_told(struct worker *w, struct message *message)
 {
-    if (session != NULL) {
+    struct session *session = session_find(&w->sessions, message->session);
+
+    if (session != NULL)
         accept_on(session, (uint16_t)message->number, message->fd, false);
-        return;
-    }
-    turn_away(w, message->session, NULL, message->fd, REASON_SESSION_LOST);
+    else
+        turn_away(w, message->session, NULL, message->fd, REASON_SESSION_LOST);
 }

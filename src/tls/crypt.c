@@ -1,12 +1,12 @@
 /*
- * crypt: core/crypt.h over tls.h, record.h and ktls.h. One struct per lane: the handshake until it
- * is over, then the record engines. The handshake object, and with it wolfSSL's, is freed as soon
- * as the keys are out.
+ * crypt: core/mux/crypt.h over tls.h, record.h and ktls.h. One struct per lane: the handshake until
+ * it is over, then the record engines. The handshake object, and with it wolfSSL's, is freed as
+ * soon as the keys are out.
  */
-#include "core/crypt.h"
+#include "core/mux/crypt.h"
 
-#include "core/check.h"
-#include "core/crypt_ctx.h"
+#include "core/base/check.h"
+#include "core/mux/crypt_ctx.h"
 #include "tls/tls_impl.h"
 
 #include <errno.h>
@@ -43,7 +43,7 @@ static struct tls_ctx *tls_of(struct crypt_ctx *ctx)
     return (struct tls_ctx *)ctx;
 }
 
-/* Contexts: see core/crypt_ctx.h */
+/* Contexts: see core/mux/crypt_ctx.h */
 
 static const char *given(const char *text)
 {

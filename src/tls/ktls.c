@@ -27,7 +27,7 @@
 #include <openssl/crypto.h>
 #include <string.h>
 
-#include "core/check.h"
+#include "core/base/check.h"
 #include "tls/record_impl.h"
 
 #ifndef SOL_TLS

@@ -22,15 +22,15 @@
  * per lane, to handle two message types.
  */
 #include "tls/record_impl.h"
-#include "tls/tls_impl.h"
+#include "tls/tls_mem.h"
 
 #include <openssl/crypto.h>
 #include <openssl/evp.h>
 #include <openssl/hmac.h>
 #include <string.h>
 
-#include "core/check.h"
-#include "core/secret.h"
+#include "core/base/check.h"
+#include "core/base/secret.h"
 
 #if defined(__aarch64__)
 #include <asm/hwcap.h>

@@ -22,7 +22,7 @@
 #include <string.h>
 #include <sys/uio.h>
 
-#include "core/check.h"
+#include "core/base/check.h"
 
 #define AAD_MAX      13
 #define CHACHA_STACK 2048u /* twice as deep as its code goes; checked in test_tls_mem.c */

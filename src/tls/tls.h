@@ -37,6 +37,8 @@
 
 #include "tls/ktls.h"
 #include "tls/record.h"
+#include "tls/tls_mem.h"
+#include "tls/tls_short.h"
 
 #define TLS_PIN_SIZE      72u /* "sha256:", 64 hex digits, NUL */
 #define TLS_WHY_SIZE      512u
@@ -154,20 +156,6 @@ struct tls_config {
 
 struct tls_ctx;
 struct tls_handshake;
-
-/*
- * Once, first thing in main, before any other thread and any use of TLS: from then on the memory of
- * both TLS libraries, keys and secrets included, is secret memory (core/secret.h). False when
- * libcrypto already has memory; then only the memory of this library's own objects is.
- */
-bool tls_mem_start(void);
-
-/*
- * When all contexts and certificates are made, and there are no other threads yet. Until then a
- * library that is refused memory ends the program, with a sentence and EXIT_CODE_CANNOT_START; from
- * then on it is told, and a handshake fails.
- */
-void tls_mem_started(void);
 
 /* NULL on failure, with one sentence in `why` that names the file or value and the cure. */
 struct tls_ctx *tls_ctx_new(const struct tls_config *config, char *why, size_t why_size);

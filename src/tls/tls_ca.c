@@ -39,7 +39,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "core/check.h"
+#include "core/base/check.h"
 #include "tls/tls_pem.h"
 
 #define CA_REMEMBERED      8u

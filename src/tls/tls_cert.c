@@ -25,8 +25,8 @@
  */
 #include "tls/tls_impl.h"
 
-#include "core/file.h"
-#include "core/secret.h"
+#include "core/base/file.h"
+#include "core/base/secret.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
@@ -496,8 +496,7 @@ bool tls_cert_describe(const char *cert_file, char *text, size_t text_size)
     return cert != NULL;
 }
 
-/* --- dates ------------------------------------------------------------------------------------
- * ----------------- */
+/* Dates */
 
 enum tls_when tls_cert_when(const X509 *cert, time_t now)
 {

@@ -29,11 +29,11 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "core/check.h"
+#include "core/base/check.h"
 #include "tls/tls_impl.h"
 
-#include "core/file.h"
-#include "core/secret.h"
+#include "core/base/file.h"
+#include "core/base/secret.h"
 
 #define CIPHERS13_AES \
     "TLS13-AES128-GCM-SHA256:TLS13-CHACHA20-POLY1305-SHA256:TLS13-AES256-GCM-SHA384"
@@ -63,12 +63,6 @@ static int wolf_started;
 static void wolf_start(void)
 {
     wolf_started = wolfSSL_Init() == WOLFSSL_SUCCESS;
-}
-
-bool tls_mem_start_wolf(void *(*take)(size_t size), void (*give)(void *memory),
-                        void *(*change)(void *memory, size_t size))
-{
-    return wolfSSL_SetAllocators(take, give, change) == 0;
 }
 
 void tls_ctx_warn(const struct tls_ctx *ctx, const char *text)

@@ -25,8 +25,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "core/check.h"
-#include "core/secret.h"
+#include "core/base/check.h"
+#include "core/base/secret.h"
 #include "tls/tls_impl.h"
 
 /*

@@ -124,19 +124,6 @@ void tls_ctx_warn(const struct tls_ctx *ctx, const char *text);
  */
 time_t tls_ctx_time(const struct tls_ctx *ctx);
 
-/* tls_mem.c */
-__attribute__((noinline)) void tls_mem_wipe_stack(void); /* what lies below the caller's frame */
-/* tls_short.c: what an allocator has for a library, or for us where only a library is told; it may
- * not return. Between tls_short_watch() and a failure in the same thread: the sentence, if what
- * failed was short of memory or descriptors, or NULL. */
-void *tls_short_pass(void *memory, size_t size);
-void tls_short_watch(void);
-const char *tls_short_text(void);
-
-/* tls_ctx.c: wolfSSL allocates there */
-bool tls_mem_start_wolf(void *(*take)(size_t size), void (*give)(void *memory),
-                        void *(*change)(void *memory, size_t size));
-
 /* tls_keys.c */
 int tls_keys_hkdf(unsigned char *okm, unsigned okm_len, const unsigned char *prk, unsigned prk_len,
                   const unsigned char *protocol, unsigned protocol_len, const unsigned char *label,

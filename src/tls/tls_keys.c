@@ -27,7 +27,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "core/check.h"
+#include "core/base/check.h"
 #include "tls/record_impl.h"
 #include "tls/tls_impl.h"
 

@@ -1,6 +1,6 @@
 /*
- * tls_mem: libcrypto and wolfSSL allocate secret memory (core/secret.h): traffic secrets, private
- * keys and key schedules sit in their objects, not only in ours.
+ * tls_mem: libcrypto and wolfSSL allocate secret memory (core/base/secret.h): traffic secrets,
+ * private keys and key schedules sit in their objects, not only in ours.
  *
  * The stack of a thread is dumped, and the libraries leave keys in dead frames: whoever has called
  * them with keys calls tls_mem_wipe_stack() afterwards.
@@ -8,12 +8,16 @@
  * Sanitized builds and builds under valgrind want to see each block: with CULVERT_SANITIZED the
  * libraries keep their malloc.
  */
-#include "tls/tls_impl.h"
+#include "tls/tls_mem.h"
+
+#include <wolfssl/options.h>
+#include <wolfssl/wolfcrypt/memory.h>
 
 #include <openssl/crypto.h>
 #include <string.h>
 
-#include "core/secret.h"
+#include "core/base/secret.h"
+#include "tls/tls_short.h"
 
 #define WIPE_STACK (32u * 1024) /* deeper than either library goes; checked in test_tls_mem.c */
 
@@ -57,7 +61,7 @@ static void crypto_free(void *memory, const char *file, int line)
 bool tls_mem_start(void)
 {
     return CRYPTO_set_mem_functions(crypto_alloc, crypto_realloc, crypto_free) == 1 &&
-           tls_mem_start_wolf(wolf_alloc, secret_free, wolf_realloc);
+           wolfSSL_SetAllocators(wolf_alloc, secret_free, wolf_realloc) == 0;
 }
 
 #endif

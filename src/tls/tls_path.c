@@ -29,7 +29,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "core/check.h"
+#include "core/base/check.h"
 #include "tls/tls_pem.h"
 
 #define PATH_KEY_BITS       80 /* of security: RSA 1024 */

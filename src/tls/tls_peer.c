@@ -29,7 +29,7 @@
 #include <strings.h>
 #include <arpa/inet.h>
 
-#include "core/check.h"
+#include "core/base/check.h"
 
 bool tls_peer_refuse(struct tls_handshake *handshake, enum tls_fail fail, const char *format, ...)
 {

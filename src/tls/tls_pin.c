@@ -13,8 +13,8 @@
  */
 #include "tls/tls_impl.h"
 
-#include "core/file.h"
-#include "core/value.h"
+#include "core/base/file.h"
+#include "core/base/value.h"
 
 #include <ctype.h>
 #include <errno.h>

@@ -7,23 +7,23 @@
  * noted here, for each thread; the one descriptor that they open (/dev/urandom) shows in errno.
  *
  * While the program starts there is nothing to save: it ends where memory is refused, with a
- * sentence. From tls_mem_started() on the library is told, and whatever it makes of it, the
+ * sentence. From tls_short_begin() on the library is told, and whatever it makes of it, the
  * handshake fails for the reason that tls_short_text() has.
  */
-#include "tls/tls_impl.h"
+#include "tls/tls_short.h"
 
 #include <errno.h>
 #include <stdatomic.h>
 #include <string.h>
 #include <unistd.h>
 
-#include "core/exit_code.h"
-#include "core/sink.h"
+#include "core/base/exit_code.h"
+#include "core/base/sink.h"
 
 static atomic_bool short_started;
 static _Thread_local bool short_refused;
 
-void tls_mem_started(void)
+void tls_short_begin(void)
 {
     short_started = true;
 }

@@ -11,7 +11,7 @@
 #include <string.h>
 #include <strings.h>
 
-#include "core/check.h"
+#include "core/base/check.h"
 
 static const struct {
     const char *name;

@@ -1,5 +1,5 @@
 /*
- * crypt_fake: core/crypt.h for the simulation: the shape of TLS 1.3 without its secrets.
+ * crypt_fake: core/mux/crypt.h for the simulation: the shape of TLS 1.3 without its secrets.
  *
  * Three handshake messages of random lengths (the client's hello, the server's long answer, the
  * client's end), each with the header of a record. A message ends in a sum over all that was said
@@ -15,12 +15,12 @@
  * be used up, and then nothing can be sealed any more; close_notify and alerts exist. The engine of
  * the kernel does not: crypt_offload says that there is none.
  */
-#include "core/crypt.h"
+#include "core/mux/crypt.h"
 
-#include "core/base.h"
-#include "core/check.h"
-#include "core/crypt_ctx.h"
-#include "core/ring.h"
+#include "core/base/base.h"
+#include "core/base/check.h"
+#include "core/mux/crypt_ctx.h"
+#include "core/io/ring.h"
 #include "fake/fake.h"
 
 #include <stdio.h>
@@ -84,7 +84,7 @@ static void drop(struct bytes *b, size_t size)
     memmove(b->data, b->data + size, b->size);
 }
 
-/* ---- contexts ---- */
+/* Contexts */
 
 struct crypt_ctx *crypt_ctx_open(const struct crypt_config *config, char *why, size_t why_size)
 {
@@ -171,7 +171,7 @@ void crypt_close(struct crypt *c)
     free(c);
 }
 
-/* ---- handshake ---- */
+/* Handshake */
 
 static void put_header(uint8_t *dst, uint8_t type, size_t size)
 {
@@ -415,7 +415,7 @@ const char *crypt_why(const struct crypt *c)
     return c->why;
 }
 
-/* ---- records ---- */
+/* Records */
 
 static uint64_t tag_of(const struct half *half, const uint8_t *data, size_t size)
 {
@@ -560,7 +560,7 @@ bool crypt_eof(struct crypt *c)
     return c->closed || !c->ready; /* the end of a handshake cuts no data */
 }
 
-/* ---- the kernel's engine, which is never chosen ---- */
+/* The kernel's engine, which is never chosen */
 
 enum crypt_opened crypt_control(struct crypt *c, uint8_t type, uint8_t *payload, size_t size)
 {
@@ -597,7 +597,7 @@ static void digest(uint64_t hash, const uint8_t *data, size_t size, uint8_t out[
     }
 }
 
-/* What the engine makes of tokens (core/scram.c) and must keep to itself. */
+/* What the engine makes of tokens (core/mux/scram.c) and must keep to itself. */
 static bool makes_secret(const void *data, size_t size)
 {
     static const char *const labels[] = { "Client Key", "Server Key", "culvert v2 session" };

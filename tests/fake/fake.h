@@ -2,10 +2,10 @@
  * fake: a small world in place of the kernel: a clock, a network of TCP sockets, and rings over
  * them.
  *
- * ring_fake.c and sock_fake.c implement core/ring.h and core/sock.h on it; a test links them in
- * place of ring.c and sock.c and runs any number of workers, one turn after the other, in a single
- * thread. There is one world at a time; everything that happens in it follows from the seed given
- * to fake_open().
+ * ring_fake.c and sock_fake.c implement core/io/ring.h and core/io/sock.h on it; a test links them
+ * in place of ring.c and sock.c and runs any number of workers, one turn after the other, in a
+ * single thread. There is one world at a time; everything that happens in it follows from the seed
+ * given to fake_open().
  *
  * Time stands still while a ring has something to do. fake_step() runs what is due now, and only
  * when nothing is and every ring is idle moves the clock to the next event or to the moment until
@@ -29,8 +29,8 @@
 #ifndef CULVERT_TESTS_FAKE_H
 #define CULVERT_TESTS_FAKE_H
 
-#include "core/ring.h"
-#include "core/sock.h"
+#include "core/io/ring.h"
+#include "core/io/sock.h"
 #include "fake/fake_random.h"
 
 #include <stdbool.h>
@@ -149,7 +149,7 @@ struct fake_event {
 void fake_event_set(struct fake_event *event, uint64_t at);
 void fake_event_stop(struct fake_event *event);
 
-/* ---- endpoints of the test ---- */
+/* Endpoints of the test */
 
 /* A listening socket on 127.0.0.1:port. */
 int fake_listen(uint16_t port, int backlog);

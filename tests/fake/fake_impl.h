@@ -2,9 +2,9 @@
 #ifndef CULVERT_TESTS_FAKE_IMPL_H
 #define CULVERT_TESTS_FAKE_IMPL_H
 
-#include "core/base.h"
-#include "core/check.h"
-#include "core/list.h"
+#include "core/base/base.h"
+#include "core/base/check.h"
+#include "core/base/list.h"
 #include "fake/fake.h"
 
 #define FAKE_FD_BASE          1000
@@ -108,7 +108,7 @@ struct fake_range {
     bool held;
 };
 
-/* ---- fake_world.c ---- */
+/* Fake_world.c */
 void fake_event_init(struct fake_event *event, void (*fn)(void *arg), void *arg);
 void fake_event_in(struct fake_event *event, uint64_t delay);
 bool fake_chance(unsigned permille);
@@ -117,7 +117,7 @@ bool fake_may_fail(int fd);
 void fake_fault(int fd, int error);
 unsigned fake_current_process(void);
 
-/* ---- fake_memory.c ---- */
+/* Fake_memory.c */
 void fake_memory_reset(void);
 /* Takes hold of a range: CHECKs that it overlaps nothing it must not. Sends may share memory with
  * sends. */
@@ -128,7 +128,7 @@ uint64_t fake_hash(uint64_t hash, const void *data, size_t size);
 void fake_poison(void *data, size_t size);
 bool fake_poisoned(const void *data, size_t size);
 
-/* ---- fake_net.c ---- */
+/* Fake_net.c */
 void fake_net_reset(void);
 struct fake_socket *fake_socket_new(bool program);
 /* CHECKs that fd is an open socket. */
@@ -154,7 +154,7 @@ void fake_conn_lose(struct fake_conn *conn, enum fake_loss how);
 /* A record begins at this byte of the pipe. */
 void fake_record_begins(struct fake_pipe *p, uint64_t at);
 
-/* ---- fake_tap.c ---- */
+/* Fake_tap.c */
 bool fake_is_tapped(uint16_t port);
 /* About to be written. */
 /* A secret on sealed connections only. */
@@ -162,7 +162,7 @@ void fake_random_secret(const void *data, size_t size);
 void fake_tap_bytes(struct fake_pipe *p, const uint8_t *data, size_t size);
 void fake_tap_reset(void);
 
-/* ---- ring_fake.c ---- */
+/* Ring_fake.c */
 void fake_rings_reset(void);
 void fake_rings_kill(unsigned process, void (*lost)(uint64_t user_data));
 struct fake_op;

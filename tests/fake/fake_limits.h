@@ -1,6 +1,6 @@
 /*
- * fake_limits: limits of core/limits.h that a simulation draws for each run. Included in front of
- * every source of the fake's library (tests/CMakeLists.txt); 0: as usual.
+ * fake_limits: limits of core/io/limits.h that a simulation draws for each run. Included in front
+ * of every source of the fake's library (tests/CMakeLists.txt); 0: as usual.
  */
 #ifndef CULVERT_TESTS_FAKE_LIMITS_H
 #define CULVERT_TESTS_FAKE_LIMITS_H

@@ -73,7 +73,7 @@ static void socket_changed(struct fake_socket *s)
     fake_socket_ops_consider(s);
 }
 
-/* ---- descriptors ---- */
+/* Descriptors */
 
 static void take_slot(struct fake_socket *s)
 {
@@ -212,7 +212,7 @@ static uint16_t ephemeral_port(void)
     return net.next_port++;
 }
 
-/* ---- pipes ---- */
+/* Pipes */
 
 static void pipe_deliver(void *arg);
 static void pipe_release(void *arg);
@@ -272,7 +272,7 @@ static void pipe_copy_out(struct fake_pipe *p, uint8_t *data, size_t size)
     p->taken += size;
 }
 
-/* ---- resets ---- */
+/* Resets */
 
 /* RST reaches the reader of pipe `arg`. */
 static void rst_arrives(void *arg)
@@ -322,7 +322,7 @@ static void doom_strikes(struct fake_conn *conn)
     fake_conn_lose(conn, conn->doom);
 }
 
-/* ---- trouble ---- */
+/* Trouble */
 
 static void pipe_release(void *arg)
 {
@@ -486,7 +486,7 @@ static void user_timeout(void *arg)
     socket_changed(s);
 }
 
-/* ---- connections ---- */
+/* Connections */
 
 static struct fake_conn *conn_new(struct fake_socket *dialler, struct fake_socket *accepted,
                                   uint64_t latency)
@@ -716,7 +716,7 @@ void fake_sockets_kill(unsigned process)
     }
 }
 
-/* ---- listening and connecting ---- */
+/* Listening and connecting */
 
 /* One of the listeners of a port, NULL if there is none; *shareable: all of them allow another. */
 static struct fake_socket *listener_of(uint16_t port, bool *shareable)
@@ -849,7 +849,7 @@ struct fake_socket *fake_accept_next(struct fake_socket *listener)
     return s;
 }
 
-/* ---- reading and writing ---- */
+/* Reading and writing */
 
 static size_t unread(const struct fake_socket *s)
 {
@@ -943,7 +943,7 @@ void fake_socket_shut(struct fake_socket *s)
     pipe_arm(&s->conn->pipe[s->side]);
 }
 
-/* ---- endpoints of the test ---- */
+/* Endpoints of the test */
 
 int fake_listen(uint16_t port, int backlog)
 {

@@ -78,7 +78,7 @@ void fake_random_secret(const void *data, size_t size)
     note(data, size, true);
 }
 
-/* ---- secrets ---- */
+/* Secrets */
 
 static void check_none_here(const uint8_t *data, size_t size)
 {
@@ -111,7 +111,7 @@ static void search_seam(struct fake_tapped *t, const uint8_t *data, size_t size)
     t->tail_size = keep;
 }
 
-/* ---- records ---- */
+/* Records */
 
 /* As early as can be: of a header that is never finished, too. */
 static void check_header(struct fake_tapped *t, unsigned at, uint8_t byte)

@@ -127,7 +127,7 @@ void fake_fault(int fd, int error)
         world.on_fault(fd, error);
 }
 
-/* ---- processes ---- */
+/* Processes */
 
 void fake_process(unsigned process)
 {
@@ -146,7 +146,7 @@ void fake_kill(unsigned process, void (*lost)(uint64_t user_data))
     fake_sockets_kill(process);
 }
 
-/* ---- trace ---- */
+/* Trace */
 
 void fake_trace_on(bool on)
 {
@@ -171,7 +171,7 @@ void fake_trace(const char *format, ...)
     fputc('\n', stderr);
 }
 
-/* ---- events ---- */
+/* Events */
 
 static bool before(const struct fake_event *a, const struct fake_event *b)
 {

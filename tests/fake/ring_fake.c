@@ -1,5 +1,5 @@
 /*
- * ring_fake: core/ring.h over the simulated network.
+ * ring_fake: core/io/ring.h over the simulated network.
  *
  * An operation is prepared; the next ring_wait submits it, in order; it then waits in its socket's
  * list until it can make progress, is executed then or a little later, and its completion is
@@ -39,7 +39,7 @@
 static struct ring *rings[RINGS_MAX];
 static unsigned ring_number;
 
-/* ---- features ---- */
+/* Features */
 
 const struct ring_features *ring_features(void)
 {
@@ -82,7 +82,7 @@ void ring_features_print(FILE *out)
     fprintf(out, "io_uring: simulated\n");
 }
 
-/* ---- rings ---- */
+/* Rings */
 
 struct ring *ring_open(unsigned entries, int *error)
 {
@@ -285,7 +285,7 @@ unsigned fake_ring_in_flight(const struct ring *ring)
     return count;
 }
 
-/* ---- provided and registered buffers ---- */
+/* Provided and registered buffers */
 
 int ring_buffers_open(struct ring *ring, unsigned buffers)
 {
@@ -397,7 +397,7 @@ int ring_unregister_buffer(struct ring *ring, unsigned index)
     return 0;
 }
 
-/* ---- completions ---- */
+/* Completions */
 
 static void cq_grow(struct ring *ring)
 {
@@ -428,7 +428,7 @@ unsigned *fake_op_counter(const struct fake_op *op)
     return op->kind == RECV ? &s->recvs : op->kind == SEND ? &s->sends : &s->others;
 }
 
-/* ---- preparation ---- */
+/* Preparation */
 
 static struct fake_op *op_new(struct ring *ring, enum fake_op_kind kind, uint64_t user_data, int fd)
 {
@@ -605,7 +605,7 @@ int ring_message_from_thread(int target_fd, uint64_t user_data, int32_t res)
     return 0;
 }
 
-/* ---- waiting ---- */
+/* Waiting */
 
 /*
  * A worker that turns and turns for nothing burns a core for ever. Two ways, with nothing submitted

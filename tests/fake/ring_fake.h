@@ -72,7 +72,7 @@ struct ring {
     struct ring_stats stats;
 };
 
-/* ---- ring_fake.c ---- */
+/* Ring_fake.c */
 void fake_op_free(struct fake_op *op);
 /* The socket's counter for this kind of operation; NULL: it has no socket. */
 unsigned *fake_op_counter(const struct fake_op *op);
@@ -83,7 +83,7 @@ bool fake_provided_pick(struct ring *ring, uint32_t *id);
 /* It was not used after all: the next one to be picked. */
 void fake_provided_return(struct ring *ring, uint32_t id);
 
-/* ---- ring_fake_run.c ---- */
+/* Ring_fake_run.c */
 /* Copies the vector of a send, takes hold of its memory. */
 void fake_op_hold_iov(struct fake_op *op, const struct iovec *iov, unsigned count);
 /* Preparation is over: from here on the program must leave what belongs to the operation alone. */

@@ -4,7 +4,7 @@
  */
 #include "fake/ring_fake.h"
 
-#include "core/op.h"
+#include "core/io/op.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -17,7 +17,7 @@
 static const char *const kind_names[] = { "accept", "connect", "recv",   "send",
                                           "cancel", "close",   "message" };
 
-/* ---- memory of sends ---- */
+/* Memory of sends */
 
 static uint64_t hash_iov(const struct iovec *iov, unsigned count)
 {
@@ -66,7 +66,7 @@ void fake_op_seal(struct fake_op *op)
     op->meta_hash = hash_meta(op);
 }
 
-/* ---- completion ---- */
+/* Completion */
 
 static void trace_op(const struct fake_op *op, const char *what, int64_t res, unsigned flags)
 {
@@ -74,10 +74,9 @@ static void trace_op(const struct fake_op *op, const char *what, int64_t res, un
 
     if (!fake_tracing())
         return;
-    fake_trace("ring %u: %s %s fd %d %s[slot %u gen %u aux %u] size %zu res %lld flags %x",
+    fake_trace("ring %u: %s %s fd %d %u[slot %u gen %u aux %u] size %zu res %lld flags %x",
                op->ring->number, kind_names[op->kind], what,
-               op->socket == NULL ? -1 : op->socket->fd,
-               o.kind < OP_KIND_COUNT ? op_kind_name(o.kind) : "?", o.slot, o.generation, o.aux,
+               op->socket == NULL ? -1 : op->socket->fd, o.kind, o.slot, o.generation, o.aux,
                op->size, (long long)res, flags);
 }
 
@@ -92,7 +91,7 @@ static void op_complete(struct fake_op *op, int64_t res, unsigned flags, uint32_
     fake_op_free(op);
 }
 
-/* ---- execution ---- */
+/* Execution */
 
 static bool op_ready(const struct fake_op *op)
 {
@@ -417,7 +416,7 @@ void fake_socket_ops_end(struct fake_socket *s)
     }
 }
 
-/* ---- submission ---- */
+/* Submission */
 
 static void submit_cancel(struct fake_op *op)
 {

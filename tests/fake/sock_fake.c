@@ -1,7 +1,7 @@
 /*
- * sock_fake: core/sock.h over the simulated network. Addresses are real structures; whom an address
- * leads to its port says alone, since all that listens is on one host; where a connection comes
- * from may be another one (fake_dial).
+ * sock_fake: core/io/sock.h over the simulated network. Addresses are real structures; whom an
+ * address leads to its port says alone, since all that listens is on one host; where a connection
+ * comes from may be another one (fake_dial).
  */
 #include "fake/fake_impl.h"
 

@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "core/check.h"
+#include "core/base/check.h"
 #include "frame_any.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);

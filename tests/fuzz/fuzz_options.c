@@ -15,9 +15,9 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#include "core/addr.h"
-#include "core/check.h"
-#include "core/options.h"
+#include "core/io/addr.h"
+#include "core/base/check.h"
+#include "config/options.h"
 
 #define WORDS_MAX 64
 

@@ -7,7 +7,7 @@
 #include <stdint.h>
 #include <string.h>
 
-#include "core/check.h"
+#include "core/base/check.h"
 #include "tls/tls_pem.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);

@@ -32,7 +32,7 @@ __attribute__((noreturn)) static inline void kernel_skip(const char *why)
     exit(KERNEL_SKIP);
 }
 
-/* A ring with the flags of src/core/ring.c; skips where the kernel refuses. */
+/* A ring with the flags of src/core/io/ring.c; skips where the kernel refuses. */
 static inline void kernel_ring(struct io_uring *ring, unsigned entries)
 {
     int result = io_uring_queue_init(entries, ring,

@@ -134,7 +134,7 @@ static struct pair pair_new(bool linger, int peer_rcvbuf)
     return pair;
 }
 
-/* ---- what accepted sockets inherit ---- */
+/* What accepted sockets inherit */
 
 static void linger_and_oobinline_are_inherited(void)
 {
@@ -198,7 +198,7 @@ static void a_listener_closes_as_before(void)
     }
 }
 
-/* ---- urgent data ---- */
+/* Urgent data */
 
 /* Inline, urgent bytes stand where they were sent; otherwise one of them is lost for a plain
  * reader. */
@@ -251,7 +251,7 @@ static void a_ring_reads_urgent_bytes(struct io_uring *ring)
     close(pair.peer);
 }
 
-/* ---- close, state by state ---- */
+/* Close, state by state */
 
 enum peer_fin { NO_FIN, FIN_FIRST, FIN_LAST };
 
@@ -395,7 +395,7 @@ static void close_after_all(const struct scene *scene)
     close(pair.peer);
 }
 
-/* ---- death ---- */
+/* Death */
 
 /* A process with a ring that holds everything: a listener with a multishot accept, and a read of
  * what it has accepted. */

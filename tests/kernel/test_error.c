@@ -1,5 +1,5 @@
 /*
- * error: what src/core/quiet.c assumes of a socket that nobody reads.
+ * error: what src/core/mux/quiet.c assumes of a socket that nobody reads.
  *
  * A reset shows in poll(2) as POLLERR without any event being asked for, also when there is unread
  * data, and stays there until a call has been told the error; what had arrived before can still be

@@ -1,5 +1,5 @@
 /*
- * keepalive: what src/core/sock.c assumes of TCP where the other end's machine is gone.
+ * keepalive: what src/core/io/sock.c assumes of TCP where the other end's machine is gone.
  *
  * Accepted sockets inherit SO_KEEPALIVE and its three times from their listener, and the timer
  * runs without another call. Silence of the other end is an error of the socket then, which poll(2)
@@ -11,8 +11,8 @@
  */
 #include "kernel.h"
 
-#include "core/limits.h"
-#include "core/sock.h"
+#include "core/io/limits.h"
+#include "core/io/sock.h"
 
 #include <linux/filter.h>
 

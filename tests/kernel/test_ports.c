@@ -1,5 +1,5 @@
 /*
- * ports: what src/core/sock.c assumes of the source ports of connections.
+ * ports: what src/core/io/sock.c assumes of the source ports of connections.
  *
  * A socket may have a range of its own (IP_LOCAL_PORT_RANGE, Linux 6.3, and Debian 12's 6.1.176),
  * also one that is all of the system's, and connects. An older kernel refuses the option, and the
@@ -8,7 +8,7 @@
  */
 #include "kernel.h"
 
-#include "core/sock.h"
+#include "core/io/sock.h"
 
 #ifndef IP_LOCAL_PORT_RANGE
 #define IP_LOCAL_PORT_RANGE 51

@@ -1,5 +1,5 @@
 /*
- * bare: the simulated world alone, under an echo server that uses every call of core/ring.h.
+ * bare: the simulated world alone, under an echo server that uses every call of core/io/ring.h.
  *
  * It is the fake's own test: what the server gets right here, with operations late, short,
  * cancelled and failing, is what real code may rely on; and what the fake would get wrong shows as
@@ -8,11 +8,11 @@
  * Each connection of the server has one buffer and goes round: receive, send the same bytes back,
  * again. At the end of input it says FIN; at an error it resets.
  */
-#include "core/base.h"
-#include "core/check.h"
-#include "core/op.h"
-#include "core/ring.h"
-#include "core/sock.h"
+#include "core/base/base.h"
+#include "core/base/check.h"
+#include "core/io/op.h"
+#include "core/io/ring.h"
+#include "core/io/sock.h"
 #include "sim/endpoint.h"
 #include "sim/sim.h"
 
@@ -55,7 +55,9 @@ static struct fake_random *chance(void)
     return fake_random();
 }
 
-static uint64_t op_of(enum op_kind kind, const struct echo *e)
+enum { BARE_RECV = 1, BARE_SEND, BARE_ACCEPT };
+
+static uint64_t op_of(unsigned kind, const struct echo *e)
 {
     return op_pack(kind, (uint32_t)(e - bare.echoes), 1, 0);
 }
@@ -73,11 +75,11 @@ static void echo_recv(struct echo *e)
     e->in_flight++;
     e->receiving = true;
     if (fake_random_chance(chance(), 500) && !e->starved)
-        ring_recv_provided(bare.ring, op_of(OP_STREAM_RECV, e), e->fd, flags);
+        ring_recv_provided(bare.ring, op_of(BARE_RECV, e), e->fd, flags);
     else
-        ring_recv(bare.ring, op_of(OP_STREAM_RECV, e), e->fd, e->own, sizeof(e->own), flags);
+        ring_recv(bare.ring, op_of(BARE_RECV, e), e->fd, e->own, sizeof(e->own), flags);
     if (fake_random_chance(chance(), 50))
-        ring_cancel(bare.ring, op_of(OP_STREAM_RECV, e));
+        ring_cancel(bare.ring, op_of(BARE_RECV, e));
 }
 
 static void echo_sendmsg(struct echo *e, unsigned flags)
@@ -87,7 +89,7 @@ static void echo_sendmsg(struct echo *e, unsigned flags)
     e->iov[0] = (struct iovec){ e->data + e->sent, left - half };
     e->iov[1] = (struct iovec){ e->data + e->sent + left - half, half };
     e->msg = (struct msghdr){ .msg_iov = e->iov, .msg_iovlen = half > 0 ? 2 : 1 };
-    ring_sendmsg(bare.ring, op_of(OP_STREAM_SEND, e), e->fd, &e->msg, flags);
+    ring_sendmsg(bare.ring, op_of(BARE_SEND, e), e->fd, &e->msg, flags);
 }
 
 static void echo_send(struct echo *e)
@@ -101,12 +103,12 @@ static void echo_send(struct echo *e)
     if (fake_random_chance(chance(), 300))
         echo_sendmsg(e, flags);
     else if (e->provided != 0 && bare.registered && (flags & RING_ZC) != 0)
-        ring_send_fixed(bare.ring, op_of(OP_STREAM_SEND, e), e->fd, e->data + e->sent, left,
+        ring_send_fixed(bare.ring, op_of(BARE_SEND, e), e->fd, e->data + e->sent, left,
                         e->provided - 1, flags);
     else
-        ring_send(bare.ring, op_of(OP_STREAM_SEND, e), e->fd, e->data + e->sent, left, flags);
+        ring_send(bare.ring, op_of(BARE_SEND, e), e->fd, e->data + e->sent, left, flags);
     if (fake_random_chance(chance(), 20))
-        ring_cancel(bare.ring, op_of(OP_STREAM_SEND, e));
+        ring_cancel(bare.ring, op_of(BARE_SEND, e));
 }
 
 static void echo_close(struct echo *e)
@@ -209,12 +211,12 @@ static void on_completion(const struct ring_cqe *cqe)
     struct op op = op_unpack(cqe->user_data);
     struct echo *e = &bare.echoes[op.slot];
 
-    if (op.kind == OP_LISTENER_ACCEPT) {
+    if (op.kind == BARE_ACCEPT) {
         on_accept(cqe);
         return;
     }
     CHECK(op.slot < CONNS && e->fd >= 0);
-    if (op.kind == OP_STREAM_RECV)
+    if (op.kind == BARE_RECV)
         on_recv(e, cqe);
     else
         on_send(e, cqe);
@@ -224,7 +226,7 @@ static void on_completion(const struct ring_cqe *cqe)
 static void turn(void)
 {
     struct ring_cqe out[8];
-    uint64_t accept = op_pack(OP_LISTENER_ACCEPT, 0, 0, 0);
+    uint64_t accept = op_pack(BARE_ACCEPT, 0, 0, 0);
 
     if (!bare.accepting && !bare.stopping) {
         ring_accept(bare.ring, accept, bare.listener, true);
@@ -279,7 +281,7 @@ static void server_close(void)
     bare.stopping = true;
     for (unsigned i = 0; i < 1000 && !is_still(); i++) {
         if (bare.accepting)
-            ring_cancel(bare.ring, op_pack(OP_LISTENER_ACCEPT, 0, 0, 0)); /* one may be lost */
+            ring_cancel(bare.ring, op_pack(BARE_ACCEPT, 0, 0, 0)); /* one may be lost */
         turn();
         (void)fake_step();
     }

@@ -1,8 +1,8 @@
 /* endpoint: see endpoint.h. */
 #include "sim/endpoint.h"
 
-#include "core/base.h"
-#include "core/check.h"
+#include "core/base/base.h"
+#include "core/base/check.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -78,7 +78,7 @@ void endpoint_print(const struct endpoint *e)
             e->blamed ? e->blame : "", e->plan.never_reads ? ", never reads" : "");
 }
 
-/* ---- what is sent ---- */
+/* What is sent */
 
 static uint8_t pattern_at(uint64_t id, uint64_t position)
 {
@@ -136,7 +136,7 @@ static void verify(struct endpoint *e, const uint8_t *data, size_t size)
     CHECK(e->received <= endpoint_find(e->peer)->sent);
 }
 
-/* ---- ends ---- */
+/* Ends */
 
 static void finish(struct endpoint *e, enum endpoint_end end, bool reset)
 {
@@ -155,7 +155,7 @@ void endpoint_leave(struct endpoint *e)
     finish(e, ENDPOINT_LEFT, true);
 }
 
-/* ---- steps ---- */
+/* Steps */
 
 static void wake_in(struct endpoint *e, uint64_t delay)
 {

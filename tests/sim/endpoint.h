@@ -14,7 +14,7 @@
 #ifndef CULVERT_TESTS_SIM_ENDPOINT_H
 #define CULVERT_TESTS_SIM_ENDPOINT_H
 
-#include "core/list.h"
+#include "core/base/list.h"
 #include "fake/fake.h"
 
 #include <stdbool.h>

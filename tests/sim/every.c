@@ -17,13 +17,13 @@
  * ever, and with a grace time every stream ends well and all lanes stand again. A client that finds
  * its very first login changed may give up: whom to trust does not change by itself.
  */
-#include "core/base.h"
-#include "core/check.h"
-#include "core/config.h"
-#include "core/exit_code.h"
-#include "core/lane.h"
-#include "core/session.h"
-#include "core/worker.h"
+#include "core/base/base.h"
+#include "core/base/check.h"
+#include "core/base/config.h"
+#include "core/base/exit_code.h"
+#include "core/mux/lane.h"
+#include "core/mux/session.h"
+#include "core/run/worker.h"
 #include "client/client.h"
 #include "server/server.h"
 #include "sim/endpoint.h"
@@ -85,7 +85,7 @@ static void dump(void)
     path_print();
 }
 
-/* ---- the world ---- */
+/* The world */
 
 static void options_make(struct fake_options *o)
 {
@@ -133,7 +133,7 @@ static void open_workers(enum side side)
     }
 }
 
-/* ---- the strike ---- */
+/* The strike */
 
 static void on_connection(int fd)
 {
@@ -154,14 +154,14 @@ static void on_fault(int fd, int error)
     every.struck = true;
 }
 
-/* ---- the loop ---- */
+/* The loop */
 
 /* The lane on which the stream is. */
 static struct lane *busy_lane(enum side side)
 {
     for (unsigned i = 0; i < every.count; i++) {
         struct worker *w = every.workers[side][i];
-        for (struct list *n = w->all_lanes.next; n != &w->all_lanes; n = n->next)
+        for (struct list *n = w->lanes.all.next; n != &w->lanes.all; n = n->next)
             if (container_of(n, struct lane, node)->stream_count > 0)
                 return container_of(n, struct lane, node);
     }
@@ -195,7 +195,7 @@ static void turn_stopped(struct worker *w)
 {
     struct ring_cqe cqe;
 
-    while (ring_wait(w->ring, UINT64_MAX, &cqe, 1) == 1)
+    while (ring_wait(w->loop.ring, UINT64_MAX, &cqe, 1) == 1)
         ;
 }
 
@@ -204,7 +204,7 @@ static bool turn(void)
     for (unsigned i = 0; i < 2 * every.count; i++) {
         struct worker *w = every.workers[i / every.count][i % every.count];
 
-        if (fake_ring_ready(w->ring) && !worker_turn(w, UINT64_MAX))
+        if (fake_ring_ready(w->loop.ring) && !worker_turn(w, UINT64_MAX))
             turn_stopped(w);
     }
     if (every.calm)
@@ -223,17 +223,17 @@ static void run_until(bool (*done)(void), uint64_t limit)
     }
 }
 
-/* ---- the conversation ---- */
+/* The conversation */
 
 static bool client_stopped(void)
 {
-    return every.workers[CLIENT][0]->phase == WORKER_STOPPED;
+    return every.workers[CLIENT][0]->loop.phase == LOOP_STOPPED;
 }
 
 static bool is_public(void)
 {
     for (unsigned i = 0; i < every.count; i++)
-        if (every.workers[SERVER][i]->listeners.used < 2)
+        if (every.workers[SERVER][i]->listeners.slab.used < 2)
             return false;
     return path_whole();
 }
@@ -259,16 +259,16 @@ static void lose_comes(void *arg)
     (void)arg;
     every.lost = true;
     if (lane != NULL && lane->state == LANE_OPEN)
-        fake_lose(lane->fd, FAKE_LOSS_RESET);
+        fake_lose(lane->conn.fd, FAKE_LOSS_RESET);
 }
 
 static void stop_side(enum side side)
 {
     for (unsigned i = 0; i < every.count; i++) {
-        struct message *message = message_new(MESSAGE_STOP);
+        struct message *message = message_new(&worker_message_stop);
 
         message->number = WORKER_STOP_DRAIN;
-        if (every.workers[side][i]->phase == WORKER_STOPPED)
+        if (every.workers[side][i]->loop.phase == LOOP_STOPPED)
             message_free(message);
         else
             CHECK(worker_post_from_thread(every.workers[side][i], message));
@@ -281,7 +281,7 @@ static bool sends_again(void)
     const struct lane *lane = busy_lane(stops_first());
 
     return endpoints_ended() ||
-           (lane != NULL && lane->state == LANE_OPEN && lane->replay_left > 0 && every.lost);
+           (lane != NULL && lane->state == LANE_OPEN && lane->retain.replay > 0 && every.lost);
 }
 
 static uint16_t public_port(void)
@@ -289,7 +289,7 @@ static uint16_t public_port(void)
     const struct worker *w = every.workers[SERVER][0];
     const struct session *newest = NULL;
 
-    for (const struct list *n = w->all_sessions.next; n != &w->all_sessions; n = n->next) {
+    for (const struct list *n = w->sessions.all.next; n != &w->sessions.all; n = n->next) {
         const struct session *session = container_of(n, struct session, node);
         if (newest == NULL || session->id > newest->id)
             newest = session;
@@ -324,13 +324,13 @@ static void talk(void)
     fake_watch(every.origin, NULL, NULL);
 }
 
-/* ---- the end ---- */
+/* The end */
 
 static bool a_side_stopped(enum side side)
 {
     for (unsigned i = 0; i < every.count; i++)
-        if (every.workers[side][i]->phase != WORKER_STOPPED ||
-            fake_ring_in_flight(every.workers[side][i]->ring) > 0)
+        if (every.workers[side][i]->loop.phase != LOOP_STOPPED ||
+            fake_ring_in_flight(every.workers[side][i]->loop.ring) > 0)
             return false;
     return true;
 }
@@ -355,10 +355,10 @@ static void check_ends(void)
 static void check_stopped(struct worker *w)
 {
     turn_stopped(w);
-    CHECK(w->lanes.used == 0 && w->sessions.used == 0 && w->streams.used == 0);
-    CHECK(w->slices.used == 0 && w->bufs.small.used == w->bufs.provided);
+    CHECK(w->lanes.slab.used == 0 && w->sessions.slab.used == 0 && w->streams.slab.used == 0);
+    CHECK(w->loop.slices.used == 0 && w->loop.bufs.small.used == w->loop.bufs.provided);
     for (unsigned i = 0; i < STAT_COUNT; i++)
-        sim_totals.stats[i] += w->stats.value[i];
+        sim_totals.stats[i] += w->loop.stats.value[i];
 }
 
 static void stop_all(void)
@@ -429,7 +429,7 @@ static void converse(void)
     sim_set_dump(NULL);
 }
 
-/* ---- seeds ---- */
+/* Seeds */
 
 /* How many bytes pass in each direction of each connection, by a conversation in which none is
  * struck. */

@@ -10,12 +10,12 @@
  *
  * Either way the bytes must be whole, and there in time: how much time follows from the mood.
  */
-#include "core/base.h"
-#include "core/check.h"
-#include "core/config.h"
-#include "core/lane.h"
-#include "core/session.h"
-#include "core/worker.h"
+#include "core/base/base.h"
+#include "core/base/check.h"
+#include "core/base/config.h"
+#include "core/mux/lane.h"
+#include "core/mux/session.h"
+#include "core/run/worker.h"
 #include "client/client.h"
 #include "server/server.h"
 #include "sim/endpoint.h"
@@ -55,7 +55,7 @@ static void dump(void)
     path_print();
 }
 
-/* ---- the world ---- */
+/* The world */
 
 static void config_make(enum side side)
 {
@@ -89,7 +89,7 @@ static void turn_stopped(struct worker *w)
 {
     struct ring_cqe cqe;
 
-    while (ring_wait(w->ring, UINT64_MAX, &cqe, 1) == 1)
+    while (ring_wait(w->loop.ring, UINT64_MAX, &cqe, 1) == 1)
         ;
 }
 
@@ -101,7 +101,7 @@ static void run_until(bool (*done)(void), uint64_t limit)
         for (unsigned side = 0; side < 2; side++) {
             struct worker *w = heal.workers[side][0];
 
-            if (fake_ring_ready(w->ring) && !worker_turn(w, UINT64_MAX))
+            if (fake_ring_ready(w->loop.ring) && !worker_turn(w, UINT64_MAX))
                 turn_stopped(w);
         }
         sim_totals.steps++;
@@ -110,7 +110,7 @@ static void run_until(bool (*done)(void), uint64_t limit)
     }
 }
 
-/* ---- the path ---- */
+/* The path */
 
 static void spoil_path(int fd)
 {
@@ -125,8 +125,8 @@ static struct lane *client_lane(void)
 {
     struct worker *w = heal.workers[CLIENT][0];
 
-    CHECK(!list_empty(&w->all_lanes));
-    return container_of(w->all_lanes.next, struct lane, node);
+    CHECK(!list_empty(&w->lanes.all));
+    return container_of(w->lanes.all.next, struct lane, node);
 }
 
 /* What a client may take: its patience grows until the path has healed once, and by then has come
@@ -140,18 +140,18 @@ static uint64_t time_allowed(void)
     return (heal.bytes / (heal.each / 2) + 3) * seconds;
 }
 
-/* ---- one run ---- */
+/* One run */
 
 static bool is_public(void)
 {
-    return heal.workers[SERVER][0]->listeners.used == 2 && path_whole();
+    return heal.workers[SERVER][0]->listeners.slab.used == 2 && path_whole();
 }
 
 static bool all_stopped(void)
 {
     for (unsigned side = 0; side < 2; side++)
-        if (heal.workers[side][0]->phase != WORKER_STOPPED ||
-            fake_ring_in_flight(heal.workers[side][0]->ring) > 0)
+        if (heal.workers[side][0]->loop.phase != LOOP_STOPPED ||
+            fake_ring_in_flight(heal.workers[side][0]->loop.ring) > 0)
             return false;
     return true;
 }
@@ -178,7 +178,7 @@ static void download(void)
     heal.plan.step_max = 65536;
     fake_watch(heal.origin, accept_origin, NULL);
     fake_on_connection(SIM_LANE_PORT, spoil_path);
-    spoil_path(client_lane()->fd);
+    spoil_path(client_lane()->conn.fd);
     (void)endpoint_dial(FAKE_HOST, SIM_PUBLIC_PORT, &asks);
     run_until(endpoints_ended, time_allowed());
     for (unsigned i = 0; i < endpoint_count(); i++)
@@ -189,7 +189,7 @@ static void download(void)
 static void stop_both(void)
 {
     for (unsigned side = 2; side-- > 0;) {
-        struct message *message = message_new(MESSAGE_STOP);
+        struct message *message = message_new(&worker_message_stop);
 
         message->number = WORKER_STOP_DRAIN;
         CHECK(worker_post_from_thread(heal.workers[side][0], message));
@@ -199,10 +199,10 @@ static void stop_both(void)
         struct worker *w = heal.workers[side][0];
 
         turn_stopped(w);
-        CHECK(w->lanes.used == 0 && w->sessions.used == 0 && w->streams.used == 0);
-        CHECK(w->slices.used == 0 && w->bufs.small.used == w->bufs.provided);
+        CHECK(w->lanes.slab.used == 0 && w->sessions.slab.used == 0 && w->streams.slab.used == 0);
+        CHECK(w->loop.slices.used == 0 && w->loop.bufs.small.used == w->loop.bufs.provided);
         for (unsigned i = 0; i < STAT_COUNT; i++)
-            sim_totals.stats[i] += w->stats.value[i];
+            sim_totals.stats[i] += w->loop.stats.value[i];
     }
     CHECK(fake_program_sockets() == 0);
     for (unsigned side = 0; side < 2; side++)

@@ -47,13 +47,13 @@
  * those of the same token, and a hostile client of what is left to visitors in a tunnel with a
  * hog.
  */
-#include "core/base.h"
-#include "core/check.h"
-#include "core/config.h"
-#include "core/lane.h"
-#include "core/session.h"
-#include "core/share.h"
-#include "core/worker.h"
+#include "core/base/base.h"
+#include "core/base/check.h"
+#include "core/base/config.h"
+#include "core/mux/lane.h"
+#include "core/mux/session.h"
+#include "core/io/share.h"
+#include "core/run/worker.h"
 #include "client/client.h"
 #include "server/server.h"
 #include "sim/endpoint.h"
@@ -181,8 +181,8 @@ static void print_shares(const struct worker *w)
     };
 
     for (unsigned i = 0; i < SHARE_KIND_COUNT; i++)
-        fprintf(stderr, "    %llu of %llu %s\n", (unsigned long long)w->shares.pool.used[i],
-                (unsigned long long)w->shares.capacity[i], names[i]);
+        fprintf(stderr, "    %llu of %llu %s\n", (unsigned long long)w->loop.shares.pool.used[i],
+                (unsigned long long)w->loop.shares.capacity[i], names[i]);
 }
 
 static void dump(void)
@@ -251,7 +251,7 @@ static void open_worker(enum side side)
     hogs.workers[side][0] = w;
     w->peers = hogs.workers[side];
     if (hogs.fds > 0)
-        w->shares.capacity[SHARE_FDS] = hogs.fds;
+        w->loop.shares.capacity[SHARE_FDS] = hogs.fds;
     CHECK(worker_prepare(w) == 0 && worker_start(w) == 0);
     sim_set_dump(dump);
 }
@@ -260,18 +260,19 @@ static void turn_stopped(struct worker *w)
 {
     struct ring_cqe cqe;
 
-    while (ring_wait(w->ring, UINT64_MAX, &cqe, 1) == 1)
+    while (ring_wait(w->loop.ring, UINT64_MAX, &cqe, 1) == 1)
         ;
 }
 
 static void turn_of(struct worker *w)
 {
-    uint64_t frames = w->stats.value[STAT_FRAMES_IN];
+    uint64_t frames = w->loop.stats.value[STAT_FRAMES_IN];
 
     if (!worker_turn(w, UINT64_MAX))
         turn_stopped(w);
-    else if (w->stats.value[STAT_FRAMES_IN] != frames) /* those that an earlier turn had left */
-        fake_ring_worked(w->ring);
+    else if (w->loop.stats.value[STAT_FRAMES_IN] !=
+             frames) /* those that an earlier turn had left */
+        fake_ring_worked(w->loop.ring);
 }
 
 static void run_until(bool (*done)(void), uint64_t limit)
@@ -282,7 +283,7 @@ static void run_until(bool (*done)(void), uint64_t limit)
         for (unsigned side = 0; side < 2; side++) {
             struct worker *w = worker_at(side);
 
-            if (w != NULL && fake_ring_ready(w->ring))
+            if (w != NULL && fake_ring_ready(w->loop.ring))
                 turn_of(w);
         }
         sim_totals.steps++;
@@ -385,8 +386,8 @@ static uint16_t client_port(unsigned tunnel)
 {
     const struct worker *w = worker_at(CLIENT);
 
-    CHECK(!list_empty(&w->all_sessions));
-    const struct session *session = container_of(w->all_sessions.next, struct session, node);
+    CHECK(!list_empty(&w->sessions.all));
+    const struct session *session = container_of(w->sessions.all.next, struct session, node);
     CHECK(session->tunnels[tunnel].bound);
     return session->tunnels[tunnel].port;
 }
@@ -436,13 +437,13 @@ static unsigned sweep(struct endpoint **list, unsigned *count, bool strangers)
 /* The hogs have been refused what there is little of. */
 static bool is_refused(void)
 {
-    const struct share_tree *shares = &worker_at(SERVER)->shares;
+    const struct share_tree *shares = &worker_at(SERVER)->loop.shares;
     unsigned rogues = 0;
 
     if (hogs.tight == TIGHT_SURGE) /* they wait, or are ended */
         return shares->pool.used[SHARE_SMALL] * 8 > shares->capacity[SHARE_SMALL] * 7;
     if (hogs.tight != TIGHT_PORTS)
-        return worker_at(SERVER)->stats.value[tights[hogs.tight].refused] > 0;
+        return worker_at(SERVER)->loop.stats.value[tights[hogs.tight].refused] > 0;
     for (unsigned i = 0; i < hogs.rogue_count; i++)
         rogues += rogue_refusals(hogs.rogues[i]);
     return rogues > 0;
@@ -450,8 +451,8 @@ static bool is_refused(void)
 
 static bool all_refused(void)
 {
-    return is_refused() &&
-           (!hogs.strangers || worker_at(SERVER)->stats.value[STAT_REFUSED_UNAUTHENTICATED] > 0);
+    return is_refused() && (!hogs.strangers ||
+                            worker_at(SERVER)->loop.stats.value[STAT_REFUSED_UNAUTHENTICATED] > 0);
 }
 
 static void tick_comes(void *arg)
@@ -531,9 +532,9 @@ static bool is_public(void)
 {
     const struct worker *w = worker_at(CLIENT);
 
-    if (list_empty(&w->all_sessions))
+    if (list_empty(&w->sessions.all))
         return false;
-    const struct session *session = container_of(w->all_sessions.next, struct session, node);
+    const struct session *session = container_of(w->sessions.all.next, struct session, node);
     return session->tunnels[0].bound && session->tunnels[1].bound;
 }
 
@@ -598,13 +599,13 @@ static void check_honest(const struct endpoint *e)
 static void loss_comes(void *arg)
 {
     const struct worker *w = worker_at(CLIENT);
-    const struct lane *lane = container_of(w->all_lanes.next, struct lane, node);
+    const struct lane *lane = container_of(w->lanes.all.next, struct lane, node);
 
     (void)arg;
-    if (list_empty(&w->all_lanes) || lane->state != LANE_OPEN)
+    if (list_empty(&w->lanes.all) || lane->state != LANE_OPEN)
         return;
     sim_totals.faults++;
-    fake_lose(lane->fd, (enum fake_loss)between(0, FAKE_LOSS_COUNT - 1));
+    fake_lose(lane->conn.fd, (enum fake_loss)between(0, FAKE_LOSS_COUNT - 1));
     storm_begins(NSEC_PER_SEC);
 }
 
@@ -629,32 +630,33 @@ static void wave_comes(void)
 static bool all_stopped(void)
 {
     for (unsigned side = 0; side < 2; side++)
-        if (worker_at(side)->phase != WORKER_STOPPED ||
-            fake_ring_in_flight(worker_at(side)->ring) > 0)
+        if (worker_at(side)->loop.phase != LOOP_STOPPED ||
+            fake_ring_in_flight(worker_at(side)->loop.ring) > 0)
             return false;
     return true;
 }
 
 static void check_stopped(struct worker *w)
 {
-    const uint64_t *used = w->shares.pool.used;
+    const uint64_t *used = w->loop.shares.pool.used;
 
     turn_stopped(w);
-    CHECK(w->lanes.used == 0 && w->sessions.used == 0 && w->streams.used == 0);
-    CHECK(w->slices.used == 0 && w->ids.used == 0 && w->bufs.small.used == w->bufs.provided);
+    CHECK(w->lanes.slab.used == 0 && w->sessions.slab.used == 0 && w->streams.slab.used == 0);
+    CHECK(w->loop.slices.used == 0 && w->lanes.ids.used == 0 &&
+          w->loop.bufs.small.used == w->loop.bufs.provided);
     for (unsigned i = 0; i < SHARE_KIND_COUNT; i++)
-        CHECK(used[i] == (i == SHARE_SMALL ? w->bufs.provided
-                          : i == SHARE_BIG ? w->bufs.big.used
+        CHECK(used[i] == (i == SHARE_SMALL ? w->loop.bufs.provided
+                          : i == SHARE_BIG ? w->loop.bufs.big.used
                                            : 0));
-    CHECK(w->shares.nodes.used == 1); /* the strangers' */
+    CHECK(w->loop.shares.nodes.used == (w->role->opens_streams ? 1 : 0)); /* the strangers' */
     for (unsigned i = 0; i < STAT_COUNT; i++)
-        sim_totals.stats[i] += w->stats.value[i];
+        sim_totals.stats[i] += w->loop.stats.value[i];
 }
 
 static void stop_both(void)
 {
     for (unsigned side = 2; side-- > 0;) {
-        struct message *message = message_new(MESSAGE_STOP);
+        struct message *message = message_new(&worker_message_stop);
 
         message->number = WORKER_STOP_DRAIN;
         CHECK(worker_post_from_thread(worker_at(side), message));

@@ -2,12 +2,11 @@
 #include "sim/killed.h"
 
 #include "client/client_state.h"
-#include "core/crypt.h"
-#include "core/lane.h"
-#include "core/mem.h"
-#include "core/message.h"
-#include "core/op.h"
-#include "core/secret.h"
+#include "core/mux/crypt.h"
+#include "core/mux/lane.h"
+#include "core/base/mem.h"
+#include "core/run/message.h"
+#include "core/base/secret.h"
 #include "fake/fake.h"
 #include "sim/sim.h"
 
@@ -16,9 +15,7 @@
 /* A message that no worker takes any more; its descriptor, if it has one, went with the process. */
 static void message_lost(uint64_t user_data)
 {
-    uint64_t kind = user_data >> 58;
-
-    if (kind != OP_MESSAGE && kind != OP_MESSAGE_SENT)
+    if (!worker_is_message(user_data))
         return;
     struct message *message = (struct message *)(uintptr_t)(user_data & ((UINT64_C(1) << 58) - 1));
     crypt_close(message->crypt);
@@ -29,22 +26,22 @@ static void free_lane(struct lane *lane)
 {
     if (lane->state == LANE_FREE)
         return;
-    crypt_close(lane->crypt);
-    crypt_close(lane->next_crypt);
-    if (lane->map != NULL)
-        mem_unmap(lane->map, sizeof(lane->map[0]) * ((size_t)lane->map_mask + 1));
+    crypt_close(lane->conn.crypt);
+    crypt_close(lane->next.crypt);
+    if (lane->ids.map != NULL)
+        mem_unmap(lane->ids.map, sizeof(lane->ids.map[0]) * ((size_t)lane->ids.mask + 1));
 }
 
 static void free_worker(struct worker *w)
 {
-    for (uint32_t i = 0; i < w->lanes.fresh; i++)
-        free_lane(slab_at(&w->lanes, i));
+    for (uint32_t i = 0; i < w->lanes.slab.fresh; i++)
+        free_lane(slab_at(&w->lanes.slab, i));
     for (unsigned i = 0; i < STAT_COUNT; i++)
-        sim_totals.stats[i] += w->stats.value[i];
+        sim_totals.stats[i] += w->loop.stats.value[i];
     if (!w->role->opens_streams)
         secret_free(((struct client *)w->role_state)->secret);
     free(w->role_state);
-    w->ring = NULL;
+    w->loop.ring = NULL;
     worker_close(w);
 }
 

@@ -5,7 +5,7 @@
 #ifndef CULVERT_TESTS_SIM_KILLED_H
 #define CULVERT_TESTS_SIM_KILLED_H
 
-#include "core/worker.h"
+#include "core/run/worker.h"
 
 /* kill -9 of the process (fake_process) that has these workers. They are freed, and the places
  * NULL. */

@@ -15,11 +15,11 @@
  */
 #include "sim/path.h"
 
-#include "core/base.h"
-#include "core/check.h"
-#include "core/lane.h"
-#include "core/session.h"
-#include "core/stream.h"
+#include "core/base/base.h"
+#include "core/base/check.h"
+#include "core/mux/lane.h"
+#include "core/mux/session.h"
+#include "core/mux/stream.h"
 #include "fake/fake.h"
 #include "sim/sim.h"
 
@@ -47,12 +47,12 @@ static void each_lane(void (*fn)(const struct lane *lane, void *arg), void *arg)
             struct worker *w = path.world.workers[side][i];
             if (w == NULL) /* its process is dead */
                 continue;
-            for (struct list *n = w->all_lanes.next; n != &w->all_lanes; n = n->next)
+            for (struct list *n = w->lanes.all.next; n != &w->lanes.all; n = n->next)
                 fn(container_of(n, struct lane, node), arg);
         }
 }
 
-/* ---- strikes ---- */
+/* Strikes */
 
 struct connections {
     int fds[CONNECTIONS_MAX];
@@ -63,8 +63,8 @@ static void add_connection(const struct lane *lane, void *arg)
 {
     struct connections *c = arg;
 
-    if (lane->fd >= 0 && fake_connection(lane->fd) != 0 && c->count < CONNECTIONS_MAX)
-        c->fds[c->count++] = lane->fd;
+    if (lane->conn.fd >= 0 && fake_connection(lane->conn.fd) != 0 && c->count < CONNECTIONS_MAX)
+        c->fds[c->count++] = lane->conn.fd;
 }
 
 static enum fake_loss draw_loss(void)
@@ -231,7 +231,7 @@ void path_end(void)
     port_opens(NULL);
 }
 
-/* ---- what must be ---- */
+/* What must be */
 
 struct tally {
     unsigned standing[2], other[2];
@@ -241,7 +241,7 @@ struct tally {
 static void tally_lane(const struct lane *lane, void *arg)
 {
     struct tally *t = arg;
-    unsigned side = lane->worker->role->opens_streams ? 0 : 1;
+    unsigned side = lane->table->role->opens_streams ? 0 : 1;
 
     if (lane->state == LANE_OPEN && lane->fsm == SESSION_FORWARDING && lane->session != NULL)
         t->standing[side]++;
@@ -270,7 +270,7 @@ static void match_twin(const struct lane *lane, void *arg)
     struct pair *pair = arg;
 
     if (lane != pair->lane && lane->index == pair->lane->index &&
-        lane->worker->role != pair->lane->worker->role)
+        lane->table->role != pair->lane->table->role)
         pair->twin = lane;
 }
 
@@ -280,8 +280,8 @@ static void match_lane(const struct lane *lane, void *arg)
     struct pair pair = { .lane = lane };
 
     each_lane(match_twin, &pair);
-    all->agree = all->agree && pair.twin != NULL && pair.twin->rx_bytes == lane->tx_bytes &&
-                 lane->replay_left == 0 && lane->tx_bytes - lane->acked <= QUIET_BYTES;
+    all->agree = all->agree && pair.twin != NULL && pair.twin->rx_bytes == lane->retain.sent &&
+                 lane->retain.replay == 0 && lane->retain.sent - lane->retain.acked <= QUIET_BYTES;
 }
 
 bool path_counts_agree(void)
@@ -298,17 +298,17 @@ static uint32_t logged_in(const struct worker *w, const struct list *lanes)
 
     for (const struct list *n = lanes->next; n != lanes; n = n->next) {
         const struct lane *lane = container_of(n, struct lane, node);
-        uint32_t index = lane->log_head;
+        uint32_t index = lane->retain.head;
 
         for (; index != SLAB_NONE; count++)
-            index = ((const struct slice *)slab_at(&w->slices, index))->next;
+            index = ((const struct slice *)slab_at(&w->loop.slices, index))->next;
     }
     return count;
 }
 
 uint32_t path_logged(const struct worker *w)
 {
-    return logged_in(w, &w->all_lanes) + logged_in(w, &w->closing_lanes);
+    return logged_in(w, &w->lanes.all) + logged_in(w, &w->lanes.closing);
 }
 
 static void print_lane(const struct lane *lane, void *arg)
@@ -320,11 +320,11 @@ static void print_lane(const struct lane *lane, void *arg)
     fprintf(stderr,
             "  %s %u lane %u slot %u fd %d: %s, %u streams, tx %llu (acked %llu, again %llu), rx "
             "%llu%s%s%s\n",
-            lane->worker->role->name, lane->worker->index, lane->index, lane->slot, lane->fd,
-            states[lane->state], lane->stream_count, (unsigned long long)lane->tx_bytes,
-            (unsigned long long)lane->acked, (unsigned long long)lane->replay_left,
-            (unsigned long long)lane->rx_bytes, lane->recv_flight ? ", receives" : "",
-            lane->send_flight ? ", sends" : "",
+            lane->table->role->name, worker_of(lane->loop)->loop.index, lane->index, lane->slot,
+            lane->conn.fd, states[lane->state], lane->stream_count,
+            (unsigned long long)lane->retain.sent, (unsigned long long)lane->retain.acked,
+            (unsigned long long)lane->retain.replay, (unsigned long long)lane->rx_bytes,
+            lane->conn.recv_flight ? ", receives" : "", lane->conn.send_flight ? ", sends" : "",
             list_linked(&lane->starved_node) ? ", starved" : "");
 }
 

@@ -5,7 +5,7 @@
 #ifndef CULVERT_TESTS_SIM_PATH_H
 #define CULVERT_TESTS_SIM_PATH_H
 
-#include "core/worker.h"
+#include "core/run/worker.h"
 
 #include <stdbool.h>
 

@@ -1,11 +1,11 @@
 /* rogue: see rogue.h. */
 #include "sim/rogue.h"
 
-#include "core/base.h"
-#include "core/check.h"
-#include "core/frame.h"
-#include "core/reason.h"
-#include "core/scram.h"
+#include "core/base/base.h"
+#include "core/base/check.h"
+#include "core/wire/frame.h"
+#include "core/wire/reason.h"
+#include "core/mux/scram.h"
 #include "fake/fake.h"
 
 #include <errno.h>

@@ -4,7 +4,7 @@
  *   sim                       every case, each with its usual number of seeds (CULVERT_LONG=1: 25
  *                             times as many)
  *   sim --case v2             one case: bare, v1, v2, tls, resume, resume-tls, every, heal,
- *                             hogs
+ *                             hogs, steady
  *   sim --case v2 --seed 17   one run, replayed exactly; add --trace to see every event
  *   sim --case v2 --from 1000 --count 500
  *
@@ -12,10 +12,10 @@
  */
 #include "sim/sim.h"
 
-#include "core/base.h"
-#include "core/check.h"
-#include "core/config.h"
-#include "core/log.h"
+#include "core/base/base.h"
+#include "core/base/check.h"
+#include "core/base/config.h"
+#include "core/base/log.h"
 #include "sim/endpoint.h"
 
 #include <signal.h>
@@ -42,7 +42,7 @@ static const struct sim_case cases[] = {
     { "v1", sim_tunnel_v1, 1200 }, { "tls", sim_tunnel_tls, 800 },
     { "resume", sim_resume, 600 }, { "resume-tls", sim_resume_tls, 400 },
     { "every", sim_every, 10240 }, { "heal", sim_heal, 300 },
-    { "hogs", sim_hogs, 80 },
+    { "hogs", sim_hogs, 80 },      { "steady", sim_steady, 300 },
 };
 
 /* Seeds beyond the usual ones that have found something. */

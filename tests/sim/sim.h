@@ -2,7 +2,7 @@
 #ifndef CULVERT_TESTS_SIM_H
 #define CULVERT_TESTS_SIM_H
 
-#include "core/stats.h"
+#include "core/base/stats.h"
 #include "fake/fake.h"
 
 #include <stdbool.h>
@@ -15,9 +15,10 @@ void sim_tunnel_v2(uint64_t seed);
 void sim_tunnel_tls(uint64_t seed); /* three quarters v2 */
 void sim_resume(uint64_t seed);     /* lanes lose their connections and come back */
 void sim_resume_tls(uint64_t seed);
-void sim_every(uint64_t seed); /* one short conversation, struck at one byte */
-void sim_heal(uint64_t seed);  /* connections can be made, and carry little or nothing */
-void sim_hogs(uint64_t seed);  /* hostile owners beside honest ones */
+void sim_every(uint64_t seed);  /* one short conversation, struck at one byte */
+void sim_heal(uint64_t seed);   /* connections can be made, and carry little or nothing */
+void sim_hogs(uint64_t seed);   /* hostile owners beside honest ones */
+void sim_steady(uint64_t seed); /* so much of one thing, in a quiet world */
 
 /* What the case knows about its state, printed by check_failed. NULL: nothing. A worker's start
  * sets its own hook: call it again afterwards. */

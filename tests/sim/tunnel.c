@@ -17,16 +17,16 @@
  *     origin's refusal, a lost lane, or the death of a side: all its workers vanish at once
  *     (killed.c), and only the other one is left to see its streams' ends and to stop.
  */
-#include "core/addr.h"
-#include "core/base.h"
-#include "core/check.h"
-#include "core/config.h"
-#include "core/lane.h"
-#include "core/log.h"
-#include "core/op.h"
-#include "core/session.h"
-#include "core/stream.h"
-#include "core/worker.h"
+#include "core/io/addr.h"
+#include "core/base/base.h"
+#include "core/base/check.h"
+#include "core/base/config.h"
+#include "core/mux/lane.h"
+#include "core/base/log.h"
+#include "core/io/op.h"
+#include "core/mux/session.h"
+#include "core/mux/stream.h"
+#include "core/run/worker.h"
 #include "client/client.h"
 #include "client/client_state.h"
 #include "server/server.h"
@@ -136,14 +136,14 @@ static void dump_workers(void)
                     "  %s worker %u: phase %d, streams %u, lanes %u, sessions %u, listeners %u, "
                     "slices %u, "
                     "big %u, small %u (lent %u), in flight %u\n",
-                    side == SERVER ? "server" : "client", i, w->phase, w->streams.used,
-                    w->lanes.used, w->sessions.used, w->listeners.used, w->slices.used,
-                    w->bufs.big.used, w->bufs.small.used, w->bufs.provided,
-                    fake_ring_in_flight(w->ring));
+                    side == SERVER ? "server" : "client", i, w->loop.phase, w->streams.slab.used,
+                    w->lanes.slab.used, w->sessions.slab.used, w->listeners.slab.used,
+                    w->loop.slices.used, w->loop.bufs.big.used, w->loop.bufs.small.used,
+                    w->loop.bufs.provided, fake_ring_in_flight(w->loop.ring));
         }
 }
 
-/* ---- set-up ---- */
+/* Set-up */
 
 static void endpoint_text(struct config_endpoint *endpoint, uint16_t port)
 {
@@ -236,7 +236,7 @@ static void open_workers(enum side side)
     }
 }
 
-/* ---- faults ---- */
+/* Faults */
 
 static bool is_lane(int fd)
 {
@@ -285,10 +285,10 @@ static int some_lane(void)
 
     for (unsigned i = 0; i < run.config[CLIENT].workers; i++) {
         struct worker *w = run.workers[CLIENT][i];
-        for (struct list *n = w->all_lanes.next; n != &w->all_lanes && count < 64; n = n->next) {
+        for (struct list *n = w->lanes.all.next; n != &w->lanes.all && count < 64; n = n->next) {
             const struct lane *lane = container_of(n, struct lane, node);
             if (lane->state == LANE_OPEN)
-                fds[count++] = lane->fd;
+                fds[count++] = lane->conn.fd;
         }
     }
     return count == 0 ? -1 : fds[between(0, count - 1)];
@@ -329,12 +329,12 @@ static void stall_comes(void *arg)
     fake_trace("the %s stalls until %.6f", side == SERVER ? "server" : "client",
                (double)until / 1e9);
     for (unsigned i = 0; i < run.config[side].workers; i++)
-        fake_ring_stall(run.workers[side][i]->ring, until);
+        fake_ring_stall(run.workers[side][i]->loop.ring, until);
     if (--run.stalls_due > 0)
         fake_event_set(&run.stall, until + fake_random_size(chance(), 1000, NSEC_PER_SEC));
 }
 
-/* ---- endpoints ---- */
+/* Endpoints */
 
 /* Small buffers make small pieces, and every piece costs some turns: some hundred of them are
  * enough. */
@@ -474,7 +474,7 @@ static void give_addresses(void)
         draw_addresses(&addrs, (uint16_t)(ORIGIN_PORT + i));
         for (unsigned n = 0; n < run.config[CLIENT].workers; n++) {
             struct message message = { .number = i, .pointer = &addrs };
-            origin_resolved(client_of(run.workers[CLIENT][n]), &message);
+            origin_resolved(run.workers[CLIENT][n], &message);
         }
     }
 }
@@ -488,7 +488,7 @@ static uint16_t public_port(unsigned tunnel)
 
     for (unsigned i = 0; i < run.config[SERVER].workers; i++) {
         struct worker *w = run.workers[SERVER][i];
-        for (struct list *n = w->all_sessions.next; n != &w->all_sessions; n = n->next) {
+        for (struct list *n = w->sessions.all.next; n != &w->sessions.all; n = n->next) {
             const struct session *session = container_of(n, struct session, node);
             if (session->id < newest || !session->tunnels[tunnel].bound)
                 continue;
@@ -529,7 +529,7 @@ static void visitor_comes(void *arg)
                            (maybe(300) ? 0 : fake_random_size(chance(), 1, visitor_pause())));
 }
 
-/* ---- the loop ---- */
+/* The loop */
 
 /* Whatever its lane does, a stream whose local end was reset ends soon after the last of what was
  * said before has moved: nothing may move any more for QUIET_BROKEN_NS, and rounds begin before and
@@ -539,13 +539,13 @@ static void check_reset(const struct stream *s)
     uint64_t bound = QUIET_BROKEN_NS + 3 * QUIET_ROUND_NS + 2 * STALL_MAX;
 
     if (s->fd >= 0 && s->lane != NULL)
-        CHECK(fake_reset_for(s->fd, s->bytes_up - s->bulk_pending) < bound);
+        CHECK(fake_reset_for(s->fd, s->bytes_up - s->waiter.pending) < bound);
 }
 
 static void check_streams(const struct worker *w)
 {
-    for (uint32_t i = 0; i < w->streams.fresh; i++) {
-        const struct stream *s = slab_at(&w->streams, i);
+    for (uint32_t i = 0; i < w->streams.slab.fresh; i++) {
+        const struct stream *s = slab_at(&w->streams.slab, i);
         if (s->state != STREAM_OPEN)
             continue;
         check_reset(s);
@@ -560,20 +560,20 @@ static void turn_stopped(struct worker *w)
 {
     struct ring_cqe cqe;
 
-    while (ring_wait(w->ring, UINT64_MAX, &cqe, 1) == 1)
-        CHECK(cqe.user_data >> 58 == OP_MESSAGE);
+    while (ring_wait(w->loop.ring, UINT64_MAX, &cqe, 1) == 1)
+        CHECK(worker_is_message(cqe.user_data));
 }
 
 static void turn_of(struct worker *w)
 {
-    uint64_t frames = w->stats.value[STAT_FRAMES_IN];
+    uint64_t frames = w->loop.stats.value[STAT_FRAMES_IN];
 
     if (!worker_turn(w, UINT64_MAX)) {
         turn_stopped(w);
         return;
     }
-    if (w->stats.value[STAT_FRAMES_IN] != frames) /* those that an earlier turn had left */
-        fake_ring_worked(w->ring);
+    if (w->loop.stats.value[STAT_FRAMES_IN] != frames) /* those that an earlier turn had left */
+        fake_ring_worked(w->loop.ring);
 }
 
 /* False when nothing can happen any more by itself. */
@@ -588,7 +588,7 @@ static bool turn(void)
         struct worker *w = run.workers[side][side == SERVER ? i : i - count[0]];
 
         fake_process(side);
-        if (fake_ring_ready(w->ring))
+        if (fake_ring_ready(w->loop.ring))
             turn_of(w);
         if (run.steps % 64 == 0)
             check_streams(w);
@@ -605,8 +605,8 @@ static bool tunnels_ready(void)
     unsigned sessions = 0, listeners = 0;
 
     for (unsigned i = 0; i < run.config[SERVER].workers; i++) {
-        sessions += run.workers[SERVER][i]->sessions.used;
-        listeners += run.workers[SERVER][i]->listeners.used;
+        sessions += run.workers[SERVER][i]->sessions.slab.used;
+        listeners += run.workers[SERVER][i]->listeners.slab.used;
     }
     return sessions > 0 && listeners >= run.config[SERVER].workers + run.tunnels;
 }
@@ -630,7 +630,7 @@ static bool streams_gone(void)
 {
     for (unsigned side = 0; side < 2; side++)
         for (unsigned i = 0; i < run.config[side].workers; i++)
-            if (run.workers[side][i]->streams.used > 0)
+            if (run.workers[side][i]->streams.slab.used > 0)
                 return false;
     return true;
 }
@@ -651,13 +651,13 @@ static bool all_stopped(void)
 {
     for (unsigned side = 0; side < 2; side++)
         for (unsigned i = 0; i < run.config[side].workers; i++)
-            if (run.workers[side][i]->phase != WORKER_STOPPED ||
-                fake_ring_in_flight(run.workers[side][i]->ring) > 0)
+            if (run.workers[side][i]->loop.phase != LOOP_STOPPED ||
+                fake_ring_in_flight(run.workers[side][i]->loop.ring) > 0)
                 return false;
     return true;
 }
 
-/* ---- checks ---- */
+/* Checks */
 
 /* Endpoints that no byte ever tied to a peer, and that a fault of the script concerns. */
 static bool some_unknown_fault(bool visitor)
@@ -727,7 +727,7 @@ static uint32_t kept_ids(const struct worker *w)
 {
     uint32_t count = 0;
 
-    for (const struct list *n = w->all_lanes.next; n != &w->all_lanes; n = n->next)
+    for (const struct list *n = w->lanes.all.next; n != &w->lanes.all; n = n->next)
         count += container_of(n, struct lane, node)->kept.count;
     return count;
 }
@@ -735,39 +735,41 @@ static uint32_t kept_ids(const struct worker *w)
 /* What owners hold is what the pools have lent; who is gone holds nothing. */
 static void check_shares(const struct worker *w, bool stopped)
 {
-    const uint64_t *used = w->shares.pool.used;
+    const uint64_t *used = w->loop.shares.pool.used;
 
-    CHECK(used[SHARE_SMALL] == w->bufs.small.used && used[SHARE_BIG] == w->bufs.big.used);
-    CHECK(used[SHARE_SLICES] == w->slices.used && used[SHARE_IDS] == w->ids.used);
+    CHECK(used[SHARE_SMALL] == w->loop.bufs.small.used && used[SHARE_BIG] == w->loop.bufs.big.used);
+    CHECK(used[SHARE_SLICES] == w->loop.slices.used && used[SHARE_IDS] == w->lanes.ids.used);
     CHECK(used[SHARE_STREAMS] == 0 && used[SHARE_WINDOW] == 0);
-    CHECK(list_empty(&w->wide_streams) && list_empty(&w->short_streams));
+    CHECK(list_empty(&w->streams.wide) && list_empty(&w->streams.short_of));
     if (!stopped)
         return;
     CHECK(used[SHARE_LANES] == 0 && used[SHARE_FDS] == 0 && used[SHARE_LOG] == 0);
-    CHECK(w->shares.nodes.used == 1 && list_empty(&w->short_lanes)); /* the strangers' */
+    CHECK(w->loop.shares.nodes.used == (w->role->opens_streams ? 1 : 0) &&
+          list_empty(&w->lanes.short_of)); /* the strangers' */
 }
 
 static void check_pools(const struct worker *w, bool stopped)
 {
-    uint32_t spare = w->crypt_spare != BUF_NONE ? 1 : 0; /* kept for opening records */
+    uint32_t spare = w->lanes.spare != BUF_NONE ? 1 : 0; /* kept for opening records */
 
     uint32_t logged = path_logged(w); /* a slice has a reference on one buffer */
 
-    CHECK(w->streams.used == 0 && w->slices.used == logged && w->ids.used == kept_ids(w));
-    CHECK(list_empty(&w->starved_streams) && list_empty(&w->bulk_reads));
-    CHECK(list_empty(&w->orphan_streams));
+    CHECK(w->streams.slab.used == 0 && w->loop.slices.used == logged &&
+          w->lanes.ids.used == kept_ids(w));
+    CHECK(list_empty(&w->streams.starved) && list_empty(&w->streams.bulk_reads));
+    CHECK(list_empty(&w->streams.orphans));
     check_shares(w, stopped);
     if (!stopped) {
         /* A lane may hold the beginning of a frame, and has two packs at most. */
-        CHECK(w->bufs.big.used <= 3 * w->lanes.used + spare + logged);
-        CHECK(w->bufs.small.used - w->bufs.provided <= 3 * w->lanes.used + logged);
+        CHECK(w->loop.bufs.big.used <= 3 * w->lanes.slab.used + spare + logged);
+        CHECK(w->loop.bufs.small.used - w->loop.bufs.provided <= 3 * w->lanes.slab.used + logged);
         return;
     }
-    CHECK(logged == 0 && w->ids.used == 0);
-    CHECK(w->bufs.small.used == w->bufs.provided);
-    CHECK(w->bufs.big.used == spare && w->lanes.used == 0 && w->sessions.used == 0 &&
-          w->listeners.used == 0);
-    CHECK(list_empty(&w->starved_lanes));
+    CHECK(logged == 0 && w->lanes.ids.used == 0);
+    CHECK(w->loop.bufs.small.used == w->loop.bufs.provided);
+    CHECK(w->loop.bufs.big.used == spare && w->lanes.slab.used == 0 && w->sessions.slab.used == 0 &&
+          w->listeners.slab.used == 0);
+    CHECK(list_empty(&w->lanes.starved));
 }
 
 static void each_worker(void (*fn)(struct worker *w))
@@ -789,9 +791,9 @@ static void check_stopped(struct worker *w)
     turn_stopped(w);
     check_pools(w, true);
     for (unsigned i = 0; i < STAT_COUNT; i++)
-        sim_totals.stats[i] += w->stats.value[i];
-    run.zc_copied += w->stats.value[STAT_ZC_COPIED];
-    CHECK(fake_ring_in_flight(w->ring) == 0);
+        sim_totals.stats[i] += w->loop.stats.value[i];
+    run.zc_copied += w->loop.stats.value[STAT_ZC_COPIED];
+    CHECK(fake_ring_in_flight(w->loop.ring) == 0);
 }
 
 struct stopper {
@@ -804,7 +806,7 @@ static void stop_comes(void *arg)
 {
     struct stopper *stopper = arg;
     struct message *message =
-        message_new(MESSAGE_STOP); /* as the signal handling of the program does */
+        message_new(&worker_message_stop); /* as the signal handling of the program does */
 
     message->number = stopper->how;
     CHECK(worker_post_from_thread(stopper->worker, message));
@@ -826,7 +828,7 @@ static void stop_side(enum side side, uint64_t at)
     }
 }
 
-/* ---- one run ---- */
+/* One run */
 
 /* Half of the runs have endpoints that know no faults but those of the path: all must end well. */
 static void options_for_resume(struct fake_options *options, struct fake_random *r)
@@ -1070,7 +1072,7 @@ static bool session_kept(void)
 {
     const struct worker *w = run.workers[CLIENT][0];
 
-    for (const struct list *n = w->all_sessions.next; n != &w->all_sessions; n = n->next) {
+    for (const struct list *n = w->sessions.all.next; n != &w->sessions.all; n = n->next) {
         const struct session *session = container_of(n, struct session, node);
         bool all = session->tunnel_count == run.tunnels;
 
@@ -1092,7 +1094,7 @@ static bool session_known(void)
 
 static void check_session(struct worker *w)
 {
-    for (const struct list *n = w->all_sessions.next; n != &w->all_sessions; n = n->next)
+    for (const struct list *n = w->sessions.all.next; n != &w->sessions.all; n = n->next)
         CHECK(container_of(n, struct session, node)->id == run.session);
 }
 

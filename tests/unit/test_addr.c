@@ -6,8 +6,8 @@
 #include <string.h>
 #include <sys/un.h>
 
-#include "core/addr.h"
-#include "core/base.h"
+#include "core/io/addr.h"
+#include "core/base/base.h"
 
 static const struct {
     const char *host;

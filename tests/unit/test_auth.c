@@ -1,7 +1,7 @@
 /*
  * auth: tokens of a server, one or several, and proofs in their place.
  *
- * The client's half is core/scram.c, which test_scram.c holds against vectors of another
+ * The client's half is core/mux/scram.c, which test_scram.c holds against vectors of another
  * implementation.
  */
 #include <check.h>
@@ -10,8 +10,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "core/base.h"
-#include "core/check.h"
+#include "core/base/base.h"
+#include "core/base/check.h"
 #include "server/auth.h"
 
 #define COUNT 20000u

@@ -11,10 +11,10 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
-#include "core/base.h"
-#include "core/buf.h"
-#include "core/pinned.h"
-#include "core/ring.h"
+#include "core/base/base.h"
+#include "core/io/buf.h"
+#include "core/base/pinned.h"
+#include "core/io/ring.h"
 
 #define SMALL (2u * BUF_PROVIDED)
 #define BIG   16u

@@ -2,7 +2,7 @@
 #include <check.h>
 #include <stdlib.h>
 
-#include "core/chain.h"
+#include "core/base/chain.h"
 
 #define COUNT 4096u
 

@@ -6,9 +6,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "core/base.h"
-#include "core/config.h"
-#include "core/secret.h"
+#include "core/base/base.h"
+#include "core/base/config.h"
+#include "core/base/secret.h"
 
 static struct config config;
 

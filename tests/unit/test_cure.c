@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "core/cure.h"
+#include "core/base/cure.h"
 
 START_TEST(low_ports_need_a_capability)
 {

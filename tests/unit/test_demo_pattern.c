@@ -5,7 +5,7 @@
 #include <string.h>
 
 #include "app/demo_pattern.h"
-#include "core/base.h"
+#include "core/base/base.h"
 
 #define SIZE (3u * DEMO_PATTERN_CHUNK)
 

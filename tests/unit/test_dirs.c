@@ -9,7 +9,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "core/dirs.h"
+#include "core/base/dirs.h"
 
 static char base[64];
 

@@ -11,9 +11,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "core/base.h"
-#include "core/frame.h"
-#include "core/reason.h"
+#include "core/base/base.h"
+#include "core/wire/frame.h"
+#include "core/wire/reason.h"
 #include "frame_any.h"
 #include "frame_examples.h"
 
@@ -32,7 +32,7 @@ static size_t random_below(size_t limit)
     return (size_t)(random_u64() % limit);
 }
 
-/* ---- the examples of the document ---- */
+/* The examples of the document */
 
 static FILE *open_document(void)
 {
@@ -129,7 +129,7 @@ START_TEST(v1_handshake_as_a_deployed_peer_sends_it)
 }
 END_TEST
 
-/* ---- headers ---- */
+/* Headers */
 
 static const struct {
     enum frame_kind kind;
@@ -302,7 +302,7 @@ START_TEST(headers_are_written_as_they_are_read)
 }
 END_TEST
 
-/* ---- round trips ---- */
+/* Round trips */
 
 static char random_text[300];
 
@@ -617,7 +617,7 @@ START_TEST(stream_frames_round_trip)
 }
 END_TEST
 
-/* ---- truncation, extension, malformed payloads ---- */
+/* Truncation, extension, malformed payloads */
 
 /* Decodes [src, src + size), moved into an allocation of exactly that size. */
 static bool decodes(uint8_t version, enum frame_kind kind, uint32_t stream, const uint8_t *src,

@@ -11,16 +11,16 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "core/crypt.h"
-#include "core/lane.h"
-#include "core/lane_impl.h"
-#include "core/worker.h"
+#include "core/mux/crypt.h"
+#include "core/mux/lane.h"
+#include "core/mux/lane_impl.h"
 
 enum way { FRAMES, SEGMENT, SEALED, CONTROL, WAYS };
 
 #define FD 7
 
-static struct worker worker;
+static struct loop loop;
+static struct lane_table table;
 static struct lane lane;
 static const void *left; /* where the bytes began that were sent */
 static size_t left_size;
@@ -33,7 +33,8 @@ bool crypt_tx_kernel(const struct crypt *crypt)
 
 void crypt_send_type(struct msghdr *msg, void *control, uint8_t type)
 {
-    typed = msg == &lane.msg && control == lane.tx_control && type == lane.sealed_type;
+    typed =
+        msg == &lane.conn.msg && control == lane.conn.tx_control && type == lane.conn.sealed_type;
 }
 
 uint64_t lane_send_op(const struct lane *of)
@@ -43,12 +44,12 @@ uint64_t lane_send_op(const struct lane *of)
 
 unsigned lane_send_flags(const struct lane *of)
 {
-    return of->tls && kernel_seals ? 0 : RING_WAITALL;
+    return of->conn.tls && kernel_seals ? 0 : RING_WAITALL;
 }
 
 int buf_fixed_index(struct buf_pool *pool, struct ring *ring, uint32_t id)
 {
-    return pool == &worker.bufs && ring == NULL && id != BUF_NONE ? -1 : 0;
+    return pool == &loop.bufs && ring == NULL && id != BUF_NONE ? -1 : 0;
 }
 
 static void sent(int fd, const void *data, size_t size)
@@ -87,41 +88,42 @@ static uint8_t frame[10];
 static void lane_make(unsigned bits)
 {
     lane = (struct lane){
-        .worker = &worker,
+        .loop = &loop,
+        .table = &table,
         .slot = 5,
-        .fd = FD,
-        .tls = (bits & 1) != 0,
-        .crypt = (bits & 2) != 0 ? (struct crypt *)&lane : NULL,
-        .crypt_ended = (bits & 8) != 0,
-        .sealed_type = (bits & 16) != 0 ? CRYPT_TYPE_DATA : 21,
-        .sniffs = (bits & 32) != 0,
+        .conn.fd = FD,
+        .conn.tls = (bits & 1) != 0,
+        .conn.crypt = (bits & 2) != 0 ? (struct crypt *)&lane : NULL,
+        .conn.crypt_ended = (bits & 8) != 0,
+        .conn.sealed_type = (bits & 16) != 0 ? CRYPT_TYPE_DATA : 21,
+        .conn.sniffs = (bits & 32) != 0,
         .state = (uint8_t)(bits >> 6),
         .seg_count = 1,
-        .sealed_sent = 3,
-        .sealed_filled = 20,
+        .conn.sealed_sent = 3,
+        .conn.sealed_filled = 20,
     };
     kernel_seals = (bits & 4) != 0;
     lane.segments[0] = (struct lane_segment){ .size = 30, .offset = 1 };
-    lane.iov[0] = (struct iovec){ .iov_base = frame, .iov_len = sizeof(frame) };
+    lane.conn.iov[0] = (struct iovec){ .iov_base = frame, .iov_len = sizeof(frame) };
 }
 
 #define CASES ((1u << 6) * (LANE_CLOSING + 1))
 
 static bool may_pass(enum way way)
 {
-    bool kernel = lane.crypt != NULL && kernel_seals;
+    bool kernel = lane.conn.crypt != NULL && kernel_seals;
 
     if (lane.state != LANE_OPEN && lane.state != LANE_LINGER && lane.state != LANE_TLS)
         return false;
-    if (lane.sniffs)
+    if (lane.conn.sniffs)
         return false;
-    if (!lane.tls)
-        return lane.crypt == NULL && (way == FRAMES || way == SEGMENT);
-    if (lane.crypt == NULL || way == SEGMENT)
+    if (!lane.conn.tls)
+        return lane.conn.crypt == NULL && (way == FRAMES || way == SEGMENT);
+    if (lane.conn.crypt == NULL || way == SEGMENT)
         return false;
     if (way == FRAMES)
-        return kernel && !lane.crypt_ended;
-    return way == SEALED ? !kernel : kernel && lane.sealed_type != CRYPT_TYPE_DATA;
+        return kernel && !lane.conn.crypt_ended;
+    return way == SEALED ? !kernel : kernel && lane.conn.sealed_type != CRYPT_TYPE_DATA;
 }
 
 static void go(enum way way)
@@ -144,18 +146,18 @@ static void go(enum way way)
 
 static void check_passes(enum way way)
 {
-    const uint8_t *sealed = buf_data(&worker.bufs, 0) + 3;
-    const void *from[WAYS] = { frame, buf_data(&worker.bufs, 0) + 1, sealed, sealed };
+    const uint8_t *sealed = buf_data(&loop.bufs, 0) + 3;
+    const void *from[WAYS] = { frame, buf_data(&loop.bufs, 0) + 1, sealed, sealed };
     const size_t sizes[WAYS] = { sizeof(frame), 30, 17, 17 };
 
     typed = false;
     go(way);
     ck_assert_ptr_eq(left, from[way]);
     ck_assert_uint_eq(left_size, sizes[way]);
-    ck_assert_uint_eq(lane.flight_size, sizes[way]);
-    ck_assert(lane.send_flight && typed == (way == CONTROL));
-    ck_assert(lane.flight_sealed == (way == SEALED || way == CONTROL));
-    ck_assert(lane.flight_zc == (way == SEGMENT));
+    ck_assert_uint_eq(lane.conn.flight_size, sizes[way]);
+    ck_assert(lane.conn.send_flight && typed == (way == CONTROL));
+    ck_assert(lane.conn.flight_sealed == (way == SEALED || way == CONTROL));
+    ck_assert(lane.conn.flight_zc == (way == SEGMENT));
 }
 
 /* In a process of its own, whose last words are nobody's business. */
@@ -177,10 +179,10 @@ static void check_ends(enum way way, unsigned bits)
 
 static void set_up(void)
 {
-    if (worker.bufs.small.items == NULL)
-        ck_assert(slab_open(&worker.bufs.small, BUF_SMALL_SIZE, 2, 0));
-    if (worker.bufs.small.fresh == 0)
-        ck_assert_uint_eq(slab_take(&worker.bufs.small), 0);
+    if (loop.bufs.small.items == NULL)
+        ck_assert(slab_open(&loop.bufs.small, BUF_SMALL_SIZE, 2, 0));
+    if (loop.bufs.small.fresh == 0)
+        ck_assert_uint_eq(slab_take(&loop.bufs.small), 0);
 }
 
 START_TEST(only_what_may_passes)
@@ -206,13 +208,13 @@ START_TEST(one_send_at_a_time_and_only_to_a_socket)
 {
     set_up();
     lane_make(LANE_OPEN << 5);
-    lane.send_flight = true;
+    lane.conn.send_flight = true;
     check_ends(FRAMES, LANE_OPEN << 5);
     lane_make(LANE_OPEN << 5);
-    lane.fd = -1;
+    lane.conn.fd = -1;
     check_ends(FRAMES, LANE_OPEN << 5);
     lane_make(LANE_OPEN << 5);
-    lane.iov[0].iov_len = 0;
+    lane.conn.iov[0].iov_len = 0;
     check_ends(FRAMES, LANE_OPEN << 5);
 }
 END_TEST

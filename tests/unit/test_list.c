@@ -2,7 +2,7 @@
 #include <check.h>
 #include <stdlib.h>
 
-#include "core/list.h"
+#include "core/base/list.h"
 
 #define NODES 16u
 

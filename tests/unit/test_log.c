@@ -14,9 +14,9 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "core/base.h"
-#include "core/log.h"
-#include "core/sink.h"
+#include "core/base/base.h"
+#include "core/base/log.h"
+#include "core/base/sink.h"
 
 /* Start times of windows: one that does not end in this test, and one that ended long ago. */
 #define NEVER_OVER (UINT64_MAX / 2)

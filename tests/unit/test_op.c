@@ -1,13 +1,12 @@
-/* op: every field survives packing, none spills into another, and names exist. */
+/* op: every field survives packing, and none spills into another. */
 #include <check.h>
 #include <signal.h>
 #include <stdlib.h>
-#include <string.h>
 
-#include "core/base.h"
-#include "core/op.h"
+#include "core/base/base.h"
+#include "core/io/op.h"
 
-static void round_trip(enum op_kind kind, uint32_t slot, uint32_t generation, uint32_t aux)
+static void round_trip(unsigned kind, uint32_t slot, uint32_t generation, uint32_t aux)
 {
     struct op op = op_unpack(op_pack(kind, slot, generation, aux));
 
@@ -22,11 +21,11 @@ START_TEST(fields_survive)
     static const uint32_t edges[] = { 0, 1, 2, 0x7fffff, 0x800000, 0xfffffe, 0xffffff };
     static const uint32_t generations[] = { 0, 1, 512, 1023, 1024, UINT32_MAX };
 
-    for (unsigned kind = 0; kind < OP_KIND_COUNT; kind++)
+    for (unsigned kind = 0; kind < OP_KINDS; kind++)
         for (unsigned s = 0; s < ARRAY_SIZE(edges); s++)
             for (unsigned g = 0; g < ARRAY_SIZE(generations); g++)
                 for (unsigned a = 0; a < ARRAY_SIZE(edges); a++)
-                    round_trip((enum op_kind)kind, edges[s], generations[g], edges[a]);
+                    round_trip(kind, edges[s], generations[g], edges[a]);
 }
 END_TEST
 
@@ -34,36 +33,33 @@ END_TEST
 START_TEST(only_none_packs_to_zero)
 {
     ck_assert_uint_eq(op_pack(OP_NONE, 0, 0, 0), 0);
-    for (unsigned kind = 1; kind < OP_KIND_COUNT; kind++)
-        ck_assert_uint_ne(op_pack((enum op_kind)kind, 0, 0, 0), 0);
+    for (unsigned kind = 1; kind < OP_KINDS; kind++)
+        ck_assert_uint_ne(op_pack(kind, 0, 0, 0), 0);
 }
 END_TEST
 
 START_TEST(generations_differ)
 {
     for (uint32_t g = 0; g < 1023; g++)
-        ck_assert_uint_ne(op_pack(OP_STREAM_RECV, 5, g, 0), op_pack(OP_STREAM_RECV, 5, g + 1, 0));
+        ck_assert_uint_ne(op_pack(3, 5, g, 0), op_pack(3, 5, g + 1, 0));
 }
 END_TEST
 
-START_TEST(names)
+START_TEST(kind_too_large_is_a_bug)
 {
-    for (unsigned kind = 0; kind < OP_KIND_COUNT; kind++)
-        ck_assert_uint_gt(strlen(op_kind_name((enum op_kind)kind)), 0);
-    ck_assert_str_eq(op_kind_name(OP_STREAM_RECV), "STREAM_RECV");
-    ck_assert_str_eq(op_kind_name(OP_MESSAGE_SENT), "MESSAGE_SENT");
+    (void)op_pack(OP_KINDS, 0, 0, 0);
 }
 END_TEST
 
 START_TEST(slot_too_large_is_a_bug)
 {
-    (void)op_pack(OP_STREAM_RECV, 1u << OP_SLOT_BITS, 0, 0);
+    (void)op_pack(3, 1u << OP_SLOT_BITS, 0, 0);
 }
 END_TEST
 
 START_TEST(aux_too_large_is_a_bug)
 {
-    (void)op_pack(OP_STREAM_RECV, 0, 0, 1u << OP_AUX_BITS);
+    (void)op_pack(3, 0, 0, 1u << OP_AUX_BITS);
 }
 END_TEST
 
@@ -77,7 +73,7 @@ int main(void)
     tcase_add_test(tcase, fields_survive);
     tcase_add_test(tcase, only_none_packs_to_zero);
     tcase_add_test(tcase, generations_differ);
-    tcase_add_test(tcase, names);
+    tcase_add_test_raise_signal(tcase, kind_too_large_is_a_bug, SIGABRT);
     tcase_add_test_raise_signal(tcase, slot_too_large_is_a_bug, SIGABRT);
     tcase_add_test_raise_signal(tcase, aux_too_large_is_a_bug, SIGABRT);
     suite_add_tcase(suite, tcase);

@@ -11,10 +11,10 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "core/base.h"
-#include "core/frame.h"
-#include "core/options.h"
-#include "core/options_token.h"
+#include "core/base/base.h"
+#include "core/wire/frame.h"
+#include "config/options.h"
+#include "config/options_token.h"
 
 #define WORDS_MAX 64
 #define PIN       "sha256:00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff"
@@ -70,7 +70,7 @@ static void teardown(void)
     config_drop_token(&options.config);
 }
 
-/* ------------------------------------------------------------------------------------ commands */
+/* Commands */
 
 static const struct {
     const char *line;
@@ -120,7 +120,7 @@ START_TEST(help_takes_a_topic_and_version_features)
 }
 END_TEST
 
-/* ------------------------------------------------------------------------------------ defaults */
+/* Defaults */
 
 START_TEST(server_defaults)
 {
@@ -154,7 +154,7 @@ START_TEST(server_defaults)
 }
 END_TEST
 
-/* --start-port is the first choice within --ports. */
+/* Start-port is the first choice within --ports. */
 static const struct {
     const char *flags;
     uint16_t start;
@@ -216,7 +216,7 @@ START_TEST(demo_defaults)
 }
 END_TEST
 
-/* --------------------------------------------------------------------------------------- flags */
+/* Flags */
 
 START_TEST(every_server_flag_reaches_its_place)
 {
@@ -720,7 +720,7 @@ START_TEST(a_long_word_does_not_break_a_sentence)
 }
 END_TEST
 
-/* ---------------------------------------------------------------------------------------- token */
+/* Token */
 
 START_TEST(the_token_is_wiped_from_argv)
 {
@@ -1223,7 +1223,7 @@ START_TEST(only_the_missing_token_is_the_default)
 }
 END_TEST
 
-/* ---------------------------------------------------------------------------------- environment */
+/* Environment */
 
 START_TEST(cores_are_checked_against_this_process)
 {
@@ -1247,7 +1247,7 @@ START_TEST(cores_are_checked_against_this_process)
 }
 END_TEST
 
-/* ----------------------------------------------------------------------------------------- help */
+/* Help */
 
 /* The help of a command, in memory. */
 static char *flags_text(enum options_command command)

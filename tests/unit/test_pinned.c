@@ -5,8 +5,8 @@
 #include <signal.h>
 #include <stdlib.h>
 
-#include "core/base.h"
-#include "core/pinned.h"
+#include "core/base/base.h"
+#include "core/base/pinned.h"
 
 START_TEST(without_a_limit_all_is_granted)
 {

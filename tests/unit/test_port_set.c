@@ -3,8 +3,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "core/base.h"
-#include "core/port_set.h"
+#include "core/base/base.h"
+#include "core/base/port_set.h"
 
 static const struct {
     const char *text;

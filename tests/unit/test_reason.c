@@ -7,8 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "core/base.h"
-#include "core/reason.h"
+#include "core/base/base.h"
+#include "core/wire/reason.h"
 
 static const struct {
     enum reason reason;

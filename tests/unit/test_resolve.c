@@ -12,9 +12,9 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
-#include "core/addr.h"
-#include "core/base.h"
-#include "core/resolve.h"
+#include "core/io/addr.h"
+#include "core/base/base.h"
+#include "core/io/resolve.h"
 
 #define DEADLINE_MS 60000
 

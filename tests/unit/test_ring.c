@@ -18,9 +18,9 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "core/base.h"
-#include "core/ring.h"
-#include "core/sock.h"
+#include "core/base/base.h"
+#include "core/io/ring.h"
+#include "core/io/sock.h"
 
 #define ENTRIES 64u
 

@@ -6,8 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "core/base.h"
-#include "core/scram.h"
+#include "core/base/base.h"
+#include "core/mux/scram.h"
 #include "frame_examples.h"
 
 static struct scram_keys keys;

@@ -14,9 +14,9 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "core/base.h"
-#include "core/log.h"
-#include "core/secret.h"
+#include "core/base/base.h"
+#include "core/base/log.h"
+#include "core/base/secret.h"
 
 #ifdef CULVERT_SANITIZED
 static const bool sanitized = true;

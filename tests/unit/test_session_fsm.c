@@ -8,8 +8,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "core/base.h"
-#include "core/session_fsm.h"
+#include "core/base/base.h"
+#include "core/wire/session_fsm.h"
 
 struct row {
     enum session_role role;

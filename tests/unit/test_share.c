@@ -6,10 +6,10 @@
 #include <sys/resource.h>
 #include <string.h>
 
-#include "core/addr.h"
-#include "core/base.h"
-#include "core/fds.h"
-#include "core/share.h"
+#include "core/io/addr.h"
+#include "core/base/base.h"
+#include "core/io/fds.h"
+#include "core/io/share.h"
 
 #define KIND SHARE_SMALL
 #define ALL  9000u

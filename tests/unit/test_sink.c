@@ -21,10 +21,10 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "core/base.h"
-#include "core/check.h"
-#include "core/limits.h"
-#include "core/sink.h"
+#include "core/base/base.h"
+#include "core/base/check.h"
+#include "core/io/limits.h"
+#include "core/base/sink.h"
 
 #define PIPE_BYTES 4096
 /* Far beyond what a bounded wait may take on a busy machine. */

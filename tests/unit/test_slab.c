@@ -7,7 +7,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#include "core/slab.h"
+#include "core/base/slab.h"
 
 #define COUNT 100u
 

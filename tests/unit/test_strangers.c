@@ -3,39 +3,37 @@
 #include <signal.h>
 #include <stdlib.h>
 
-#include "core/base.h"
-#include "core/lane.h"
-#include "core/share.h"
-#include "core/strangers.h"
+#include "core/base/base.h"
+#include "core/base/list.h"
+#include "core/io/share.h"
+#include "core/mux/strangers.h"
 
 #define PLACES 100u
 
 static struct share_tree tree;
 static struct strangers strangers;
-static struct lane lanes[PLACES + 1];
+static struct stranger all[PLACES + 1];
+static struct share *shares[PLACES + 1]; /* theirs */
 
 static void setup(void)
 {
     ck_assert(share_tree_open(&tree, 2 * PLACES, &(struct hash_key){ { 1, 2 } }));
     ck_assert(strangers_open(&strangers, PLACES));
-    for (unsigned i = 0; i < ARRAY_SIZE(lanes); i++) {
-        lanes[i] = (struct lane){ .slot = i };
-        list_init(&lanes[i].stranger_node);
-        list_init(&lanes[i].crypt_node);
-    }
+    for (unsigned i = 0; i < ARRAY_SIZE(all); i++)
+        stranger_init(&all[i]);
 }
 
-static void leave(struct lane *lane)
+static void leave(struct stranger *stranger)
 {
-    strangers_remove(&strangers, lane);
-    share_unref(lane->share);
-    lane->share = NULL;
+    strangers_remove(&strangers, stranger);
+    share_unref(shares[stranger - all]);
+    shares[stranger - all] = NULL;
 }
 
 static void teardown(void)
 {
-    for (unsigned i = 0; i < ARRAY_SIZE(lanes); i++)
-        leave(&lanes[i]);
+    for (unsigned i = 0; i < ARRAY_SIZE(all); i++)
+        leave(&all[i]);
     ck_assert_uint_eq(strangers.count, 0);
     ck_assert_uint_eq(strangers.addresses.used, 0);
     ck_assert_uint_eq(tree.nodes.used, 0);
@@ -45,8 +43,8 @@ static void teardown(void)
 
 static void come(unsigned index, uint64_t address)
 {
-    lanes[index].share = share_open(&tree.pool, SHARE_ADDRESS4, address);
-    strangers_add(&strangers, &lanes[index]);
+    shares[index] = share_open(&tree.pool, SHARE_ADDRESS4, address);
+    strangers_add(&strangers, &all[index], shares[index]);
 }
 
 START_TEST(the_oldest_of_the_busiest_address_goes)
@@ -57,11 +55,11 @@ START_TEST(the_oldest_of_the_busiest_address_goes)
     come(2, 2);
     come(3, 1);
     come(4, 1);
-    ck_assert_ptr_eq(strangers_last(&strangers), &lanes[0]);
-    leave(&lanes[0]);
-    leave(&lanes[3]);
-    ck_assert_ptr_eq(strangers_last(&strangers), &lanes[1]);
-    leave(&lanes[1]);
+    ck_assert_ptr_eq(strangers_last(&strangers), &all[0]);
+    leave(&all[0]);
+    leave(&all[3]);
+    ck_assert_ptr_eq(strangers_last(&strangers), &all[1]);
+    leave(&all[1]);
     ck_assert_uint_eq(strangers.count, 2);
 }
 END_TEST
@@ -75,15 +73,15 @@ START_TEST(a_flood_takes_places_from_itself)
         come(i, 100 + i);
     for (unsigned i = 0; i < 1000; i++) {
         if (!strangers_room(&strangers)) {
-            struct lane *last = strangers_last(&strangers);
-            next = last->slot;
+            struct stranger *last = strangers_last(&strangers);
+            next = (unsigned)(last - all);
             ck_assert_uint_ge(next, 10);
             leave(last);
         }
         come(next++, 1);
     }
     for (unsigned i = 0; i < 10; i++)
-        ck_assert_ptr_nonnull(lanes[i].stranger);
+        ck_assert_ptr_nonnull(all[i].address);
 }
 END_TEST
 
@@ -94,8 +92,8 @@ START_TEST(many_are_counted_as_many)
         come(i, 1);
     come(STRANGERS_COUNTS + 10, 2);
     for (unsigned i = 0; i < STRANGERS_COUNTS + 8; i++) {
-        ck_assert_ptr_eq(strangers_last(&strangers), &lanes[i]);
-        leave(&lanes[i]);
+        ck_assert_ptr_eq(strangers_last(&strangers), &all[i]);
+        leave(&all[i]);
     }
 }
 END_TEST
@@ -105,12 +103,12 @@ START_TEST(addresses_take_turns_with_handshakes)
     for (unsigned i = 0; i < 5; i++)
         come(i, i < 4 ? 1 : 2);
     for (unsigned i = 0; i < 5; i++)
-        strangers_due(&strangers, &lanes[i]);
-    ck_assert_ptr_eq(strangers_next(&strangers), &lanes[0]);
-    ck_assert_ptr_eq(strangers_next(&strangers), &lanes[4]); /* not behind the other's three */
-    ck_assert_ptr_eq(strangers_next(&strangers), &lanes[1]);
-    leave(&lanes[2]);
-    ck_assert_ptr_eq(strangers_next(&strangers), &lanes[3]);
+        strangers_due(&strangers, &all[i]);
+    ck_assert_ptr_eq(strangers_next(&strangers), &all[0]);
+    ck_assert_ptr_eq(strangers_next(&strangers), &all[4]); /* not behind the other's three */
+    ck_assert_ptr_eq(strangers_next(&strangers), &all[1]);
+    leave(&all[2]);
+    ck_assert_ptr_eq(strangers_next(&strangers), &all[3]);
     ck_assert_ptr_null(strangers_next(&strangers));
     ck_assert(list_empty(&strangers.due));
 }
@@ -119,13 +117,13 @@ END_TEST
 START_TEST(who_leaves_has_no_turn)
 {
     come(0, 1);
-    strangers_due(&strangers, &lanes[0]);
-    leave(&lanes[0]);
+    strangers_due(&strangers, &all[0]);
+    leave(&all[0]);
     ck_assert_ptr_null(strangers_next(&strangers));
     come(1, 1);
     come(2, 1);
-    strangers_due(&strangers, &lanes[1]);
-    list_remove(&lanes[1].crypt_node); /* its lane closes */
+    strangers_due(&strangers, &all[1]);
+    list_remove(&all[1].step_node); /* it closes */
     ck_assert_ptr_null(strangers_next(&strangers));
 }
 END_TEST

@@ -4,16 +4,16 @@
 #include <check.h>
 #include <stdlib.h>
 
-#include "core/addr.h"
-#include "core/config.h"
-#include "core/frame.h"
-#include "core/lane.h"
-#include "core/lane_impl.h"
-#include "core/log.h"
-#include "core/share.h"
-#include "core/sock.h"
-#include "core/stream.h"
-#include "core/worker.h"
+#include "core/io/addr.h"
+#include "core/base/config.h"
+#include "core/wire/frame.h"
+#include "core/mux/lane.h"
+#include "core/mux/lane_impl.h"
+#include "core/base/log.h"
+#include "core/io/share.h"
+#include "core/io/sock.h"
+#include "core/mux/stream.h"
+#include "core/run/worker.h"
 #include "fake/fake.h"
 
 #define PORT   9000
@@ -131,7 +131,7 @@ static void settle(void)
 
     fake_event_set(&event, fake_now() + NSEC_PER_MSEC);
     for (bool first = true; !over; first = false) {
-        if ((first || fake_ring_ready(worker->ring)) && !worker_turn(worker, UINT64_MAX))
+        if ((first || fake_ring_ready(worker->loop.ring)) && !worker_turn(worker, UINT64_MAX))
             break;
         (void)fake_step();
     }
@@ -147,12 +147,12 @@ static void peer_reads_all(void)
 
 static uint64_t turns(void)
 {
-    return worker->stats.value[STAT_TURNS];
+    return worker->loop.stats.value[STAT_TURNS];
 }
 
 static uint64_t looks(void)
 {
-    return worker->stats.value[STAT_JOINS];
+    return worker->loop.stats.value[STAT_JOINS];
 }
 
 /* The lane */
@@ -164,7 +164,7 @@ static void open_lane(void)
 
     ck_assert(addr_from_host("127.0.0.1", PORT, &addr));
     listener = fake_listen(PORT, 1);
-    lane = lane_dial(worker, &addr, NULL, &error);
+    lane = lane_dial(&worker->lanes, &addr, NULL, &error);
     ck_assert_ptr_nonnull(lane);
     settle();
     peer = fake_accept(listener);
@@ -206,8 +206,8 @@ static void teardown(void)
 {
     worker_stop(worker, WORKER_STOP_NOW);
     settle();
-    ck_assert_uint_eq(worker->streams.used, 0);
-    ck_assert_uint_eq(worker->lanes.used, 0);
+    ck_assert_uint_eq(worker->streams.slab.used, 0);
+    ck_assert_uint_eq(worker->lanes.slab.used, 0);
     worker_close(worker);
     fake_close();
 }
@@ -215,7 +215,7 @@ static void teardown(void)
 static void open_streams(unsigned count)
 {
     for (unsigned i = 0; i < count; i++) {
-        struct share *share = share_open_address(lane->share, &lane->peer);
+        struct share *share = share_open_address(lane->share, &lane->conn.peer);
 
         streams[i] = stream_open(lane, 0, -1, STREAM_CONNECTING, share);
         ck_assert_ptr_nonnull(streams[i]);
@@ -247,7 +247,7 @@ static void fill_lane(void)
         }
         settle();
     } while (has_room());
-    ck_assert(lane->send_flight);
+    ck_assert(lane->conn.send_flight);
 }
 
 /* ... and streams that have ended wait for it. */
@@ -258,7 +258,7 @@ static void close_streams(unsigned count)
     for (unsigned i = 0; i < count; i++)
         stream_close(streams[i], REASON_PEER_RESET, true);
     settle();
-    ck_assert_uint_eq(worker->streams.used, count);
+    ck_assert_uint_eq(worker->streams.slab.used, count);
 }
 
 /* But for one whose turn it is when a buffer has come back, perhaps. */
@@ -283,9 +283,9 @@ START_TEST(many_sockets_take_little_each)
 {
     enum { COUNT = 300 };
 
-    worker->streams_unsent = UNSENT;
+    worker->streams.unsent = UNSENT;
     for (unsigned n = 1; n <= COUNT; n++) {
-        struct share *share = share_open_address(lane->share, &lane->peer);
+        struct share *share = share_open_address(lane->share, &lane->conn.peer);
 
         streams[n - 1] = stream_open(lane, 0, sock_dial_stream(AF_INET), STREAM_OPEN, share);
         ck_assert_uint_eq(fake_unsent(streams[n - 1]->fd), nth_part(n));
@@ -305,13 +305,13 @@ END_TEST
 START_TEST(room_lets_them_go_in_order)
 {
     close_streams(300);
-    uint64_t before = looks(), events = worker->stats.value[STAT_EVENTS];
+    uint64_t before = looks(), events = worker->loop.stats.value[STAT_EVENTS];
     peer_reads_all();
-    ck_assert_uint_eq(worker->streams.used, 0);
+    ck_assert_uint_eq(worker->streams.slab.used, 0);
     ck_assert_uint_eq(seen.resets, 300);
     for (unsigned i = 0; i < 300; i++)
         ck_assert_uint_eq(seen.reset[i], wire_ids[i]);
-    ck_assert_uint_le(looks() - before, 300 + worker->stats.value[STAT_EVENTS] - events);
+    ck_assert_uint_le(looks() - before, 300 + worker->loop.stats.value[STAT_EVENTS] - events);
 }
 END_TEST
 
@@ -320,7 +320,7 @@ START_TEST(the_end_of_the_lane_lets_them_go)
     close_streams(MANY);
     lane_close(lane, REASON_LANE_ERROR, NULL);
     settle();
-    ck_assert_uint_eq(worker->streams.used, 0);
+    ck_assert_uint_eq(worker->streams.slab.used, 0);
 }
 END_TEST
 
@@ -332,7 +332,7 @@ START_TEST(the_last_word_of_the_peer_lets_them_go)
     for (unsigned i = 0; i < 100; i++) {
         peer_says(frame, frame_put_reset(frame, wire_ids[i], 0));
         settle();
-        ck_assert_uint_eq(worker->streams.used, 99 - i);
+        ck_assert_uint_eq(worker->streams.slab.used, 99 - i);
     }
     peer_reads_all();
     ck_assert_uint_eq(seen.resets, 0);
@@ -347,21 +347,20 @@ START_TEST(who_leaves_does_not_take_the_turn_along)
     for (unsigned i = 0; i < 9; i++)
         stream_peer_ended(streams[i], true);
     settle();
-    ck_assert_uint_eq(worker->streams.used, 1);
+    ck_assert_uint_eq(worker->streams.slab.used, 1);
     peer_reads_all();
-    ck_assert_uint_eq(worker->streams.used, 0);
+    ck_assert_uint_eq(worker->streams.slab.used, 0);
 }
 END_TEST
 
 static void queue_bulk(struct stream *s, uint32_t length)
 {
     uint32_t size = (uint32_t)frame_header_size(FRAME_V2) + length;
-    uint32_t buf = buf_take_bulk(&worker->bufs, lane->share);
+    uint32_t buf = buf_take_bulk(&worker->loop.bufs, lane->share);
 
     ck_assert_uint_ne(buf, BUF_NONE);
-    (void)put_data(buf_data(&worker->bufs, buf), s->wire_id, length);
-    s->bulk_pending += size;
-    lane_bulk_push(lane, s, buf, 0, size);
+    (void)put_data(buf_data(&worker->loop.bufs, buf), s->wire_id, length);
+    lane_bulk_push(lane, &s->waiter, buf, 0, size);
 }
 
 START_TEST(reset_waits_behind_bulk)
@@ -374,7 +373,7 @@ START_TEST(reset_waits_behind_bulk)
     settle();
     nobody_is_looked_at();
     peer_reads_all();
-    ck_assert_uint_eq(worker->streams.used, 0);
+    ck_assert_uint_eq(worker->streams.slab.used, 0);
     ck_assert_uint_eq(seen.data, 40000);
     ck_assert_uint_eq(seen.resets, 1);
     ck_assert_uint_eq(seen.reset[0], wire_ids[0]);
@@ -389,9 +388,9 @@ START_TEST(bulk_that_has_left_lets_it_go)
     queue_bulk(streams[0], 20000);
     stream_close(streams[0], REASON_DONE, false);
     settle();
-    ck_assert_uint_eq(worker->streams.used, 1);
+    ck_assert_uint_eq(worker->streams.slab.used, 1);
     peer_reads_all();
-    ck_assert_uint_eq(worker->streams.used, 0);
+    ck_assert_uint_eq(worker->streams.slab.used, 0);
     ck_assert_uint_eq(seen.resets, 0);
 }
 END_TEST

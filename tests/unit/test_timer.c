@@ -6,8 +6,8 @@
 #include <check.h>
 #include <stdlib.h>
 
-#include "core/base.h"
-#include "core/timer.h"
+#include "core/base/base.h"
+#include "core/io/timer.h"
 
 #define TIMERS 64u
 

@@ -8,7 +8,7 @@
 #include "unit/test_tls_certs.h"
 #include "unit/tls_util.h"
 
-#include "core/value.h"
+#include "core/base/value.h"
 #include "tls/tls_impl.h"
 
 static struct scratch scratch;

@@ -1,6 +1,6 @@
 /*
- * Macs and hashes of the engine (core/crypt.h): examples of RFC 4231 and FIPS 180, and libcrypto's
- * own one-shot functions for every size about a block's.
+ * Macs and hashes of the engine (core/mux/crypt.h): examples of RFC 4231 and FIPS 180, and
+ * libcrypto's own one-shot functions for every size about a block's.
  */
 #include <check.h>
 #include <openssl/evp.h>
@@ -10,8 +10,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "core/base.h"
-#include "core/crypt.h"
+#include "core/base/base.h"
+#include "core/mux/crypt.h"
 
 static void assert_bytes(const uint8_t bytes[CRYPT_MAC_SIZE], const char *hex)
 {

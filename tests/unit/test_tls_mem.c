@@ -15,10 +15,10 @@
 #include "unit/test_tls_certs.h"
 #include "unit/tls_util.h"
 
-#include "core/crypt.h"
-#include "core/file.h"
-#include "core/mem.h"
-#include "core/secret.h"
+#include "core/mux/crypt.h"
+#include "core/base/file.h"
+#include "core/base/mem.h"
+#include "core/base/secret.h"
 #include "tls/record_impl.h"
 #include "tls/tls_impl.h"
 

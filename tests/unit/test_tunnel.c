@@ -5,16 +5,15 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "core/frame.h"
-#include "core/lane.h"
-#include "core/session.h"
-#include "core/worker.h"
+#include "core/wire/frame.h"
+#include "core/mux/lane.h"
+#include "core/mux/lane_session.h"
+#include "core/mux/session.h"
+#include "core/run/worker.h"
 #include "server/registry.h"
 #include "server/tunnel.h"
 
-static const struct role role = { .name = "test",
-                                  .opens_streams = true,
-                                  .listener_closed = tunnel_listener_closed };
+static const struct role role = { .name = "test", .opens_streams = true };
 static struct config config;
 static union sock_addr loopback;
 static struct worker *worker;
@@ -44,14 +43,14 @@ static void open_session(void)
     sock_local(listener, &at);
     peer = sock_dial(AF_INET);
     ck_assert_int_eq(connect(peer, &at.sa, sock_addr_size(&at)), 0);
-    lane = lane_open(worker, accept(listener, NULL, NULL), NULL);
+    lane = lane_open(&worker->lanes, accept(listener, NULL, NULL), NULL);
     sock_close(listener);
     ck_assert_ptr_nonnull(lane);
     ck_assert_int_eq(registry_add(&shared, secret, &added), REASON_DONE);
-    session = session_open(worker, shared.id, FRAME_V2,
-                           share_open(&worker->shares.pool, SHARE_SESSION, shared.id));
+    session = session_open(&worker->sessions, shared.id, FRAME_V2,
+                           share_open(&worker->loop.shares.pool, SHARE_SESSION, shared.id));
     ck_assert_ptr_nonnull(session);
-    session_attach(session, lane);
+    lane_attach(lane, session);
     lane->version = FRAME_V2;
     lane_set_fsm(lane, SESSION_HANDSHAKEN);
     lane_set_fsm(lane, SESSION_AUTHENTICATED);
@@ -107,8 +106,8 @@ static void bind_tunnel(uint16_t index)
 static bool is_bound(uint16_t *code)
 {
     struct lane_pack *pack = &lane->control;
-    const uint8_t *src = buf_data(&worker->bufs, pack->buf) + pack->sent;
-    const uint8_t *end = buf_data(&worker->bufs, pack->buf) + pack->filled;
+    const uint8_t *src = buf_data(&worker->loop.bufs, pack->buf) + pack->sent;
+    const uint8_t *end = buf_data(&worker->loop.bufs, pack->buf) + pack->filled;
     struct frame_error error = { .code = 0 };
     struct frame frame = { .length = 0 };
     bool ok = false;
@@ -146,15 +145,15 @@ START_TEST(a_listener_that_finds_no_place_leaves_its_port)
     uint32_t slots[64], count = 0;
     uint16_t code;
 
-    while (slab_available(&worker->listeners) > 0)
-        slots[count++] = slab_take(&worker->listeners);
+    while (slab_available(&worker->listeners.slab) > 0)
+        slots[count++] = slab_take(&worker->listeners.slab);
     bind_tunnel(0);
     ck_assert(!is_bound(&code));
     ck_assert_uint_eq(code, reason_code(REASON_LIMIT_TUNNELS));
     ck_assert(registry_get(session->id, &shared));
     ck_assert_uint_eq(shared.tunnel_count, 0); /* no other worker opens it, nobody finds it held */
     while (count > 0)
-        slab_give(&worker->listeners, slots[--count]);
+        slab_give(&worker->listeners.slab, slots[--count]);
     bind_tunnel(0);
     ck_assert(is_bound(&code));
     ck_assert(session->tunnels[0].bound);

@@ -2,8 +2,8 @@
 #include <check.h>
 #include <stdlib.h>
 
-#include "core/base.h"
-#include "core/value.h"
+#include "core/base/base.h"
+#include "core/base/value.h"
 
 enum kind { NUMBER, DURATION, SIZE };
 

@@ -8,8 +8,8 @@
 #include <signal.h>
 #include <stdlib.h>
 
-#include "core/base.h"
-#include "core/window.h"
+#include "core/base/base.h"
+#include "core/wire/window.h"
 
 #define MSEC NSEC_PER_MSEC
 

@@ -1,0 +1,345 @@
+/* demux: see demux.h. */
+#include "core/mux/demux.h"
+
+#include "core/mux/lane.h"
+#include "core/mux/stream.h"
+#include "core/wire/frame.h"
+#include "core/wire/session_fsm.h"
+
+/* Frames */
+
+static enum reason demux_refuse(enum frame_result result)
+{
+    switch (result) {
+    case FRAME_BAD_VERSION:
+        return REASON_BAD_VERSION;
+    case FRAME_TOO_LONG:
+        return REASON_FRAME_TOO_LONG;
+    default:
+        return REASON_BAD_FRAME;
+    }
+}
+
+static enum reason demux_window(struct lane *lane, const struct frame *frame, const uint8_t *p)
+{
+    struct stream *s = stream_find(lane, frame->stream);
+    uint32_t increment;
+
+    if (!frame_get_window(p, p + frame->length, &increment))
+        return REASON_BAD_FRAME;
+    if (s == NULL) {
+        loop_count(lane->loop, STAT_FRAMES_STALE, 1);
+        return REASON_DONE;
+    }
+    if (!window_tx_add(&s->tx, increment))
+        return REASON_FLOW_CONTROL;
+    stream_mark(s);
+    return REASON_DONE;
+}
+
+/* The peer's last frame, perhaps, of a stream that is not there. */
+static void demux_ended(struct lane *lane, uint32_t wire_id, bool reset)
+{
+    struct stream *s = stream_find_closing(lane, wire_id);
+
+    lane_fence(lane);
+    if (s != NULL)
+        stream_peer_ended(s, reset);
+}
+
+static enum reason demux_reset(struct lane *lane, const struct frame *frame, const uint8_t *p)
+{
+    struct stream *s = stream_find(lane, frame->stream);
+    uint16_t code;
+
+    if (!frame_get_reset(p, p + frame->length, &code))
+        return REASON_BAD_FRAME;
+    if (s == NULL) {
+        demux_ended(lane, frame->stream, true);
+        return REASON_DONE;
+    }
+    lane_fence(lane);
+    stream_rx_reset(s, reason_from_code(code));
+    return REASON_DONE;
+}
+
+/* v1 StreamClose. From a client: both directions are over, what has arrived is still delivered
+ * (relay.c). From a server: its visitor said FIN, and it waits for our StreamClose; a second one
+ * means that the stream is gone there. */
+static enum reason demux_close(struct lane *lane, const struct frame *frame)
+{
+    struct stream *s = stream_find(lane, frame->stream);
+
+    if (s == NULL)
+        return REASON_DONE;
+    if ((s->ends & STREAM_DOWN_FIN) != 0)
+        stream_close(s, REASON_PEER_RESET, false);
+    else
+        stream_rx_fin(s);
+    return REASON_DONE;
+}
+
+static enum reason demux_ping(struct lane *lane, const uint8_t *p, const struct frame *frame)
+{
+    struct frame_ping ping;
+
+    lane->peer_beats = true;
+    if (lane->version == FRAME_V1)
+        return REASON_DONE;
+    if (!frame_get_ping(p, p + frame->length, &ping) || !lane_acked(lane, ping.rx_bytes))
+        return REASON_BAD_FRAME;
+    uint8_t *out = lane_control_begin(lane);
+    if (out == NULL)
+        return REASON_DONE;
+    ping.rx_bytes = lane_tell_count(lane);
+    lane_control_end(lane, frame_put_pong(out, &ping));
+    return REASON_DONE;
+}
+
+static enum reason demux_pong(struct lane *lane, const uint8_t *p, const struct frame *frame)
+{
+    struct frame_ping ping;
+
+    if (!frame_get_ping(p, p + frame->length, &ping) || !lane_acked(lane, ping.rx_bytes))
+        return REASON_BAD_FRAME;
+    if (ping.rx_bytes == 0 && !lane->retain.keeps)
+        lane_kept_counted(lane, 0, false);
+    if (ping.time != lane->ping_time || ping.time == 0)
+        return REASON_DONE; /* not an answer to our last PING */
+    lane->ping_time = 0;
+    lane_kept_left(lane); /* some may have been passed since it was asked */
+    uint64_t sample = max_u64(lane->loop->now - ping.time, 1);
+    lane->conn.rtt_min = lane->conn.rtt_min == 0 ? sample : min_u64(lane->conn.rtt_min, sample);
+    lane->conn.rtt =
+        lane->conn.rtt == 0 ? sample : (lane->conn.rtt * 7 + sample) / 8; /* RFC 6298's alpha */
+    return REASON_DONE;
+}
+
+static enum reason demux_control(struct lane *lane, const struct frame *frame, const uint8_t *p)
+{
+    switch (frame->kind) {
+    case FRAME_WINDOW:
+        return demux_window(lane, frame, p);
+    case FRAME_RESET:
+        return demux_reset(lane, frame, p);
+    case FRAME_CLOSE:
+        return demux_close(lane, frame);
+    case FRAME_PING:
+        return demux_ping(lane, p, frame);
+    case FRAME_PONG:
+        return demux_pong(lane, p, frame);
+    default:
+        return lane->table->role->frame(lane, frame, p, p + frame->length);
+    }
+}
+
+/* DATA of a stream that is gone. A v1 client may have taken our StreamClose for the visitor's FIN:
+ * it is told again. */
+static void demux_stale(struct lane *lane, uint32_t wire_id)
+{
+    loop_count(lane->loop, STAT_FRAMES_STALE, 1);
+    if (lane->version != FRAME_V1 || !lane->table->role->opens_streams)
+        return;
+    uint8_t *p = lane_control_begin(lane);
+    if (p != NULL)
+        lane_control_end(lane, frame_put_close(p, wire_id));
+}
+
+/* A DATA header: window accounting for the whole frame at once. */
+static enum reason demux_data_begin(struct lane *lane, const struct frame *frame)
+{
+    struct stream *s = stream_find(lane, frame->stream);
+
+    lane->in.frame = *frame;
+    lane->in.left = frame->length;
+    lane->in.stream = s;
+    if (s == NULL) {
+        demux_stale(lane, frame->stream);
+        if ((frame->flags & FRAME_FLAG_FIN) != 0)
+            demux_ended(lane, frame->stream, false);
+        return REASON_DONE;
+    }
+    if ((s->ends & STREAM_DOWN_FIN) != 0)
+        return lane->version == FRAME_V1 ? REASON_DONE : REASON_BAD_FRAME;
+    if (lane->version != FRAME_V1 && !window_rx_push(&s->rx, frame->length))
+        return REASON_FLOW_CONTROL;
+    if (window_rx_is_sparse(&s->rx, frame->length, lane->loop->now)) {
+        lane->sparse.heard = lane->loop->now;
+        lane->sparse.id = s->wire_id;
+    }
+    if (frame->length == 0 && (frame->flags & FRAME_FLAG_FIN) != 0)
+        stream_rx_fin(s);
+    return REASON_DONE;
+}
+
+static void demux_data(struct lane *lane)
+{
+    uint32_t size = min_u32(lane->in.left, lane->rx.filled - lane->rx.parsed);
+    struct stream *s =
+        lane->in.stream; /* not who has the id now: the frame may have begun before it came */
+
+    if (s != NULL && size > 0 && (s->ends & STREAM_DOWN_FIN) == 0)
+        stream_rx_push(s, lane->rx.buf, lane->rx.parsed, size);
+    lane->rx.parsed += size;
+    lane->in.left -= size;
+    if (s != NULL && lane->in.left == 0 && (lane->in.frame.flags & FRAME_FLAG_FIN) != 0)
+        stream_rx_fin(s);
+}
+
+/* False: what is left of the frames that were read waits for the next turn. A client does not hold
+ * up its server. */
+static bool demux_may_go_on(struct lane *lane)
+{
+    struct loop *loop = lane->loop;
+    struct lane_table *table = lane->table;
+    struct share *payer = lane->payer;
+
+    if (!table->role->opens_streams)
+        return true;
+    if (payer->turn != loop->stats.value[STAT_TURNS]) {
+        payer->turn = loop->stats.value[STAT_TURNS];
+        payer->work = 0;
+    }
+    if (++payer->work <= TURN_FRAMES)
+        return true;
+    if (!list_linked(&lane->in.late_node))
+        list_append(&table->late, &lane->in.late_node);
+    return false;
+}
+
+/* All that was read, as far as the turn goes: a stream that holds up a v1 lane stops the next read,
+ * so it may be over its limit by one buffer. */
+static enum reason demux_parse(struct lane *lane)
+{
+    while (lane_takes(lane) && lane->rx.parsed < lane->rx.filled) {
+        const uint8_t *src = buf_data(&lane->loop->bufs, lane->rx.buf) + lane->rx.parsed;
+        const uint8_t *end = src + (lane->rx.filled - lane->rx.parsed);
+        struct frame frame;
+
+        if (lane->in.left > 0) {
+            demux_data(lane);
+            continue;
+        }
+        if (!demux_may_go_on(lane))
+            return REASON_DONE;
+        if (lane->version == 0)
+            lane->version =
+                src[0] == FRAME_V1 ? FRAME_V1 : FRAME_V2; /* anything else: BAD_VERSION */
+        enum frame_result result = frame_get(lane->version, src, end, &frame);
+        if (result == FRAME_NEED_MORE)
+            return REASON_DONE;
+        if (result != FRAME_OK)
+            return demux_refuse(result);
+        enum reason reason = session_fsm_check(
+            lane->table->role->opens_streams ? SESSION_SERVER : SESSION_CLIENT, lane->version,
+            (enum session_state)lane->fsm, (enum session_lane)lane->kind, frame.kind);
+        if (reason != REASON_DONE)
+            return reason;
+        uint32_t header = (uint32_t)frame_header_size(lane->version);
+        if (frame.kind != FRAME_DATA && (size_t)(end - src) < header + frame.length)
+            return REASON_DONE; /* control frames are handled whole */
+        lane->rx.parsed += header + (frame.kind == FRAME_DATA ? 0 : frame.length);
+        loop_count(lane->loop, STAT_FRAMES_IN, 1);
+        if (frame.kind == FRAME_BIND) /* it asks the kernel */
+            lane->payer->work += TURN_BIND;
+        reason = frame.kind == FRAME_DATA ? demux_data_begin(lane, &frame)
+                                          : demux_control(lane, &frame, src + header);
+        if (reason != REASON_DONE)
+            return reason;
+    }
+    return REASON_DONE;
+}
+
+/* Lanes */
+
+/* What came before a record that is broken is good, and counted. */
+static enum reason demux_take(struct lane *lane)
+{
+    bool handled = false, more = false;
+    enum reason reason;
+
+    do {
+        reason = lane_rx_open(lane, handled, &more);
+        enum reason parsed = demux_parse(lane);
+        reason = parsed != REASON_DONE ? parsed : reason;
+        handled = true;
+    } while (more && reason == REASON_DONE && lane_takes(lane) &&
+             !list_linked(&lane->in.late_node));
+    return lane_rx_settle(lane, reason);
+}
+
+static void demux_lane(struct lane *lane)
+{
+    enum reason reason = demux_take(lane);
+
+    if (reason != REASON_DONE)
+        lane_violation(lane, reason);
+    else
+        lane_mark(lane); /* reads again when this turn's slices are on their way, see lane_flush */
+    if (lane->rx_bytes - lane->rx_acked >= (lane->conn.rx_busy ? LANE_ACK : LANE_ACK_SMALL))
+        lane_ack(lane);
+}
+
+void demux_late(struct lane_table *lanes)
+{
+    struct list now, *node, *served = NULL;
+
+    list_init(&now);
+    while ((node = list_pop(&lanes->late)) != NULL)
+        list_append(&now, node);
+    while ((node = list_pop(&now)) != NULL) {
+        struct lane *lane = container_of(node, struct lane, in.late_node);
+
+        demux_lane(lane);
+        if (served == NULL && list_linked(&lane->in.late_node))
+            served = node;
+    }
+    /* The first is served however many more come behind it: next time it is the last. */
+    if (served != NULL && list_linked(served)) {
+        list_remove(served);
+        list_append(&lanes->late, served);
+    }
+}
+
+void demux_pull(struct lane_table *lanes)
+{
+    struct list *node;
+
+    while ((node = list_pop(&lanes->arrived)) != NULL)
+        demux_lane(container_of(node, struct lane, in.arrived_node));
+}
+
+bool demux_resume(struct lane *lane, struct lane *from, uint64_t peer_rx)
+{
+    struct conn_rx rest = from->rx;
+
+    from->rx = (struct conn_rx){ .buf = BUF_NONE };
+    bool good = lane_resume(lane, from, peer_rx);
+    while (good && lane->state == LANE_OPEN && rest.parsed < rest.filled) {
+        if (!lane_take_rest(lane, &rest)) {
+            lane_lost(lane, REASON_LIMIT_BUFFERS, NULL); /* what it has not taken is sent again */
+            break;
+        }
+        enum reason reason = demux_parse(lane);
+        if (reason != REASON_DONE)
+            lane_violation(lane, reason);
+    }
+    lane_drop_rest(lane, &rest);
+    return good;
+}
+
+static void demux_lost(struct lane *lane)
+{
+    for (struct list *node = lane->streams.next; node != &lane->streams;) {
+        struct stream *s = container_of(node, struct stream, lane_node);
+
+        node = node->next;
+        stream_lane_lost(s, REASON_SESSION_LOST);
+    }
+}
+
+void demux_open(struct lane_table *lanes, struct stream_table *streams)
+{
+    lanes->streams = streams;
+    lanes->lost = demux_lost;
+}

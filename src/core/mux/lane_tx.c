@@ -1,0 +1,560 @@
+/* lane_tx: the send side of a lane. Theory of operation in lane.h. */
+#include "core/io/op.h"
+#include "core/mux/crypt.h"
+#include "core/mux/lane.h"
+#include "core/mux/lane_impl.h"
+
+#include <errno.h>
+
+/* So much room in the data pack for each stream that gets its turn by itself; others follow it. */
+#define LANE_LINE_STEP (8u * BUF_SMALL_SIZE)
+
+/* Packs */
+
+/* Counts are told in control frames, and let both ends forget: they have a sixteenth of the pool
+ * that is not held against their owner. */
+static uint32_t pack_small(struct lane *lane, const struct lane_pack *pack)
+{
+    struct buf_pool *bufs = &lane->loop->bufs;
+    bool control = pack == &lane->control;
+
+    if (control && slab_available(&bufs->small) > bufs->small.count / 16)
+        return buf_take_small(bufs, lane->share);
+    return buf_take_allowed(bufs, lane->share);
+}
+
+static uint32_t pack_take(struct lane *lane, const struct lane_pack *pack, bool big)
+{
+    struct buf_pool *bufs = &lane->loop->bufs;
+    uint32_t buf = big ? buf_take_bulk(bufs, lane->share) : BUF_NONE;
+
+    return buf != BUF_NONE ? buf : pack_small(lane, pack);
+}
+
+/* Makes room for `room` bytes behind what waits: at the front of its own buffer if the log keeps
+ * nothing of it, or in another one. Nothing of it is in flight. False: so much waits, or buffers
+ * are so short. */
+static bool pack_move(struct lane *lane, struct lane_pack *pack, uint32_t room, bool big)
+{
+    struct buf_pool *bufs = &lane->loop->bufs;
+    uint32_t size = pack->filled - pack->sent, need = size + room;
+    bool own = buf_refs(bufs, pack->buf) == 1;
+    uint32_t to = own && need <= buf_size(pack->buf) ? pack->buf : BUF_NONE;
+
+    if (to == BUF_NONE && need <= BUF_BIG_SIZE && (big || need > BUF_SMALL_SIZE))
+        to = buf_take_bulk(bufs, lane->share);
+    if (to == BUF_NONE && need <= BUF_SMALL_SIZE)
+        to = pack_small(lane, pack);
+    if (to == BUF_NONE)
+        return false;
+    memmove(buf_data(bufs, to), buf_data(bufs, pack->buf) + pack->sent, size);
+    if (to != pack->buf)
+        buf_put(bufs, pack->buf);
+    *pack = (struct lane_pack){ .buf = to, .sent = 0, .filled = size };
+    return true;
+}
+
+/* Room for `room` bytes behind what is there, or NULL: then a send is in flight, whose completion
+ * makes room, or buffers are short, and the lane is woken when there are some. */
+static uint8_t *pack_begin(struct lane *lane, struct lane_pack *pack, uint32_t room, bool big)
+{
+    struct buf_pool *bufs = &lane->loop->bufs;
+
+    if (!lane_takes(lane))
+        return NULL;
+    if (pack->buf == BUF_NONE)
+        *pack = (struct lane_pack){ .buf = pack_take(lane, pack, big) };
+    bool there = pack->buf != BUF_NONE && pack->filled + room <= buf_size(pack->buf);
+    if (!there && pack->buf != BUF_NONE && (!lane->conn.send_flight || pack->sent == pack->filled))
+        there = pack_move(lane, pack, room, big);
+    if (there)
+        return buf_data(bufs, pack->buf) + pack->filled;
+    if (!lane->conn.send_flight && lane->state == LANE_OPEN)
+        lane_starve(lane);
+    return NULL;
+}
+
+static void pack_end(struct lane *lane, struct lane_pack *pack, const uint8_t *end)
+{
+    const uint8_t *base = buf_data(&lane->loop->bufs, pack->buf);
+    uint32_t filled = (uint32_t)(end - base);
+
+    CHECK(filled >= pack->filled && filled <= buf_size(pack->buf));
+    pack->filled = filled;
+    lane_mark(lane);
+}
+
+/* A pack that is empty gives its buffer back, and the next one that is taken is the same, and warm;
+ * unless the log keeps something of it: then it is filled further. */
+static void pack_settle(struct lane *lane, struct lane_pack *pack)
+{
+    struct buf_pool *bufs = &lane->loop->bufs;
+
+    if (pack->buf == BUF_NONE || pack->sent < pack->filled || buf_refs(bufs, pack->buf) > 1)
+        return;
+    buf_put(bufs, pack->buf);
+    *pack = (struct lane_pack){ .buf = BUF_NONE };
+}
+
+static void pack_sent(struct lane *lane, struct lane_pack *pack, uint32_t bytes)
+{
+    CHECK(pack->sent + bytes <= pack->filled);
+    if (bytes == 0)
+        return;
+    lane_log(lane, pack->buf, pack->sent, bytes);
+    pack->sent += bytes;
+    pack_settle(lane, pack);
+}
+
+void lane_tx_settle(struct lane *lane)
+{
+    pack_settle(lane, &lane->control);
+    pack_settle(lane, &lane->data);
+}
+
+uint8_t *lane_control_begin(struct lane *lane)
+{
+    return pack_begin(lane, &lane->control, FRAME_CONTROL_MAX, false);
+}
+
+void lane_control_end(struct lane *lane, const uint8_t *end)
+{
+    pack_end(lane, &lane->control, end);
+}
+
+void lane_control_drop(struct lane *lane)
+{
+    pack_settle(lane, &lane->control);
+}
+
+void lane_data_drop(struct lane *lane)
+{
+    pack_settle(lane, &lane->data);
+}
+
+uint8_t *lane_data_begin(struct lane *lane, uint32_t room)
+{
+    return pack_begin(lane, &lane->data, room, !lane->retain.keeps || lane->data_busy);
+}
+
+void lane_data_end(struct lane *lane, const uint8_t *end)
+{
+    pack_end(lane, &lane->data, end);
+}
+
+void lane_goaway(struct lane *lane, enum reason reason)
+{
+    lane_goaway_text(lane, reason, reason_text(reason));
+}
+
+void lane_goaway_text(struct lane *lane, enum reason reason, const char *text)
+{
+    struct frame_error error = { .code = reason_code(reason),
+                                 .text = { .data = text, .size = strlen(text) } };
+
+    if (lane->goaway_sent || lane->state != LANE_OPEN || lane->version != FRAME_V2)
+        return; /* a v1 peer does not know it */
+    uint8_t *p = lane_control_begin(lane);
+    if (p == NULL)
+        return;
+    lane_control_end(lane, frame_put_goaway(lane->version, p, &error));
+    lane->goaway_sent = true;
+}
+
+/* Bulk */
+
+bool lane_bulk_room(const struct lane *lane)
+{
+    return lane->seg_count < LANE_SEGMENTS && lane->bulk_bytes < LANE_BULK_BYTES &&
+           !retain_is_full(&lane->retain);
+}
+
+void lane_bulk_push(struct lane *lane, struct lane_waiter *waiter, uint32_t buf, uint32_t offset,
+                    uint32_t size)
+{
+    CHECK(lane_bulk_room(lane));
+    lane->segments[(lane->seg_head + lane->seg_count) % LANE_SEGMENTS] =
+        (struct lane_segment){ .buf = buf, .offset = offset, .size = size, .waiter = waiter };
+    lane->seg_count++;
+    lane->bulk_bytes += size;
+    waiter->pending += size;
+    lane_mark(lane);
+}
+
+void lane_disown(struct lane *lane, struct lane_waiter *waiter)
+{
+    lane_line_leave(lane, waiter);
+    for (uint32_t i = 0; i < lane->seg_count && waiter->pending > 0; i++) {
+        struct lane_segment *segment = &lane->segments[(lane->seg_head + i) % LANE_SEGMENTS];
+
+        if (segment->waiter != waiter)
+            continue;
+        CHECK(waiter->pending >= segment->size);
+        waiter->pending -= segment->size;
+        segment->waiter = NULL;
+    }
+    CHECK(waiter->pending == 0);
+}
+
+static void segment_left(struct lane *lane, const struct lane_segment *segment)
+{
+    struct lane_waiter *waiter = segment->waiter;
+
+    if (waiter == NULL)
+        return;
+    CHECK(waiter->pending >= segment->size);
+    waiter->pending -= segment->size;
+    lane_waiter_wake(lane, waiter);
+}
+
+static void segments_sent(struct lane *lane, uint32_t bytes)
+{
+    lane->bulk_bytes -= bytes;
+    lane->kept.left.bulk += bytes;
+    while (bytes > 0) {
+        struct lane_segment *segment = &lane->segments[lane->seg_head];
+        uint32_t n = min_u32(bytes, segment->size - lane->seg_sent);
+
+        lane_log(lane, segment->buf, segment->offset + lane->seg_sent, n);
+        lane->seg_sent += n;
+        bytes -= n;
+        if (lane->seg_sent < segment->size)
+            return;
+        segment_left(lane, segment);
+        buf_put(&lane->loop->bufs, segment->buf);
+        lane->seg_head = (lane->seg_head + 1) % LANE_SEGMENTS;
+        lane->seg_count--;
+        lane->seg_sent = 0;
+    }
+}
+
+/* Flush */
+
+uint64_t lane_send_op(const struct lane *lane)
+{
+    uint32_t aux = lane->conn.flight_zc ? lane->segments[lane->seg_head].buf : BUF_NONE;
+
+    return lane_op(lane, LANE_OP_SEND, aux);
+}
+
+static uint32_t add_pack(struct lane *lane, const struct lane_pack *pack, unsigned *count)
+{
+    uint32_t size = pack->filled - pack->sent;
+
+    if (pack->buf == BUF_NONE || size == 0)
+        return 0;
+    lane->conn.iov[*count].iov_base = buf_data(&lane->loop->bufs, pack->buf) + pack->sent;
+    lane->conn.iov[*count].iov_len = size;
+    (*count)++;
+    return size;
+}
+
+static bool has_preface(const struct lane *lane)
+{
+    return lane->conn.preface_sent < lane->conn.preface_size;
+}
+
+static unsigned add_preface(struct lane *lane)
+{
+    lane->conn.flight_preface = lane->conn.preface_size - lane->conn.preface_sent;
+    if (lane->conn.flight_preface == 0)
+        return 0;
+    lane->conn.iov[0].iov_base = lane->conn.preface + lane->conn.preface_sent;
+    lane->conn.iov[0].iov_len = lane->conn.flight_preface;
+    return 1;
+}
+
+static void add_segments(struct lane *lane, unsigned *count, uint32_t from, uint32_t to)
+{
+    for (uint32_t i = from; i < to; i++) {
+        const struct lane_segment *segment = &lane->segments[(lane->seg_head + i) % LANE_SEGMENTS];
+        uint32_t skip = i == 0 ? lane->seg_sent : 0;
+
+        lane->conn.iov[*count].iov_base =
+            buf_data(&lane->loop->bufs, segment->buf) + segment->offset + skip;
+        lane->conn.iov[*count].iov_len = segment->size - skip;
+        (*count)++;
+    }
+}
+
+static bool zc_wanted(struct lane *lane)
+{
+    struct zero_copy *zc = &lane->conn.zc;
+
+    if (lane->conn.tls || lane->seg_count == 0 || lane->seg_sent > 0 ||
+        !zero_copy_may(zc, lane->segments[lane->seg_head].size))
+        return false;
+    if (zc->mode == ZERO_COPY_UNDECIDED)
+        zero_copy_decide(zc, lane->loop->config, sock_addr_is_loopback(&lane->conn.peer));
+    return zc->mode == ZERO_COPY_ON;
+}
+
+/* One segment by itself: its buffer comes back with the notification, while the lane goes on with
+ * the next. */
+static void flush_zc(struct lane *lane)
+{
+    zero_copy_sent(&lane->conn.zc, lane->loop, lane->segments[lane->seg_head].buf);
+    lane_gate_segment(lane);
+}
+
+/* Segments that a copying send takes: all, or with zero copy those in front of the first that is
+ * large enough for it. */
+static uint32_t copied_segments(const struct lane *lane, uint32_t from)
+{
+    uint32_t i = from;
+
+    if (lane->conn.zc.mode != ZERO_COPY_ON || lane->conn.tls)
+        return lane->seg_count;
+    while (i < lane->seg_count &&
+           lane->segments[(lane->seg_head + i) % LANE_SEGMENTS].size < ZERO_COPY_MIN)
+        i++;
+    return i;
+}
+
+unsigned lane_tx_gather(struct lane *lane)
+{
+    unsigned count = add_preface(lane);
+    uint32_t begun = lane->seg_sent > 0 ? 1 : 0; /* a frame on the wire is finished first */
+
+    lane->flight_control = lane->flight_data = lane->flight_replay = 0;
+    lane->flight_begun = false;
+    if (count > 0)
+        /* in a record of its own: a peer whose buffers are kept by its log must be able to read
+         * JOIN_OK in a small one */
+        return count;
+    count = lane_replay_gather(lane, count);
+    if (lane->retain.replay > 0)
+        return count;
+    add_segments(lane, &count, 0, begun);
+    if (lane->data_cut)
+        lane->flight_data = add_pack(lane, &lane->data, &count);
+    lane->flight_control = add_pack(lane, &lane->control, &count);
+    if (!lane->data_cut)
+        lane->flight_data = add_pack(lane, &lane->data, &count);
+    add_segments(lane, &count, begun, copied_segments(lane, begun));
+    lane->flight_begun = begun > 0;
+    lane->data_busy = lane->flight_data > BUF_SMALL_SIZE / 2;
+    return count;
+}
+
+unsigned lane_send_flags(const struct lane *lane)
+{
+    return lane->conn.tls && crypt_tx_kernel(lane->conn.crypt) ? 0 : RING_WAITALL;
+}
+
+static bool packs_empty(const struct lane *lane)
+{
+    return lane->control.filled == lane->control.sent && lane->data.filled == lane->data.sent;
+}
+
+bool lane_tx_empty(const struct lane *lane)
+{
+    return packs_empty(lane) && lane->seg_count == 0 && !has_preface(lane) &&
+           lane->retain.replay == 0;
+}
+
+/* Everything is out: a lane that lingers says FIN. */
+static void flushed(struct lane *lane)
+{
+    if (lane->awaits_out) {
+        lane->awaits_out = false;
+        lane->table->role->lane_out(lane);
+        return;
+    }
+    if (lane->state == LANE_LINGER && !lane->conn.shut) {
+        if (lane->conn.tls && lane_crypt_end(lane))
+            return;
+        lane->conn.shut = true;
+        (void)sock_shutdown_write(lane->conn.fd);
+    }
+}
+
+void lane_flush(struct lane *lane)
+{
+    CHECK(lane_is_connected(lane) && lane->conn.fd >= 0 &&
+          lane->conn.tls == (lane->conn.crypt != NULL));
+    lane_read(lane);
+    if (!lane_is_connected(lane)) /* by what was opened of records that had waited */
+        return;
+    if (lane->conn.send_flight || (lane->conn.tls && lane_crypt_flush(lane)))
+        return;
+    if (lane_tx_empty(lane)) {
+        flushed(lane);
+        return;
+    }
+    lane->flight_begun = false;
+    lane->flight_control = lane->flight_data = lane->flight_replay = lane->conn.flight_preface = 0;
+    if (packs_empty(lane) && !has_preface(lane) && lane->retain.replay == 0 && zc_wanted(lane))
+        flush_zc(lane);
+    else
+        lane_gate_frames(lane, lane_tx_gather(lane));
+}
+
+bool lane_can_wait(const struct lane *lane)
+{
+    return lane->state == LANE_OPEN && !lane->conn.send_flight && lane->seg_count == 0 &&
+           !has_preface(lane) && lane->retain.replay == 0 &&
+           lane->control.filled == lane->control.sent && lane->data.filled > lane->data.sent &&
+           lane->data.filled - lane->data.sent <= LANE_HOLD;
+}
+
+void lane_mark(struct lane *lane)
+{
+    if (lane_is_connected(lane) && !list_linked(&lane->dirty_node))
+        list_append(&lane->table->dirty, &lane->dirty_node);
+}
+
+/* Completion */
+
+static uint32_t data_sent(struct lane *lane, uint32_t bytes)
+{
+    uint32_t n = min_u32(bytes, lane->flight_data);
+
+    pack_sent(lane, &lane->data, n);
+    lane->kept.left.data += n;
+    if (n > 0)
+        lane->data_cut = n < lane->flight_data;
+    return n;
+}
+
+static void account(struct lane *lane, uint32_t bytes)
+{
+    bool data_first = lane->data_cut;
+    uint32_t n = min_u32(bytes, lane->conn.flight_preface);
+
+    lane->conn.preface_sent += n;
+    if (n > 0 && lane->conn.preface_sent == lane->conn.preface_size)
+        lane_preface_drop(lane);
+    bytes -= n;
+    n = min_u32(bytes, lane->flight_replay);
+    lane->retain.replay -= n;
+    bytes -= n;
+    if (bytes == 0)
+        return;
+    if (lane->flight_begun) {
+        n = min_u32(bytes, lane->segments[lane->seg_head].size - lane->seg_sent);
+        segments_sent(lane, n);
+        bytes -= n;
+    }
+    if (data_first)
+        bytes -= data_sent(lane, bytes);
+    n = min_u32(bytes, lane->flight_control);
+    pack_sent(lane, &lane->control, n);
+    lane->kept.left.control += n;
+    bytes -= n;
+    if (!data_first)
+        bytes -= data_sent(lane, bytes);
+    segments_sent(lane, bytes);
+}
+
+/* What the data pack takes at least. */
+static uint32_t data_room(const struct lane *lane)
+{
+    if (lane->data.buf != BUF_NONE)
+        return buf_size(lane->data.buf) - lane->data.filled;
+    return lane->retain.keeps && !lane->data_busy ? BUF_SMALL_SIZE : BUF_BIG_SIZE;
+}
+
+/* Streams in line get their turn: they are pumped in this turn of the worker. The first ones
+ * together with those that are marked already, so that they get their share of the room. */
+void lane_tx_wake(struct lane *lane)
+{
+    lane_line_wake(lane, LANE_LINE_DATA, 1 + data_room(lane) / LANE_LINE_STEP);
+    lane_line_wake(lane, LANE_LINE_CONTROL, 1);
+    lane_line_wake(lane, LANE_LINE_RESET, 1);
+    if (lane_bulk_room(lane))
+        lane_line_wake(lane, LANE_LINE_BULK, LANE_SEGMENTS - lane->seg_count);
+}
+
+void lane_tx_left(struct lane *lane, uint32_t bytes)
+{
+    account(lane, bytes);
+    lane_log_trim(lane); /* the peer may have been quicker than our completion */
+    lane_kept_left(lane);
+    lane_tx_wake(lane);
+    lane_mark(lane);
+}
+
+/* The connection is lost with a send in flight: it counts as sent. */
+static void flight_lost(struct lane *lane)
+{
+    if (lane->retain.keeps && !lane->conn.flight_sealed)
+        account(lane, lane->conn.flight_size);
+    lane->conn.flight_sealed = false;
+}
+
+static void send_failed(struct lane *lane, int error)
+{
+    if (lane->conn.flight_zc && ring_zc_refused(error)) {
+        lane->conn.zc.mode = ZERO_COPY_OFF;
+        lane_mark(lane);
+    } else if (error == -EAGAIN || error == -EINTR) {
+        lane_mark(lane);
+    } else {
+        flight_lost(lane);
+        lane_lost(lane, REASON_LANE_ERROR, strerror(-error));
+    }
+}
+
+void lane_send_done(void *part, const struct ring_cqe *cqe)
+{
+    struct lane_table *table = part;
+    struct loop *loop = table->loop;
+    struct op op = op_unpack(cqe->user_data);
+    struct lane *lane = slab_at(&table->slab, op.slot);
+
+    CHECK(lane->state != LANE_FREE);
+    if ((cqe->flags & RING_CQE_NOTIF) != 0) {
+        zero_copy_notified(&lane->conn.zc, lane->loop, op.aux, cqe);
+        return;
+    }
+    CHECK(lane->conn.send_flight);
+    lane->conn.send_flight = false;
+    if (loop->now - lane->conn.send_since > V1_STALL_NS / 10)
+        lane->conn.unblocked = loop->now;
+    if (lane->conn.flight_zc)
+        zero_copy_result(&lane->conn.zc, lane->loop, op.aux, cqe);
+    if (lane->state == LANE_CLOSING)
+        return;
+    if (lane->state == LANE_FROZEN) {
+        flight_lost(lane);
+        lane_line_wake(lane, LANE_LINE_RESET, 1); /* others wait until it is back */
+        return;
+    }
+    if (cqe->res < 0) {
+        send_failed(lane, cqe->res);
+        return;
+    }
+    /* See relay.c: a reset that met a waiting send. */
+    if ((uint32_t)cqe->res < lane->conn.flight_size &&
+        (lane_send_flags(lane) & RING_WAITALL) != 0) {
+        send_failed(lane, -ECONNRESET);
+        return;
+    }
+    loop_count(loop, STAT_LANE_SENDS, 1);
+    loop_count(loop, STAT_LANE_SEND_BYTES, (uint64_t)cqe->res);
+    if (lane->conn.tls)
+        lane_crypt_sent(lane, (uint32_t)cqe->res);
+    else
+        lane_tx_left(lane, (uint32_t)cqe->res);
+}
+
+void lane_tx_release(struct lane *lane)
+{
+    struct buf_pool *bufs = &lane->loop->bufs;
+
+    for (; lane->seg_count > 0; lane->seg_count--) {
+        CHECK(lane->segments[lane->seg_head].waiter == NULL); /* the streams are gone */
+        buf_put(bufs, lane->segments[lane->seg_head].buf);
+        lane->seg_head = (lane->seg_head + 1) % LANE_SEGMENTS;
+    }
+    if (lane->control.buf != BUF_NONE)
+        buf_put(bufs, lane->control.buf);
+    if (lane->data.buf != BUF_NONE)
+        buf_put(bufs, lane->data.buf);
+    lane->control = lane->data = (struct lane_pack){ .buf = BUF_NONE };
+    lane->seg_sent = lane->bulk_bytes = 0;
+    lane->data_cut = false;
+    lane->retain.replay = 0;
+    lane_preface_drop(lane);
+}
