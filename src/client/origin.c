@@ -306,7 +306,7 @@ static void won(struct stream *s, bool beside)
     }
     if (is_dialling(s))
         abandon(s, !beside);
-    s->state = STREAM_OPEN;
+    stream_set_state(s, STREAM_OPEN);
     s->heard = s->loop->now;
     stream_mark(s);
 }

@@ -165,6 +165,24 @@ static struct lane *lane_new(struct lane_table *table, const union sock_addr *pe
     return lane;
 }
 
+void lane_set_state(struct lane *lane, enum lane_state state)
+{
+    /* From where each state is reached. */
+    static const uint8_t from[] = {
+        [LANE_FREE] = 1u << LANE_CLOSING,
+        [LANE_CONNECTING] = 1u << LANE_FREE,
+        [LANE_TLS] = 1u << LANE_OPEN,
+        [LANE_OPEN] = 1u << LANE_FREE | 1u << LANE_CONNECTING | 1u << LANE_TLS | 1u << LANE_FROZEN,
+        [LANE_FROZEN] = 1u << LANE_OPEN,
+        [LANE_LINGER] = 1u << LANE_TLS | 1u << LANE_OPEN,
+        [LANE_CLOSING] = 1u << LANE_CONNECTING | 1u << LANE_TLS | 1u << LANE_OPEN |
+                         1u << LANE_FROZEN | 1u << LANE_LINGER,
+    };
+
+    CHECK((from[state] >> lane->state & 1) != 0);
+    lane->state = (uint8_t)state;
+}
+
 /* The connection is up: frames, or the TLS handshake first. */
 static void start(struct lane *lane)
 {
@@ -172,7 +190,7 @@ static void start(struct lane *lane)
 
     sock_lane_options(lane->conn.fd, loop->config->expiry);
     timer_set(&loop->timers, &lane->timer, loop->now + loop->config->handshake_timeout);
-    lane->state = LANE_OPEN;
+    lane_set_state(lane, LANE_OPEN);
     if (lane->conn.tls)
         lane_crypt_begin(lane);
     lane_read(lane);
@@ -205,7 +223,7 @@ struct lane *lane_adopt(struct lane_table *table, int fd, struct crypt *crypt)
         return NULL;
     lane_set_fd(lane, fd);
     lane->fsm = SESSION_INIT;
-    lane->state = LANE_OPEN;
+    lane_set_state(lane, LANE_OPEN);
     lane->conn.crypt_ready = lane->conn.tls;
     timer_set(&loop->timers, &lane->timer, loop->now + loop->config->handshake_timeout);
     lane_mark(
@@ -230,7 +248,7 @@ struct lane *lane_dial(struct lane_table *table, const union sock_addr *addr, st
         return NULL;
     }
     lane_set_fd(lane, fd);
-    lane->state = LANE_CONNECTING;
+    lane_set_state(lane, LANE_CONNECTING);
     lane->fsm = SESSION_INIT;
     lane->conn.dial_addr = *addr;
     lane->conn.connect_flight = true;
@@ -323,8 +341,7 @@ void lane_close(struct lane *lane, enum reason reason, const char *text)
 
     if (before == LANE_CLOSING)
         return;
-    CHECK(before != LANE_FREE);
-    lane->state = LANE_CLOSING;
+    lane_set_state(lane, LANE_CLOSING);
     timer_stop(&lane->timer);
     list_remove(&lane->dirty_node);
     list_remove(&lane->starved_node);
@@ -350,7 +367,7 @@ void lane_finish(struct lane *lane, enum reason reason, const char *text)
         lane_close(lane, reason, text);
         return;
     }
-    lane->state = LANE_LINGER;
+    lane_set_state(lane, LANE_LINGER);
     list_remove(&lane->stranger.step_node);
     timer_set(&loop->timers, &lane->timer, loop->now + LANE_LINGER_NS);
     leave(lane, reason, text);
@@ -400,7 +417,7 @@ bool lane_join(struct lane *lane)
     if (lane->counted)
         share_give(lane->share, SHARE_LANES, 1);
     share_unref(lane->share);
-    lane->state = LANE_FREE;
+    lane_set_state(lane, LANE_FREE);
     slab_give(&table->slab, lane->slot);
     return true;
 }

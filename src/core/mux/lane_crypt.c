@@ -104,7 +104,7 @@ static void queue_step(struct lane *lane)
 
 void lane_crypt_begin(struct lane *lane)
 {
-    lane->state = LANE_TLS;
+    lane_set_state(lane, LANE_TLS);
     if (!lane->conn.sniffs)
         queue_step(lane);
 }
@@ -123,7 +123,7 @@ static bool turns_plain(struct lane *lane)
     lane->conn.raw = (struct conn_rx){ .buf = BUF_NONE };
     lane->conn.tls = false;
     lane_crypt_release(lane);
-    lane->state = LANE_OPEN;
+    lane_set_state(lane, LANE_OPEN);
     return true;
 }
 
@@ -163,7 +163,7 @@ static void finish_handshake(struct lane *lane)
 
     if (!offload(lane))
         return;
-    lane->state = LANE_OPEN;
+    lane_set_state(lane, LANE_OPEN);
     /* A human may have been asked meanwhile; a stranger gets no more time. */
     if (!table->role->opens_streams)
         timer_set(&loop->timers, &lane->timer, loop->now + loop->config->handshake_timeout);

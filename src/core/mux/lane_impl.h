@@ -46,6 +46,9 @@ void lane_rx_leave_big(struct lane *lane, struct conn_rx *rx);
 void lane_rx_read(struct lane *lane, struct conn_rx *rx);
 void lane_watch_read(struct lane *lane);
 
+/* lane.c: the only one that writes a lane's state: asserts that the new one may follow. */
+void lane_set_state(struct lane *lane, enum lane_state state);
+
 /* lane.c: the lane's socket, and its end (the caller closes what it takes): as descriptors of its
  * owner. */
 void lane_set_fd(struct lane *lane, int fd);

@@ -174,7 +174,7 @@ static void freeze(struct lane *lane, enum reason reason, const char *text)
     struct loop *loop = lane->loop;
     struct lane_table *table = lane->table;
 
-    lane->state = LANE_FROZEN;
+    lane_set_state(lane, LANE_FROZEN);
     lane->reason = (uint8_t)reason;
     lane->frozen_since = loop->now;
     list_remove(&lane->dirty_node);
@@ -292,7 +292,7 @@ static bool thaw(struct lane *lane, int fd, struct crypt *crypt, uint64_t peer_r
     lane->conn.crypt_ready = lane->conn.tls;
     lane->conn.crypt_closed = lane->conn.crypt_ended = lane->conn.crypt_broken = false;
     (void)sock_peer(fd, &lane->conn.peer);
-    lane->state = LANE_OPEN;
+    lane_set_state(lane, LANE_OPEN);
     unlist(lane);
     lane->conn.heard = lane->conn.unblocked = loop->now;
     lane->conn.dry = true;

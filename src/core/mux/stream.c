@@ -126,6 +126,20 @@ void stream_round_begins(struct stream_table *table, uint64_t when)
     timer_set(&table->loop->timers, &table->rounds.timer, when);
 }
 
+void stream_set_state(struct stream *s, enum stream_state state)
+{
+    /* From where each state is reached. */
+    static const uint8_t from[] = {
+        [STREAM_FREE] = 1u << STREAM_CLOSING,
+        [STREAM_CONNECTING] = 1u << STREAM_FREE,
+        [STREAM_OPEN] = 1u << STREAM_FREE | 1u << STREAM_CONNECTING,
+        [STREAM_CLOSING] = 1u << STREAM_CONNECTING | 1u << STREAM_OPEN,
+    };
+
+    CHECK((from[state] >> s->state & 1) != 0);
+    s->state = (uint8_t)state;
+}
+
 struct stream *stream_open(struct lane *lane, uint32_t wire_id, int fd, enum stream_state state,
                            struct share *share)
 {
@@ -145,7 +159,7 @@ struct stream *stream_open(struct lane *lane, uint32_t wire_id, int fd, enum str
     share_take(share, SHARE_STREAMS, 1);
     if (fd >= 0)
         stream_set_fd(s, fd);
-    s->state = state;
+    stream_set_state(s, state);
     s->wire_id = wire_id;
     if (lane->version == FRAME_V1) {
         s->tx.credit = INT32_MAX;
@@ -568,7 +582,6 @@ void stream_close(struct stream *s, enum reason reason, bool tell)
     struct loop *loop = s->loop;
     struct lane *lane = s->lane;
 
-    CHECK(s->state == STREAM_CONNECTING || s->state == STREAM_OPEN || s->state == STREAM_CLOSING);
     if (s->state == STREAM_CLOSING)
         return;
     struct stream_moved moved = stream_moved(s);
@@ -577,7 +590,7 @@ void stream_close(struct stream *s, enum reason reason, bool tell)
            (unsigned long long)moved.up, (unsigned long long)moved.down);
     if (loop->config->log_visitors)
         stream_log_end(s, reason, tell);
-    s->state = STREAM_CLOSING;
+    stream_set_state(s, STREAM_CLOSING);
     s->reason = (uint8_t)reason;
     count_end(loop, reason);
     timer_stop(&s->timer);
@@ -714,7 +727,7 @@ bool stream_join(struct stream *s)
     timer_stop(&s->timer);
     list_remove(&s->waiter.woken);
     CHECK(!is_listed(s));
-    s->state = STREAM_FREE;
+    stream_set_state(s, STREAM_FREE);
     share_give(s->share, SHARE_STREAMS, 1);
     share_unref(s->share);
     slab_give(&s->table->slab, s->slot);

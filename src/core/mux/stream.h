@@ -221,6 +221,9 @@ void stream_round_begins(struct stream_table *table, uint64_t when);
 bool stream_table_open(struct stream_table *table, struct loop *loop, const struct role *role);
 void stream_table_close(struct stream_table *table);
 
+/* The only one that writes a stream's state: asserts that the new one may follow. */
+void stream_set_state(struct stream *stream, enum stream_state state);
+
 /* A free slot as an OPEN or CONNECTING stream on `lane`, with its windows; NULL when the table
  * is full, or that of the ids, or the lane has its share of these. The caller has counted and
  * refuses; it has asked whether `share`, the owner of what the stream takes, may have another
