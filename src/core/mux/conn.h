@@ -66,9 +66,8 @@ struct conn {
     bool crypt_asking;   /* a human is asked */
     bool crypt_broken;   /* a record cannot be opened; what came before it is handled first */
     bool crypt_closed;   /* close_notify came */
-    bool
-        crypt_ended; /* nothing more is sealed: close_notify or an alert went out, or was refused */
-    uint8_t sealed_type;                             /* of the control record in sealed_buf */
+    bool crypt_ended;    /* nothing is sealed: close_notify or an alert went out, or was refused */
+    uint8_t sealed_type; /* of the control record in sealed_buf */
     uint32_t sealed_buf, sealed_sent, sealed_filled; /* records and handshake bytes to send */
 
     /* the frames with which it begins: lane_preface.c */

@@ -196,7 +196,8 @@ static void start(struct lane *lane)
     lane_read(lane);
 }
 
-struct lane *lane_open(struct lane_table *table, int fd, struct crypt *crypt)
+/* A lane whose connection exists. */
+static struct lane *lane_of_fd(struct lane_table *table, int fd, struct crypt *crypt)
 {
     union sock_addr peer;
 
@@ -206,6 +207,15 @@ struct lane *lane_open(struct lane_table *table, int fd, struct crypt *crypt)
         return NULL;
     lane_set_fd(lane, fd);
     lane->fsm = SESSION_INIT;
+    return lane;
+}
+
+struct lane *lane_open(struct lane_table *table, int fd, struct crypt *crypt)
+{
+    struct lane *lane = lane_of_fd(table, fd, crypt);
+
+    if (lane == NULL)
+        return NULL;
     lane->conn.sniffs = crypt != NULL && table->loop->config->tls == CONFIG_AUTO;
     strangers_add(&table->strangers, &lane->stranger, lane->share);
     start(lane);
@@ -215,19 +225,15 @@ struct lane *lane_open(struct lane_table *table, int fd, struct crypt *crypt)
 struct lane *lane_adopt(struct lane_table *table, int fd, struct crypt *crypt)
 {
     struct loop *loop = table->loop;
-    union sock_addr peer;
+    struct lane *lane = lane_of_fd(table, fd, crypt);
 
-    (void)sock_peer(fd, &peer);
-    struct lane *lane = lane_new(table, &peer, crypt);
     if (lane == NULL)
         return NULL;
-    lane_set_fd(lane, fd);
-    lane->fsm = SESSION_INIT;
     lane_set_state(lane, LANE_OPEN);
     lane->conn.crypt_ready = lane->conn.tls;
     timer_set(&loop->timers, &lane->timer, loop->now + loop->config->handshake_timeout);
-    lane_mark(
-        lane); /* reads when its caller has made it a lane of the session: reading may end it */
+    /* It reads when its caller has made it a lane of the session: reading may end it. */
+    lane_mark(lane);
     return lane;
 }
 
