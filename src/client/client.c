@@ -62,8 +62,8 @@
 /* A first attempt of which there was nothing to say for so long. */
 #define SLOW_NS NSEC_PER_SEC
 
-static void retry_fire(struct timer *timer);
-static void slow_fire(struct timer *timer);
+static void client_retry_fire(struct timer *timer);
+static void client_slow_fire(struct timer *timer);
 
 /* Of the token, in secret memory. Made by client_prepare, read-only while workers run. */
 static struct scram_keys *keys;
@@ -81,7 +81,7 @@ static void client_hurry(struct client *client)
     timer_set(&client->worker->loop.timers, &client->retry, client->worker->loop.now);
 }
 
-static void network_changed(struct worker *w, struct message *message)
+static void client_network_changed(struct worker *w, struct message *message)
 {
     struct client *client = client_of(w);
 
@@ -91,7 +91,7 @@ static void network_changed(struct worker *w, struct message *message)
     netwatch_look(w);
 }
 
-static const struct message_type network_message = { "network", network_changed };
+static const struct message_type network_message = { "network", client_network_changed };
 
 static int client_start(struct worker *w)
 {
@@ -106,8 +106,8 @@ static int client_start(struct worker *w)
     }
     client->worker = w;
     client->wire = w->loop.config->wire == CONFIG_WIRE_V1 ? FRAME_V1 : FRAME_V2;
-    timer_init(&client->retry, retry_fire);
-    timer_init(&client->slow, slow_fire);
+    timer_init(&client->retry, client_retry_fire);
+    timer_init(&client->slow, client_slow_fire);
     bind_init(client);
     race_init(client);
     w->role_state = client;
@@ -139,7 +139,7 @@ const struct config_endpoint *client_server(const struct client *client)
 }
 
 /* 1, 2, 4, ... of the schedule: half fixed, half random. */
-static uint64_t backoff(struct client *client)
+static uint64_t client_backoff(struct client *client)
 {
     const struct config *config = client->worker->loop.config;
     uint64_t wait = config->reconnect_first;
@@ -151,14 +151,14 @@ static uint64_t backoff(struct client *client)
 }
 
 /* The next attempt begins with the first server, and asks for its addresses. */
-static void begin_with_first(struct client *client)
+static void client_begin_with_first(struct client *client)
 {
     client->refused = false;
     client->server_index = 0;
     client->servers.count = 0;
 }
 
-static void say_attempt(const struct client *client, uint64_t wait)
+static void client_say_attempt(const struct client *client, uint64_t wait)
 {
     const struct config *config = client->worker->loop.config;
     char next[64];
@@ -175,7 +175,7 @@ static void say_attempt(const struct client *client, uint64_t wait)
 }
 
 /* Of a client that tries no more. */
-static int failed_code(const struct client *client)
+static int client_failed_code(const struct client *client)
 {
     if (client->refused)
         return EXIT_CODE_TUNNEL_MISSING;
@@ -184,7 +184,7 @@ static int failed_code(const struct client *client)
 }
 
 /* With what failed last, unless that is said already: by each tunnel, or with the session's end. */
-static void say_end(int code, const char *text)
+static void client_say_end(int code, const char *text)
 {
     char last[OUTAGE_TEXT];
 
@@ -195,21 +195,21 @@ static void say_end(int code, const char *text)
 }
 
 /* All servers and addresses of this attempt have failed: wait and try again, or end. */
-static void attempt_failed(struct client *client)
+static void client_attempt_failed(struct client *client)
 {
     struct worker *w = client->worker;
     const struct config *config = w->loop.config;
-    int code = failed_code(client);
+    int code = client_failed_code(client);
     char text[96];
 
     if (w->loop.phase != LOOP_RUNNING)
         return;
     if (!config->reconnect) {
-        say_end(code, "there is no other attempt, because of --no-reconnect");
+        client_say_end(code, "there is no other attempt, because of --no-reconnect");
         client_exit(w, code);
         return;
     }
-    begin_with_first(client);
+    client_begin_with_first(client);
     outage_session_lost(w);
     if (client->lost_at != 0 && w->loop.now - client->lost_at < QUICK_NS && client->attempt == 0) {
         outage_goes_on(w, "trying again at once");
@@ -221,33 +221,33 @@ static void attempt_failed(struct client *client)
         snprintf(text, sizeof(text),
                  "gave up after %u attempts: --reconnect-attempts forever goes on",
                  client->attempt);
-        say_end(code, text);
+        client_say_end(code, text);
         client_exit(w, code);
         return;
     }
     client->attempt++;
-    uint64_t wait = backoff(client);
-    say_attempt(client, wait);
+    uint64_t wait = client_backoff(client);
+    client_say_attempt(client, wait);
     timer_set(&w->loop.timers, &client->retry, w->loop.now + wait);
 }
 
 /* A session is over that was ready. */
-static void session_lost(struct client *client)
+static void client_session_lost(struct client *client)
 {
     struct worker *w = client->worker;
 
     if (!w->loop.config->reconnect || w->loop.phase != LOOP_RUNNING ||
         (client->lost_at != 0 && w->loop.now - client->ready_at < LIVED_NS)) {
-        attempt_failed(client);
+        client_attempt_failed(client);
         return;
     }
     client->lost_at = w->loop.now;
-    begin_with_first(client);
+    client_begin_with_first(client);
     outage_session_lost(w);
     timer_set(&w->loop.timers, &client->retry, w->loop.now);
 }
 
-static void retry_fire(struct timer *timer)
+static void client_retry_fire(struct timer *timer)
 {
     client_dial(container_of(timer, struct client, retry));
 }
@@ -268,11 +268,11 @@ void client_server_failed(struct client *client)
     if (client->server_index < client->worker->loop.config->server_count)
         client_dial(client);
     else
-        attempt_failed(client);
+        client_attempt_failed(client);
 }
 
 /* No session came of the address that was up. */
-static void next_address(struct client *client)
+static void client_next_address(struct client *client)
 {
     client_forget_wire(client);
     client->heard = false;
@@ -307,9 +307,9 @@ struct lane *client_connect(struct worker *w, const struct config_endpoint *serv
     return lane;
 }
 
-static void server_resolved(struct worker *w, struct message *message);
+static void client_server_resolved(struct worker *w, struct message *message);
 
-static const struct message_type server_message = { "server_resolved", server_resolved };
+static const struct message_type server_message = { "server_resolved", client_server_resolved };
 
 void client_dial(struct client *client)
 {
@@ -329,11 +329,11 @@ void client_dial(struct client *client)
         log_at(LOG_WARN, "client", "cannot look up %s: no memory or no thread for it",
                endpoint->host);
         client_server_failed(client);
-    } /* otherwise server_resolved goes on */
+    } /* otherwise client_server_resolved goes on */
 }
 
 /* Once, before the first session: a human waits, and sees nothing. */
-static void slow_fire(struct timer *timer)
+static void client_slow_fire(struct timer *timer)
 {
     const struct client *client = container_of(timer, struct client, slow);
     const struct config *config = client->worker->loop.config;
@@ -353,7 +353,7 @@ static void slow_fire(struct timer *timer)
                (double)config->connect_timeout / 1e9);
 }
 
-static void server_resolved(struct worker *w, struct message *message)
+static void client_server_resolved(struct worker *w, struct message *message)
 {
     const struct resolve_result *result = message->pointer;
     struct client *client = client_of(w);
@@ -371,7 +371,7 @@ static void server_resolved(struct worker *w, struct message *message)
 
 /* Logging in */
 
-static bool say_handshake_v1(struct lane *lane)
+static bool client_say_handshake_v1(struct lane *lane)
 {
     char origin[ADDR_ENDPOINT_TEXT_MAX];
     uint8_t *p = lane_control_begin(lane);
@@ -400,7 +400,7 @@ void client_hello(struct lane *lane)
     lane_say_hello(lane, &hello);
 }
 
-static bool say_auth_v1(struct lane *lane)
+static bool client_say_auth_v1(struct lane *lane)
 {
     const struct config *config = lane->loop->config;
     uint8_t *p = lane_control_begin(lane);
@@ -412,7 +412,7 @@ static bool say_auth_v1(struct lane *lane)
 }
 
 /* What both ends can derive from here on is the session's secret. */
-static bool say_auth(struct client *client, struct lane *lane)
+static bool client_say_auth(struct client *client, struct lane *lane)
 {
     uint8_t proof[FRAME_PROOF_SIZE];
     uint8_t *p = lane_control_begin(lane);
@@ -436,7 +436,7 @@ void client_unconnected(struct lane *lane, int error)
     lane_close(lane, REASON_CONNECT_FAILED, text);
 }
 
-static void primary_connected(struct client *client, struct lane *lane, int res)
+static void client_primary_connected(struct client *client, struct lane *lane, int res)
 {
     uint32_t map = client->wire == FRAME_V1 ? V1_MAP_SIZE : STREAM_SLOTS_MAX;
 
@@ -453,7 +453,7 @@ static void primary_connected(struct client *client, struct lane *lane, int res)
     }
     if (lane->version == FRAME_V2)
         client_hello(lane);
-    else if (!say_handshake_v1(lane))
+    else if (!client_say_handshake_v1(lane))
         lane_close(lane, REASON_LIMIT_BUFFERS, NULL);
 }
 
@@ -464,18 +464,18 @@ static void client_lane_connected(struct lane *lane, int res)
     if (res == 0 && race_has(client, lane))
         race_won(client, lane);
     if (lane == client->primary || race_has(client, lane))
-        primary_connected(client, lane, res);
+        client_primary_connected(client, lane, res);
     else
         dialer_connected(lane, res);
 }
 
-static void greeted(struct lane *lane)
+static void client_greeted(struct lane *lane)
 {
     lane_set_fsm(lane, SESSION_HANDSHAKEN);
     lane->conn.rtt = lane->conn.rtt_min = max_u64(lane->loop->now - lane->conn.said, 1);
 }
 
-static enum reason rx_hello_ok_v1(struct lane *lane)
+static enum reason client_rx_hello_ok_v1(struct lane *lane)
 {
     struct worker *w = worker_of(lane->loop);
     struct session *session = session_open(&w->sessions, 1, FRAME_V1, client_share(w));
@@ -486,36 +486,36 @@ static enum reason rx_hello_ok_v1(struct lane *lane)
     lane->peer_max_data = V1_DATA_MAX;
     lane_attach(lane, session);
     (void)bind_say_all(client_at(lane->loop), lane);
-    return say_auth_v1(lane) ? REASON_DONE : REASON_LIMIT_BUFFERS;
+    return client_say_auth_v1(lane) ? REASON_DONE : REASON_LIMIT_BUFFERS;
 }
 
 /* The lane's bytes begin here, and what is sent is kept from here on: the server may say in
  * AUTH_OK that it need not be. */
-static enum reason log_in(struct client *client, struct lane *lane)
+static enum reason client_log_in(struct client *client, struct lane *lane)
 {
     const struct config *config = client->worker->loop.config;
 
     if (config_grace(config, lane->conn.tls) > 0)
         lane_log_open(lane);
-    return say_auth(client, lane) && bind_say_all(client, lane) ? REASON_DONE
-                                                                : REASON_LIMIT_BUFFERS;
+    return client_say_auth(client, lane) && bind_say_all(client, lane) ? REASON_DONE
+                                                                       : REASON_LIMIT_BUFFERS;
 }
 
 /* What docs/PROTOCOL.md bounds of AUTH_OK. */
-static bool is_offer(const struct frame_auth_ok *ok)
+static bool client_is_offer(const struct frame_auth_ok *ok)
 {
     return ok->lanes > 0 && ok->slots <= STREAM_SLOTS_MAX && ok->window <= INT32_MAX &&
            ok->max_data >= FRAME_DATA_MIN;
 }
 
-static enum reason rx_hello_ok(struct client *client, struct lane *lane, const uint8_t *src,
-                               const uint8_t *end)
+static enum reason client_rx_hello_ok(struct client *client, struct lane *lane, const uint8_t *src,
+                                      const uint8_t *end)
 {
     struct frame_hello_ok ok;
 
-    greeted(lane);
+    client_greeted(lane);
     if (lane->version == FRAME_V1)
-        return rx_hello_ok_v1(lane);
+        return client_rx_hello_ok_v1(lane);
     if (!frame_get_hello_ok(src, end, &ok))
         return REASON_BAD_FRAME;
     if (ok.nonce == NULL)
@@ -523,12 +523,12 @@ static enum reason rx_hello_ok(struct client *client, struct lane *lane, const u
     if (lane->conn.crypt != NULL && crypt_is_12(lane->conn.crypt))
         return REASON_TLS_TOO_OLD;
     lane_greeted(lane, src, end);
-    return lane == client->primary ? log_in(client, lane) : dialer_greeted(lane);
+    return lane == client->primary ? client_log_in(client, lane) : dialer_greeted(lane);
 }
 
 /* What the server grants, once it has proved that it knows the token. */
-static enum reason rx_auth_ok_v2(struct client *client, struct lane *lane, const uint8_t *src,
-                                 const uint8_t *end)
+static enum reason client_rx_auth_ok_v2(struct client *client, struct lane *lane,
+                                        const uint8_t *src, const uint8_t *end)
 {
     struct frame_auth_ok ok;
     struct scram_channel channel;
@@ -538,7 +538,7 @@ static enum reason rx_auth_ok_v2(struct client *client, struct lane *lane, const
     lane_channel(lane, &channel);
     if (!scram_server_proved(keys, &channel, ok.proof))
         return REASON_SERVER_UNPROVEN;
-    if (!is_offer(&ok))
+    if (!client_is_offer(&ok))
         return REASON_BAD_FRAME;
     struct session *session =
         session_open(&client->worker->sessions, ok.session, FRAME_V2, client_share(client->worker));
@@ -555,11 +555,11 @@ static enum reason rx_auth_ok_v2(struct client *client, struct lane *lane, const
     return REASON_DONE;
 }
 
-static enum reason rx_auth_ok(struct client *client, struct lane *lane, const uint8_t *src,
-                              const uint8_t *end)
+static enum reason client_rx_auth_ok(struct client *client, struct lane *lane, const uint8_t *src,
+                                     const uint8_t *end)
 {
     enum reason reason =
-        lane->version == FRAME_V2 ? rx_auth_ok_v2(client, lane, src, end) : REASON_DONE;
+        lane->version == FRAME_V2 ? client_rx_auth_ok_v2(client, lane, src, end) : REASON_DONE;
 
     if (reason != REASON_DONE)
         return reason;
@@ -570,7 +570,7 @@ static enum reason rx_auth_ok(struct client *client, struct lane *lane, const ui
 }
 
 /* Another token does not help when TLS ends on the way. */
-static void log_refusal(const struct frame_error *error)
+static void client_log_refusal(const struct frame_error *error)
 {
     bool between = reason_from_code(error->code) == REASON_TLS_ENDS_BETWEEN;
 
@@ -579,20 +579,20 @@ static void log_refusal(const struct frame_error *error)
            between ? "" : " (give one that the server has, by --token-file or CULVERT_TOKEN)");
 }
 
-static enum reason rx_auth_err(struct client *client, struct lane *lane, const uint8_t *src,
-                               const uint8_t *end)
+static enum reason client_rx_auth_err(struct client *client, struct lane *lane, const uint8_t *src,
+                                      const uint8_t *end)
 {
     struct frame_error error;
 
     if (!frame_get_error(lane->version, FRAME_AUTH_ERR, src, end, &error))
         return REASON_BAD_FRAME;
-    log_refusal(&error);
+    client_log_refusal(&error);
     lane_finish(lane, REASON_AUTH_FAILED, NULL);
     client_exit(client->worker, EXIT_CODE_AUTH_REFUSED);
     return REASON_DONE;
 }
 
-static void dial_told(struct worker *w, struct message *message)
+static void client_dial_told(struct worker *w, struct message *message)
 {
     struct client *client = client_of(w);
 
@@ -603,11 +603,11 @@ static void dial_told(struct worker *w, struct message *message)
 }
 
 /* Dial this lane: pointer is its join_ticket, secret the session's. */
-static const struct message_type dial_message = { "dial", dial_told };
+static const struct message_type dial_message = { "dial", client_dial_told };
 
 /* A lane of another worker. False: out of memory. */
-static bool dial_elsewhere(const struct client *client, const struct join_ticket *ticket,
-                           unsigned target)
+static bool client_dial_elsewhere(const struct client *client, const struct join_ticket *ticket,
+                                  unsigned target)
 {
     struct message *message = message_try(&dial_message);
 
@@ -626,7 +626,7 @@ static bool dial_elsewhere(const struct client *client, const struct join_ticket
 }
 
 /* The other lanes, once the tunnels are there. */
-static void dial_lanes(struct client *client, struct lane *lane)
+static void client_dial_lanes(struct client *client, struct lane *lane)
 {
     struct worker *w = client->worker;
     struct join_ticket ticket = { .session = lane->session->id,
@@ -647,7 +647,7 @@ static void dial_lanes(struct client *client, struct lane *lane)
             dialer_start(client, &ticket);
             continue;
         }
-        if (!dial_elsewhere(client, &ticket, target)) { /* whole or not at all */
+        if (!client_dial_elsewhere(client, &ticket, target)) { /* whole or not at all */
             lane_goaway(lane, REASON_LIMIT_BUFFERS);
             lane_finish(lane, REASON_LIMIT_BUFFERS, "out of memory for the other lanes");
             return;
@@ -676,10 +676,10 @@ void client_settled(struct client *client, struct lane *lane)
     if (lane->version == FRAME_V1 && w->loop.config->tunnel_count > 1)
         log_at(LOG_WARN, "client",
                "a v1 server has one tunnel per client: only the first --local is public");
-    dial_lanes(client, lane);
+    client_dial_lanes(client, lane);
 }
 
-static enum reason rx_goaway(struct lane *lane, const uint8_t *src, const uint8_t *end)
+static enum reason client_rx_goaway(struct lane *lane, const uint8_t *src, const uint8_t *end)
 {
     struct frame_error error;
 
@@ -711,11 +711,11 @@ static enum reason client_frame(struct lane *lane, const struct frame *frame, co
     client->heard = client->heard || lane == client->primary;
     switch (frame->kind) {
     case FRAME_HELLO_OK:
-        return rx_hello_ok(client, lane, src, end);
+        return client_rx_hello_ok(client, lane, src, end);
     case FRAME_AUTH_OK:
-        return rx_auth_ok(client, lane, src, end);
+        return client_rx_auth_ok(client, lane, src, end);
     case FRAME_AUTH_ERR:
-        return rx_auth_err(client, lane, src, end);
+        return client_rx_auth_err(client, lane, src, end);
     case FRAME_BIND_OK:
         return bind_rx_ok(client, lane, src, end);
     case FRAME_BIND_ERR:
@@ -723,7 +723,7 @@ static enum reason client_frame(struct lane *lane, const struct frame *frame, co
     case FRAME_JOIN_OK:
         return dialer_joined(lane, src, end);
     case FRAME_GOAWAY:
-        return rx_goaway(lane, src, end);
+        return client_rx_goaway(lane, src, end);
     case FRAME_OPEN:
         return origin_open(lane, frame, src, end);
     default:
@@ -734,7 +734,7 @@ static enum reason client_frame(struct lane *lane, const struct frame *frame, co
 /* Losing */
 
 /* v1 shows the token to whoever reads the connection. */
-static bool may_show_token(const struct lane *lane)
+static bool client_may_show_token(const struct lane *lane)
 {
     return lane->conn.crypt != NULL || sock_addr_is_loopback(&lane->conn.peer);
 }
@@ -742,8 +742,8 @@ static bool may_show_token(const struct lane *lane)
 /* A server that hung up without a word to the first frame speaks the other version; with TLS only
  * if it did so in an orderly way, or somebody on the path could choose the version. One that speaks
  * another protocol (foreign) is no v1 server, and is shown no token. */
-static bool try_other_wire(struct client *client, const struct lane *lane, enum reason reason,
-                           bool foreign)
+static bool client_try_other_wire(struct client *client, const struct lane *lane,
+                                  enum reason reason, bool foreign)
 {
     const struct config *config = client->worker->loop.config;
     bool asked = client->asked;
@@ -760,7 +760,7 @@ static bool try_other_wire(struct client *client, const struct lane *lane, enum 
     if (!silent || config->wire != CONFIG_WIRE_AUTO || client->was_ready)
         return false;
     bool was_v2 = client->wire == FRAME_V2;
-    if (was_v2 && !may_show_token(lane)) {
+    if (was_v2 && !client_may_show_token(lane)) {
         log_at(LOG_WARN, "client",
                "the server hung up on v2: if it speaks v1 only, give --wire v1, which shows the "
                "token to everybody on the path; --tls hides it");
@@ -775,7 +775,7 @@ static bool try_other_wire(struct client *client, const struct lane *lane, enum 
 }
 
 /* Whom to trust does not change by itself; a clock does, when it is set. */
-static bool tls_is_final(const struct client *client, const struct lane *lane)
+static bool client_tls_is_final(const struct client *client, const struct lane *lane)
 {
     bool clock = lane->conn.crypt != NULL && crypt_is_clock(lane->conn.crypt);
 
@@ -783,7 +783,7 @@ static bool tls_is_final(const struct client *client, const struct lane *lane)
 }
 
 /* To worker 0: a violation, of a session that may have ended since. */
-static void session_over_told(struct worker *w, struct message *message)
+static void client_session_over_told(struct worker *w, struct message *message)
 {
     struct session *session = session_find(&w->sessions, message->session);
 
@@ -793,10 +793,10 @@ static void session_over_told(struct worker *w, struct message *message)
         lane_session_close(session, (enum reason)message->number);
 }
 
-static const struct message_type session_over = { "session_over", session_over_told };
+static const struct message_type session_over = { "session_over", client_session_over_told };
 
-static void primary_lost(struct client *client, struct lane *lane, struct session *session,
-                         enum reason reason, bool foreign)
+static void client_primary_lost(struct client *client, struct lane *lane, struct session *session,
+                                enum reason reason, bool foreign)
 {
     struct worker *w = client->worker;
 
@@ -808,22 +808,22 @@ static void primary_lost(struct client *client, struct lane *lane, struct sessio
     dialer_stop(client);
     if (w->loop.phase != LOOP_RUNNING || reason == REASON_AUTH_FAILED)
         return;
-    if (reason == REASON_TLS_FAILED && tls_is_final(client, lane)) {
+    if (reason == REASON_TLS_FAILED && client_tls_is_final(client, lane)) {
         bool is_short = lane->conn.crypt != NULL && crypt_short(lane->conn.crypt);
         client_exit(w, is_short ? EXIT_CODE_CANNOT_START : EXIT_CODE_FAILED);
         return;
     }
-    if (try_other_wire(client, lane, reason, foreign))
+    if (client_try_other_wire(client, lane, reason, foreign))
         timer_set(&w->loop.timers, &client->retry, w->loop.now);
     else if (!client->binding.settled || client->binding.ready == 0)
-        next_address(client); /* a server that accepts and refuses does not hide the others */
+        client_next_address(client); /* one that accepts and refuses does not hide the others */
     else
-        session_lost(client);
+        client_session_lost(client);
 }
 
 /* A violation on any lane ends the session (docs/PROTOCOL.md, section 9). Worker 0 has lane 0,
  * whose end tells everybody else. */
-static void session_violated(struct worker *w, struct session *session, enum reason reason)
+static void client_session_violated(struct worker *w, struct session *session, enum reason reason)
 {
     if (client_leads(w)) {
         lane_session_close(session, reason);
@@ -838,12 +838,12 @@ static void session_violated(struct worker *w, struct session *session, enum rea
 /* A lane of the session, a connection that was to become one, or one beside a lane that stands.
  * What goes with its session was told with lane 0; on another worker that may be when the next
  * session stands. */
-static void log_closed(const struct lane *lane, const struct session *session, enum reason reason,
-                       const char *text)
+static void client_log_closed(const struct lane *lane, const struct session *session,
+                              enum reason reason, const char *text)
 {
     const struct client *client = client_at(lane->loop);
     bool was_ready = session != NULL && (lane != client->primary || client->binding.settled);
-    bool ends = reason == REASON_TLS_FAILED && tls_is_final(client, lane) &&
+    bool ends = reason == REASON_TLS_FAILED && client_tls_is_final(client, lane) &&
                 (lane == client->primary || race_has(client, lane));
 
     if (ends)
@@ -853,7 +853,7 @@ static void log_closed(const struct lane *lane, const struct session *session, e
              lane->conn.fd < 0) /* not for this frozen first */
         log_at(LOG_WARN, lane_subject(lane), "the session is over: %s",
                text != NULL ? text : reason_text(reason));
-    else if (reason == REASON_AUTH_FAILED) /* log_refusal has told it */
+    else if (reason == REASON_AUTH_FAILED) /* client_log_refusal has told it */
         log_at(LOG_DEBUG, lane_subject(lane), "%s", reason_text(reason));
     else if (reason == REASON_SESSION_LOST && (lane != client->primary || !was_ready))
         log_at(LOG_DEBUG, lane_subject(lane), "%s", reason_text(reason));
@@ -873,7 +873,7 @@ static void client_lane_closed(struct lane *lane, struct session *session, enum 
     struct client *client = client_of(w);
 
     if (w->loop.phase < LOOP_STOPPING && reason != REASON_REPLACED && reason != REASON_DONE)
-        log_closed(lane, session, reason, text);
+        client_log_closed(lane, session, reason, text);
     if (reason == REASON_TLS_FAILED &&
         race_has(client, lane)) /* whom to trust is the same for all */
         race_won(client, lane);
@@ -883,9 +883,10 @@ static void client_lane_closed(struct lane *lane, struct session *session, enum 
     }
     dialer_closed(client, lane);
     if (lane == client->primary)
-        primary_lost(client, lane, session, reason, reason == REASON_BAD_VERSION && text != NULL);
+        client_primary_lost(client, lane, session, reason,
+                            reason == REASON_BAD_VERSION && text != NULL);
     else if (session != NULL && reason_is_violation(reason))
-        session_violated(w, session, reason);
+        client_session_violated(w, session, reason);
 }
 
 static void client_session_closed(struct session *session, enum reason reason)
@@ -894,7 +895,7 @@ static void client_session_closed(struct session *session, enum reason reason)
     summary_session(session);
 }
 
-static void answer_told(struct worker *w, struct message *message)
+static void client_answer_told(struct worker *w, struct message *message)
 {
     struct client *client = client_of(w);
 
@@ -903,7 +904,7 @@ static void answer_told(struct worker *w, struct message *message)
         lane_answer(client->primary, message->number != 0);
 }
 
-static const struct message_type answer_message = { "answer", answer_told };
+static const struct message_type answer_message = { "answer", client_answer_told };
 
 static void client_lane_asks(struct lane *lane, const char *pin)
 {

@@ -46,7 +46,7 @@
 
 /* A resume that waited in vain for a path is tried again at once. One that was refused, or that
  * cost the server a handshake, after a pause. */
-static void retry_later(struct client_lane *entry)
+static void dialer_retry_later(struct client_lane *entry)
 {
     struct worker *w = entry->worker;
     unsigned shift = min_u32(entry->failures, RETRY_SHIFT_MAX);
@@ -63,12 +63,12 @@ static void retry_later(struct client_lane *entry)
     timer_set(&w->loop.timers, &entry->timer, w->loop.now + wait);
 }
 
-static const struct config_endpoint *server_of(const struct client_lane *entry)
+static const struct config_endpoint *dialer_server_of(const struct client_lane *entry)
 {
     return &entry->worker->loop.config->servers[entry->ticket.server_index];
 }
 
-static void asked_again(struct worker *w, struct message *message)
+static void dialer_asked_again(struct worker *w, struct message *message)
 {
     const struct resolve_result *result = message->pointer;
     struct client *client = client_of(w);
@@ -78,20 +78,21 @@ static void asked_again(struct worker *w, struct message *message)
         client->again = *result;
 }
 
-static const struct message_type again_message = { "asked_again", asked_again };
+static const struct message_type again_message = { "asked_again", dialer_asked_again };
 
 /* Asks the name service again; one look-up at a time, since a dead one takes long. */
-static void ask_again(struct client_lane *entry)
+static void dialer_ask_again(struct client_lane *entry)
 {
     struct client *client = client_of(entry->worker);
     struct resolve_result numeric;
 
-    if (client->asking || resolve_numeric(server_of(entry)->host, server_of(entry)->port, &numeric))
+    if (client->asking ||
+        resolve_numeric(dialer_server_of(entry)->host, dialer_server_of(entry)->port, &numeric))
         return;
-    client->asking = lookup_start(entry->worker, server_of(entry), &again_message, 0);
+    client->asking = lookup_start(entry->worker, dialer_server_of(entry), &again_message, 0);
 }
 
-static const union sock_addr *pick_address(const struct client_lane *entry)
+static const union sock_addr *dialer_pick_address(const struct client_lane *entry)
 {
     const struct resolve_result *again = &client_of(entry->worker)->again;
 
@@ -100,20 +101,20 @@ static const union sock_addr *pick_address(const struct client_lane *entry)
     return &again->addr[entry->failures / 2 % again->count];
 }
 
-static void dial(struct client_lane *entry)
+static void dialer_dial(struct client_lane *entry)
 {
     struct worker *w = entry->worker;
     int error;
 
     CHECK(entry->probe == NULL);
     if (entry->lane != NULL && entry->failures % 8 == 3)
-        ask_again(entry);
+        dialer_ask_again(entry);
     entry->probe_up = entry->probe_shakes = false;
     entry->dialled = w->loop.now;
-    entry->probe = client_connect(w, server_of(entry), pick_address(entry), &error);
+    entry->probe = client_connect(w, dialer_server_of(entry), dialer_pick_address(entry), &error);
     if (entry->probe == NULL) {
         outage_try(w, "client", reason_text(REASON_CONNECT_FAILED), strerror(error));
-        retry_later(entry);
+        dialer_retry_later(entry);
         return;
     }
     entry->probe->index = entry->ticket.lane;
@@ -125,7 +126,7 @@ static void dial(struct client_lane *entry)
 
 /* The path is there. What a server in a storm of clients takes for TLS and JOIN is not its
  * fault. */
-static void wait_for_answer(struct client_lane *entry)
+static void dialer_wait_for_answer(struct client_lane *entry)
 {
     struct worker *w = entry->worker;
 
@@ -134,15 +135,15 @@ static void wait_for_answer(struct client_lane *entry)
               w->loop.now + (RESUME_ANSWER << min_u32(entry->failures, ANSWER_SHIFT)));
 }
 
-static void timer_fire(struct timer *timer)
+static void dialer_timer_fire(struct timer *timer)
 {
     struct client_lane *entry = container_of(timer, struct client_lane, timer);
     struct lane *probe = entry->probe;
 
     if (probe == NULL)
-        dial(entry);
+        dialer_dial(entry);
     else if (probe->state == LANE_TLS && !entry->probe_up && !entry->probe_shakes)
-        wait_for_answer(entry);
+        dialer_wait_for_answer(entry);
     else
         lane_close(probe, REASON_CONNECT_FAILED, "time-out"); /* dialer_closed goes on */
 }
@@ -151,19 +152,19 @@ void dialer_init(struct client *client)
 {
     for (unsigned i = 0; i < SESSION_LANES_MAX; i++) {
         client->lanes[i].worker = client->worker;
-        timer_init(&client->lanes[i].timer, timer_fire);
+        timer_init(&client->lanes[i].timer, dialer_timer_fire);
     }
 }
 
 /* A JOIN that was given up must not arrive later, when another one has been answered: TCP would go
  * on to send it after a plain close. */
-static void forget_join(struct lane *probe)
+static void dialer_forget_join(struct lane *probe)
 {
     if (probe->state == LANE_CLOSING && probe->conn.fd >= 0)
         sock_set_rst(probe->conn.fd);
 }
 
-static void drop_probe(struct client_lane *entry, enum reason reason)
+static void dialer_drop_probe(struct client_lane *entry, enum reason reason)
 {
     struct lane *probe = entry->probe;
 
@@ -173,7 +174,7 @@ static void drop_probe(struct client_lane *entry, enum reason reason)
         return;
     if (entry->probe_up) {
         lane_close(probe, reason, NULL);
-        forget_join(probe);
+        dialer_forget_join(probe);
     } else {
         lane_dismiss(probe, reason);
     }
@@ -188,11 +189,11 @@ void dialer_start(struct client *client, const struct join_ticket *ticket)
     entry->lane = NULL;
     if (lane != NULL)
         lane_close(lane, REASON_REPLACED, NULL);
-    drop_probe(entry, REASON_REPLACED);
+    dialer_drop_probe(entry, REASON_REPLACED);
     entry->ticket = *ticket;
     entry->wanted = true;
     entry->failures = 0;
-    dial(entry);
+    dialer_dial(entry);
 }
 
 void dialer_keep(struct client *client, struct lane *lane, const struct join_ticket *ticket)
@@ -205,12 +206,12 @@ void dialer_keep(struct client *client, struct lane *lane, const struct join_tic
     entry->lane = lane;
 }
 
-static struct client_lane *entry_of(const struct lane *lane)
+static struct client_lane *dialer_entry_of(const struct lane *lane)
 {
     return &client_at(lane->loop)->lanes[lane->index];
 }
 
-static void say_join(struct client_lane *entry)
+static void dialer_say_join(struct client_lane *entry)
 {
     struct lane *probe = entry->probe, *lane = entry->lane;
     struct frame_join join = { .session = entry->ticket.session, .lane = entry->ticket.lane };
@@ -230,7 +231,7 @@ static void say_join(struct client_lane *entry)
 
 void dialer_connected(struct lane *lane, int res)
 {
-    struct client_lane *entry = entry_of(lane);
+    struct client_lane *entry = dialer_entry_of(lane);
 
     if (res < 0) {
         client_unconnected(lane, -res);
@@ -246,7 +247,7 @@ void dialer_connected(struct lane *lane, int res)
         return;
     }
     if (entry->lane != NULL)
-        wait_for_answer(entry);
+        dialer_wait_for_answer(entry);
     client_hello(lane);
 }
 
@@ -254,7 +255,7 @@ void dialer_connected(struct lane *lane, int res)
  * still. */
 enum reason dialer_greeted(struct lane *lane)
 {
-    struct client_lane *entry = entry_of(lane);
+    struct client_lane *entry = dialer_entry_of(lane);
 
     if (entry->probe != lane || !entry->wanted) {
         lane_dismiss(lane, REASON_SESSION_LOST);
@@ -263,12 +264,12 @@ enum reason dialer_greeted(struct lane *lane)
     if (entry->lane == NULL) {
         lane->peer_window = entry->ticket.peer_window;
         lane->peer_max_data = entry->ticket.peer_max_data;
-        say_join(entry);
+        dialer_say_join(entry);
         return REASON_DONE;
     }
     if (entry->lane->state == LANE_OPEN && entry->lane->conn.heard > entry->dialled) {
         log_at(LOG_INFO, lane_subject(entry->lane), "was only slow");
-        drop_probe(entry, REASON_REPLACED);
+        dialer_drop_probe(entry, REASON_REPLACED);
         entry->failures = 0;
         return REASON_DONE;
     }
@@ -276,21 +277,21 @@ enum reason dialer_greeted(struct lane *lane)
     if (entry->lane->state == LANE_OPEN)
         lane_lost(entry->lane, REASON_HEARTBEAT_MISSED, "nothing comes back");
     else if (lane_is_still(entry->lane))
-        say_join(entry);
+        dialer_say_join(entry);
     return REASON_DONE;
 }
 
 void dialer_still(struct lane *lane)
 {
-    struct client_lane *entry = entry_of(lane);
+    struct client_lane *entry = dialer_entry_of(lane);
 
     if (entry->lane == lane && entry->probe != NULL && entry->probe_up)
-        say_join(entry);
+        dialer_say_join(entry);
 }
 
 void dialer_frozen(struct lane *lane, const char *text)
 {
-    struct client_lane *entry = entry_of(lane);
+    struct client_lane *entry = dialer_entry_of(lane);
 
     if (entry->lane == lane && entry->wanted)
         outage_lost(lane, reason_text((enum reason)lane->reason), text);
@@ -302,24 +303,24 @@ void dialer_frozen(struct lane *lane, const char *text)
         return;
     entry->failures = 0;
     timer_stop(&entry->timer);
-    dial(entry);
+    dialer_dial(entry);
 }
 
 void dialer_suspect(struct lane *lane)
 {
-    struct client_lane *entry = entry_of(lane);
+    struct client_lane *entry = dialer_entry_of(lane);
 
     if (entry->lane != lane || entry->probe != NULL || timer_is_set(&entry->timer) ||
         !entry->wanted)
         return;
     outage_suspect(lane);
-    dial(entry);
+    dialer_dial(entry);
 }
 
 /* Once for as long as it lasts: one such connection may be chance. */
 #define VAIN_TOLD 2u
 
-static void say_vain(const struct lane *lane)
+static void dialer_say_vain(const struct lane *lane)
 {
     if (lane->vain == VAIN_TOLD)
         log_at(LOG_WARN, lane_subject(lane),
@@ -328,7 +329,7 @@ static void say_vain(const struct lane *lane)
 }
 
 /* JOIN_OK for a lane that comes back. */
-static enum reason resumed(struct client_lane *entry, struct lane *probe, uint64_t count)
+static enum reason dialer_resumed(struct client_lane *entry, struct lane *probe, uint64_t count)
 {
     struct lane *lane = entry->lane;
 
@@ -346,7 +347,7 @@ static enum reason resumed(struct client_lane *entry, struct lane *probe, uint64
     lane_close(probe, REASON_DONE, NULL);
     if (good) {
         outage_back(lane);
-        say_vain(lane);
+        dialer_say_vain(lane);
     } else {
         lane_close(lane, REASON_BAD_FRAME, "the server's count of bytes cannot be");
     }
@@ -358,7 +359,7 @@ static enum reason resumed(struct client_lane *entry, struct lane *probe, uint64
 enum reason dialer_joined(struct lane *lane, const uint8_t *src, const uint8_t *end)
 {
     struct worker *w = worker_of(lane->loop);
-    struct client_lane *entry = entry_of(lane);
+    struct client_lane *entry = dialer_entry_of(lane);
     struct frame_join_ok ok;
 
     if (!frame_get_join_ok(src, end, &ok) || ok.lane != lane->index)
@@ -372,7 +373,7 @@ enum reason dialer_joined(struct lane *lane, const uint8_t *src, const uint8_t *
     if (!scram_equal(ok.proof, entry->answer, sizeof(ok.proof)))
         return REASON_SERVER_UNPROVEN;
     if (entry->lane != NULL)
-        return resumed(entry, lane, ok.rx_bytes);
+        return dialer_resumed(entry, lane, ok.rx_bytes);
     entry->lane = lane;
     entry->probe = NULL;
     entry->failures = 0;
@@ -397,7 +398,7 @@ enum reason dialer_joined(struct lane *lane, const uint8_t *src, const uint8_t *
 /* GOAWAY in answer to JOIN: a lane that the server does not hold any more is over. */
 void dialer_refused(struct lane *lane, enum reason reason)
 {
-    struct client_lane *entry = entry_of(lane);
+    struct client_lane *entry = dialer_entry_of(lane);
 
     if (entry->probe == lane && entry->lane != NULL &&
         (reason == REASON_UNKNOWN_SESSION || reason == REASON_LANE_GONE))
@@ -424,20 +425,20 @@ void dialer_closed(struct client *client, struct lane *lane)
     if (entry->probe == lane) {
         entry->probe = NULL;
         timer_stop(&entry->timer);
-        forget_join(lane);
+        dialer_forget_join(lane);
         if (entry->lane == NULL || entry->lane->state == LANE_FROZEN)
-            retry_later(entry);
+            dialer_retry_later(entry);
         else
             entry->failures++; /* a suspect lane asks again when it is still suspect */
     } else if (entry->lane == lane) {
         entry->lane = NULL;
-        drop_probe(entry, REASON_SESSION_LOST);
+        dialer_drop_probe(entry, REASON_SESSION_LOST);
         if (!entry->wanted || lane->index == 0 || client->worker->loop.phase != LOOP_RUNNING)
             return; /* client.c begins a new session */
         if (client->worker->loop.now - entry->dialled < RETRY_FIRST)
-            retry_later(entry); /* it did not live long */
+            dialer_retry_later(entry); /* it did not live long */
         else
-            dial(entry);
+            dialer_dial(entry);
     }
 }
 
@@ -458,7 +459,7 @@ void dialer_stop(struct client *client)
         struct client_lane *entry = &client->lanes[i];
 
         entry->wanted = false;
-        drop_probe(entry, REASON_SESSION_LOST);
+        dialer_drop_probe(entry, REASON_SESSION_LOST);
     }
     explicit_bzero(client->secret, SCRAM_KEY_SIZE);
 }

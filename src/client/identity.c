@@ -27,7 +27,7 @@ struct text {
     size_t size;
 };
 
-static void add(struct text *text, const char *what)
+static void identity_add(struct text *text, const char *what)
 {
     int n = snprintf(text->data + text->size, sizeof(text->data) - text->size, "%s\n", what);
 
@@ -36,7 +36,7 @@ static void add(struct text *text, const char *what)
 }
 
 /* machine-id(5); a container without one has a host name of its own. */
-static void add_machine(struct text *text)
+static void identity_add_machine(struct text *text)
 {
     char line[256] = "";
     struct stat ns;
@@ -47,37 +47,37 @@ static void add_machine(struct text *text)
         line[n > 0 ? n : 0] = '\0';
         close(fd);
     }
-    add(text, line);
+    identity_add(text, line);
     if (gethostname(line, sizeof(line) - 1) == 0)
-        add(text, line);
+        identity_add(text, line);
     /* The abstract namespace belongs to the network namespace: in another one the number would be
      * the same. */
     if (stat("/proc/self/ns/net", &ns) == 0) {
         snprintf(line, sizeof(line), "%llu", (unsigned long long)ns.st_ino);
-        add(text, line);
+        identity_add(text, line);
     }
     snprintf(line, sizeof(line), "%u", (unsigned)geteuid());
-    add(text, line);
+    identity_add(text, line);
 }
 
-static void add_command(struct text *text, const struct config *config)
+static void identity_add_command(struct text *text, const struct config *config)
 {
     char endpoint[ADDR_ENDPOINT_TEXT_MAX], port[8];
 
     for (unsigned i = 0; i < config->server_count; i++) {
         addr_format_endpoint(&config->servers[i], endpoint, sizeof(endpoint));
-        add(text, endpoint);
+        identity_add(text, endpoint);
     }
     for (unsigned i = 0; i < config->tunnel_count; i++) {
         addr_format_endpoint(&config->tunnels[i].origin, endpoint, sizeof(endpoint));
-        add(text, endpoint);
-        add(text, config->tunnels[i].name);
+        identity_add(text, endpoint);
+        identity_add(text, config->tunnels[i].name);
         snprintf(port, sizeof(port), "%u", config->tunnels[i].port);
-        add(text, port);
+        identity_add(text, port);
     }
 }
 
-static bool take_name(const uint8_t id[CRYPT_MAC_SIZE])
+static bool identity_take_name(const uint8_t id[CRYPT_MAC_SIZE])
 {
     struct sockaddr_un name = { .sun_family = AF_UNIX };
     static const char prefix[] = "culvert-client-";
@@ -104,15 +104,15 @@ void identity_open(const struct config *config)
     struct text text = { .size = 0 };
     char number[8];
 
-    add_machine(&text);
-    add_command(&text, config);
+    identity_add_machine(&text);
+    identity_add_command(&text, config);
     size_t fixed = text.size;
     for (unsigned i = 0; i < NUMBERS; i++) {
         text.size = fixed;
         snprintf(number, sizeof(number), "%u", i);
-        add(&text, number);
+        identity_add(&text, number);
         crypt_mac(key, text.data, text.size, id);
-        if (!take_name(id))
+        if (!identity_take_name(id))
             continue;
         memcpy(identity, id, IDENTITY_SIZE);
         identity_size = IDENTITY_SIZE;

@@ -21,13 +21,13 @@
 /* Machines with many containers change all the time. */
 #define CALM (2 * NSEC_PER_SEC)
 
-static void listen_on(struct client *client)
+static void netwatch_listen_on(struct client *client)
 {
     ring_recv_provided(client->worker->loop.ring, op_pack(client->netlink_op, 0, 0, BUF_NONE),
                        client->netlink, RING_POLL_FIRST);
 }
 
-static void settled(struct timer *timer)
+static void netwatch_settled(struct timer *timer)
 {
     struct client *client = container_of(timer, struct client, netlink_timer);
     struct worker *w = client->worker;
@@ -38,10 +38,10 @@ static void settled(struct timer *timer)
     (void)log_lasting_over(&client->changes); /* which is nothing to tell */
     for (unsigned i = 0; i < w->peer_count; i++)
         worker_post(w, i, message_new(client->netlink_message));
-    listen_on(client);
+    netwatch_listen_on(client);
 }
 
-static void network_told(void *part, const struct ring_cqe *cqe)
+static void netwatch_told(void *part, const struct ring_cqe *cqe)
 {
     struct worker *w = part;
     struct client *client = client_of(w);
@@ -64,14 +64,14 @@ static void network_told(void *part, const struct ring_cqe *cqe)
 
 void netwatch_open(struct client *client, const struct message_type *changed)
 {
-    static const struct loop_op op = { "network", network_told };
+    static const struct loop_op op = { "network", netwatch_told };
 
     client->netlink_message = changed;
-    timer_init(&client->netlink_timer, settled);
+    timer_init(&client->netlink_timer, netwatch_settled);
     client->netlink_op = loop_register(&client->worker->loop, client->worker, &op, 1);
     client->netlink = client->worker->loop.index == 0 ? sock_netlink() : -1;
     if (client->netlink >= 0)
-        listen_on(client);
+        netwatch_listen_on(client);
     else if (client->worker->loop.index == 0)
         log_at(LOG_WARN, "client",
                "cannot listen for network changes (%s): a new address is noticed later; a sandbox "
@@ -89,7 +89,7 @@ void netwatch_close(struct client *client)
 
 /* Looked for anew each time: losing one lane may close others. A lane that was lost is not open any
  * more. */
-static struct lane *lane_without_address(struct worker *w)
+static struct lane *netwatch_lane_without_address(struct worker *w)
 {
     for (struct list *node = w->lanes.all.next; node != &w->lanes.all; node = node->next) {
         struct lane *lane = container_of(node, struct lane, node);
@@ -105,6 +105,6 @@ void netwatch_look(struct worker *w)
 {
     struct lane *lane;
 
-    while ((lane = lane_without_address(w)) != NULL)
+    while ((lane = netwatch_lane_without_address(w)) != NULL)
         lane_lost(lane, REASON_LANE_ERROR, "the address of this machine that it used is gone");
 }

@@ -12,8 +12,8 @@
  * than a quarter of a second is no sign that none comes, and the next address may be the dead one.
  * Two at most are on their way: a third address takes the place of the older attempt, which has had
  * twice the delay by then. The connect time-out bounds all of it. A refusal and a silence end the
- * same way, in give_up: the log names the origin, the name is looked up again, and the server is
- * told why.
+ * same way, in origin_give_up: the log names the origin, the name is looked up again, and the
+ * server is told why.
  *
  * What a second attempt needs is in the stream (struct stream_way), so that it ends with it.
  * Rejected: a table of attempts beside the streams, each with a timer and an end of its own: it
@@ -66,7 +66,7 @@ void origin_resolve(struct client *client, unsigned tunnel)
 }
 
 /* The next address for the stream, or NULL when all have been tried. */
-static const union sock_addr *next_address(const struct stream *s)
+static const union sock_addr *origin_next_address(const struct stream *s)
 {
     const struct origin *origin = origin_of(s);
 
@@ -75,7 +75,7 @@ static const union sock_addr *next_address(const struct stream *s)
     return &origin->addrs.addr[(s->way.first + s->way.next) % origin->addrs.count];
 }
 
-static enum reason reason_of(int error)
+static enum reason origin_reason_of(int error)
 {
     switch (error) {
     case ECONNREFUSED:
@@ -90,7 +90,7 @@ static enum reason reason_of(int error)
     }
 }
 
-static void give_up(struct stream *s, int error)
+static void origin_give_up(struct stream *s, int error)
 {
     struct client *client = client_at(s->loop);
     unsigned tunnel = s->tunnel->index;
@@ -102,24 +102,25 @@ static void give_up(struct stream *s, int error)
                error != 0 ? strerror(error) : "no address", cure_connect_text(error));
     if (s->loop->now - client->origins[tunnel].resolved > RESOLVE_AGAIN)
         origin_resolve(client, tunnel);
-    stream_close(s, reason_of(error), true);
+    stream_close(s, origin_reason_of(error), true);
 }
 
-static bool is_dialling(const struct stream *s)
+static bool origin_is_dialling(const struct stream *s)
 {
     return (s->flight & (STREAM_CONNECT | STREAM_BESIDE)) != 0;
 }
 
 /* Until another address is due, or the end. */
-static void wait_on(struct stream *s)
+static void origin_wait_on(struct stream *s)
 {
     struct worker *w = worker_of(s->loop);
-    uint64_t next = next_address(s) != NULL ? w->loop.now + CLIENT_ATTEMPT_DELAY : UINT64_MAX;
+    uint64_t next =
+        origin_next_address(s) != NULL ? w->loop.now + CLIENT_ATTEMPT_DELAY : UINT64_MAX;
 
     timer_set(&w->loop.timers, &s->timer, min_u64(next, s->way.due));
 }
 
-static void connect_to(struct stream *s, bool beside, int fd, const union sock_addr *addr)
+static void origin_connect_to(struct stream *s, bool beside, int fd, const union sock_addr *addr)
 {
     if (beside)
         stream_set_beside(s, fd);
@@ -133,24 +134,24 @@ static void connect_to(struct stream *s, bool beside, int fd, const union sock_a
 }
 
 /* The next address that there is a socket for. `error`: why the one before came to nothing. */
-static void dial(struct stream *s, bool beside, int error)
+static void origin_dial(struct stream *s, bool beside, int error)
 {
     const union sock_addr *addr;
     int fd = -1;
 
-    for (; fd < 0 && (addr = next_address(s)) != NULL; s->way.next++) {
+    for (; fd < 0 && (addr = origin_next_address(s)) != NULL; s->way.next++) {
         fd = sock_dial_stream(addr->sa.sa_family);
         if (fd >= 0 && s->table->slab.used > SOCK_PORTS_CROWD)
             sock_use_all_ports(fd);
         if (fd >= 0)
-            connect_to(s, beside, fd, addr);
+            origin_connect_to(s, beside, fd, addr);
         else
             error = -fd;
     }
-    if (is_dialling(s))
-        wait_on(s);
+    if (origin_is_dialling(s))
+        origin_wait_on(s);
     else
-        give_up(s, error);
+        origin_give_up(s, error);
 }
 
 /* Who comes, as OPEN says; on v1 it says nothing. */
@@ -160,7 +161,7 @@ struct visit {
     uint16_t port; /* the public one; 0: not known */
 };
 
-static struct visit visit_of(struct lane *lane, const struct frame_open *open)
+static struct visit origin_visit_of(struct lane *lane, const struct frame_open *open)
 {
     struct visit visit = { .tunnel = bind_tunnel(lane, open->tunnel) };
     union sock_addr local = { .bytes = { 0 } };
@@ -175,8 +176,8 @@ static struct visit visit_of(struct lane *lane, const struct frame_open *open)
 
 /* A refusal that needs no slot. On a lane that is slow to leave, more refusals than the control
  * pack holds stand in the data pack. */
-static enum reason refuse(struct lane *lane, uint32_t wire_id, enum reason reason,
-                          const struct visit *visit)
+static enum reason origin_refuse(struct lane *lane, uint32_t wire_id, enum reason reason,
+                                 const struct visit *visit)
 {
     uint8_t *control = lane_control_begin(lane);
     uint8_t *p = control != NULL ? control : lane_data_begin(lane, FRAME_CONTROL_MAX);
@@ -200,7 +201,7 @@ static enum reason refuse(struct lane *lane, uint32_t wire_id, enum reason reaso
  * its last bytes here, or whose RESET waits for room and crosses the peer's own: it needs the lane
  * no more. Any other is a protocol violation on v2; on v1, whose ids are counted, it is a collision
  * with a long-lived stream. */
-static bool place_free(struct lane *lane, uint32_t wire_id)
+static bool origin_place_free(struct lane *lane, uint32_t wire_id)
 {
     uint32_t slot = lane->ids.map[wire_id & lane->ids.mask];
 
@@ -212,7 +213,7 @@ static bool place_free(struct lane *lane, uint32_t wire_id)
 }
 
 /* The low bits of an id are a place in the server's table, and AUTH_OK said how large that is. */
-static bool is_place(const struct lane *lane, uint32_t wire_id)
+static bool origin_is_place(const struct lane *lane, uint32_t wire_id)
 {
     const struct client *client = client_at(lane->loop);
     uint32_t slots =
@@ -222,20 +223,20 @@ static bool is_place(const struct lane *lane, uint32_t wire_id)
 }
 
 /* Of what a stream needs the visitor may have one more. */
-static enum reason may_open(const struct share *share)
+static enum reason origin_may_open(const struct share *share)
 {
     if (!share_may(share, SHARE_STREAMS, 1))
         return REASON_LIMIT_STREAMS;
     return share_may(share, SHARE_FDS, 1) ? REASON_DONE : REASON_LIMIT_DESCRIPTORS;
 }
 
-static void dial_first(struct stream *s)
+static void origin_dial_first(struct stream *s)
 {
     const struct origin *origin = origin_of(s);
 
     s->way.list = origin->list;
     s->way.first = (uint8_t)origin->good;
-    dial(s, false, EHOSTUNREACH);
+    origin_dial(s, false, EHOSTUNREACH);
 }
 
 enum reason origin_open(struct lane *lane, const struct frame *frame, const uint8_t *src,
@@ -245,39 +246,39 @@ enum reason origin_open(struct lane *lane, const struct frame *frame, const uint
     struct frame_open open = { .tunnel = 0 };
 
     if (lane->version == FRAME_V2 &&
-        (!frame_get_open(src, end, &open) || !is_place(lane, frame->stream)))
+        (!frame_get_open(src, end, &open) || !origin_is_place(lane, frame->stream)))
         return REASON_BAD_FRAME;
-    struct visit visit = visit_of(lane, &open);
+    struct visit visit = origin_visit_of(lane, &open);
     if (visit.tunnel == NULL)
-        return refuse(lane, frame->stream, REASON_NO_TUNNEL, &visit);
-    if (!place_free(lane, frame->stream))
+        return origin_refuse(lane, frame->stream, REASON_NO_TUNNEL, &visit);
+    if (!origin_place_free(lane, frame->stream))
         return lane->version == FRAME_V2
                    ? REASON_BAD_FRAME
-                   : refuse(lane, frame->stream, REASON_LIMIT_STREAMS, &visit);
+                   : origin_refuse(lane, frame->stream, REASON_LIMIT_STREAMS, &visit);
     if (w->loop.phase != LOOP_RUNNING)
-        return refuse(lane, frame->stream, REASON_DRAIN, &visit);
+        return origin_refuse(lane, frame->stream, REASON_DRAIN, &visit);
     struct share *share = session_tunnel_share(lane->session, visit.tunnel, &visit.addr);
-    enum reason reason = may_open(share);
+    enum reason reason = origin_may_open(share);
     struct stream *s = NULL;
     if (reason == REASON_DONE)
         s = stream_open(lane, frame->stream, -1, STREAM_CONNECTING, share);
     if (s == NULL) {
         share_unref(share);
-        return refuse(lane, frame->stream, reason != REASON_DONE ? reason : REASON_LIMIT_STREAMS,
-                      &visit);
+        return origin_refuse(lane, frame->stream,
+                             reason != REASON_DONE ? reason : REASON_LIMIT_STREAMS, &visit);
     }
     s->tunnel = visit.tunnel;
     visit.tunnel->streams++;
     s->visitor = visit.addr;
     s->way.due = w->loop.now + w->loop.config->connect_timeout;
     if (origin_of(s)->addrs.count > 0 || !origin_of(s)->resolving)
-        dial_first(s);
+        origin_dial_first(s);
     else
         timer_set(&w->loop.timers, &s->timer, s->way.due);
     return REASON_DONE;
 }
 
-static void close_attempt(struct stream *s, bool beside)
+static void origin_close_attempt(struct stream *s, bool beside)
 {
     if (beside)
         stream_drop_beside(s);
@@ -286,13 +287,13 @@ static void close_attempt(struct stream *s, bool beside)
 }
 
 /* A connect that is being cancelled and was faster is closed like one that was not. */
-static void abandon(struct stream *s, bool beside)
+static void origin_abandon(struct stream *s, bool beside)
 {
     ring_cancel(s->loop->ring, stream_op(s, STREAM_OP_CONNECT, beside));
 }
 
 /* The other attempt, if there is one, is beside from here on, whatever its operation is called. */
-static void won(struct stream *s, bool beside)
+static void origin_won(struct stream *s, bool beside)
 {
     struct origin *origin = origin_of(s);
     int fd = s->fd;
@@ -304,8 +305,8 @@ static void won(struct stream *s, bool beside)
         s->fd = s->way.beside;
         s->way.beside = fd;
     }
-    if (is_dialling(s))
-        abandon(s, !beside);
+    if (origin_is_dialling(s))
+        origin_abandon(s, !beside);
     stream_set_state(s, STREAM_OPEN);
     s->heard = s->loop->now;
     stream_mark(s);
@@ -314,38 +315,38 @@ static void won(struct stream *s, bool beside)
 void origin_connected(struct stream *s, bool beside, int res)
 {
     if (s->state == STREAM_OPEN) { /* it came second */
-        close_attempt(s, true);
+        origin_close_attempt(s, true);
         return;
     }
     if (res == 0) {
-        won(s, beside);
+        origin_won(s, beside);
         return;
     }
-    close_attempt(s, beside);
-    dial(s, beside, res == -ECANCELED ? ETIMEDOUT : -res);
+    origin_close_attempt(s, beside);
+    origin_dial(s, beside, res == -ECANCELED ? ETIMEDOUT : -res);
 }
 
-/* Two are on their way: the older one makes room, and dial() goes on where it ends. */
-static void abandon_older(struct stream *s)
+/* Two are on their way: the older one makes room, and origin_dial() goes on where it ends. */
+static void origin_abandon_older(struct stream *s)
 {
-    abandon(s, s->way.attempt[1] < s->way.attempt[0]);
-    wait_on(s);
+    origin_abandon(s, s->way.attempt[1] < s->way.attempt[0]);
+    origin_wait_on(s);
 }
 
 void origin_late(struct stream *s)
 {
-    if (s->loop->now >= s->way.due || !is_dialling(s))
-        give_up(s, ETIMEDOUT);
+    if (s->loop->now >= s->way.due || !origin_is_dialling(s))
+        origin_give_up(s, ETIMEDOUT);
     else if ((s->flight & STREAM_BESIDE) == 0)
-        dial(s, true, 0);
+        origin_dial(s, true, 0);
     else if ((s->flight & STREAM_CONNECT) == 0)
-        dial(s, false, 0);
+        origin_dial(s, false, 0);
     else
-        abandon_older(s);
+        origin_abandon_older(s);
 }
 
 /* Streams that came before the address was known. */
-static void dial_waiting(struct client *client, unsigned tunnel)
+static void origin_dial_waiting(struct client *client, unsigned tunnel)
 {
     struct worker *w = client->worker;
 
@@ -356,14 +357,15 @@ static void dial_waiting(struct client *client, unsigned tunnel)
             struct stream *s = container_of(m, struct stream, lane_node);
 
             m = m->next;
-            if (s->state == STREAM_CONNECTING && !is_dialling(s) && s->tunnel->index == tunnel)
-                dial_first(s);
+            if (s->state == STREAM_CONNECTING && !origin_is_dialling(s) &&
+                s->tunnel->index == tunnel)
+                origin_dial_first(s);
         }
     }
 }
 
 /* What answered last is tried first, if it is still among them. */
-static void set_addresses(struct origin *origin, const struct resolve_result *result)
+static void origin_set_addresses(struct origin *origin, const struct resolve_result *result)
 {
     union sock_addr good = origin->addrs.addr[origin->good];
 
@@ -383,9 +385,9 @@ void origin_resolved(struct worker *w, struct message *message)
 
     origin->resolving = false;
     if (result->count > 0) {
-        set_addresses(origin, result);
+        origin_set_addresses(origin, result);
     } else {
         log_at(LOG_WARN, "origin", "%s", result->error);
     }
-    dial_waiting(client, message->number);
+    origin_dial_waiting(client, message->number);
 }

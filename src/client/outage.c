@@ -103,7 +103,7 @@ static bool outage_end(uint64_t now, double *seconds, unsigned *tries)
 /* Alane, the session */
 
 /* No-reconnect is about sessions: a lane that is kept is brought back all the same. */
-static bool comes_back(const struct lane *lane)
+static bool outage_comes_back(const struct lane *lane)
 {
     return lane->loop->config->reconnect || lane->state == LANE_FROZEN;
 }
@@ -128,7 +128,7 @@ void outage_lost(const struct lane *lane, const char *why, const char *detail)
     else if (times > 0)
         log_at(LOG_WARN, lane_subject(lane), "connection lost: %s%s%s%s", why,
                detail != NULL ? ": " : "", detail != NULL ? detail : "",
-               comes_back(lane) ? "; trying to come back" : "");
+               outage_comes_back(lane) ? "; trying to come back" : "");
     else
         log_at(LOG_DEBUG, lane_subject(lane), "lost: %s%s%s", why, detail != NULL ? ": " : "",
                detail != NULL ? detail : "");

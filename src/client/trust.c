@@ -19,7 +19,7 @@
 
 static struct crypt_ctx *current; /* read-only while workers run */
 
-static void warn(void *arg, const char *text)
+static void trust_warn(void *arg, const char *text)
 {
     (void)arg;
     log_at(LOG_WARN, "tls", "%s", text);
@@ -31,7 +31,7 @@ bool trust_wants_tls(const struct config *config, const struct config_endpoint *
            (config->tls == CONFIG_AUTO && !addr_host_is_loopback(server->host));
 }
 
-static bool any_wants_tls(const struct config *config)
+static bool trust_any_wants_tls(const struct config *config)
 {
     unsigned i = 0;
 
@@ -41,7 +41,7 @@ static bool any_wants_tls(const struct config *config)
 }
 
 /* Without a file every server is new. */
-static void open_known(const struct config *config, char *known, size_t size)
+static void trust_open_known(const struct config *config, char *known, size_t size)
 {
     const char *dir = config->state_dir;
 
@@ -61,10 +61,10 @@ bool trust_open(const struct config *config)
     char known[512] = "", why[512];
     bool by_key = config->tls_ca[0] == '\0' && config->tls_pin[0] == '\0';
 
-    if (!any_wants_tls(config))
+    if (!trust_any_wants_tls(config))
         return true;
     if (by_key)
-        open_known(config, known, sizeof(known));
+        trust_open_known(config, known, sizeof(known));
     struct crypt_config crypt = { .allow_12 = config->wire != CONFIG_WIRE_V2,
                                   .cert = config->tls_cert,
                                   .key = config->tls_key,
@@ -74,7 +74,7 @@ bool trust_open(const struct config *config)
                                   .accept_new = config->tls_accept_new,
                                   .ask = isatty(STDIN_FILENO) && isatty(STDERR_FILENO),
                                   .keylog = config->keylog,
-                                  .warn = warn };
+                                  .warn = trust_warn };
     current = crypt_ctx_open(&crypt, why, sizeof(why));
     if (current == NULL)
         log_at(LOG_ERROR, "tls", "%s", why);
@@ -109,7 +109,7 @@ static struct {
     char pin[128];
 } question = { .mutex = PTHREAD_MUTEX_INITIALIZER };
 
-static void answer(bool accept)
+static void trust_answer(bool accept)
 {
     struct message *message = message_new(question.type);
 
@@ -118,7 +118,7 @@ static void answer(bool accept)
 }
 
 /* One text among the lines of the log. This thread may wait until the terminal takes it. */
-static void print_question(void)
+static void trust_print_question(void)
 {
     char text[ADDR_ENDPOINT_TEXT_MAX + sizeof(question.pin) + 256];
 
@@ -131,19 +131,19 @@ static void print_question(void)
     sink_put(SINK_ERR, text, (size_t)size);
 }
 
-static void *ask(void *arg)
+static void *trust_ask_main(void *arg)
 {
     char line[16] = "";
 
     (void)arg;
-    print_question();
+    trust_print_question();
     if (fgets(line, sizeof(line), stdin) == NULL)
         line[0] = 'n';
     pthread_mutex_lock(&question.mutex);
     question.accept = line[0] == 'y' || line[0] == 'Y';
     question.answered = true;
     question.open = false;
-    answer(question.accept);
+    trust_answer(question.accept);
     pthread_mutex_unlock(&question.mutex);
     worker_helper_end();
     return NULL;
@@ -151,7 +151,7 @@ static void *ask(void *arg)
 
 /* Nobody is asked where there is no thread to wait for the answer: that is a no, and the next try
  * asks again. */
-static void open_question(const char *server, const char *pin)
+static void trust_open_question(const char *server, const char *pin)
 {
     pthread_t thread;
 
@@ -159,7 +159,7 @@ static void open_question(const char *server, const char *pin)
     snprintf(question.pin, sizeof(question.pin), "%s", pin);
     question.answered = false;
     worker_helper_begin();
-    int error = pthread_create(&thread, NULL, ask, NULL);
+    int error = pthread_create(&thread, NULL, trust_ask_main, NULL);
     question.open = error == 0;
     if (question.open) {
         pthread_detach(thread);
@@ -168,7 +168,7 @@ static void open_question(const char *server, const char *pin)
     worker_helper_end();
     log_at(LOG_ERROR, "tls", "cannot ask whether to trust the server, no thread: %s%s",
            strerror(error), cure_text(error));
-    answer(false);
+    trust_answer(false);
 }
 
 void trust_ask(struct worker *worker, const struct config_endpoint *server, const char *pin,
@@ -182,11 +182,11 @@ void trust_ask(struct worker *worker, const struct config_endpoint *server, cons
     question.worker = worker;
     question.type = type;
     if (question.answered && same)
-        answer(question.accept);
+        trust_answer(question.accept);
     else if (question.open &&
              !same) /* another key than the one on the terminal: not what the human looks at */
-        answer(false);
+        trust_answer(false);
     else if (!question.open)
-        open_question(name, pin);
+        trust_open_question(name, pin);
     pthread_mutex_unlock(&question.mutex);
 }
