@@ -49,21 +49,21 @@ void buf_pool_close(struct buf_pool *pool)
     slab_close(&pool->big);
 }
 
-static uint32_t *refs_of(const struct buf_pool *pool, uint32_t id)
+static uint32_t *buf_refs_of(const struct buf_pool *pool, uint32_t id)
 {
     if (buf_is_big(id))
         return &pool->big_refs[id & ~BUF_BIG_BIT];
     return &pool->small_refs[id];
 }
 
-static struct buf_owner *owner_of(const struct buf_pool *pool, uint32_t id)
+static struct buf_owner *buf_owner_of(const struct buf_pool *pool, uint32_t id)
 {
     if (buf_is_big(id))
         return &pool->big_owner[id & ~BUF_BIG_BIT];
     return &pool->small_owner[id];
 }
 
-static enum share_kind kind_of(uint32_t id)
+static enum share_kind buf_kind_of(uint32_t id)
 {
     return buf_is_big(id) ? SHARE_BIG : SHARE_SMALL;
 }
@@ -106,17 +106,17 @@ uint32_t buf_take_bulk(struct buf_pool *pool, struct share *owner)
 
 void buf_charge(struct buf_pool *pool, uint32_t id, struct share *owner)
 {
-    struct buf_owner *now = owner_of(pool, id);
+    struct buf_owner *now = buf_owner_of(pool, id);
 
     if (now->share == owner)
         return;
-    share_move(now->share, owner, kind_of(id), 1);
+    share_move(now->share, owner, buf_kind_of(id), 1);
     now->share = owner;
 }
 
 void buf_ref(struct buf_pool *pool, uint32_t id)
 {
-    uint32_t *refs = refs_of(pool, id);
+    uint32_t *refs = buf_refs_of(pool, id);
 
     CHECK(*refs > 0 && *refs < UINT32_MAX);
     (*refs)++;
@@ -124,12 +124,12 @@ void buf_ref(struct buf_pool *pool, uint32_t id)
 
 void buf_put(struct buf_pool *pool, uint32_t id)
 {
-    uint32_t *refs = refs_of(pool, id);
+    uint32_t *refs = buf_refs_of(pool, id);
 
     CHECK(*refs > 0);
     if (--*refs > 0)
         return;
-    share_give(owner_of(pool, id)->share, kind_of(id), 1);
+    share_give(buf_owner_of(pool, id)->share, buf_kind_of(id), 1);
     pool->returned = true;
     if (buf_is_big(id))
         slab_give(&pool->big, id & ~BUF_BIG_BIT);
@@ -139,7 +139,7 @@ void buf_put(struct buf_pool *pool, uint32_t id)
 
 unsigned buf_refs(const struct buf_pool *pool, uint32_t id)
 {
-    return *refs_of(pool, id);
+    return *buf_refs_of(pool, id);
 }
 
 void buf_provide(struct buf_pool *pool, struct ring *ring)
@@ -161,47 +161,47 @@ void buf_provided_taken(struct buf_pool *pool, uint32_t id, struct share *owner)
     buf_charge(pool, id, owner);
 }
 
-static bool is_fixed(const struct buf_pool *pool, uint32_t index)
+static bool buf_is_fixed(const struct buf_pool *pool, uint32_t index)
 {
     return index < pool->big.count && pool->big_fixed[index] == FIXED_YES;
 }
 
-static uintptr_t first_huge(const struct buf_pool *pool, uint32_t index)
+static uintptr_t buf_first_huge(const struct buf_pool *pool, uint32_t index)
 {
     return (uintptr_t)slab_at(&pool->big, index) / HUGE_PAGE;
 }
 
-static uintptr_t last_huge(const struct buf_pool *pool, uint32_t index)
+static uintptr_t buf_last_huge(const struct buf_pool *pool, uint32_t index)
 {
     return ((uintptr_t)slab_at(&pool->big, index) + BUF_BIG_SIZE - 1) / HUGE_PAGE;
 }
 
 /* Whether another registered buffer has a part of this huge page: two neighbours each way may. */
-static bool is_counted(const struct buf_pool *pool, uint32_t index, uintptr_t huge)
+static bool buf_is_counted(const struct buf_pool *pool, uint32_t index, uintptr_t huge)
 {
     uint32_t first = index > 2 ? index - 2 : 0;
 
     for (uint32_t i = first; i <= index + 2; i++)
-        if (i != index && is_fixed(pool, i) && first_huge(pool, i) <= huge &&
-            last_huge(pool, i) >= huge)
+        if (i != index && buf_is_fixed(pool, i) && buf_first_huge(pool, i) <= huge &&
+            buf_last_huge(pool, i) >= huge)
             return true;
     return false;
 }
 
 /* The most that the kernel may count for it beside the others: whether there are huge pages is not
  * known. */
-static uint64_t cost_of(const struct buf_pool *pool, uint32_t index)
+static uint64_t buf_cost_of(const struct buf_pool *pool, uint32_t index)
 {
     uint64_t cost = 0;
 
-    for (uintptr_t huge = first_huge(pool, index); huge <= last_huge(pool, index); huge++)
-        cost += is_counted(pool, index, huge) ? 0 : HUGE_PAGE;
+    for (uintptr_t huge = buf_first_huge(pool, index); huge <= buf_last_huge(pool, index); huge++)
+        cost += buf_is_counted(pool, index, huge) ? 0 : HUGE_PAGE;
     return cost;
 }
 
-static bool fix(struct buf_pool *pool, struct ring *ring, uint32_t index)
+static bool buf_fix(struct buf_pool *pool, struct ring *ring, uint32_t index)
 {
-    uint64_t cost = cost_of(pool, index);
+    uint64_t cost = buf_cost_of(pool, index);
 
     if (!pinned_try(cost))
         return false;
@@ -221,12 +221,12 @@ int buf_fixed_index(struct buf_pool *pool, struct ring *ring, uint32_t id)
     if (!pool->registered)
         return -1;
     if (pool->big_fixed[index] == FIXED_UNKNOWN)
-        pool->big_fixed[index] = fix(pool, ring, index) ? FIXED_YES : FIXED_REFUSED;
+        pool->big_fixed[index] = buf_fix(pool, ring, index) ? FIXED_YES : FIXED_REFUSED;
     return pool->big_fixed[index] == FIXED_YES ? (int)index : -1;
 }
 
 /* Whether number a was given before b: they are less than half a turn of the counter apart. */
-static bool is_before(uint16_t a, uint16_t b)
+static bool buf_is_before(uint16_t a, uint16_t b)
 {
     return (int16_t)(uint16_t)(a - b) < 0;
 }
@@ -239,24 +239,24 @@ uint16_t buf_lent_rest(struct buf_pool *pool, struct ring *ring, uint16_t next, 
     uint16_t first = (uint16_t)(ring_buffers_given(ring) - pool->provided);
 
     CHECK(!ring_has_more(ring));
-    if (is_before(next, first))
+    if (buf_is_before(next, first))
         next = first;
-    for (; is_before(next, until) && most > 0; next++, most--) {
+    for (; buf_is_before(next, until) && most > 0; next++, most--) {
         uint32_t id = ring_buffer_at(ring, next);
 
         CHECK(!buf_is_big(id) && pool->small_refs[id] == 1);
         mem_give_back(slab_at(&pool->small, id), BUF_SMALL_SIZE);
     }
-    return is_before(next, until) ? next : until;
+    return buf_is_before(next, until) ? next : until;
 }
 
 /* The kernel must not go on with pages that are no longer ours. */
-static bool unfix(struct buf_pool *pool, struct ring *ring, uint32_t index)
+static bool buf_unfix(struct buf_pool *pool, struct ring *ring, uint32_t index)
 {
     if (pool->big_fixed[index] == FIXED_YES) {
         if (ring_unregister_buffer(ring, index) != 0)
             return false;
-        uint64_t cost = cost_of(pool, index);
+        uint64_t cost = buf_cost_of(pool, index);
         pinned_drop(cost);
         pool->pinned -= cost;
     }
@@ -269,7 +269,7 @@ bool buf_rest(struct buf_pool *pool, struct ring *ring)
     uint32_t index = slab_leaving(&pool->big);
 
     CHECK(index != SLAB_NONE && pool->big_refs[index] == 0);
-    if (!unfix(pool, ring, index))
+    if (!buf_unfix(pool, ring, index))
         return false;
     slab_rest(&pool->big);
     return true;

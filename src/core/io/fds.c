@@ -14,7 +14,7 @@
 /* However few there are: a server that can do nothing else refuses one after the other. */
 #define FDS_LEAST 8u
 
-static unsigned open_now(uint64_t limit)
+static unsigned fds_open_now(uint64_t limit)
 {
     unsigned count = 0;
 
@@ -29,7 +29,7 @@ uint64_t fds_part(unsigned workers)
 
     if (getrlimit(RLIMIT_NOFILE, &limit) != 0)
         return FDS_MOST;
-    uint64_t own = open_now(limit.rlim_cur) + min_u64(FDS_OWN, limit.rlim_cur / 8) +
+    uint64_t own = fds_open_now(limit.rlim_cur) + min_u64(FDS_OWN, limit.rlim_cur / 8) +
                    (uint64_t)workers * FDS_WORKER;
     uint64_t rest = limit.rlim_cur > own ? min_u64(limit.rlim_cur - own, FDS_MOST) : 0;
     return max_u64(rest / workers, FDS_LEAST);

@@ -9,7 +9,7 @@
 #include <stdio.h>
 #include <string.h>
 
-static void arm(struct listener *listener)
+static void listener_arm(struct listener *listener)
 {
     struct loop *loop = listener->loop;
     bool many = !listener->short_of && !share_is_scarce(&loop->shares, SHARE_FDS);
@@ -19,7 +19,7 @@ static void arm(struct listener *listener)
 }
 
 /* False: there are still too few. */
-static bool spares_fill(struct listener_table *table)
+static bool listener_spares_fill(struct listener_table *table)
 {
     while (table->keeps_spares && table->spares < LISTENER_SPARES) {
         int fd = sock_spare();
@@ -31,13 +31,13 @@ static bool spares_fill(struct listener_table *table)
     return true;
 }
 
-static void spares_drop(struct listener_table *table, unsigned count)
+static void listener_spares_drop(struct listener_table *table, unsigned count)
 {
     for (; count > 0 && table->spares > 0; count--)
         sock_close(table->spare_fds[--table->spares]);
 }
 
-static void pause_for(struct listener *listener)
+static void listener_pause_for(struct listener *listener)
 {
     struct loop *loop = listener->loop;
 
@@ -46,7 +46,7 @@ static void pause_for(struct listener *listener)
 
 /* A cancel may be lost (io_uring_prep_cancel(3), EALREADY): as long as the accept is there it is
  * cancelled again. */
-static void cancel(struct listener *listener)
+static void listener_cancel(struct listener *listener)
 {
     struct loop *loop = listener->loop;
 
@@ -56,7 +56,7 @@ static void cancel(struct listener *listener)
 
 /* Short of descriptors or memory: from the first listener that pauses to the last that stands. */
 
-static void short_begins(struct listener *listener, int error)
+static void listener_short_begins(struct listener *listener, int error)
 {
     struct loop *loop = listener->loop;
     struct listener_table *table = listener->table;
@@ -75,7 +75,7 @@ static void short_begins(struct listener *listener, int error)
            error == EMFILE ? " (raise the hard limit of open files, ulimit -Hn)" : "", more);
 }
 
-static void short_ends(struct listener *listener)
+static void listener_short_ends(struct listener *listener)
 {
     struct loop *loop = listener->loop;
     struct listener_table *table = listener->table;
@@ -92,24 +92,24 @@ static void short_ends(struct listener *listener)
            (double)(loop->now - table->pauses.since) / 1e9);
 }
 
-static void timer_fire(struct timer *timer)
+static void listener_timer_fire(struct timer *timer)
 {
     struct listener *listener = container_of(timer, struct listener, timer);
     struct loop *loop = listener->loop;
 
     if (listener->closing) {
-        cancel(listener);
+        listener_cancel(listener);
         return;
     }
-    bool enough = spares_fill(listener->table);
+    bool enough = listener_spares_fill(listener->table);
 
     listener->paused = !enough && !listener->use->lanes;
     if (!listener->flight && !listener->paused)
-        arm(listener);
+        listener_arm(listener);
     if (!enough)
-        pause_for(listener);
+        listener_pause_for(listener);
     else if (loop->now - listener->short_at >= LISTENER_WELL)
-        short_ends(listener);
+        listener_short_ends(listener);
     else if (listener->short_of)
         timer_set(&loop->timers, timer, listener->short_at + LISTENER_WELL);
 }
@@ -133,13 +133,13 @@ struct listener *listener_open(struct listener_table *table, int fd, const struc
         share_ref(share);
         share_take(share, SHARE_FDS, 1);
     }
-    timer_init(&listener->timer, timer_fire);
+    timer_init(&listener->timer, listener_timer_fire);
     list_append(&table->all, &listener->node);
     if (use->lanes) {
         table->keeps_spares = true;
-        (void)spares_fill(table); /* if some are missing, the next pause looks for more */
+        (void)listener_spares_fill(table); /* if some are missing, the next pause looks for more */
     }
-    arm(listener);
+    listener_arm(listener);
     return listener;
 }
 
@@ -150,17 +150,17 @@ void listener_close(struct listener *listener)
     if (listener->closing)
         return;
     listener->closing = true;
-    short_ends(listener);
+    listener_short_ends(listener);
     if (listener->use->lanes) {
         table->keeps_spares = false;
-        spares_drop(table, LISTENER_SPARES);
+        listener_spares_drop(table, LISTENER_SPARES);
     }
     listener->owner = NULL;
     timer_stop(&listener->timer);
     list_remove(&listener->node);
     list_append(&table->closing, &listener->node);
     if (listener->flight)
-        cancel(listener);
+        listener_cancel(listener);
 }
 
 bool listener_join(struct listener *listener)
@@ -181,33 +181,34 @@ bool listener_join(struct listener *listener)
     return true;
 }
 
-static void pause_accepting(struct listener *listener, int error)
+static void listener_pause_accepting(struct listener *listener, int error)
 {
     loop_count(listener->loop, STAT_ACCEPT_PAUSES, 1);
-    short_begins(listener, error);
+    listener_short_begins(listener, error);
     listener->paused = true;
-    pause_for(listener);
+    listener_pause_for(listener);
 }
 
 /* A lane that cannot be accepted for want of a descriptor gets the place of some spares. */
-static bool use_spare(struct listener *listener, int error)
+static bool listener_use_spare(struct listener *listener, int error)
 {
     if ((error != EMFILE && error != ENFILE) || !listener->use->lanes ||
         listener->table->spares == 0)
         return false;
-    spares_drop(listener->table, 2); /* its TLS handshake opens /dev/urandom for a moment */
-    pause_for(listener);             /* to take another one */
+    /* Two: its TLS handshake opens /dev/urandom for a moment. */
+    listener_spares_drop(listener->table, 2);
+    listener_pause_for(listener); /* to take another one */
     return true;
 }
 
 /* A visitor that was gone before it was accepted, and the like: no reason to pause. */
-static bool is_passing(int error)
+static bool listener_is_passing(int error)
 {
     return error == ECONNABORTED || error == EINTR || error == EAGAIN || error == EPROTO ||
            error == ECANCELED;
 }
 
-static void accept_done(void *part, const struct ring_cqe *cqe)
+static void listener_accept_done(void *part, const struct ring_cqe *cqe)
 {
     struct listener_table *table = part;
     struct listener *listener = slab_at(&table->slab, op_unpack(cqe->user_data).slot);
@@ -219,17 +220,18 @@ static void accept_done(void *part, const struct ring_cqe *cqe)
             ring_close_fd(table->loop->ring, cqe->res);
         else
             listener->use->accepted(listener, cqe->res);
-    } else if (!listener->closing && !is_passing(-cqe->res) && !use_spare(listener, -cqe->res)) {
-        pause_accepting(listener, -cqe->res);
+    } else if (!listener->closing && !listener_is_passing(-cqe->res) &&
+               !listener_use_spare(listener, -cqe->res)) {
+        listener_pause_accepting(listener, -cqe->res);
         return;
     }
     if (!listener->flight && !listener->closing && !listener->paused)
-        arm(listener);
+        listener_arm(listener);
 }
 
 bool listener_table_open(struct listener_table *table, struct loop *loop, uint32_t count)
 {
-    static const struct loop_op op = { "accept", accept_done };
+    static const struct loop_op op = { "accept", listener_accept_done };
 
     table->loop = loop;
     table->op = loop_register(loop, table, &op, 1);

@@ -24,7 +24,7 @@ struct job {
     char host[];
 };
 
-static void result_add(struct resolve_result *result, const union sock_addr *addr)
+static void resolve_result_add(struct resolve_result *result, const union sock_addr *addr)
 {
     for (unsigned i = 0; i < result->count; i++)
         if (addr_equal(&result->addr[i], addr))
@@ -47,11 +47,12 @@ bool resolve_numeric(const char *host, uint16_t port, struct resolve_result *out
     if (!addr_from_host(host, port, &addr))
         return false;
     memset(out, 0, sizeof(*out));
-    result_add(out, &addr);
+    resolve_result_add(out, &addr);
     return true;
 }
 
-static void result_fill(struct resolve_result *result, const struct addrinfo *list, uint16_t port)
+static void resolve_result_fill(struct resolve_result *result, const struct addrinfo *list,
+                                uint16_t port)
 {
     for (const struct addrinfo *i = list; i != NULL; i = i->ai_next) {
         union sock_addr addr = { .bytes = { 0 } };
@@ -60,11 +61,11 @@ static void result_fill(struct resolve_result *result, const struct addrinfo *li
             continue;
         memcpy(&addr, i->ai_addr, min_size(i->ai_addrlen, sizeof(addr)));
         sock_addr_set_port(&addr, port);
-        result_add(result, &addr);
+        resolve_result_add(result, &addr);
     }
 }
 
-static void result_move(struct resolve_result *result, unsigned from, unsigned to)
+static void resolve_result_move(struct resolve_result *result, unsigned from, unsigned to)
 {
     union sock_addr addr = result->addr[from];
 
@@ -82,12 +83,12 @@ void resolve_alternate(struct resolve_result *result)
             other++;
         if (other == result->count)
             return;
-        result_move(result, other, i);
+        resolve_result_move(result, other, i);
     }
 }
 
 /* No resolver knows it either; the interface may come later. */
-static bool zone_is_missing(const char *host, struct resolve_result *result)
+static bool resolve_zone_is_missing(const char *host, struct resolve_result *result)
 {
     const char *zone = addr_missing_zone(host);
 
@@ -97,18 +98,18 @@ static bool zone_is_missing(const char *host, struct resolve_result *result)
     return zone != NULL;
 }
 
-static void look_up(const char *host, uint16_t port, struct resolve_result *result)
+static void resolve_look_up(const char *host, uint16_t port, struct resolve_result *result)
 {
     struct addrinfo hints = { .ai_family = AF_UNSPEC, .ai_socktype = SOCK_STREAM };
     struct addrinfo *list = NULL;
     int error;
 
-    if (resolve_numeric(host, port, result) || zone_is_missing(host, result))
+    if (resolve_numeric(host, port, result) || resolve_zone_is_missing(host, result))
         return;
     hints.ai_flags = AI_IDN;
     error = getaddrinfo(host, NULL, &hints, &list);
     if (error == 0)
-        result_fill(result, list, port);
+        resolve_result_fill(result, list, port);
     resolve_alternate(result);
     if (list != NULL)
         freeaddrinfo(list);
@@ -117,18 +118,18 @@ static void look_up(const char *host, uint16_t port, struct resolve_result *resu
                  error != 0 ? gai_strerror(error) : "no IPv4 or IPv6 address");
 }
 
-static void *helper(void *opaque)
+static void *resolve_helper(void *opaque)
 {
     struct job *job = opaque;
 
-    look_up(job->host, job->port, job->result);
+    resolve_look_up(job->host, job->port, job->result);
     job->done(job->arg, job->result);
     free(job);
     return NULL;
 }
 
 /* Signals belong to the engine's own threads, so the helper starts with all of them blocked. */
-static bool start_thread(struct job *job)
+static bool resolve_start_thread(struct job *job)
 {
     pthread_attr_t attr;
     pthread_t thread;
@@ -141,7 +142,7 @@ static bool start_thread(struct job *job)
     pthread_attr_setstacksize(&attr, STACK_SIZE);
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before);
-    error = pthread_create(&thread, &attr, helper, job);
+    error = pthread_create(&thread, &attr, resolve_helper, job);
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     pthread_attr_destroy(&attr);
     return error == 0;
@@ -158,7 +159,7 @@ bool resolve_start(const char *host, uint16_t port,
         goto fail;
     *job = (struct job){ .result = result, .done = done, .arg = arg, .port = port };
     memcpy(job->host, host, size);
-    if (start_thread(job))
+    if (resolve_start_thread(job))
         return true;
 fail:
     free(result);

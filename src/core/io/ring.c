@@ -92,7 +92,7 @@ static const unsigned SETUP_FLAGS =
  * probe, read-only afterwards. */
 static bool rings_count, rings_indexed = true;
 
-static uint64_t clock_now(void)
+static uint64_t ring_clock_now(void)
 {
     struct timespec ts;
 
@@ -102,15 +102,15 @@ static uint64_t clock_now(void)
 
 /* True after a pause if a call with this result is to be made again. *until: 0 before the first
  * call. */
-static bool wait_for_memory(int result, uint64_t *until)
+static bool ring_wait_for_memory(int result, uint64_t *until)
 {
     const struct timespec pause = { .tv_nsec = (long)MEMORY_PAUSE };
 
     if (result != -ENOMEM)
         return false;
     if (*until == 0)
-        *until = clock_now() + MEMORY_PATIENCE;
-    if (clock_now() >= *until)
+        *until = ring_clock_now() + MEMORY_PATIENCE;
+    if (ring_clock_now() >= *until)
         return false;
     (void)nanosleep(&pause, NULL);
     return true;
@@ -118,7 +118,7 @@ static bool wait_for_memory(int result, uint64_t *until)
 
 /* The probe */
 
-static bool kernel_at_least(int major, int minor)
+static bool ring_kernel_at_least(int major, int minor)
 {
     struct utsname name;
     int have_major = 0, have_minor = 0;
@@ -128,12 +128,12 @@ static bool kernel_at_least(int major, int minor)
     return have_major > major || (have_major == major && have_minor >= minor);
 }
 
-static int probe_open(struct io_uring *uring)
+static int ring_probe_open(struct io_uring *uring)
 {
     return io_uring_queue_init(8, uring, SETUP_FLAGS);
 }
 
-static bool buffer_is_refused(struct io_uring *uring)
+static bool ring_buffer_is_refused(struct io_uring *uring)
 {
     static char byte;
     struct iovec iov = { .iov_base = &byte, .iov_len = 1 };
@@ -142,7 +142,7 @@ static bool buffer_is_refused(struct io_uring *uring)
 }
 
 /* Under a limit of nothing, what counts is refused. */
-static void probe_limit(void)
+static void ring_probe_limit(void)
 {
     struct rlimit limit, nothing;
     struct io_uring uring;
@@ -153,9 +153,9 @@ static void probe_limit(void)
     nothing.rlim_cur = 0;
     if (setrlimit(RLIMIT_MEMLOCK, &nothing) != 0)
         return;
-    int result = probe_open(&uring);
+    int result = ring_probe_open(&uring);
     rings_count = result == -ENOMEM;
-    if (rings_count || (result == 0 && buffer_is_refused(&uring)))
+    if (rings_count || (result == 0 && ring_buffer_is_refused(&uring)))
         pinned_set_limit(limit.rlim_cur);
     if (result == 0)
         io_uring_queue_exit(&uring);
@@ -163,7 +163,7 @@ static void probe_limit(void)
 }
 
 /* A filter may let the set-up through and nothing else. */
-static int probe_enter(struct io_uring *uring)
+static int ring_probe_enter(struct io_uring *uring)
 {
     struct io_uring_sqe *sqe = io_uring_get_sqe(uring);
 
@@ -175,7 +175,7 @@ static int probe_enter(struct io_uring *uring)
 
 /* Nobody can do without registration: it starts a ring. Without memory to ask for operations, none
  * of them is taken for granted. */
-static int probe_register(struct io_uring *uring)
+static int ring_probe_register(struct io_uring *uring)
 {
     const unsigned most = 256;
     struct io_uring_probe *probe =
@@ -191,42 +191,42 @@ static int probe_register(struct io_uring *uring)
     return result < 0 && result != -ENOMEM ? result : 0;
 }
 
-static const char *probe_calls(struct io_uring *uring, int *error)
+static const char *ring_probe_calls(struct io_uring *uring, int *error)
 {
-    *error = -probe_enter(uring);
+    *error = -ring_probe_enter(uring);
     if (*error != 0)
         return "io_uring_enter";
-    *error = -probe_register(uring);
+    *error = -ring_probe_register(uring);
     return *error != 0 ? "io_uring_register" : NULL;
 }
 
-static void features_probe(void)
+static void ring_features_probe(void)
 {
     struct io_uring uring;
     uint64_t until = 0;
     int result;
 
-    probe_limit();
+    ring_probe_limit();
     do
-        result = probe_open(&uring);
-    while (wait_for_memory(result, &until));
+        result = ring_probe_open(&uring);
+    while (ring_wait_for_memory(result, &until));
     if (result < 0) {
         features.error = -result;
         return;
     }
-    features.refused = probe_calls(&uring, &features.error);
+    features.refused = ring_probe_calls(&uring, &features.error);
     features.usable = features.refused == NULL;
     features.defer_taskrun = features.usable;
-    features.zc_report = features.send_zc && kernel_at_least(6, 2);
+    features.zc_report = features.send_zc && ring_kernel_at_least(6, 2);
     features.recv_bundle = (uring.features & FEATURE_RECVSEND_BUNDLE) != 0;
-    features.buf_inc = kernel_at_least(6, 12);
+    features.buf_inc = ring_kernel_at_least(6, 12);
     rings_indexed = (uring.flags & SETUP_NO_SQARRAY) == 0;
     io_uring_queue_exit(&uring);
 }
 
 const struct ring_features *ring_features(void)
 {
-    pthread_once(&features_once, features_probe);
+    pthread_once(&features_once, ring_features_probe);
     return &features;
 }
 
@@ -292,34 +292,34 @@ void ring_features_print(FILE *out)
 
 /* Memory */
 
-static uint64_t whole_pages(uint64_t bytes)
+static uint64_t ring_whole_pages(uint64_t bytes)
 {
     uint64_t page = (uint64_t)sysconf(_SC_PAGESIZE);
 
     return (bytes + page - 1) / page * page;
 }
 
-static uint64_t buffers_memory(unsigned buffers)
+static uint64_t ring_buffers_memory(unsigned buffers)
 {
-    return whole_pages(buffers * sizeof(struct io_uring_buf));
+    return ring_whole_pages(buffers * sizeof(struct io_uring_buf));
 }
 
-static uint64_t queues_memory(unsigned entries)
+static uint64_t ring_queues_memory(unsigned entries)
 {
     uint64_t indices = rings_indexed ? entries * sizeof(uint32_t) : 0;
     uint64_t completions =
         QUEUE_HEAD + UINT64_C(4) * entries * sizeof(struct io_uring_cqe) + indices;
 
-    return whole_pages(entries * sizeof(struct io_uring_sqe)) + whole_pages(completions);
+    return ring_whole_pages(entries * sizeof(struct io_uring_sqe)) + ring_whole_pages(completions);
 }
 
 uint64_t ring_memory(unsigned entries, unsigned buffers)
 {
-    return queues_memory(entries) + buffers_memory(buffers);
+    return ring_queues_memory(entries) + ring_buffers_memory(buffers);
 }
 
 /* The kernel has granted it. */
-static void count_memory(struct ring *ring, uint64_t bytes)
+static void ring_count_memory(struct ring *ring, uint64_t bytes)
 {
     if (!rings_count)
         return;
@@ -329,7 +329,7 @@ static void count_memory(struct ring *ring, uint64_t bytes)
 
 unsigned ring_entries(unsigned rings, unsigned buffers, unsigned wish, unsigned least)
 {
-    uint64_t others = queues_memory(MESSENGER_ENTRIES) + pinned_leave();
+    uint64_t others = ring_queues_memory(MESSENGER_ENTRIES) + pinned_leave();
 
     CHECK(least > 0 && wish >= least);
     while (rings_count && wish / 2 >= least &&
@@ -350,7 +350,7 @@ static struct {
 } messenger = { .mutex = PTHREAD_MUTEX_INITIALIZER };
 
 /* 0 or -errno. */
-static int messenger_open(void)
+static int ring_messenger_open(void)
 {
     uint64_t until = 0;
     int result = 0;
@@ -359,14 +359,14 @@ static int messenger_open(void)
     if (!messenger.open) {
         do
             result = io_uring_queue_init(MESSENGER_ENTRIES, &messenger.uring, 0);
-        while (wait_for_memory(result, &until));
+        while (ring_wait_for_memory(result, &until));
         messenger.open = result == 0;
     }
     pthread_mutex_unlock(&messenger.mutex);
     return result;
 }
 
-static int open_queues(struct ring *ring, unsigned entries)
+static int ring_open_queues(struct ring *ring, unsigned entries)
 {
     uint64_t until = 0;
     int result;
@@ -377,24 +377,24 @@ static int open_queues(struct ring *ring, unsigned entries)
             .cq_entries = entries * 4,
         };
         result = io_uring_queue_init_params(entries, &ring->uring, &params);
-    } while (wait_for_memory(result, &until));
+    } while (ring_wait_for_memory(result, &until));
     return result;
 }
 
 struct ring *ring_open(unsigned entries, int *error)
 {
     struct ring *ring = calloc(1, sizeof(*ring));
-    int result = ring != NULL ? messenger_open() : -ENOMEM;
+    int result = ring != NULL ? ring_messenger_open() : -ENOMEM;
 
     if (result == 0)
-        result = open_queues(ring, entries);
+        result = ring_open_queues(ring, entries);
     if (result < 0) {
         *error = -result;
         free(ring);
         return NULL;
     }
-    count_memory(ring, queues_memory(entries));
-    ring->now = clock_now();
+    ring_count_memory(ring, ring_queues_memory(entries));
+    ring->now = ring_clock_now();
     ring->alarm = UINT64_MAX;
     return ring;
 }
@@ -447,12 +447,12 @@ int ring_buffers_open(struct ring *ring, unsigned buffers)
     reg.ring_addr = (uint64_t)(uintptr_t)memory;
     do
         result = io_uring_register_buf_ring(&ring->uring, &reg, 0);
-    while (wait_for_memory(result, &until));
+    while (ring_wait_for_memory(result, &until));
     if (result < 0) {
         free(memory);
         return result;
     }
-    count_memory(ring, buffers_memory(buffers));
+    ring_count_memory(ring, ring_buffers_memory(buffers));
     ring->buffers = memory;
     ring->buffer_count = buffers;
     io_uring_buf_ring_init(ring->buffers);
@@ -495,30 +495,30 @@ int ring_unregister_buffer(struct ring *ring, unsigned index)
     return ring_register_buffer(ring, index, NULL, 0);
 }
 
-static void submitted(struct ring *ring)
+static void ring_submitted(struct ring *ring)
 {
     if (io_uring_sq_ready(&ring->uring) == 0)
         ring->pieces_used = ring->headers_used = 0;
 }
 
 /* In the middle of a turn. */
-static void submit_now(struct ring *ring)
+static void ring_submit_now(struct ring *ring)
 {
     ring->stats.overflows++;
     int result = io_uring_submit(&ring->uring);
     CHECK(result >= 0 || result == -EINTR || result == -EAGAIN || result == -EBUSY);
     if (result == -EBUSY || result == -EAGAIN)
         io_uring_get_events(&ring->uring);
-    submitted(ring);
+    ring_submitted(ring);
 }
 
 /* Never NULL: a full queue is submitted on the spot. */
-static struct io_uring_sqe *get_sqe(struct ring *ring, uint64_t user_data)
+static struct io_uring_sqe *ring_get_sqe(struct ring *ring, uint64_t user_data)
 {
     struct io_uring_sqe *sqe = io_uring_get_sqe(&ring->uring);
 
     while (sqe == NULL) {
-        submit_now(ring);
+        ring_submit_now(ring);
         sqe = io_uring_get_sqe(&ring->uring);
     }
     ring->stats.submissions++;
@@ -527,7 +527,7 @@ static struct io_uring_sqe *get_sqe(struct ring *ring, uint64_t user_data)
     return sqe;
 }
 
-static unsigned msg_flags(unsigned flags)
+static unsigned ring_msg_flags(unsigned flags)
 {
     return MSG_NOSIGNAL | ((flags & RING_WAITALL) != 0 ? MSG_WAITALL : 0U) |
            ((flags & RING_DONTWAIT) != 0 ? MSG_DONTWAIT : 0U);
@@ -535,7 +535,7 @@ static unsigned msg_flags(unsigned flags)
 
 void ring_accept(struct ring *ring, uint64_t user_data, int fd, bool many)
 {
-    struct io_uring_sqe *sqe = get_sqe(ring, user_data);
+    struct io_uring_sqe *sqe = ring_get_sqe(ring, user_data);
 
     if (many)
         io_uring_prep_multishot_accept(sqe, fd, NULL, NULL, SOCK_CLOEXEC);
@@ -547,7 +547,7 @@ void ring_accept(struct ring *ring, uint64_t user_data, int fd, bool many)
 void ring_connect(struct ring *ring, uint64_t user_data, int fd, const struct sockaddr *addr,
                   socklen_t size)
 {
-    struct io_uring_sqe *sqe = get_sqe(ring, user_data);
+    struct io_uring_sqe *sqe = ring_get_sqe(ring, user_data);
 
     io_uring_prep_connect(sqe, fd, addr, size);
     sqe->user_data = user_data;
@@ -556,9 +556,9 @@ void ring_connect(struct ring *ring, uint64_t user_data, int fd, const struct so
 void ring_recv(struct ring *ring, uint64_t user_data, int fd, void *buf, size_t size,
                unsigned flags)
 {
-    struct io_uring_sqe *sqe = get_sqe(ring, user_data);
+    struct io_uring_sqe *sqe = ring_get_sqe(ring, user_data);
 
-    io_uring_prep_recv(sqe, fd, buf, size, (int)msg_flags(flags));
+    io_uring_prep_recv(sqe, fd, buf, size, (int)ring_msg_flags(flags));
     if ((flags & RING_POLL_FIRST) != 0)
         sqe->ioprio |= IORING_RECVSEND_POLL_FIRST;
     sqe->user_data = user_data;
@@ -566,9 +566,9 @@ void ring_recv(struct ring *ring, uint64_t user_data, int fd, void *buf, size_t 
 
 void ring_recvmsg(struct ring *ring, uint64_t user_data, int fd, struct msghdr *msg, unsigned flags)
 {
-    struct io_uring_sqe *sqe = get_sqe(ring, user_data);
+    struct io_uring_sqe *sqe = ring_get_sqe(ring, user_data);
 
-    io_uring_prep_recvmsg(sqe, fd, msg, msg_flags(flags));
+    io_uring_prep_recvmsg(sqe, fd, msg, ring_msg_flags(flags));
     if ((flags & RING_POLL_FIRST) != 0)
         sqe->ioprio |= IORING_RECVSEND_POLL_FIRST;
     sqe->user_data = user_data;
@@ -576,9 +576,9 @@ void ring_recvmsg(struct ring *ring, uint64_t user_data, int fd, struct msghdr *
 
 void ring_recv_provided(struct ring *ring, uint64_t user_data, int fd, unsigned flags)
 {
-    struct io_uring_sqe *sqe = get_sqe(ring, user_data);
+    struct io_uring_sqe *sqe = ring_get_sqe(ring, user_data);
 
-    io_uring_prep_recv(sqe, fd, NULL, 0, (int)msg_flags(flags));
+    io_uring_prep_recv(sqe, fd, NULL, 0, (int)ring_msg_flags(flags));
     sqe->flags |= IOSQE_BUFFER_SELECT;
     sqe->buf_group = BUFFER_GROUP;
     if ((flags & RING_POLL_FIRST) != 0)
@@ -586,7 +586,7 @@ void ring_recv_provided(struct ring *ring, uint64_t user_data, int fd, unsigned 
     sqe->user_data = user_data;
 }
 
-static unsigned zc_flags(void)
+static unsigned ring_zc_flags(void)
 {
     return features.zc_report ? IORING_SEND_ZC_REPORT_USAGE : 0U;
 }
@@ -594,12 +594,12 @@ static unsigned zc_flags(void)
 void ring_send(struct ring *ring, uint64_t user_data, int fd, const void *buf, size_t size,
                unsigned flags)
 {
-    struct io_uring_sqe *sqe = get_sqe(ring, user_data);
+    struct io_uring_sqe *sqe = ring_get_sqe(ring, user_data);
 
     if ((flags & RING_ZC) != 0)
-        io_uring_prep_send_zc(sqe, fd, buf, size, (int)msg_flags(flags), zc_flags());
+        io_uring_prep_send_zc(sqe, fd, buf, size, (int)ring_msg_flags(flags), ring_zc_flags());
     else
-        io_uring_prep_send(sqe, fd, buf, size, (int)msg_flags(flags));
+        io_uring_prep_send(sqe, fd, buf, size, (int)ring_msg_flags(flags));
     sqe->user_data = user_data;
 }
 
@@ -608,25 +608,26 @@ void ring_send_pieces(struct ring *ring, uint64_t user_data, int fd, const struc
 {
     CHECK(count > 0 && count <= RING_PIECES);
     while (ring->pieces_used + count > PIECES_ROOM || ring->headers_used == HEADERS_ROOM)
-        submit_now(ring);
-    struct io_uring_sqe *sqe = get_sqe(ring, user_data); /* may submit, too: before room is taken */
+        ring_submit_now(ring);
+    /* This may submit, too: before room is taken. */
+    struct io_uring_sqe *sqe = ring_get_sqe(ring, user_data);
     struct iovec *pieces = &ring->pieces[ring->pieces_used];
     struct msghdr *header = &ring->headers[ring->headers_used++];
 
     ring->pieces_used += count;
     memcpy(pieces, iov, count * sizeof(*iov));
     *header = (struct msghdr){ .msg_iov = pieces, .msg_iovlen = count };
-    io_uring_prep_sendmsg(sqe, fd, header, msg_flags(flags));
+    io_uring_prep_sendmsg(sqe, fd, header, ring_msg_flags(flags));
     sqe->user_data = user_data;
 }
 
 void ring_send_fixed(struct ring *ring, uint64_t user_data, int fd, const void *buf, size_t size,
                      unsigned index, unsigned flags)
 {
-    struct io_uring_sqe *sqe = get_sqe(ring, user_data);
+    struct io_uring_sqe *sqe = ring_get_sqe(ring, user_data);
 
-    io_uring_prep_send_zc(sqe, fd, buf, size, (int)msg_flags(flags),
-                          zc_flags() | IORING_RECVSEND_FIXED_BUF);
+    io_uring_prep_send_zc(sqe, fd, buf, size, (int)ring_msg_flags(flags),
+                          ring_zc_flags() | IORING_RECVSEND_FIXED_BUF);
     sqe->buf_index = (uint16_t)index;
     sqe->user_data = user_data;
 }
@@ -634,20 +635,20 @@ void ring_send_fixed(struct ring *ring, uint64_t user_data, int fd, const void *
 void ring_sendmsg(struct ring *ring, uint64_t user_data, int fd, const struct msghdr *msg,
                   unsigned flags)
 {
-    struct io_uring_sqe *sqe = get_sqe(ring, user_data);
+    struct io_uring_sqe *sqe = ring_get_sqe(ring, user_data);
 
     if ((flags & RING_ZC) != 0) {
-        io_uring_prep_sendmsg_zc(sqe, fd, msg, msg_flags(flags));
-        sqe->ioprio |= (uint16_t)zc_flags();
+        io_uring_prep_sendmsg_zc(sqe, fd, msg, ring_msg_flags(flags));
+        sqe->ioprio |= (uint16_t)ring_zc_flags();
     } else {
-        io_uring_prep_sendmsg(sqe, fd, msg, msg_flags(flags));
+        io_uring_prep_sendmsg(sqe, fd, msg, ring_msg_flags(flags));
     }
     sqe->user_data = user_data;
 }
 
 void ring_cancel(struct ring *ring, uint64_t target)
 {
-    struct io_uring_sqe *sqe = get_sqe(ring, USER_DATA_NONE);
+    struct io_uring_sqe *sqe = ring_get_sqe(ring, USER_DATA_NONE);
 
     io_uring_prep_cancel64(sqe, target, 0);
     sqe->user_data = USER_DATA_NONE;
@@ -655,7 +656,7 @@ void ring_cancel(struct ring *ring, uint64_t target)
 
 void ring_close_fd(struct ring *ring, int fd)
 {
-    struct io_uring_sqe *sqe = get_sqe(ring, USER_DATA_NONE);
+    struct io_uring_sqe *sqe = ring_get_sqe(ring, USER_DATA_NONE);
 
     io_uring_prep_close(sqe, fd);
     sqe->flags |= IOSQE_CQE_SKIP_SUCCESS;
@@ -665,14 +666,14 @@ void ring_close_fd(struct ring *ring, int fd)
 void ring_message(struct ring *ring, int target_fd, uint64_t user_data, int32_t res,
                   uint64_t sent_user_data)
 {
-    struct io_uring_sqe *sqe = get_sqe(ring, sent_user_data);
+    struct io_uring_sqe *sqe = ring_get_sqe(ring, sent_user_data);
 
     io_uring_prep_msg_ring(sqe, target_fd, (unsigned)res, user_data, 0);
     sqe->flags |= IOSQE_CQE_SKIP_SUCCESS;
     sqe->user_data = sent_user_data;
 }
 
-static int messenger_send(int target_fd, uint64_t user_data, int32_t res)
+static int ring_messenger_send(int target_fd, uint64_t user_data, int32_t res)
 {
     struct io_uring_cqe *cqe;
     struct io_uring_sqe *sqe = io_uring_get_sqe(&messenger.uring);
@@ -695,12 +696,12 @@ int ring_message_from_thread(int target_fd, uint64_t user_data, int32_t res)
 {
     pthread_mutex_lock(&messenger.mutex);
     CHECK(messenger.open); /* with the ring that the message is for */
-    int result = messenger_send(target_fd, user_data, res);
+    int result = ring_messenger_send(target_fd, user_data, res);
     pthread_mutex_unlock(&messenger.mutex);
     return result;
 }
 
-static bool translate(struct ring *ring, const struct io_uring_cqe *cqe, struct ring_cqe *out)
+static bool ring_translate(struct ring *ring, const struct io_uring_cqe *cqe, struct ring_cqe *out)
 {
     if (cqe->user_data == USER_DATA_ALARM)
         ring->alarm = UINT64_MAX;
@@ -721,13 +722,13 @@ static bool translate(struct ring *ring, const struct io_uring_cqe *cqe, struct 
 }
 
 /* One that is due earlier may stay: the wait ends too early once, and the next one sets it anew. */
-static void set_alarm(struct ring *ring, uint64_t due)
+static void ring_set_alarm(struct ring *ring, uint64_t due)
 {
     if (due >= ring->alarm)
         return;
-    uint64_t now = clock_now(), rest = due > now ? due - now : 1;
+    uint64_t now = ring_clock_now(), rest = due > now ? due - now : 1;
     bool moves = ring->alarm != UINT64_MAX;
-    struct io_uring_sqe *sqe = get_sqe(ring, USER_DATA_ALARM);
+    struct io_uring_sqe *sqe = ring_get_sqe(ring, USER_DATA_ALARM);
 
     ring->alarm = due;
     /* Relative: the kernel does not know of this process's time namespace (time_namespaces(7)). */
@@ -743,7 +744,7 @@ static void set_alarm(struct ring *ring, uint64_t due)
     }
 }
 
-static void submit_and_wait(struct ring *ring, uint64_t timeout)
+static void ring_submit_and_wait(struct ring *ring, uint64_t timeout)
 {
     int result;
 
@@ -751,11 +752,11 @@ static void submit_and_wait(struct ring *ring, uint64_t timeout)
         result = io_uring_submit_and_get_events(&ring->uring);
     } else {
         if (timeout < UINT64_MAX - ring->now)
-            set_alarm(ring, ring->now + timeout);
+            ring_set_alarm(ring, ring->now + timeout);
         result = io_uring_submit_and_wait(&ring->uring, 1);
     }
     ring->stats.waits++;
-    submitted(ring);
+    ring_submitted(ring);
     CHECK(result >= 0 || result == -EINTR || result == -EBUSY || result == -EAGAIN);
 }
 
@@ -764,14 +765,14 @@ unsigned ring_wait(struct ring *ring, uint64_t timeout, struct ring_cqe *out, un
     struct io_uring_cqe *cqe;
     unsigned head, seen = 0, count = 0;
 
-    submit_and_wait(ring, io_uring_cq_ready(&ring->uring) > 0 ? 0 : timeout);
-    ring->now = clock_now();
+    ring_submit_and_wait(ring, io_uring_cq_ready(&ring->uring) > 0 ? 0 : timeout);
+    ring->now = ring_clock_now();
     io_uring_for_each_cqe(&ring->uring, head, cqe)
     {
         if (count == max)
             break;
         seen++;
-        count += translate(ring, cqe, &out[count]);
+        count += ring_translate(ring, cqe, &out[count]);
     }
     io_uring_cq_advance(&ring->uring, seen);
     ring->stats.completions += count;

@@ -26,8 +26,8 @@ void share_tree_close(struct share_tree *tree)
     slab_close(&tree->nodes);
 }
 
-static uint64_t hash_of(const struct share_tree *tree, const struct share *parent,
-                        enum share_level level, uint64_t key)
+static uint64_t share_hash_of(const struct share_tree *tree, const struct share *parent,
+                              enum share_level level, uint64_t key)
 {
     uint64_t place = parent->parent == NULL ? 0 : slab_index(&tree->nodes, parent) + 1U;
     const uint64_t words[] = { key, place << 4 | (uint64_t)level };
@@ -35,8 +35,8 @@ static uint64_t hash_of(const struct share_tree *tree, const struct share *paren
     return hash_bytes(&tree->key, words, sizeof(words));
 }
 
-static struct share *find(struct share_tree *tree, uint64_t hash, const struct share *parent,
-                          enum share_level level, uint64_t key)
+static struct share *share_find(struct share_tree *tree, uint64_t hash, const struct share *parent,
+                                enum share_level level, uint64_t key)
 {
     for (uint32_t i = chain_first(&tree->chain, hash); i != CHAIN_END;
          i = chain_next(&tree->chain, i)) {
@@ -51,8 +51,8 @@ static struct share *find(struct share_tree *tree, uint64_t hash, const struct s
 struct share *share_open(struct share *parent, enum share_level level, uint64_t key)
 {
     struct share_tree *tree = parent->tree;
-    uint64_t hash = hash_of(tree, parent, level, key);
-    struct share *s = find(tree, hash, parent, level, key);
+    uint64_t hash = share_hash_of(tree, parent, level, key);
+    struct share *s = share_find(tree, hash, parent, level, key);
 
     if (s != NULL) {
         s->refs++;
@@ -99,7 +99,7 @@ void share_unref(struct share *share)
         share_gone(share);
 }
 
-static bool is_empty(const struct share *share)
+static bool share_is_empty(const struct share *share)
 {
     for (unsigned i = 0; i < SHARE_KIND_COUNT; i++)
         if (share->used[i] != 0)
@@ -107,23 +107,24 @@ static bool is_empty(const struct share *share)
     return true;
 }
 
-static void forget(struct share *share)
+static void share_forget(struct share *share)
 {
     struct share_tree *tree = share->tree;
     uint32_t index = slab_index(&tree->nodes, share);
 
     chain_remove(&tree->chain,
-                 hash_of(tree, share->parent, (enum share_level)share->level, share->key), index);
+                 share_hash_of(tree, share->parent, (enum share_level)share->level, share->key),
+                 index);
     slab_give(&tree->nodes, index);
 }
 
 /* Nobody refers to it: it goes when nothing is counted in it any more, and perhaps those above. */
 void share_gone(struct share *share)
 {
-    while (share->refs == 0 && share->parent != NULL && is_empty(share)) {
+    while (share->refs == 0 && share->parent != NULL && share_is_empty(share)) {
         struct share *parent = share->parent;
 
-        forget(share);
+        share_forget(share);
         CHECK(parent->refs > 0);
         parent->refs--;
         share = parent;
@@ -159,7 +160,7 @@ static const unsigned lenience[][2] = {
     [SHARE_SESSION] = { 6, 6 },  [SHARE_LANE] = { 4, 4 },      [SHARE_TUNNEL] = { 4, 5 }
 };
 
-static unsigned lenience_of(const struct share *s, uint64_t below, uint64_t used)
+static unsigned share_lenience_of(const struct share *s, uint64_t below, uint64_t used)
 {
     if (below * SHARE_FEW >= used)
         return HALVES;
@@ -168,7 +169,8 @@ static unsigned lenience_of(const struct share *s, uint64_t below, uint64_t used
 
 /* What is free in an owner for the asker. *over: the owner, or one above it, holds more than its
  * limit. */
-static uint64_t room_of(const struct share *s, enum share_kind kind, struct asker asker, bool *over)
+static uint64_t share_room_of(const struct share *s, enum share_kind kind, struct asker asker,
+                              bool *over)
 {
     uint64_t used = s->used[kind];
 
@@ -178,10 +180,10 @@ static uint64_t room_of(const struct share *s, enum share_kind kind, struct aske
         return capacity > used ? capacity - used : 0;
     }
     if (!asker.self)
-        asker.lenience = (unsigned)max_u64(asker.lenience, lenience_of(s, asker.below, used));
+        asker.lenience = (unsigned)max_u64(asker.lenience, share_lenience_of(s, asker.below, used));
     asker.self = false;
     asker.below = used;
-    uint64_t free = room_of(s->parent, kind, asker, over);
+    uint64_t free = share_room_of(s->parent, kind, asker, over);
     /* Who holds little is not told early: to others it would be as if all were used up. */
     uint64_t times = asker.lenience > HALVES ? SHARE_RICH : asker.times;
     uint64_t limit = free * times * asker.lenience / HALVES;
@@ -190,7 +192,7 @@ static uint64_t room_of(const struct share *s, enum share_kind kind, struct aske
     return used < limit ? min_u64(free, limit - used) : 0;
 }
 
-static struct asker asks_itself(uint64_t times)
+static struct asker share_asks_itself(uint64_t times)
 {
     return (struct asker){ .times = times, .self = true, .lenience = HALVES };
 }
@@ -199,7 +201,7 @@ uint64_t share_room(const struct share *share, enum share_kind kind)
 {
     bool over = false;
 
-    return room_of(share, kind, asks_itself(SHARE_RICH), &over);
+    return share_room_of(share, kind, share_asks_itself(SHARE_RICH), &over);
 }
 
 bool share_fits(const struct share *share, enum share_kind kind, uint64_t amount)
@@ -214,7 +216,7 @@ bool share_over(const struct share *share, enum share_kind kind)
 
     if (!share_is_scarce(tree, kind))
         return false;
-    (void)room_of(share, kind, asks_itself(SHARE_RICH), &over);
+    (void)share_room_of(share, kind, share_asks_itself(SHARE_RICH), &over);
     return over;
 }
 
@@ -225,7 +227,7 @@ bool share_sparing(const struct share *share, enum share_kind kind)
 
     if (tree->pool.used[kind] * 4 <= tree->capacity[kind] * 3)
         return false;
-    return room_of(share, kind, asks_itself(SHARE_EARLY), &over) == 0;
+    return share_room_of(share, kind, share_asks_itself(SHARE_EARLY), &over) == 0;
 }
 
 /* For people */
@@ -236,14 +238,14 @@ static const char *const kind_texts[] = {
 #undef X
 };
 
-static void put_address4(const struct share *s, char *text, size_t size)
+static void share_put_address4(const struct share *s, char *text, size_t size)
 {
     uint32_t ip = (uint32_t)s->key;
 
     snprintf(text, size, "address %u.%u.%u.%u", ip >> 24, ip >> 16 & 255, ip >> 8 & 255, ip & 255);
 }
 
-static void put_name(const struct share *s, char *text, size_t size)
+static void share_put_name(const struct share *s, char *text, size_t size)
 {
     unsigned long long key = s->key;
 
@@ -258,7 +260,7 @@ static void put_name(const struct share *s, char *text, size_t size)
         snprintf(text, size, "token %llu", key + 1);
         break;
     case SHARE_ADDRESS4:
-        put_address4(s, text, size);
+        share_put_address4(s, text, size);
         break;
     case SHARE_ADDRESS6:
         snprintf(text, size, "address %llx:%llx:%llx:%llx::/64", key >> 48, key >> 32 & 0xffff,
@@ -280,14 +282,14 @@ static void put_name(const struct share *s, char *text, size_t size)
 }
 
 /* The highest owner whose limit leaves no room; the pool, if there is none. */
-static const struct share *to_blame(const struct share *share, enum share_kind kind)
+static const struct share *share_to_blame(const struct share *share, enum share_kind kind)
 {
     const struct share *blame = share;
 
     for (const struct share *s = share; s != NULL; s = s->parent) {
         bool over = false;
 
-        if (room_of(s, kind, asks_itself(SHARE_RICH), &over) == 0)
+        if (share_room_of(s, kind, share_asks_itself(SHARE_RICH), &over) == 0)
             blame = s;
     }
     return blame;
@@ -296,12 +298,12 @@ static const struct share *to_blame(const struct share *share, enum share_kind k
 const char *share_blame(const struct share *share, enum share_kind kind)
 {
     static _Thread_local char text[160];
-    const struct share *s = to_blame(share, kind);
+    const struct share *s = share_to_blame(share, kind);
     char name[64], above[64] = "";
 
-    put_name(s, name, sizeof(name));
+    share_put_name(s, name, sizeof(name));
     if (s->parent != NULL && s->parent->parent != NULL)
-        put_name(s->parent, above, sizeof(above));
+        share_put_name(s->parent, above, sizeof(above));
     snprintf(text, sizeof(text), "%s%s%s holds %llu %s", name, above[0] != '\0' ? " of " : "",
              above, (unsigned long long)s->used[kind], kind_texts[kind]);
     return text;

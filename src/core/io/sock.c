@@ -17,12 +17,12 @@
 
 CHECK_STATIC(sizeof(struct sockaddr_in6) <= sizeof(union sock_addr), "both families fit");
 
-static struct sockaddr_in *as_in(union sock_addr *addr)
+static struct sockaddr_in *sock_as_in(union sock_addr *addr)
 {
     return (struct sockaddr_in *)(void *)addr;
 }
 
-static struct sockaddr_in6 *as_in6(union sock_addr *addr)
+static struct sockaddr_in6 *sock_as_in6(union sock_addr *addr)
 {
     return (struct sockaddr_in6 *)(void *)addr;
 }
@@ -37,15 +37,16 @@ uint16_t sock_addr_port(const union sock_addr *addr)
 {
     union sock_addr copy = *addr;
 
-    return ntohs(copy.sa.sa_family == AF_INET6 ? as_in6(&copy)->sin6_port : as_in(&copy)->sin_port);
+    return ntohs(copy.sa.sa_family == AF_INET6 ? sock_as_in6(&copy)->sin6_port
+                                               : sock_as_in(&copy)->sin_port);
 }
 
 void sock_addr_set_port(union sock_addr *addr, uint16_t port)
 {
     if (addr->sa.sa_family == AF_INET6)
-        as_in6(addr)->sin6_port = htons(port);
+        sock_as_in6(addr)->sin6_port = htons(port);
     else
-        as_in(addr)->sin_port = htons(port);
+        sock_as_in(addr)->sin_port = htons(port);
 }
 
 bool sock_addr_is_loopback(const union sock_addr *addr)
@@ -53,10 +54,10 @@ bool sock_addr_is_loopback(const union sock_addr *addr)
     union sock_addr copy = *addr;
 
     if (copy.sa.sa_family == AF_INET)
-        return ntohl(as_in(&copy)->sin_addr.s_addr) >> 24 == 127;
+        return ntohl(sock_as_in(&copy)->sin_addr.s_addr) >> 24 == 127;
     if (copy.sa.sa_family != AF_INET6)
         return false;
-    const struct in6_addr *ip = &as_in6(&copy)->sin6_addr;
+    const struct in6_addr *ip = &sock_as_in6(&copy)->sin6_addr;
     if (IN6_IS_ADDR_V4MAPPED(ip))
         return ip->s6_addr[12] == 127;
     return IN6_IS_ADDR_LOOPBACK(ip);
@@ -67,17 +68,17 @@ bool sock_addr_is_any(const union sock_addr *addr)
     union sock_addr copy = *addr;
 
     if (copy.sa.sa_family == AF_INET)
-        return as_in(&copy)->sin_addr.s_addr == htonl(INADDR_ANY);
-    return copy.sa.sa_family == AF_INET6 && IN6_IS_ADDR_UNSPECIFIED(&as_in6(&copy)->sin6_addr);
+        return sock_as_in(&copy)->sin_addr.s_addr == htonl(INADDR_ANY);
+    return copy.sa.sa_family == AF_INET6 && IN6_IS_ADDR_UNSPECIFIED(&sock_as_in6(&copy)->sin6_addr);
 }
 
-static void set_int(int fd, int level, int option, int value)
+static void sock_set_int(int fd, int level, int option, int value)
 {
     (void)setsockopt(fd, level, option, &value,
                      sizeof(value)); /* an option refused is a hint lost */
 }
 
-static void set_linger(int fd, bool rst)
+static void sock_set_linger(int fd, bool rst)
 {
     struct linger linger = { .l_onoff = rst, .l_linger = 0 };
 
@@ -90,24 +91,24 @@ int sock_dial(int family)
 
     if (fd < 0)
         return -errno;
-    set_int(fd, IPPROTO_TCP, TCP_NODELAY, 1);
+    sock_set_int(fd, IPPROTO_TCP, TCP_NODELAY, 1);
     return fd;
 }
 
 /* The times come first: SO_KEEPALIVE starts the timer with those that it finds. */
 void sock_ask_peer(int fd)
 {
-    set_int(fd, IPPROTO_TCP, TCP_KEEPIDLE, PEER_QUIET_S);
-    set_int(fd, IPPROTO_TCP, TCP_KEEPINTVL, PEER_ASK_S);
-    set_int(fd, IPPROTO_TCP, TCP_KEEPCNT, PEER_ASKS);
-    set_int(fd, SOL_SOCKET, SO_KEEPALIVE, 1);
+    sock_set_int(fd, IPPROTO_TCP, TCP_KEEPIDLE, PEER_QUIET_S);
+    sock_set_int(fd, IPPROTO_TCP, TCP_KEEPINTVL, PEER_ASK_S);
+    sock_set_int(fd, IPPROTO_TCP, TCP_KEEPCNT, PEER_ASKS);
+    sock_set_int(fd, SOL_SOCKET, SO_KEEPALIVE, 1);
 }
 
 /* Before listen: accepted sockets have what the listening socket has at that moment. */
-static void set_stream(int fd)
+static void sock_set_stream(int fd)
 {
-    set_linger(fd, true);
-    set_int(fd, SOL_SOCKET, SO_OOBINLINE, 1);
+    sock_set_linger(fd, true);
+    sock_set_int(fd, SOL_SOCKET, SO_OOBINLINE, 1);
 }
 
 int sock_dial_stream(int family)
@@ -115,7 +116,7 @@ int sock_dial_stream(int family)
     int fd = sock_dial(family);
 
     if (fd >= 0)
-        set_stream(fd);
+        sock_set_stream(fd);
     return fd;
 }
 
@@ -149,20 +150,20 @@ void sock_use_all_ports(int fd)
         (void)setsockopt(fd, IPPROTO_IP, IP_LOCAL_PORT_RANGE, &range, sizeof(range));
 }
 
-static int listen_on(const union sock_addr *addr, bool shared, bool streams, int backlog)
+static int sock_listen_on(const union sock_addr *addr, bool shared, bool streams, int backlog)
 {
     int fd = socket(addr->sa.sa_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
 
     if (fd < 0)
         return -errno;
-    set_int(fd, SOL_SOCKET, SO_REUSEADDR, 1);
+    sock_set_int(fd, SOL_SOCKET, SO_REUSEADDR, 1);
     if (shared)
-        set_int(fd, SOL_SOCKET, SO_REUSEPORT, 1);
+        sock_set_int(fd, SOL_SOCKET, SO_REUSEPORT, 1);
     if (addr->sa.sa_family == AF_INET6)
-        set_int(fd, IPPROTO_IPV6, IPV6_V6ONLY, 0);
-    set_int(fd, IPPROTO_TCP, TCP_NODELAY, 1);
+        sock_set_int(fd, IPPROTO_IPV6, IPV6_V6ONLY, 0);
+    sock_set_int(fd, IPPROTO_TCP, TCP_NODELAY, 1);
     if (streams) {
-        set_stream(fd);
+        sock_set_stream(fd);
         sock_ask_peer(fd);
     }
     if (bind(fd, &addr->sa, sock_addr_size(addr)) != 0 || listen(fd, backlog) != 0) {
@@ -175,12 +176,12 @@ static int listen_on(const union sock_addr *addr, bool shared, bool streams, int
 
 int sock_listen(const union sock_addr *addr, bool shared, int backlog)
 {
-    return listen_on(addr, shared, false, backlog);
+    return sock_listen_on(addr, shared, false, backlog);
 }
 
 int sock_listen_streams(const union sock_addr *addr, int backlog)
 {
-    return listen_on(addr, true, true, backlog);
+    return sock_listen_on(addr, true, true, backlog);
 }
 
 int sock_netlink(void)
@@ -246,17 +247,17 @@ bool sock_has_unread(int fd)
 
 void sock_set_unsent(int fd, uint32_t bytes)
 {
-    set_int(fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT, (int)bytes);
+    sock_set_int(fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT, (int)bytes);
 }
 
 void sock_lane_options(int fd, uint64_t timeout_ns)
 {
     int ms = (int)min_u64(timeout_ns / NSEC_PER_MSEC, 1000UL * 3600);
 
-    set_int(fd, IPPROTO_TCP, TCP_NODELAY, 1);
+    sock_set_int(fd, IPPROTO_TCP, TCP_NODELAY, 1);
     sock_set_unsent(fd, LANE_UNSENT);
-    set_int(fd, SOL_SOCKET, SO_KEEPALIVE, 1);
-    set_int(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, ms); /* RFC 5482; tcp(7) */
+    sock_set_int(fd, SOL_SOCKET, SO_KEEPALIVE, 1);
+    sock_set_int(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, ms); /* RFC 5482; tcp(7) */
 }
 
 void sock_shutdown(int fd)
@@ -265,7 +266,7 @@ void sock_shutdown(int fd)
 }
 
 /* What an older kernel does not say is 0. */
-static bool get_tcp_info(int fd, struct tcp_info *info)
+static bool sock_get_tcp_info(int fd, struct tcp_info *info)
 {
     socklen_t size = sizeof(*info);
 
@@ -277,7 +278,7 @@ bool sock_is_stuck(int fd, uint64_t silence)
 {
     struct tcp_info info;
 
-    if (!get_tcp_info(fd, &info))
+    if (!sock_get_tcp_info(fd, &info))
         return false;
     bool silent = info.tcpi_last_ack_recv >= silence / NSEC_PER_MSEC;
     /* What cannot leave (no route, or the address of this end is gone) does not count as sent: TCP
@@ -292,7 +293,7 @@ bool sock_is_silent(int fd, uint64_t silence)
 {
     struct tcp_info info;
 
-    if (!get_tcp_info(fd, &info) || info.tcpi_last_ack_recv < silence / NSEC_PER_MSEC)
+    if (!sock_get_tcp_info(fd, &info) || info.tcpi_last_ack_recv < silence / NSEC_PER_MSEC)
         return false;
     return info.tcpi_unacked > 0 ? info.tcpi_retransmits >= 2 : info.tcpi_probes >= 2;
 }
@@ -300,7 +301,7 @@ bool sock_is_silent(int fd, uint64_t silence)
 bool sock_is_waiting(int fd, uint64_t *acked)
 {
     struct tcp_info info;
-    bool known = get_tcp_info(fd, &info);
+    bool known = sock_get_tcp_info(fd, &info);
 
     *acked = info.tcpi_bytes_acked;
     return known && (info.tcpi_unacked > 0 || info.tcpi_notsent_bytes > 0);
@@ -322,14 +323,14 @@ uint64_t sock_path_rtt(int fd)
 {
     struct tcp_info info;
 
-    return get_tcp_info(fd, &info) ? info.tcpi_rtt * (NSEC_PER_MSEC / 1000) : 0;
+    return sock_get_tcp_info(fd, &info) ? info.tcpi_rtt * (NSEC_PER_MSEC / 1000) : 0;
 }
 
 uint64_t sock_acked(int fd)
 {
     struct tcp_info info;
 
-    return get_tcp_info(fd, &info) ? info.tcpi_bytes_acked : 0;
+    return sock_get_tcp_info(fd, &info) ? info.tcpi_bytes_acked : 0;
 }
 
 int sock_spare(void)
@@ -346,12 +347,12 @@ int sock_shutdown_write(int fd)
 
 void sock_set_rst(int fd)
 {
-    set_linger(fd, true);
+    sock_set_linger(fd, true);
 }
 
 void sock_set_fin(int fd)
 {
-    set_linger(fd, false);
+    sock_set_linger(fd, false);
 }
 
 void sock_close(int fd)

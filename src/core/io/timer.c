@@ -20,14 +20,14 @@ void timer_init(struct timer *timer, void (*fire)(struct timer *timer))
 }
 
 /* The tick after `due` lies: firing is late by at most one tick, never early. */
-static uint64_t tick_of(uint64_t due)
+static uint64_t timer_tick_of(uint64_t due)
 {
     return due / TIMER_TICK_NS + 1;
 }
 
 void timer_set(struct timer_wheel *wheel, struct timer *timer, uint64_t due)
 {
-    uint64_t tick = max_u64(tick_of(due), wheel->tick + 1);
+    uint64_t tick = max_u64(timer_tick_of(due), wheel->tick + 1);
     unsigned bucket = (unsigned)(tick & (TIMER_BUCKETS - 1));
 
     list_remove(&timer->node);
@@ -42,7 +42,7 @@ void timer_stop(struct timer *timer)
 }
 
 /* Ticks from wheel->tick to the next bucket in use (1..TIMER_BUCKETS), 0 if none is. */
-static uint64_t next_used(struct timer_wheel *wheel)
+static uint64_t timer_next_used(struct timer_wheel *wheel)
 {
     for (unsigned distance = 1; distance <= TIMER_BUCKETS;) {
         unsigned bucket = (unsigned)((wheel->tick + distance) & (TIMER_BUCKETS - 1));
@@ -66,7 +66,7 @@ static uint64_t next_used(struct timer_wheel *wheel)
 
 uint64_t timer_next(struct timer_wheel *wheel, uint64_t now)
 {
-    uint64_t distance = next_used(wheel);
+    uint64_t distance = timer_next_used(wheel);
 
     if (distance == 0)
         return UINT64_MAX;
@@ -74,7 +74,7 @@ uint64_t timer_next(struct timer_wheel *wheel, uint64_t now)
     return at > now ? at - now : 0;
 }
 
-static void run_bucket(struct list *bucket, struct timer_wheel *wheel)
+static void timer_run_bucket(struct list *bucket, struct timer_wheel *wheel)
 {
     struct list later;
 
@@ -82,7 +82,7 @@ static void run_bucket(struct list *bucket, struct timer_wheel *wheel)
     for (struct list *node; (node = list_pop(bucket)) != NULL;) {
         struct timer *timer = container_of(node, struct timer, node);
 
-        if (tick_of(timer->due) > wheel->tick)
+        if (timer_tick_of(timer->due) > wheel->tick)
             list_append(&later, node); /* of a later rotation */
         else
             timer->fire(timer);
@@ -100,13 +100,13 @@ void timer_run(struct timer_wheel *wheel, uint64_t now)
     CHECK(now >= wheel->now);
     wheel->now = now;
     while (wheel->tick < target) {
-        uint64_t distance = next_used(wheel);
+        uint64_t distance = timer_next_used(wheel);
 
         if (distance == 0 || wheel->tick + distance > target) {
             wheel->tick = target;
             return;
         }
         wheel->tick += distance;
-        run_bucket(&wheel->buckets[wheel->tick & (TIMER_BUCKETS - 1)], wheel);
+        timer_run_bucket(&wheel->buckets[wheel->tick & (TIMER_BUCKETS - 1)], wheel);
     }
 }
