@@ -112,7 +112,7 @@ static void quiet_ask_for_errors(const struct quiet_batch *batch)
             quiet_is_broken(batch->streams[i]);
 }
 
-/* v1: a stream without a lane has a time of its own (relay.c, pump_orphan). */
+/* v1: a stream without a lane has a time of its own (relay.c, relay_pump_orphan). */
 static bool quiet_concerns(const struct stream *s)
 {
     return s->state == STREAM_OPEN && (s->lane != NULL || (s->ends & STREAM_UP_FIN) != 0);

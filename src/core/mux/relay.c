@@ -29,14 +29,14 @@
 
 /* How much a bulk read asks for: all of a big buffer for few streams, less for many, so that what
  * is read is still in the cache when it is sent. */
-static uint32_t bulk_share(const struct stream_table *table)
+static uint32_t relay_bulk_share(const struct stream_table *table)
 {
     uint32_t share = BULK_CACHE / (table->bulk + 1);
 
     return share < BULK_READ_MIN ? BULK_READ_MIN : min_u32(share, BUF_BIG_PAYLOAD);
 }
 
-static void set_bulk(struct stream *s, bool bulk)
+static void relay_set_bulk(struct stream *s, bool bulk)
 {
     if (s->bulk == bulk)
         return;
@@ -45,7 +45,7 @@ static void set_bulk(struct stream *s, bool bulk)
 }
 
 /* Reads no more until its owner holds less. */
-static void wait_for_share(struct stream *s)
+static void relay_wait_for_share(struct stream *s)
 {
     s->starved = true;
     lane_line_leave(s->lane, &s->waiter);
@@ -58,7 +58,7 @@ static void relay_recv(struct stream *s)
     unsigned flags = s->dry ? RING_POLL_FIRST : 0;
 
     if (!share_may(s->share, SHARE_SMALL, 1)) {
-        wait_for_share(s);
+        relay_wait_for_share(s);
         return;
     }
     s->recv_buf = s->bulk && !share_sparing(s->share, SHARE_BIG)
@@ -66,7 +66,7 @@ static void relay_recv(struct stream *s)
                       : BUF_NONE;
     if (s->recv_buf != BUF_NONE) {
         uint32_t size =
-            min_u32(bulk_share(s->table), min_u32(s->tx.credit, s->lane->peer_max_data));
+            min_u32(relay_bulk_share(s->table), min_u32(s->tx.credit, s->lane->peer_max_data));
 
         ring_recv(loop->ring, stream_op(s, STREAM_OP_RECV, s->recv_buf), s->fd,
                   buf_data(&loop->bufs, s->recv_buf) + BUF_HEADROOM, size, flags);
@@ -82,15 +82,15 @@ static void relay_recv(struct stream *s)
 }
 
 /* EOF on the local socket: v2 says so at once, v1 when the rule of docs/PROTOCOL.md allows (see
- * pump_v1_end). */
-static void recv_eof(struct stream *s)
+ * relay_pump_v1_end). */
+static void relay_recv_eof(struct stream *s)
 {
     s->ends |= STREAM_UP_EOF;
     s->heard = s->loop->now;
     stream_mark(s);
 }
 
-static void recv_failed(struct stream *s, int error)
+static void relay_recv_failed(struct stream *s, int error)
 {
     if (error == -ENOBUFS) {
         loop_count(s->loop, STAT_STARVED_SMALL, 1);
@@ -100,7 +100,7 @@ static void recv_failed(struct stream *s, int error)
         return;
     }
     if (error == -ECANCELED || error == -EINTR || error == -EAGAIN) {
-        set_bulk(s, false); /* swept, or to be tried again: waits in a small buffer */
+        relay_set_bulk(s, false); /* swept, or to be tried again: waits in a small buffer */
         stream_mark(s);
         return;
     }
@@ -108,7 +108,7 @@ static void recv_failed(struct stream *s, int error)
     stream_mark(s);
 }
 
-static void recv_data(struct stream *s, uint32_t buf, uint32_t size, bool more)
+static void relay_recv_data(struct stream *s, uint32_t buf, uint32_t size, bool more)
 {
     bool big = buf_is_big(buf);
 
@@ -117,11 +117,11 @@ static void recv_data(struct stream *s, uint32_t buf, uint32_t size, bool more)
     s->held_size = size;
     s->heard = s->loop->now;
     s->dry = !more && size < (big ? BULK_READ_MIN / 2 : BUF_SMALL_PAYLOAD);
-    set_bulk(s, size >= (big ? BUF_SMALL_SIZE : BUF_SMALL_PAYLOAD));
+    relay_set_bulk(s, size >= (big ? BUF_SMALL_SIZE : BUF_SMALL_PAYLOAD));
     stream_mark(s);
 }
 
-static void recv_done(void *part, const struct ring_cqe *cqe)
+static void relay_recv_done(void *part, const struct ring_cqe *cqe)
 {
     struct stream_table *table = part;
     struct loop *loop = table->loop;
@@ -138,7 +138,7 @@ static void recv_done(void *part, const struct ring_cqe *cqe)
         buf_provided_taken(&loop->bufs, buf, s->share);
     }
     if (s->state != STREAM_CLOSING && cqe->res > 0) {
-        recv_data(s, buf, (uint32_t)cqe->res, (cqe->flags & RING_CQE_NONEMPTY) != 0);
+        relay_recv_data(s, buf, (uint32_t)cqe->res, (cqe->flags & RING_CQE_NONEMPTY) != 0);
         if (buf_small_low(&loop->bufs) && share_over(s->share, SHARE_SMALL))
             stream_refuse_buffers(s);
         return;
@@ -152,20 +152,20 @@ static void recv_done(void *part, const struct ring_cqe *cqe)
         return;
     }
     if (cqe->res == 0 && (s->ends & STREAM_DOWN_DEAD) != 0)
-        recv_failed(s, -ECONNRESET); /* the send was told of the reset, the read sees its end */
+        relay_recv_failed(s, -ECONNRESET); /* the send was told of it, the read sees its end */
     else if (cqe->res == 0)
-        recv_eof(s);
+        relay_recv_eof(s);
     else
-        recv_failed(s, cqe->res);
+        relay_recv_failed(s, cqe->res);
 }
 
-static void wait_for_room(struct stream *s, enum lane_line_kind line)
+static void relay_wait_for_room(struct stream *s, enum lane_line_kind line)
 {
     s->waiter.refused = line; /* relay_pump puts it there */
     lane_log_wait(s->lane);
 }
 
-static void count_up(struct stream *s, uint32_t size)
+static void relay_count_up(struct stream *s, uint32_t size)
 {
     if (s->lane->version != FRAME_V1)
         window_tx_take(&s->tx, size);
@@ -175,14 +175,14 @@ static void count_up(struct stream *s, uint32_t size)
 }
 
 /* A stream that has outlived its lane has no tunnel any more. */
-static void count_down(struct stream *s, uint32_t size)
+static void relay_count_down(struct stream *s, uint32_t size)
 {
     if (s->tunnel != NULL)
         s->tunnel->from_lane += size;
     loop_count(s->loop, STAT_BYTES_DOWN, size);
 }
 
-static struct frame data_frame(const struct stream *s, uint32_t size, bool fin)
+static struct frame relay_data_frame(const struct stream *s, uint32_t size, bool fin)
 {
     return (struct frame){
         .kind = FRAME_DATA, .flags = fin ? FRAME_FLAG_FIN : 0, .stream = s->wire_id, .length = size
@@ -190,14 +190,14 @@ static struct frame data_frame(const struct stream *s, uint32_t size, bool fin)
 }
 
 /* Frames the held bytes in place, header in front. */
-static bool send_bulk(struct stream *s, uint32_t size)
+static bool relay_send_bulk(struct stream *s, uint32_t size)
 {
     struct lane *lane = s->lane;
     uint32_t header = (uint32_t)frame_header_size(lane->version);
-    struct frame frame = data_frame(s, size, false);
+    struct frame frame = relay_data_frame(s, size, false);
 
     if (!lane_bulk_room(lane)) {
-        wait_for_room(s, LANE_LINE_BULK);
+        relay_wait_for_room(s, LANE_LINE_BULK);
         return false;
     }
     CHECK(size == s->held_size && s->held_offset >= BUF_HEADROOM);
@@ -206,11 +206,11 @@ static bool send_bulk(struct stream *s, uint32_t size)
     lane_bulk_push(lane, &s->waiter, s->held, s->held_offset - header, size + header);
     s->held = BUF_NONE;
     lane_line_served(&s->waiter);
-    count_up(s, size);
+    relay_count_up(s, size);
     return true;
 }
 
-static bool send_small(struct stream *s, uint32_t size)
+static bool relay_send_small(struct stream *s, uint32_t size)
 {
     struct lane *lane = s->lane;
     struct buf_pool *bufs = &s->loop->bufs;
@@ -222,15 +222,15 @@ static bool send_small(struct stream *s, uint32_t size)
         size = SMALL_PIECE;
         p = lane_data_begin(lane, size + FRAME_HEADER_MAX + LANE_OPEN_RESERVE);
     }
-    struct frame frame = data_frame(s, size, false);
+    struct frame frame = relay_data_frame(s, size, false);
     if (p == NULL) {
-        wait_for_room(s, LANE_LINE_DATA);
+        relay_wait_for_room(s, LANE_LINE_DATA);
         return false;
     }
     p = frame_put(lane->version, p, &frame);
     memcpy(p, buf_data(bufs, s->held) + s->held_offset, size);
     lane_data_end(lane, p + size);
-    count_up(s, size);
+    relay_count_up(s, size);
     s->held_offset += size;
     s->held_size -= size;
     if (s->held_size == 0) {
@@ -241,7 +241,7 @@ static bool send_small(struct stream *s, uint32_t size)
 }
 
 /* True when nothing is held any more. */
-static bool send_held(struct stream *s)
+static bool relay_send_held(struct stream *s)
 {
     while (s->held != BUF_NONE) {
         uint32_t size = min_u32(s->held_size, min_u32(s->tx.credit, s->lane->peer_max_data));
@@ -252,27 +252,27 @@ static bool send_held(struct stream *s)
         if (size == 0)
             return false; /* WINDOW marks the stream */
         if (buf_is_big(s->held) && size >= BUF_SMALL_SIZE && whole) {
-            if (!send_bulk(s, size))
+            if (!relay_send_bulk(s, size))
                 return false;
         } else if (s->waiter.pending > 0) {
             return false; /* lane_send_done marks the stream */
-        } else if (!send_small(s, min_u32(size, BUF_SMALL_SIZE))) {
+        } else if (!relay_send_small(s, min_u32(size, BUF_SMALL_SIZE))) {
             return false;
         }
     }
     return true;
 }
 
-static void send_fin(struct stream *s)
+static void relay_send_fin(struct stream *s)
 {
     struct lane *lane = s->lane;
-    struct frame frame = data_frame(s, 0, true);
+    struct frame frame = relay_data_frame(s, 0, true);
 
     if (s->waiter.pending > 0)
         return; /* lane_send_done marks the stream */
     uint8_t *p = lane_data_begin(lane, FRAME_HEADER_MAX);
     if (p == NULL) {
-        wait_for_room(s, LANE_LINE_DATA);
+        relay_wait_for_room(s, LANE_LINE_DATA);
         return;
     }
     lane_data_end(lane, frame_put(lane->version, p, &frame));
@@ -283,7 +283,7 @@ static void send_fin(struct stream *s)
 /* v1 has no half-close: StreamClose ends both directions, so it is said when both have ended, or
  * when the local side has and the other direction has been quiet for long enough
  * (docs/PROTOCOL.md). */
-static void pump_v1_end(struct stream *s)
+static void relay_pump_v1_end(struct stream *s)
 {
     struct loop *loop = s->loop;
     bool server = s->table->role->opens_streams;
@@ -313,17 +313,17 @@ static void pump_v1_end(struct stream *s)
 
 /* The local peer reset, and what it may have said before finds no credit: the far side, which may
  * have ended the same way, need never give any. */
-static bool is_stuck(const struct stream *s)
+static bool relay_is_stuck(const struct stream *s)
 {
     return (s->ends & STREAM_DOWN_DEAD) != 0 && s->tx.credit == 0 && (s->flight & STREAM_RECV) == 0;
 }
 
-static void pump_up(struct stream *s)
+static void relay_pump_up(struct stream *s)
 {
     if ((s->ends & STREAM_DOWN_RST) != 0)
         return;
-    bool all_sent = send_held(s);
-    if (is_stuck(s)) {
+    bool all_sent = relay_send_held(s);
+    if (relay_is_stuck(s)) {
         if (s->waiter.pending == 0) /* otherwise lane_send_done marks the stream */
             stream_close(s, REASON_PEER_RESET, true);
         return;
@@ -337,7 +337,7 @@ static void pump_up(struct stream *s)
     }
     if ((s->ends & STREAM_UP_EOF) != 0) {
         if ((s->ends & STREAM_UP_FIN) == 0 && s->lane->version != FRAME_V1)
-            send_fin(s);
+            relay_send_fin(s);
         return;
     }
     if ((s->flight & STREAM_RECV) == 0 && s->tx.credit > 0 && !s->starved &&
@@ -347,7 +347,7 @@ static void pump_up(struct stream *s)
 
 /* Down: lane -> local socket */
 
-static bool zc_wanted(struct stream *s, const struct slice *slice)
+static bool relay_zc_wanted(struct stream *s, const struct slice *slice)
 {
     union sock_addr peer;
 
@@ -360,7 +360,7 @@ static bool zc_wanted(struct stream *s, const struct slice *slice)
     return s->zc.mode == ZERO_COPY_ON;
 }
 
-static void send_zc(struct stream *s, const struct slice *slice, uint64_t user_data)
+static void relay_send_zc(struct stream *s, const struct slice *slice, uint64_t user_data)
 {
     struct loop *loop = s->loop;
     int index = buf_fixed_index(&loop->bufs, loop->ring, slice->buf);
@@ -377,7 +377,7 @@ static void send_zc(struct stream *s, const struct slice *slice, uint64_t user_d
 
 /* What goes out in one send: the first slice, and behind it those that pin no other buffer of a
  * lane, since they lie in the same one or have one to themselves. */
-static unsigned gather(struct stream *s, struct iovec iov[RING_PIECES])
+static unsigned relay_gather(struct stream *s, struct iovec iov[RING_PIECES])
 {
     struct loop *loop = s->loop;
     uint32_t pinned = BUF_NONE;
@@ -389,7 +389,7 @@ static unsigned gather(struct stream *s, struct iovec iov[RING_PIECES])
 
         if (!alone && pinned != BUF_NONE && pinned != slice->buf)
             break;
-        if (count > 0 && zc_wanted(s, slice))
+        if (count > 0 && relay_zc_wanted(s, slice))
             break;
         pinned = alone ? pinned : slice->buf;
         iov[count++] =
@@ -410,14 +410,14 @@ static void relay_send(struct stream *s)
 
     s->flight |= STREAM_SEND;
     s->send_since = loop->now;
-    if (zc_wanted(s, slice)) {
+    if (relay_zc_wanted(s, slice)) {
         s->sending = slice->size;
         s->pieces = 1;
         s->sending_all = true;
-        send_zc(s, slice, user_data);
+        relay_send_zc(s, slice, user_data);
         return;
     }
-    unsigned count = gather(s, iov);
+    unsigned count = relay_gather(s, iov);
     CHECK(count > 0);
     CHECK_STATIC(RING_PIECES <= UINT8_MAX, "stream.pieces");
     s->pieces = (uint8_t)count;
@@ -429,7 +429,7 @@ static void relay_send(struct stream *s)
         ring_send_pieces(loop->ring, user_data, s->fd, iov, count, flags);
 }
 
-static void send_blocked(struct stream *s)
+static void relay_send_blocked(struct stream *s)
 {
     s->blocked = true;
     if (!stream_compact(s)) {
@@ -439,7 +439,7 @@ static void send_blocked(struct stream *s)
     stream_mark(s);
 }
 
-static void send_complete(struct stream *s)
+static void relay_send_complete(struct stream *s)
 {
     if (s->loop->now - s->send_since < SLOW_NS)
         s->blocked = false;
@@ -448,7 +448,7 @@ static void send_complete(struct stream *s)
 
 /* The local peer reset the connection: what it sent before may still lie in the socket, and the end
  * that a read sees then is no FIN. */
-static void send_reset(struct stream *s)
+static void relay_send_reset(struct stream *s)
 {
     s->ends |= STREAM_DOWN_DEAD;
     stream_rx_drop(s);
@@ -458,34 +458,34 @@ static void send_reset(struct stream *s)
         stream_mark(s);
 }
 
-static void send_result(struct stream *s, int res, uint32_t asked)
+static void relay_send_result(struct stream *s, int res, uint32_t asked)
 {
     if (res == -EAGAIN || res == -EINTR) {
-        send_blocked(s);
+        relay_send_blocked(s);
     } else if (s->zc.mode == ZERO_COPY_ON && ring_zc_refused(res)) {
         s->zc.mode = ZERO_COPY_OFF;
         stream_mark(s);
     } else if (res < 0 && res != -EPIPE && res != -ECONNRESET) {
         stream_close(s, REASON_SOCKET_ERROR, true);
     } else if (res < 0) {
-        send_reset(s);
+        relay_send_reset(s);
     } else {
         stream_rx_consume(s, (uint32_t)res);
         if (s->lane != NULL && s->lane->version != FRAME_V1)
             window_rx_consume(&s->rx, (uint32_t)res);
-        count_down(s, (uint32_t)res);
+        relay_count_down(s, (uint32_t)res);
         s->heard = s->took = s->loop->now;
         /* A reset that meets a waiting send shows as a short count (tests/kernel/test_send.c). */
         if ((uint32_t)res < asked && s->sending_all)
-            send_reset(s);
+            relay_send_reset(s);
         else if ((uint32_t)res < asked)
-            send_blocked(s);
+            relay_send_blocked(s);
         else
-            send_complete(s);
+            relay_send_complete(s);
     }
 }
 
-static void send_done(void *part, const struct ring_cqe *cqe)
+static void relay_send_done(void *part, const struct ring_cqe *cqe)
 {
     struct stream_table *table = part;
     struct op op = op_unpack(cqe->user_data);
@@ -508,11 +508,11 @@ static void send_done(void *part, const struct ring_cqe *cqe)
     if (s->state == STREAM_CLOSING)
         stream_mark(s);
     else
-        send_result(s, cqe->res, asked);
+        relay_send_result(s, cqe->res, asked);
 }
 
 /* Streams at rest make room for those that move. */
-static void lapse_windows(struct stream_table *table)
+static void relay_lapse_windows(struct stream_table *table)
 {
     for (unsigned i = 0; i < WIDE_LOOKS && !list_empty(&table->wide); i++) {
         struct stream *s = container_of(list_pop(&table->wide), struct stream, wide_node);
@@ -526,7 +526,7 @@ static void lapse_windows(struct stream_table *table)
     }
 }
 
-static uint32_t update_window(struct stream *s, const struct window_terms *terms)
+static uint32_t relay_update_window(struct stream *s, const struct window_terms *terms)
 {
     uint32_t counted = s->rx.counted;
 
@@ -541,26 +541,26 @@ static uint32_t update_window(struct stream *s, const struct window_terms *terms
     return increment;
 }
 
-static void send_window(struct stream *s, uint32_t limit)
+static void relay_send_window(struct stream *s, uint32_t limit)
 {
     struct lane *lane = s->lane;
     struct loop *loop = s->loop;
     uint8_t *p = lane_control_begin(lane);
 
     if (p == NULL) {
-        wait_for_room(s, LANE_LINE_CONTROL);
+        relay_wait_for_room(s, LANE_LINE_CONTROL);
         return;
     }
     if (limit < s->rx.size)
         loop_count(loop, STAT_WINDOWS_LIMITED, 1);
     if (s->rx.size < loop->config->window_max && share_room(s->share, SHARE_WINDOW) < s->rx.size)
-        lapse_windows(s->table);
+        relay_lapse_windows(s->table);
     struct window_terms terms = { .rtt = max_u64(lane_path_rtt(lane), lane->conn.rtt_min),
                                   .limit = limit,
                                   .max = loop->config->window_max,
                                   .room = share_room(s->share, SHARE_WINDOW),
                                   .over = share_over(s->share, SHARE_WINDOW) };
-    uint32_t increment = update_window(s, &terms);
+    uint32_t increment = relay_update_window(s, &terms);
     if (increment > 0)
         lane_control_end(lane, frame_put_window(p, s->wire_id, increment));
     else
@@ -569,7 +569,7 @@ static void send_window(struct stream *s, uint32_t limit)
 
 /* The local peer may be unable to read because it cannot write: its own bytes wait for a lane that
  * the far side does not read. Somebody who could write and does not is only a slow reader. */
-static bool waits_for_lane(const struct stream *s)
+static bool relay_waits_for_lane(const struct stream *s)
 {
     return s->lane->conn.send_flight && (s->flight & STREAM_RECV) == 0 &&
            (s->ends & (STREAM_UP_EOF | STREAM_UP_RST)) == 0;
@@ -577,7 +577,7 @@ static bool waits_for_lane(const struct stream *s)
 
 /* When the local peer last took something: a send that waits says so only when it is over, which a
  * slow reader of much may keep from it for a long time. */
-static uint64_t took_last(struct stream *s)
+static uint64_t relay_took_last(struct stream *s)
 {
     uint64_t now = s->loop->now;
 
@@ -592,7 +592,7 @@ static uint64_t took_last(struct stream *s)
 
 /* v1: bound what waits for a slow reader by not reading the lane; a reader that takes nothing at
  * all is closed. */
-static void pump_v1_hold(struct stream *s)
+static void relay_pump_v1_hold(struct stream *s)
 {
     struct loop *loop = s->loop;
 
@@ -607,21 +607,21 @@ static void pump_v1_hold(struct stream *s)
     }
     if (!s->lane_paused)
         return;
-    bool waits = waits_for_lane(s);
+    bool waits = relay_waits_for_lane(s);
     s->took = max_u64(s->took, s->lane->conn.unblocked); /* it may have waited until then */
-    if (loop->now >= took_last(s) + (waits ? V1_STALL_WAITING_NS : V1_STALL_NS))
+    if (loop->now >= relay_took_last(s) + (waits ? V1_STALL_WAITING_NS : V1_STALL_NS))
         stream_close(s, REASON_STALLED, true);
     else
         timer_set(&loop->timers, &s->timer, loop->now + V1_LOOK_NS);
 }
 
 /* v2: nothing is left to be said on the lane. */
-static bool up_ended(const struct stream *s)
+static bool relay_up_ended(const struct stream *s)
 {
     return (s->ends & STREAM_UP_FIN) != 0 && s->waiter.pending == 0;
 }
 
-static void pump_down(struct stream *s)
+static void relay_pump_down(struct stream *s)
 {
     if ((s->flight & STREAM_SEND) != 0)
         return;
@@ -635,7 +635,7 @@ static void pump_down(struct stream *s)
         return;
     }
     if ((s->ends & (STREAM_DOWN_FIN | STREAM_DOWN_SHUT | STREAM_DOWN_DEAD)) == STREAM_DOWN_FIN) {
-        if (!up_ended(s)) /* otherwise it is closed in this turn, which says FIN, too */
+        if (!relay_up_ended(s)) /* otherwise it is closed in this turn, which says FIN, too */
             (void)sock_shutdown_write(s->fd); /* ENOTCONN: the read sees the reset */
         s->ends |= STREAM_DOWN_SHUT;
     }
@@ -643,12 +643,12 @@ static void pump_down(struct stream *s)
 
 /* A stream whose lane is gone delivers what has arrived, as long as the local peer takes it: with
  * v2 (UP_FIN) as if the lane were there, see quiet.c, with v1 for V1_STALL_NS at a time. */
-static void pump_orphan(struct stream *s)
+static void relay_pump_orphan(struct stream *s)
 {
     struct loop *loop = s->loop;
     bool v1 = (s->ends & STREAM_UP_FIN) == 0;
 
-    pump_down(s);
+    relay_pump_down(s);
     if (s->state != STREAM_OPEN)
         return;
     if ((s->ends & STREAM_DOWN_DEAD) != 0)
@@ -657,32 +657,32 @@ static void pump_orphan(struct stream *s)
         stream_close(s, v1 ? REASON_V1_CLOSED : REASON_DONE, false);
     else if (!v1)
         return;
-    else if (loop->now >= took_last(s) + V1_STALL_NS)
+    else if (loop->now >= relay_took_last(s) + V1_STALL_NS)
         stream_close(s, REASON_STALLED, false);
     else
         timer_set(&loop->timers, &s->timer, loop->now + V1_LOOK_NS);
 }
 
-static void pump(struct stream *s)
+static void relay_pump_open(struct stream *s)
 {
     if (s->lane == NULL) {
-        pump_orphan(s);
+        relay_pump_orphan(s);
         return;
     }
-    pump_down(s);
+    relay_pump_down(s);
     if (s->state == STREAM_OPEN)
-        pump_up(s);
+        relay_pump_up(s);
     if (s->state != STREAM_OPEN)
         return;
     if (s->lane->version == FRAME_V1) {
-        pump_v1_hold(s);
+        relay_pump_v1_hold(s);
         if (s->state == STREAM_OPEN)
-            pump_v1_end(s);
+            relay_pump_v1_end(s);
     } else {
         uint32_t limit = lane_window_limit(s->lane, s->wire_id, &s->rx);
         if (window_rx_due(&s->rx, limit) && (s->ends & (STREAM_DOWN_FIN | STREAM_DOWN_RST)) == 0)
-            send_window(s, limit);
-        if (up_ended(s) && (s->ends & STREAM_DOWN_SHUT) != 0)
+            relay_send_window(s, limit);
+        if (relay_up_ended(s) && (s->ends & STREAM_DOWN_SHUT) != 0)
             stream_close(s, REASON_DONE, false);
     }
 }
@@ -693,7 +693,7 @@ void relay_pump(struct stream *s)
     if (s->state == STREAM_CONNECTING)
         return;
     s->waiter.refused = LANE_LINE_NONE;
-    pump(s);
+    relay_pump_open(s);
     if (s->state != STREAM_OPEN)
         return;
     if (s->starved) /* it waits for something else */
@@ -701,7 +701,7 @@ void relay_pump(struct stream *s)
     lane_line_settle(s->lane, &s->waiter);
 }
 
-static void sweep_fire(struct timer *timer)
+static void relay_sweep_fire(struct timer *timer)
 {
     struct stream_table *table = container_of(timer, struct stream_table, sweep);
     struct loop *loop = table->loop;
@@ -723,7 +723,7 @@ static void sweep_fire(struct timer *timer)
         timer_set(&loop->timers, timer, next);
 }
 
-static void connect_done(void *part, const struct ring_cqe *cqe)
+static void relay_connect_done(void *part, const struct ring_cqe *cqe)
 {
     struct stream_table *table = part;
     struct op op = op_unpack(cqe->user_data);
@@ -741,13 +741,13 @@ static void connect_done(void *part, const struct ring_cqe *cqe)
 void relay_open(struct stream_table *table)
 {
     static const struct loop_op ops[STREAM_OPS] = {
-        [STREAM_OP_RECV] = { "stream_recv", recv_done },
-        [STREAM_OP_SEND] = { "stream_send", send_done },
-        [STREAM_OP_CONNECT] = { "stream_connect", connect_done },
+        [STREAM_OP_RECV] = { "stream_recv", relay_recv_done },
+        [STREAM_OP_SEND] = { "stream_send", relay_send_done },
+        [STREAM_OP_CONNECT] = { "stream_connect", relay_connect_done },
     };
 
     table->op = loop_register(table->loop, table, ops, STREAM_OPS);
-    timer_init(&table->sweep, sweep_fire);
+    timer_init(&table->sweep, relay_sweep_fire);
 }
 
 void relay_unwait(struct stream_table *table, unsigned most)

@@ -16,43 +16,44 @@ struct message {
     size_t size;
 };
 
-static void message_put(struct message *m, const void *data, size_t size)
+static void scram_message_put(struct message *m, const void *data, size_t size)
 {
     CHECK(m->size + size <= sizeof(m->bytes));
     memcpy(m->bytes + m->size, data, size);
     m->size += size;
 }
 
-static void message_put_number(struct message *m, uint64_t value, unsigned size)
+static void scram_message_put_number(struct message *m, uint64_t value, unsigned size)
 {
     for (unsigned i = size; i > 0; i--) {
         uint8_t byte = (uint8_t)(value >> (i - 1) * 8);
-        message_put(m, &byte, 1);
+        scram_message_put(m, &byte, 1);
     }
 }
 
-static void message_begin(struct message *m, const char *label, const struct scram_channel *channel)
+static void scram_message_begin(struct message *m, const char *label,
+                                const struct scram_channel *channel)
 {
     m->size = 0;
-    message_put(m, label, strlen(label));
-    message_put(m, channel->transcript, sizeof(channel->transcript));
-    message_put(m, &channel->bound, 1);
-    message_put(m, channel->exporter, sizeof(channel->exporter));
+    scram_message_put(m, label, strlen(label));
+    scram_message_put(m, channel->transcript, sizeof(channel->transcript));
+    scram_message_put(m, &channel->bound, 1);
+    scram_message_put(m, channel->exporter, sizeof(channel->exporter));
 }
 
 /* Over AuthMessage, which ends with the token's id. */
-static void auth_mac(const uint8_t key[SCRAM_KEY_SIZE], const char *label,
-                     const struct scram_channel *channel, const uint8_t id[FRAME_ID_SIZE],
-                     uint8_t mac[SCRAM_KEY_SIZE])
+static void scram_auth_mac(const uint8_t key[SCRAM_KEY_SIZE], const char *label,
+                           const struct scram_channel *channel, const uint8_t id[FRAME_ID_SIZE],
+                           uint8_t mac[SCRAM_KEY_SIZE])
 {
     struct message m;
 
-    message_begin(&m, label, channel);
-    message_put(&m, id, FRAME_ID_SIZE);
+    scram_message_begin(&m, label, channel);
+    scram_message_put(&m, id, FRAME_ID_SIZE);
     crypt_mac(key, m.bytes, m.size, mac);
 }
 
-static void named_mac(const uint8_t key[SCRAM_KEY_SIZE], const char *name, uint8_t *mac)
+static void scram_named_mac(const uint8_t key[SCRAM_KEY_SIZE], const char *name, uint8_t *mac)
 {
     crypt_mac(key, name, strlen(name), mac);
 }
@@ -75,10 +76,10 @@ void scram_keys(struct scram_keys *keys, const void *token, size_t size)
     uint8_t token_key[SCRAM_KEY_SIZE], id[SCRAM_KEY_SIZE];
 
     crypt_mac(label, token, size, token_key);
-    named_mac(token_key, "Client Key", keys->client);
-    named_mac(token_key, "Server Key", keys->verifier.server);
+    scram_named_mac(token_key, "Client Key", keys->client);
+    scram_named_mac(token_key, "Server Key", keys->verifier.server);
     crypt_hash(keys->client, sizeof(keys->client), keys->verifier.stored);
-    named_mac(token_key, "Token Id", id);
+    scram_named_mac(token_key, "Token Id", id);
     memcpy(keys->verifier.id, id, sizeof(keys->verifier.id));
     explicit_bzero(token_key, sizeof(token_key));
     explicit_bzero(id, sizeof(id));
@@ -99,7 +100,7 @@ void scram_go_on(uint8_t transcript[SCRAM_KEY_SIZE], const uint8_t *src, const u
 }
 
 /* As secret_copy: nothing stays in vector registers. */
-static void mix(uint8_t *dst, const uint8_t *other)
+static void scram_mix(uint8_t *dst, const uint8_t *other)
 {
     volatile uint8_t *to = dst;
     const volatile uint8_t *from = other;
@@ -111,26 +112,27 @@ static void mix(uint8_t *dst, const uint8_t *other)
 void scram_client_proof(const struct scram_keys *keys, const struct scram_channel *channel,
                         uint8_t proof[FRAME_PROOF_SIZE])
 {
-    auth_mac(keys->verifier.stored, "culvert v2 auth", channel, keys->verifier.id, proof);
-    mix(proof, keys->client);
+    scram_auth_mac(keys->verifier.stored, "culvert v2 auth", channel, keys->verifier.id, proof);
+    scram_mix(proof, keys->client);
 }
 
-static void session_of(const uint8_t client[SCRAM_KEY_SIZE], const struct scram_channel *channel,
-                       const uint8_t id[FRAME_ID_SIZE], uint8_t secret[SCRAM_KEY_SIZE])
+static void scram_session_of(const uint8_t client[SCRAM_KEY_SIZE],
+                             const struct scram_channel *channel, const uint8_t id[FRAME_ID_SIZE],
+                             uint8_t secret[SCRAM_KEY_SIZE])
 {
-    auth_mac(client, "culvert v2 session", channel, id, secret);
+    scram_auth_mac(client, "culvert v2 session", channel, id, secret);
 }
 
 void scram_client_session(const struct scram_keys *keys, const struct scram_channel *channel,
                           uint8_t secret[SCRAM_KEY_SIZE])
 {
-    session_of(keys->client, channel, keys->verifier.id, secret);
+    scram_session_of(keys->client, channel, keys->verifier.id, secret);
 }
 
-static void server_proof_of(const struct scram_verifier *verifier,
-                            const struct scram_channel *channel, uint8_t *proof)
+static void scram_server_proof_of(const struct scram_verifier *verifier,
+                                  const struct scram_channel *channel, uint8_t *proof)
 {
-    auth_mac(verifier->server, "culvert v2 auth ok", channel, verifier->id, proof);
+    scram_auth_mac(verifier->server, "culvert v2 auth ok", channel, verifier->id, proof);
 }
 
 bool scram_server_proved(const struct scram_keys *keys, const struct scram_channel *channel,
@@ -138,7 +140,7 @@ bool scram_server_proved(const struct scram_keys *keys, const struct scram_chann
 {
     uint8_t expected[FRAME_PROOF_SIZE];
 
-    server_proof_of(&keys->verifier, channel, expected);
+    scram_server_proof_of(&keys->verifier, channel, expected);
     return scram_equal(expected, proof, sizeof(expected));
 }
 
@@ -148,11 +150,11 @@ bool scram_client_proved(const struct scram_verifier *verifier, const struct scr
 {
     uint8_t client[SCRAM_KEY_SIZE], stored[SCRAM_KEY_SIZE];
 
-    auth_mac(verifier->stored, "culvert v2 auth", channel, verifier->id, client);
-    mix(client, proof);
+    scram_auth_mac(verifier->stored, "culvert v2 auth", channel, verifier->id, client);
+    scram_mix(client, proof);
     crypt_hash(client, sizeof(client), stored);
-    session_of(client, channel, verifier->id, secret);
-    server_proof_of(verifier, channel, server_proof);
+    scram_session_of(client, channel, verifier->id, secret);
+    scram_server_proof_of(verifier, channel, server_proof);
     bool proved = scram_equal(stored, verifier->stored, sizeof(stored));
     explicit_bzero(client, sizeof(client));
     explicit_bzero(stored, sizeof(stored));
@@ -164,14 +166,14 @@ bool scram_shown(const struct scram_verifier *verifier, const struct scram_keys 
     return scram_equal(verifier->stored, keys->verifier.stored, sizeof(verifier->stored));
 }
 
-static void join_mac(const uint8_t secret[SCRAM_KEY_SIZE], struct message *m,
-                     const struct frame_join *join, bool whole, uint8_t *proof)
+static void scram_join_mac(const uint8_t secret[SCRAM_KEY_SIZE], struct message *m,
+                           const struct frame_join *join, bool whole, uint8_t *proof)
 {
-    message_put_number(m, join->session, 8);
-    message_put_number(m, join->lane, 2);
+    scram_message_put_number(m, join->session, 8);
+    scram_message_put_number(m, join->lane, 2);
     if (whole) {
-        message_put_number(m, join->flags, 2);
-        message_put_number(m, join->rx_bytes, 8);
+        scram_message_put_number(m, join->flags, 2);
+        scram_message_put_number(m, join->rx_bytes, 8);
     }
     crypt_mac(secret, m->bytes, m->size, proof);
 }
@@ -181,8 +183,8 @@ void scram_join(const uint8_t secret[SCRAM_KEY_SIZE], const struct scram_channel
 {
     struct message m;
 
-    message_begin(&m, "culvert v2 join", channel);
-    join_mac(secret, &m, join, true, proof);
+    scram_message_begin(&m, "culvert v2 join", channel);
+    scram_join_mac(secret, &m, join, true, proof);
 }
 
 void scram_join_ok(const uint8_t secret[SCRAM_KEY_SIZE], const struct scram_channel *channel,
@@ -190,6 +192,6 @@ void scram_join_ok(const uint8_t secret[SCRAM_KEY_SIZE], const struct scram_chan
 {
     struct message m;
 
-    message_begin(&m, "culvert v2 join ok", channel);
-    join_mac(secret, &m, join, false, proof);
+    scram_message_begin(&m, "culvert v2 join ok", channel);
+    scram_join_mac(secret, &m, join, false, proof);
 }

@@ -27,7 +27,7 @@ uint32_t strangers_fit(struct strangers *strangers, uint64_t descriptors)
     return strangers->most;
 }
 
-static void sort_in(struct strangers *strangers, struct strangers_address *address)
+static void strangers_sort_in(struct strangers *strangers, struct strangers_address *address)
 {
     uint32_t place = min_u32(address->count, STRANGERS_COUNTS) - 1;
 
@@ -35,7 +35,8 @@ static void sort_in(struct strangers *strangers, struct strangers_address *addre
     list_append(&strangers->by_count[place], &address->count_node);
 }
 
-static struct strangers_address *address_of(struct strangers *strangers, struct share *share)
+static struct strangers_address *strangers_address_of(struct strangers *strangers,
+                                                      struct share *share)
 {
     if (share->tag != 0)
         return slab_at(&strangers->addresses, share->tag - 1);
@@ -52,7 +53,7 @@ static struct strangers_address *address_of(struct strangers *strangers, struct 
     return address;
 }
 
-static void forget(struct strangers *strangers, struct strangers_address *address)
+static void strangers_forget(struct strangers *strangers, struct strangers_address *address)
 {
     list_remove(&address->count_node);
     list_remove(&address->due_node);
@@ -70,14 +71,14 @@ void stranger_init(struct stranger *stranger)
 
 void strangers_add(struct strangers *strangers, struct stranger *stranger, struct share *share)
 {
-    struct strangers_address *address = address_of(strangers, share);
+    struct strangers_address *address = strangers_address_of(strangers, share);
 
     CHECK(strangers_room(strangers) && stranger->address == NULL);
     stranger->address = address;
     list_append(&address->members, &stranger->node);
     address->count++;
     strangers->count++;
-    sort_in(strangers, address);
+    strangers_sort_in(strangers, address);
 }
 
 void strangers_remove(struct strangers *strangers, struct stranger *stranger)
@@ -91,13 +92,13 @@ void strangers_remove(struct strangers *strangers, struct stranger *stranger)
     list_remove(&stranger->step_node);
     strangers->count--;
     if (--address->count == 0)
-        forget(strangers, address);
+        strangers_forget(strangers, address);
     else
-        sort_in(strangers, address);
+        strangers_sort_in(strangers, address);
 }
 
 /* In the last list are all from STRANGERS_COUNTS on: the one with most of some. */
-static const struct strangers_address *busiest_of(const struct list *list)
+static const struct strangers_address *strangers_busiest_of(const struct list *list)
 {
     const struct strangers_address *busiest = NULL;
     unsigned looks = STRANGERS_LOOKS;
@@ -120,7 +121,7 @@ struct stranger *strangers_last(const struct strangers *strangers)
 
         if (list_empty(list))
             continue;
-        const struct strangers_address *address = busiest_of(list);
+        const struct strangers_address *address = strangers_busiest_of(list);
         return container_of(address->members.next, struct stranger, node);
     }
     return NULL;

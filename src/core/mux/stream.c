@@ -19,7 +19,7 @@
 
 static void stream_timer_fire(struct timer *timer);
 
-static bool makes_ids(const struct lane *lane)
+static bool stream_makes_ids(const struct lane *lane)
 {
     return lane->version == FRAME_V2 && lane->table->role->opens_streams;
 }
@@ -56,7 +56,7 @@ static void stream_init(struct stream *s, struct lane *lane, uint32_t slot, stru
     lane->stream_count++;
 }
 
-static void limit_unsent(const struct stream_table *table, int fd)
+static void stream_limit_unsent(const struct stream_table *table, int fd)
 {
     uint64_t part = table->unsent / table->loop->shares.pool.used[SHARE_STREAMS];
 
@@ -68,7 +68,7 @@ void stream_set_fd(struct stream *s, int fd)
 {
     CHECK(s->fd < 0 && fd >= 0);
     s->fd = fd;
-    limit_unsent(s->table, fd);
+    stream_limit_unsent(s->table, fd);
     share_take(s->share, SHARE_FDS, 1);
 }
 
@@ -83,7 +83,7 @@ void stream_set_beside(struct stream *s, int fd)
 {
     CHECK(s->way.beside < 0 && fd >= 0);
     s->way.beside = fd;
-    limit_unsent(s->table, fd);
+    stream_limit_unsent(s->table, fd);
     share_take(s->share, SHARE_FDS, 1);
 }
 
@@ -148,7 +148,7 @@ struct stream *stream_open(struct lane *lane, uint32_t wire_id, int fd, enum str
 
     if (slot == SLAB_NONE)
         return NULL;
-    CHECK((wire_id == 0) == makes_ids(lane));
+    CHECK((wire_id == 0) == stream_makes_ids(lane));
     if (wire_id == 0 && (wire_id = lane_id_take(lane, slot)) == 0) {
         slab_give(&lane->table->streams->slab, slot);
         return NULL;
@@ -177,7 +177,7 @@ struct stream *stream_open(struct lane *lane, uint32_t wire_id, int fd, enum str
     return s;
 }
 
-static struct stream *on_lane(struct lane *lane, uint32_t wire_id)
+static struct stream *stream_on_lane(struct lane *lane, uint32_t wire_id)
 {
     uint32_t slot = lane_slot(lane, wire_id);
 
@@ -189,7 +189,7 @@ static struct stream *on_lane(struct lane *lane, uint32_t wire_id)
 
 struct stream *stream_find(struct lane *lane, uint32_t wire_id)
 {
-    struct stream *s = on_lane(lane, wire_id);
+    struct stream *s = stream_on_lane(lane, wire_id);
 
     if (s == NULL || s->state == STREAM_CLOSING)
         return NULL;
@@ -198,7 +198,7 @@ struct stream *stream_find(struct lane *lane, uint32_t wire_id)
 
 struct stream *stream_find_closing(struct lane *lane, uint32_t wire_id)
 {
-    struct stream *s = on_lane(lane, wire_id);
+    struct stream *s = stream_on_lane(lane, wire_id);
 
     return s != NULL && s->state == STREAM_CLOSING ? s : NULL;
 }
@@ -231,13 +231,13 @@ void stream_mark(struct stream *s)
 
 /* Queue towards the local socket */
 
-static struct slice *slice_at(struct stream *s, uint32_t index)
+static struct slice *stream_slice_at(struct stream *s, uint32_t index)
 {
     return slab_at(&s->loop->slices, index);
 }
 
 /* Takes over the reference on buf. False: no slice left, the reference is put. */
-static bool queue_append(struct stream *s, uint32_t buf, uint32_t offset, uint32_t size)
+static bool stream_queue_append(struct stream *s, uint32_t buf, uint32_t offset, uint32_t size)
 {
     uint32_t index = slab_take(&s->loop->slices);
 
@@ -246,60 +246,60 @@ static bool queue_append(struct stream *s, uint32_t buf, uint32_t offset, uint32
         return false;
     }
     share_take(s->share, SHARE_SLICES, 1);
-    *slice_at(s, index) =
+    *stream_slice_at(s, index) =
         (struct slice){ .next = SLAB_NONE, .buf = buf, .offset = offset, .size = size };
     if (s->tail == SLAB_NONE)
         s->head = index;
     else
-        slice_at(s, s->tail)->next = index;
+        stream_slice_at(s, s->tail)->next = index;
     s->tail = index;
     return true;
 }
 
-static void slice_give(struct stream *s, uint32_t index)
+static void stream_slice_give(struct stream *s, uint32_t index)
 {
     slab_give(&s->loop->slices, index);
     share_give(s->share, SHARE_SLICES, 1);
 }
 
-static void queue_pop(struct stream *s)
+static void stream_queue_pop(struct stream *s)
 {
     uint32_t index = s->head;
-    struct slice *slice = slice_at(s, index);
+    struct slice *slice = stream_slice_at(s, index);
 
     s->head = slice->next;
     if (s->head == SLAB_NONE)
         s->tail = SLAB_NONE;
     buf_put(&s->loop->bufs, slice->buf);
-    slice_give(s, index);
+    stream_slice_give(s, index);
 }
 
 /* Room behind the last slice, if that is a small buffer of this stream alone. */
-static uint32_t tail_room(struct stream *s)
+static uint32_t stream_tail_room(struct stream *s)
 {
     if (s->tail == SLAB_NONE)
         return 0;
-    const struct slice *slice = slice_at(s, s->tail);
+    const struct slice *slice = stream_slice_at(s, s->tail);
     if (buf_is_big(slice->buf) || buf_refs(&s->loop->bufs, slice->buf) > 1)
         return 0; /* a lane's read buffer */
     return BUF_SMALL_SIZE - slice->offset - slice->size;
 }
 
-static bool queue_copy(struct stream *s, const uint8_t *src, uint32_t size)
+static bool stream_queue_copy(struct stream *s, const uint8_t *src, uint32_t size)
 {
     struct buf_pool *bufs = &s->loop->bufs;
 
     loop_count(s->loop, STAT_COPIED_SLICES, 1);
     while (size > 0) {
-        uint32_t room = tail_room(s);
+        uint32_t room = stream_tail_room(s);
 
         if (room == 0) {
             uint32_t buf = buf_take_allowed(bufs, s->share);
-            if (buf == BUF_NONE || !queue_append(s, buf, 0, 0))
+            if (buf == BUF_NONE || !stream_queue_append(s, buf, 0, 0))
                 return false;
             room = BUF_SMALL_SIZE;
         }
-        struct slice *slice = slice_at(s, s->tail);
+        struct slice *slice = stream_slice_at(s, s->tail);
         uint32_t n = min_u32(room, size);
         memcpy(buf_data(bufs, slice->buf) + slice->offset + slice->size, src, n);
         slice->size += n;
@@ -312,7 +312,7 @@ static bool queue_copy(struct stream *s, const uint8_t *src, uint32_t size)
 /* Whether a new slice should be copied rather than referenced. The first slice of an open,
  * unblocked stream goes out in this very turn. References are never all slices: there is one left
  * for each small buffer. */
-static bool wants_copy(const struct stream *s, uint32_t size)
+static bool stream_wants_copy(const struct stream *s, uint32_t size)
 {
     const struct loop *loop = s->loop;
 
@@ -342,11 +342,11 @@ void stream_rx_push(struct stream *s, uint32_t buf, uint32_t offset, uint32_t si
 
     if (s->state == STREAM_CLOSING || (s->ends & STREAM_DOWN_DEAD) != 0)
         return;
-    if (wants_copy(s, size)) {
-        ok = queue_copy(s, buf_data(bufs, buf) + offset, size);
+    if (stream_wants_copy(s, size)) {
+        ok = stream_queue_copy(s, buf_data(bufs, buf) + offset, size);
     } else {
         buf_ref(bufs, buf);
-        ok = queue_append(s, buf, offset, size);
+        ok = stream_queue_append(s, buf, offset, size);
     }
     s->queued += size;
     s->bytes_down += size;
@@ -386,7 +386,7 @@ void stream_rx_consume(struct stream *s, uint32_t bytes)
     CHECK(bytes <= s->queued);
     s->queued -= bytes;
     while (bytes > 0) {
-        struct slice *slice = slice_at(s, s->head);
+        struct slice *slice = stream_slice_at(s, s->head);
         uint32_t n = min_u32(bytes, slice->size);
 
         slice->offset += n;
@@ -394,13 +394,13 @@ void stream_rx_consume(struct stream *s, uint32_t bytes)
         bytes -= n;
         if (slice->size > 0)
             break;
-        queue_pop(s);
+        stream_queue_pop(s);
     }
 }
 
 /* Whether a slice that has to wait may stay where it lies: it fills its buffer well, or nobody else
  * uses it, or there is no other for it. */
-static bool keeps_buffer(const struct stream *s, const struct slice *slice)
+static bool stream_keeps_buffer(const struct stream *s, const struct slice *slice)
 {
     if (s->lane != NULL && !share_may(s->share, SHARE_SMALL, 1) &&
         !buf_big_scarce(&s->loop->bufs, s->lane->share))
@@ -412,38 +412,39 @@ static bool keeps_buffer(const struct stream *s, const struct slice *slice)
 
 /* Takes off the queue what the kernel is not reading: the index of the first, whose list goes
  * on. */
-static uint32_t queue_cut(struct stream *s)
+static uint32_t stream_queue_cut(struct stream *s)
 {
     uint32_t last = SLAB_NONE, rest = s->head;
 
     for (unsigned i = 0; i < s->pieces; i++) {
         last = rest;
-        rest = slice_at(s, rest)->next;
+        rest = stream_slice_at(s, rest)->next;
     }
     if (last == SLAB_NONE)
         s->head = SLAB_NONE;
     else
-        slice_at(s, last)->next = SLAB_NONE;
+        stream_slice_at(s, last)->next = SLAB_NONE;
     s->tail = last;
     return rest;
 }
 
 bool stream_compact(struct stream *s)
 {
-    uint32_t index = queue_cut(s);
+    uint32_t index = stream_queue_cut(s);
     bool ok = true;
 
     while (index != SLAB_NONE) {
-        struct slice slice = *slice_at(s, index);
+        struct slice slice = *stream_slice_at(s, index);
 
-        slice_give(s, index);
+        stream_slice_give(s, index);
         index = slice.next;
         if (!ok) {
             buf_put(&s->loop->bufs, slice.buf);
-        } else if (keeps_buffer(s, &slice)) {
-            ok = queue_append(s, slice.buf, slice.offset, slice.size);
+        } else if (stream_keeps_buffer(s, &slice)) {
+            ok = stream_queue_append(s, slice.buf, slice.offset, slice.size);
         } else {
-            ok = queue_copy(s, buf_data(&s->loop->bufs, slice.buf) + slice.offset, slice.size);
+            ok = stream_queue_copy(s, buf_data(&s->loop->bufs, slice.buf) + slice.offset,
+                                   slice.size);
             buf_put(&s->loop->bufs, slice.buf);
         }
     }
@@ -454,7 +455,7 @@ bool stream_compact(struct stream *s)
 
 /* A cancel that meets a send which is just being tried again is lost (io_uring_prep_cancel(3),
  * EALREADY): what is still there after a while is cancelled again. */
-static void cancel_flight(struct stream *s)
+static void stream_cancel_flight(struct stream *s)
 {
     struct loop *loop = s->loop;
     struct ring *ring = loop->ring;
@@ -464,7 +465,7 @@ static void cancel_flight(struct stream *s)
     if ((s->flight & STREAM_RECV) != 0)
         ring_cancel(ring, stream_op(s, STREAM_OP_RECV, s->recv_buf));
     if ((s->flight & STREAM_SEND) != 0)
-        ring_cancel(ring, stream_op(s, STREAM_OP_SEND, slice_at(s, s->head)->buf));
+        ring_cancel(ring, stream_op(s, STREAM_OP_SEND, stream_slice_at(s, s->head)->buf));
     if ((s->flight & STREAM_CONNECT) != 0)
         ring_cancel(ring, stream_op(s, STREAM_OP_CONNECT, 0));
     if ((s->flight & STREAM_BESIDE) != 0)
@@ -474,7 +475,7 @@ static void cancel_flight(struct stream *s)
 /* True if the peer has been told. Behind all that was said before: a reset must not destroy what
  * came before it (v1's StreamClose is also the regular end), and what comes behind it would be
  * taken for a frame of the next stream that has this id. */
-static bool send_reset(struct stream *s, struct lane *lane)
+static bool stream_send_reset(struct stream *s, struct lane *lane)
 {
     if (s->waiter.pending > 0 || lane_data_overtakes(lane))
         return false;
@@ -488,7 +489,7 @@ static bool send_reset(struct stream *s, struct lane *lane)
     return true;
 }
 
-static void detach_lane(struct stream *s)
+static void stream_detach_lane(struct stream *s)
 {
     struct lane *lane = s->lane;
 
@@ -501,22 +502,22 @@ static void detach_lane(struct stream *s)
         lane->ids.map[s->wire_id & lane->ids.mask] = 0;
     if (lane->in.stream == s)
         lane->in.stream = NULL;
-    if (makes_ids(lane))
+    if (stream_makes_ids(lane))
         lane_keep(lane, s->wire_id);
     s->lane = NULL;
     s->tunnel = NULL;
 }
 
 /* A stream that is over leaves its lane when it has said all and the queue names it no more. */
-static void leave_lane(struct stream *s)
+static void stream_leave_lane(struct stream *s)
 {
     struct lane *lane = s->lane;
 
     if (lane == NULL || !lane_takes(lane) || (!s->reset_due && s->waiter.pending == 0))
-        detach_lane(s);
+        stream_detach_lane(s);
 }
 
-static void unhold_lane(struct stream *s)
+static void stream_unhold_lane(struct stream *s)
 {
     if (s->lane_paused)
         lane_unhold(s->lane);
@@ -524,27 +525,27 @@ static void unhold_lane(struct stream *s)
 }
 
 /* Queued slices go at once, but for those that the kernel is reading. */
-static void drop_queue(struct stream *s)
+static void stream_drop_queue(struct stream *s)
 {
-    uint32_t index = queue_cut(s);
+    uint32_t index = stream_queue_cut(s);
 
     while (index != SLAB_NONE) {
-        struct slice slice = *slice_at(s, index);
+        struct slice slice = *stream_slice_at(s, index);
 
         buf_put(&s->loop->bufs, slice.buf);
-        slice_give(s, index);
+        stream_slice_give(s, index);
         index = slice.next;
     }
 }
 
 void stream_rx_drop(struct stream *s)
 {
-    drop_queue(s);
+    stream_drop_queue(s);
     s->bytes_down -= s->queued - s->sending;
     s->queued = s->sending;
 }
 
-static void count_end(struct loop *loop, enum reason reason)
+static void stream_count_end(struct loop *loop, enum reason reason)
 {
     bool clean = !reason_is_rst(reason);
 
@@ -552,14 +553,14 @@ static void count_end(struct loop *loop, enum reason reason)
 }
 
 /* The peer has said its last word about this stream, and needs none of ours. */
-static bool peer_is_done(const struct stream *s)
+static bool stream_peer_is_done(const struct stream *s)
 {
     unsigned both = STREAM_UP_FIN | STREAM_DOWN_FIN;
 
     return (s->ends & STREAM_DOWN_RST) != 0 || (s->ends & both) == both;
 }
 
-static void drop_window(struct stream *s)
+static void stream_drop_window(struct stream *s)
 {
     list_remove(&s->wide_node);
     if (s->rx.counted > 0)
@@ -592,7 +593,7 @@ void stream_close(struct stream *s, enum reason reason, bool tell)
         stream_log_end(s, reason, tell);
     stream_set_state(s, STREAM_CLOSING);
     s->reason = (uint8_t)reason;
-    count_end(loop, reason);
+    stream_count_end(loop, reason);
     timer_stop(&s->timer);
     list_remove(&s->dirty_node);
     lane_line_leave(s->lane, &s->waiter);
@@ -602,23 +603,23 @@ void stream_close(struct stream *s, enum reason reason, bool tell)
     stream_mark(s);
     if (s->bulk)
         s->table->bulk--;
-    cancel_flight(s);
-    drop_queue(s);
+    stream_cancel_flight(s);
+    stream_drop_queue(s);
     if (s->held != BUF_NONE)
         buf_put(&loop->bufs, s->held);
     s->held = BUF_NONE;
-    drop_window(s);
-    unhold_lane(s);
-    if (tell && lane != NULL && lane_takes(lane) && !peer_is_done(s))
-        s->reset_due = !send_reset(s, lane); /* stream_join goes on */
-    leave_lane(s);
+    stream_drop_window(s);
+    stream_unhold_lane(s);
+    if (tell && lane != NULL && lane_takes(lane) && !stream_peer_is_done(s))
+        s->reset_due = !stream_send_reset(s, lane); /* stream_join goes on */
+    stream_leave_lane(s);
 }
 
 void stream_peer_ended(struct stream *s, bool reset)
 {
     CHECK(s->state == STREAM_CLOSING);
     s->ends |= reset ? STREAM_DOWN_RST : STREAM_DOWN_FIN;
-    if (peer_is_done(s))
+    if (stream_peer_is_done(s))
         s->reset_due = false;
     stream_mark(s);
 }
@@ -626,7 +627,7 @@ void stream_peer_ended(struct stream *s, bool reset)
 /* All has arrived, and all was said. On v2 both sides have said FIN, and ours was given to the
  * wire: the peer may be done with the stream, drain and leave. A v1 client says StreamClose when
  * its origin has ended, and may then leave: what has arrived is still the visitor's. */
-static bool needs_no_lane(const struct stream *s)
+static bool stream_needs_no_lane(const struct stream *s)
 {
     unsigned both = STREAM_UP_FIN | STREAM_DOWN_FIN;
     const struct lane *lane = s->lane;
@@ -637,15 +638,15 @@ static bool needs_no_lane(const struct stream *s)
            lane->reason == REASON_LANE_EOF;
 }
 
-static bool outlives_lane(const struct stream *s)
+static bool stream_outlives_lane(const struct stream *s)
 {
     unsigned over = STREAM_DOWN_DEAD | STREAM_DOWN_RST;
 
-    return s->state == STREAM_OPEN && (s->ends & over) == 0 && needs_no_lane(s) &&
+    return s->state == STREAM_OPEN && (s->ends & over) == 0 && stream_needs_no_lane(s) &&
            s->loop->phase < LOOP_STOPPING;
 }
 
-static void go_on_alone(struct stream *s)
+static void stream_go_on_alone(struct stream *s)
 {
     struct loop *loop = s->loop;
 
@@ -655,30 +656,30 @@ static void go_on_alone(struct stream *s)
     s->ends |= STREAM_UP_EOF;
     s->took = loop->now;
     s->acked = sock_acked(s->fd);
-    drop_window(s);
+    stream_drop_window(s);
     lane_line_leave(s->lane, &s->waiter);
-    unhold_lane(s);
-    detach_lane(s);
+    stream_unhold_lane(s);
+    stream_detach_lane(s);
     list_append(&s->table->orphans, &s->lane_node);
     stream_mark(s);
 }
 
 void stream_lane_lost(struct stream *s, enum reason reason)
 {
-    if (outlives_lane(s)) {
-        go_on_alone(s);
+    if (stream_outlives_lane(s)) {
+        stream_go_on_alone(s);
     } else if (s->state != STREAM_CLOSING) {
         stream_close(s, reason, false);
     } else {
         s->reset_due = false;
-        detach_lane(s);
+        stream_detach_lane(s);
         stream_mark(s);
     }
 }
 
 /* Behind FINs of both sides RST cannot say anything any more, only destroy what was whole
  * (sock.h). */
-static bool ends_by_fin(const struct stream *s)
+static bool stream_ends_by_fin(const struct stream *s)
 {
     unsigned both = STREAM_UP_EOF | STREAM_DOWN_SHUT;
 
@@ -686,17 +687,17 @@ static bool ends_by_fin(const struct stream *s)
 }
 
 /* RESET that finds no room stands in line for some. Behind bulk it waits for that to leave. */
-static void say_reset(struct stream *s)
+static void stream_say_reset(struct stream *s)
 {
     s->waiter.refused = LANE_LINE_NONE;
     if (s->reset_due && s->waiter.pending == 0) {
-        s->reset_due = !send_reset(s, s->lane);
+        s->reset_due = !stream_send_reset(s, s->lane);
         s->waiter.refused = s->reset_due ? LANE_LINE_RESET : LANE_LINE_NONE;
     }
     lane_line_settle(s->lane, &s->waiter);
 }
 
-static bool is_listed(const struct stream *s)
+static bool stream_is_listed(const struct stream *s)
 {
     return list_linked(&s->lane_node) || list_linked(&s->dirty_node) ||
            list_linked(&s->waiter.node) || list_linked(&s->sweep_node) ||
@@ -707,12 +708,12 @@ bool stream_join(struct stream *s)
 {
     CHECK(s->state == STREAM_CLOSING);
     loop_count(s->loop, STAT_JOINS, 1);
-    say_reset(s);
-    leave_lane(s);
+    stream_say_reset(s);
+    stream_leave_lane(s);
     if (s->flight != 0)
         return false;
     if (s->fd >= 0) {
-        if (ends_by_fin(s))
+        if (stream_ends_by_fin(s))
             sock_set_fin(s->fd);
         stream_drop_fd(s);
     }
@@ -723,10 +724,10 @@ bool stream_join(struct stream *s)
     if (s->zc.pending > 0 || s->lane != NULL)
         return false;
     if (s->head != SLAB_NONE)
-        drop_queue(s);
+        stream_drop_queue(s);
     timer_stop(&s->timer);
     list_remove(&s->waiter.woken);
-    CHECK(!is_listed(s));
+    CHECK(!stream_is_listed(s));
     stream_set_state(s, STREAM_FREE);
     share_give(s->share, SHARE_STREAMS, 1);
     share_unref(s->share);
@@ -740,7 +741,7 @@ static void stream_timer_fire(struct timer *timer)
     struct stream *s = container_of(timer, struct stream, timer);
 
     if (s->state == STREAM_CLOSING)
-        cancel_flight(s);
+        stream_cancel_flight(s);
     else if (s->state == STREAM_CONNECTING)
         s->table->role->stream_late(s);
     else

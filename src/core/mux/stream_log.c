@@ -22,20 +22,20 @@ struct visitor_line {
     const char *origin; /* NULL: a server, which does not say it */
 };
 
-static const char *number_or_none(uint64_t number, char text[24])
+static const char *stream_log_number_or_none(uint64_t number, char text[24])
 {
     snprintf(text, 24, "%llu", (unsigned long long)number);
     return number != 0 ? text : "-";
 }
 
-static const char *address_or_none(const union sock_addr *addr, char text[ADDR_TEXT_MAX])
+static const char *stream_log_address_or_none(const union sock_addr *addr, char text[ADDR_TEXT_MAX])
 {
     if (addr->sa.sa_family != AF_INET && addr->sa.sa_family != AF_INET6)
         return "-";
     return addr_format(&addr->sa, text, ADDR_TEXT_MAX);
 }
 
-static void say(const struct visitor_line *l)
+static void stream_log_say(const struct visitor_line *l)
 {
     char name[sizeof(l->tunnel->name)] = "-", from[ADDR_TEXT_MAX], port[24], session[24];
 
@@ -44,34 +44,35 @@ static void say(const struct visitor_line *l)
     log_record("visitor",
                "from=%s tunnel=%s port=%s session=%s up=%llu down=%llu ms=%llu reason=%s "
                "by=%s%s%s",
-               address_or_none(l->visitor, from), name, number_or_none(l->port, port),
-               number_or_none(l->session, session), (unsigned long long)l->up,
+               stream_log_address_or_none(l->visitor, from), name,
+               stream_log_number_or_none(l->port, port),
+               stream_log_number_or_none(l->session, session), (unsigned long long)l->up,
                (unsigned long long)l->down, (unsigned long long)(l->ns / NSEC_PER_MSEC),
                reason_name(l->reason), l->by, l->origin != NULL ? " origin=" : "",
                l->origin != NULL ? l->origin : "");
 }
 
 /* Which of the two local peers has reset: the stream's own, or the one behind the far end. */
-static bool reset_here(const struct stream *s, bool tell)
+static bool stream_log_reset_here(const struct stream *s, bool tell)
 {
     unsigned here = STREAM_UP_RST | STREAM_DOWN_DEAD;
 
     return (s->ends & STREAM_DOWN_RST) == 0 && (tell || (s->ends & here) != 0);
 }
 
-static const char *ended_by(const struct stream *s, enum reason reason, bool tell)
+static const char *stream_log_ended_by(const struct stream *s, enum reason reason, bool tell)
 {
     bool server = s->table->role->opens_streams;
 
     if (reason == REASON_DONE)
         return "both";
     if (reason == REASON_PEER_RESET)
-        return reset_here(s, tell) == server ? "visitor" : "origin";
+        return stream_log_reset_here(s, tell) == server ? "visitor" : "origin";
     return reason >= REASON_ORIGIN_REFUSED && reason <= REASON_ORIGIN_TIMEOUT ? "origin" : "-";
 }
 
 /* A stream that has outlived its lane has no tunnel any more (stream.h). */
-static uint16_t port_of(const struct stream *s)
+static uint16_t stream_log_port_of(const struct stream *s)
 {
     union sock_addr local;
 
@@ -83,7 +84,7 @@ static uint16_t port_of(const struct stream *s)
     return sock_addr_port(&local);
 }
 
-static const char *origin_of(const struct stream *s, char text[ADDR_TEXT_MAX])
+static const char *stream_log_origin_of(const struct stream *s, char text[ADDR_TEXT_MAX])
 {
     union sock_addr peer;
 
@@ -91,7 +92,7 @@ static const char *origin_of(const struct stream *s, char text[ADDR_TEXT_MAX])
         return NULL;
     if (s->tunnel != NULL)
         return s->tunnel->origin;
-    return s->fd >= 0 && sock_peer(s->fd, &peer) ? address_or_none(&peer, text) : "-";
+    return s->fd >= 0 && sock_peer(s->fd, &peer) ? stream_log_address_or_none(&peer, text) : "-";
 }
 
 void stream_log_end(const struct stream *s, enum reason reason, bool tell)
@@ -100,7 +101,7 @@ void stream_log_end(const struct stream *s, enum reason reason, bool tell)
     char origin[ADDR_TEXT_MAX];
     const struct visitor_line line = { .visitor = &s->visitor,
                                        .tunnel = s->tunnel,
-                                       .port = port_of(s),
+                                       .port = stream_log_port_of(s),
                                        .session = s->lane != NULL && s->lane->session != NULL
                                                       ? s->lane->session->id
                                                       : 0,
@@ -108,10 +109,10 @@ void stream_log_end(const struct stream *s, enum reason reason, bool tell)
                                        .down = moved.down,
                                        .ns = s->loop->now - s->opened,
                                        .reason = reason,
-                                       .by = ended_by(s, reason, tell),
-                                       .origin = origin_of(s, origin) };
+                                       .by = stream_log_ended_by(s, reason, tell),
+                                       .origin = stream_log_origin_of(s, origin) };
 
-    say(&line);
+    stream_log_say(&line);
 }
 
 void stream_log_refused(const struct stream_table *table, uint64_t session,
@@ -130,5 +131,5 @@ void stream_log_refused(const struct stream_table *table, uint64_t session,
                                                                   : "-" };
 
     if (table->loop->config->log_visitors)
-        say(&line);
+        stream_log_say(&line);
 }
