@@ -38,26 +38,26 @@ struct crypt {
     char why[TLS_WHY_SIZE];
 };
 
-static struct tls_ctx *tls_of(struct crypt_ctx *ctx)
+static struct tls_ctx *crypt_tls_of(struct crypt_ctx *ctx)
 {
     return (struct tls_ctx *)ctx;
 }
 
 /* Contexts: see core/mux/crypt_ctx.h */
 
-static const char *given(const char *text)
+static const char *crypt_given(const char *text)
 {
     return text[0] != '\0' ? text : NULL;
 }
 
 /* Made once, for the whole life of the program: contexts that come after it have the same key, and
  * so the same pin. Only one thread opens contexts. */
-static struct crypt_ctx *open_in_memory(const struct crypt_config *config, struct tls_config *tls,
-                                        char *why, size_t why_size)
+static struct crypt_ctx *crypt_open_in_memory(const struct crypt_config *config,
+                                              struct tls_config *tls, char *why, size_t why_size)
 {
     static struct tls_own_pair own;
 
-    if (own.key.data == NULL && !tls_own_pair_make(given(config->name), &own, why, why_size))
+    if (own.key.data == NULL && !tls_own_pair_make(crypt_given(config->name), &own, why, why_size))
         return NULL;
     tls->cert = (struct tls_pem){ own.cert.data, own.cert.len };
     tls->key = (struct tls_pem){ own.key.data, own.key.len };
@@ -69,32 +69,32 @@ struct crypt_ctx *crypt_ctx_open(const struct crypt_config *config, char *why, s
     struct tls_config tls = {
         .role = config->server ? TLS_SERVER : TLS_CLIENT,
         .min_version = config->allow_12 ? RECORD_TLS12 : RECORD_TLS13,
-        .cert_file = given(config->cert),
-        .key_file = given(config->key),
-        .ca_file = given(config->ca),
-        .pin = given(config->pin),
-        .known_servers = given(config->known_servers),
+        .cert_file = crypt_given(config->cert),
+        .key_file = crypt_given(config->key),
+        .ca_file = crypt_given(config->ca),
+        .pin = crypt_given(config->pin),
+        .known_servers = crypt_given(config->known_servers),
         .new_key = config->accept_new ? TLS_NEW_ACCEPT
                    : config->ask      ? TLS_NEW_ASK
                                       : TLS_NEW_REFUSE,
-        .keylog_file = given(config->keylog),
+        .keylog_file = crypt_given(config->keylog),
         .warn = config->warn,
     };
 
     if (config->in_memory)
-        return open_in_memory(config, &tls, why, why_size);
+        return crypt_open_in_memory(config, &tls, why, why_size);
     return (struct crypt_ctx *)tls_ctx_new(&tls, why, why_size);
 }
 
 struct crypt_ctx *crypt_ctx_ref(struct crypt_ctx *ctx)
 {
-    return (struct crypt_ctx *)tls_ctx_ref(tls_of(ctx));
+    return (struct crypt_ctx *)tls_ctx_ref(crypt_tls_of(ctx));
 }
 
 void crypt_ctx_unref(struct crypt_ctx *ctx)
 {
     if (ctx != NULL)
-        tls_ctx_unref(tls_of(ctx));
+        tls_ctx_unref(crypt_tls_of(ctx));
 }
 
 const char *crypt_ctx_pin(const struct crypt_ctx *ctx)
@@ -151,7 +151,7 @@ struct crypt *crypt_open(struct crypt_ctx *ctx, const char *name, const char *kn
 }
 
 /* What the handshake was made from is done with. */
-static void drop_parts(struct crypt *crypt)
+static void crypt_drop_parts(struct crypt *crypt)
 {
     crypt_ctx_unref(crypt->ctx);
     free(crypt->name);
@@ -162,10 +162,10 @@ static void drop_parts(struct crypt *crypt)
 
 /* With the first step, not when a connection is accepted: it takes some 50 us, and a worker accepts
  * hundreds in one turn but makes one step. */
-static bool begin(struct crypt *crypt)
+static bool crypt_begin(struct crypt *crypt)
 {
-    crypt->handshake = tls_handshake_new(tls_of(crypt->ctx), crypt->name, crypt->known_as);
-    drop_parts(crypt);
+    crypt->handshake = tls_handshake_new(crypt_tls_of(crypt->ctx), crypt->name, crypt->known_as);
+    crypt_drop_parts(crypt);
     return crypt->handshake != NULL;
 }
 
@@ -173,7 +173,7 @@ void crypt_close(struct crypt *crypt)
 {
     if (crypt == NULL)
         return;
-    drop_parts(crypt);
+    crypt_drop_parts(crypt);
     tls_handshake_free(crypt->handshake);
     record_free(crypt->record);
     free(crypt->leftover);
@@ -181,7 +181,7 @@ void crypt_close(struct crypt *crypt)
 }
 
 /* `why`: what was short, or NULL. */
-static enum crypt_step failed(struct crypt *crypt, const char *why)
+static enum crypt_step crypt_failed(struct crypt *crypt, const char *why)
 {
     const char *text = why != NULL ? why : tls_handshake_why(crypt->handshake);
 
@@ -190,12 +190,12 @@ static enum crypt_step failed(struct crypt *crypt, const char *why)
     return CRYPT_FAILED;
 }
 
-static const char *what_is_short(void)
+static const char *crypt_what_is_short(void)
 {
     return tls_short_text() != NULL ? tls_short_text() : "out of memory";
 }
 
-static enum crypt_step keys_out(struct crypt *crypt)
+static enum crypt_step crypt_keys_out(struct crypt *crypt)
 {
     struct record_keys keys;
     size_t size = 0;
@@ -215,10 +215,10 @@ static enum crypt_step keys_out(struct crypt *crypt)
     record_keys_wipe(&keys);
     if (crypt->record != NULL && (size == 0 || crypt->leftover != NULL))
         return CRYPT_READY;
-    return failed(crypt, what_is_short());
+    return crypt_failed(crypt, crypt_what_is_short());
 }
 
-static enum crypt_step step_of(struct crypt *crypt, enum tls_state state)
+static enum crypt_step crypt_step_of(struct crypt *crypt, enum tls_state state)
 {
     switch (state) {
     case TLS_WANT_READ:
@@ -226,13 +226,13 @@ static enum crypt_step step_of(struct crypt *crypt, enum tls_state state)
     case TLS_ASK:
         return CRYPT_ASK;
     case TLS_DONE:
-        return keys_out(crypt);
+        return crypt_keys_out(crypt);
     default:
         crypt->plain_peer = tls_handshake_fail(crypt->handshake) == TLS_FAIL_PLAINTEXT;
         crypt->is_clock = tls_why_is_clock(tls_handshake_fail(crypt->handshake));
         if (tls_handshake_fail(crypt->handshake) == TLS_FAIL_NO_MEMORY)
-            return failed(crypt, what_is_short());
-        return failed(crypt, tls_short_text());
+            return crypt_failed(crypt, crypt_what_is_short());
+        return crypt_failed(crypt, tls_short_text());
     }
 }
 
@@ -242,8 +242,8 @@ enum crypt_step crypt_handshake(struct crypt *crypt, const uint8_t *in, size_t s
 
     CHECK(crypt->record == NULL);
     tls_short_watch();
-    if (crypt->handshake == NULL && !begin(crypt))
-        return failed(crypt, what_is_short());
+    if (crypt->handshake == NULL && !crypt_begin(crypt))
+        return crypt_failed(crypt, crypt_what_is_short());
     do {
         size_t taken = size > 0 ? tls_handshake_feed(crypt->handshake, in, size) : 0;
 
@@ -262,13 +262,13 @@ enum crypt_step crypt_handshake(struct crypt *crypt, const uint8_t *in, size_t s
         in += taken;
         size -= taken;
     }
-    return step_of(crypt, state);
+    return crypt_step_of(crypt, state);
 }
 
 enum crypt_step crypt_answer(struct crypt *crypt, bool accept)
 {
     tls_short_watch();
-    return step_of(crypt, tls_handshake_answer(crypt->handshake, accept));
+    return crypt_step_of(crypt, tls_handshake_answer(crypt->handshake, accept));
 }
 
 const char *crypt_question(const struct crypt *crypt)
@@ -322,7 +322,7 @@ void crypt_leftover(struct crypt *crypt, uint8_t *dst, size_t size)
 }
 
 /* Both directions are tried by themselves: a kernel may take only one. */
-static int take(struct crypt *crypt, int fd, bool rx)
+static int crypt_take(struct crypt *crypt, int fd, bool rx)
 {
     int error = ktls_attach(fd);
     int tx = error == 0 && !crypt->rx_due ? ktls_take(crypt->record, RECORD_TX, fd) : error;
@@ -340,7 +340,7 @@ bool crypt_offload_due(const struct crypt *crypt)
 
 bool crypt_offload(struct crypt *crypt, int fd, bool rx, bool force)
 {
-    int error = take(crypt, fd, rx);
+    int error = crypt_take(crypt, fd, rx);
 
     /* Without a connection there is no engine to choose; why the peer ended it may still be
      * read. */
@@ -425,7 +425,7 @@ size_t crypt_put(struct crypt *crypt, enum crypt_control what, uint8_t *dst, uin
 }
 
 /* What the peer's alert means for the operator of this side (RFC 8446, 6.2). */
-static const char *alert_cure(uint8_t alert)
+static const char *crypt_alert_cure(uint8_t alert)
 {
     switch (alert) {
     case 116: /* certificate_required: in TLS 1.3 it comes when the client thinks that it is in */
@@ -440,17 +440,17 @@ static const char *alert_cure(uint8_t alert)
     }
 }
 
-static void note_alert(struct crypt *crypt)
+static void crypt_note_alert(struct crypt *crypt)
 {
     uint8_t alert = record_peer_alert(crypt->record);
 
     if (record_error(crypt->record) == RECORD_ERROR_PEER_ALERT)
         snprintf(crypt->why, sizeof(crypt->why),
                  "the peer ended the connection with the alert %s%s", record_alert_name(alert),
-                 alert_cure(alert));
+                 crypt_alert_cure(alert));
 }
 
-static enum crypt_opened opened_of(struct crypt *crypt, enum record_status status)
+static enum crypt_opened crypt_opened_of(struct crypt *crypt, enum record_status status)
 {
     switch (status) {
     case RECORD_MORE:
@@ -462,7 +462,7 @@ static enum crypt_opened opened_of(struct crypt *crypt, enum record_status statu
     case RECORD_CLOSED:
         return CRYPT_CLOSED;
     default:
-        note_alert(crypt);
+        crypt_note_alert(crypt);
         return CRYPT_BROKEN;
     }
 }
@@ -485,7 +485,7 @@ enum crypt_opened crypt_open_record(struct crypt *crypt, uint8_t *src, uint8_t *
                                     size_t *used, size_t *size)
 {
     struct record_in in = { .next = src };
-    enum crypt_opened opened = opened_of(crypt, record_open(crypt->record, src, end, &in));
+    enum crypt_opened opened = crypt_opened_of(crypt, record_open(crypt->record, src, end, &in));
 
     *used = opened == CRYPT_MORE || opened == CRYPT_BROKEN ? 0 : (size_t)(in.next - src);
     *size = 0;
@@ -513,8 +513,8 @@ enum crypt_opened crypt_control(struct crypt *crypt, uint8_t type, uint8_t *payl
 {
     struct record_in in;
 
-    return opened_of(crypt,
-                     record_control(crypt->record, (enum record_type)type, payload, size, &in));
+    return crypt_opened_of(
+        crypt, record_control(crypt->record, (enum record_type)type, payload, size, &in));
 }
 
 void crypt_sent(struct crypt *crypt, uint32_t bytes)
@@ -522,7 +522,7 @@ void crypt_sent(struct crypt *crypt, uint32_t bytes)
     record_tx_count(crypt->record, bytes);
 }
 
-static bool rekey(struct crypt *crypt, enum record_side side, int fd)
+static bool crypt_rekey_side(struct crypt *crypt, enum record_side side, int fd)
 {
     if (record_engine(crypt->record, side) != RECORD_KTLS || !record_rekeyed(crypt->record, side))
         return true;
@@ -535,7 +535,7 @@ static bool rekey(struct crypt *crypt, enum record_side side, int fd)
 
 bool crypt_rekey(struct crypt *crypt, int fd)
 {
-    return rekey(crypt, RECORD_TX, fd) && rekey(crypt, RECORD_RX, fd);
+    return crypt_rekey_side(crypt, RECORD_TX, fd) && crypt_rekey_side(crypt, RECORD_RX, fd);
 }
 
 const char *crypt_sniff(const uint8_t *src, size_t size, bool server, bool *tls)
@@ -572,8 +572,9 @@ bool crypt_eof(struct crypt *crypt)
  * they cannot fail, and take no lock. libcrypto's HMAC() looks its algorithms up under locks and
  * allocates a dozen objects for each mac: it took four times as long. */
 
-static __attribute__((noinline)) void make_mac(const uint8_t key[CRYPT_MAC_SIZE], const void *data,
-                                               size_t size, uint8_t mac[CRYPT_MAC_SIZE])
+static __attribute__((noinline)) void crypt_make_mac(const uint8_t key[CRYPT_MAC_SIZE],
+                                                     const void *data, size_t size,
+                                                     uint8_t mac[CRYPT_MAC_SIZE])
 {
     Hmac hmac;
 
@@ -586,18 +587,18 @@ static __attribute__((noinline)) void make_mac(const uint8_t key[CRYPT_MAC_SIZE]
 void crypt_mac(const uint8_t key[CRYPT_MAC_SIZE], const void *data, size_t size,
                uint8_t mac[CRYPT_MAC_SIZE])
 {
-    make_mac(key, data, size, mac);
+    crypt_make_mac(key, data, size, mac);
     tls_mem_wipe_stack();
 }
 
-static __attribute__((noinline)) void make_hash(const void *data, size_t size,
-                                                uint8_t hash[CRYPT_MAC_SIZE])
+static __attribute__((noinline)) void crypt_make_hash(const void *data, size_t size,
+                                                      uint8_t hash[CRYPT_MAC_SIZE])
 {
     CHECK(size <= UINT32_MAX && wc_Sha256Hash(data, (word32)size, hash) == 0);
 }
 
 void crypt_hash(const void *data, size_t size, uint8_t hash[CRYPT_MAC_SIZE])
 {
-    make_hash(data, size, hash);
+    crypt_make_hash(data, size, hash);
     tls_mem_wipe_stack();
 }

@@ -103,7 +103,7 @@ union crypto_info {
     struct tls12_crypto_info_chacha20_poly1305 chacha20_poly1305;
 };
 
-static void put_seq(uint8_t *dst, uint64_t seq)
+static void ktls_put_seq(uint8_t *dst, uint64_t seq)
 {
     for (int i = 7; i >= 0; i--, seq >>= 8)
         dst[i] = (uint8_t)seq;
@@ -111,44 +111,44 @@ static void put_seq(uint8_t *dst, uint64_t seq)
 
 /* The 8 bytes behind the salt: TLS 1.3 has them in its iv, TLS 1.2 sends them, and ours is the
  * sequence number. */
-static void put_gcm_iv(uint8_t *dst, const struct record *record,
-                       const struct record_half_keys *keys)
+static void ktls_put_gcm_iv(uint8_t *dst, const struct record *record,
+                            const struct record_half_keys *keys)
 {
     if (record->version == RECORD_TLS13)
         memcpy(dst, keys->iv + 4, 8);
     else
-        put_seq(dst, keys->seq);
+        ktls_put_seq(dst, keys->seq);
 }
 
-static socklen_t fill_aes_128_gcm(const struct record *record, const struct record_half_keys *keys,
-                                  union crypto_info *info)
+static socklen_t ktls_fill_aes_128_gcm(const struct record *record,
+                                       const struct record_half_keys *keys, union crypto_info *info)
 {
     struct tls12_crypto_info_aes_gcm_128 *gcm = &info->aes_gcm_128;
 
     gcm->info.cipher_type = TLS_CIPHER_AES_GCM_128;
     memcpy(gcm->key, keys->key, sizeof(gcm->key));
     memcpy(gcm->salt, keys->iv, sizeof(gcm->salt));
-    put_gcm_iv(gcm->iv, record, keys);
-    put_seq(gcm->rec_seq, keys->seq);
+    ktls_put_gcm_iv(gcm->iv, record, keys);
+    ktls_put_seq(gcm->rec_seq, keys->seq);
     return sizeof(*gcm);
 }
 
-static socklen_t fill_aes_256_gcm(const struct record *record, const struct record_half_keys *keys,
-                                  union crypto_info *info)
+static socklen_t ktls_fill_aes_256_gcm(const struct record *record,
+                                       const struct record_half_keys *keys, union crypto_info *info)
 {
     struct tls12_crypto_info_aes_gcm_256 *gcm = &info->aes_gcm_256;
 
     gcm->info.cipher_type = TLS_CIPHER_AES_GCM_256;
     memcpy(gcm->key, keys->key, sizeof(gcm->key));
     memcpy(gcm->salt, keys->iv, sizeof(gcm->salt));
-    put_gcm_iv(gcm->iv, record, keys);
-    put_seq(gcm->rec_seq, keys->seq);
+    ktls_put_gcm_iv(gcm->iv, record, keys);
+    ktls_put_seq(gcm->rec_seq, keys->seq);
     return sizeof(*gcm);
 }
 
-static socklen_t fill_chacha20_poly1305(const struct record *record,
-                                        const struct record_half_keys *keys,
-                                        union crypto_info *info)
+static socklen_t ktls_fill_chacha20_poly1305(const struct record *record,
+                                             const struct record_half_keys *keys,
+                                             union crypto_info *info)
 {
     struct tls12_crypto_info_chacha20_poly1305 *chacha = &info->chacha20_poly1305;
 
@@ -156,31 +156,31 @@ static socklen_t fill_chacha20_poly1305(const struct record *record,
     chacha->info.cipher_type = TLS_CIPHER_CHACHA20_POLY1305;
     memcpy(chacha->key, keys->key, sizeof(chacha->key));
     memcpy(chacha->iv, keys->iv, sizeof(chacha->iv));
-    put_seq(chacha->rec_seq, keys->seq);
+    ktls_put_seq(chacha->rec_seq, keys->seq);
     return sizeof(*chacha);
 }
 
-static socklen_t fill(const struct record *record, const struct record_half_keys *keys,
-                      union crypto_info *info)
+static socklen_t ktls_fill(const struct record *record, const struct record_half_keys *keys,
+                           union crypto_info *info)
 {
     memset(info, 0, sizeof(*info));
     info->info.version =
         record->version; /* TLS_1_2_VERSION and TLS_1_3_VERSION are the wire's numbers */
     switch (record->cipher) {
     case RECORD_AES_128_GCM:
-        return fill_aes_128_gcm(record, keys, info);
+        return ktls_fill_aes_128_gcm(record, keys, info);
     case RECORD_AES_256_GCM:
-        return fill_aes_256_gcm(record, keys, info);
+        return ktls_fill_aes_256_gcm(record, keys, info);
     default:
-        return fill_chacha20_poly1305(record, keys, info);
+        return ktls_fill_chacha20_poly1305(record, keys, info);
     }
 }
 
-static int set_keys(struct record *record, enum record_side side, int fd)
+static int ktls_set_keys(struct record *record, enum record_side side, int fd)
 {
     struct record_half *half = record_half(record, side);
     union crypto_info info;
-    socklen_t len = fill(record, &half->keys, &info);
+    socklen_t len = ktls_fill(record, &half->keys, &info);
 
     int option = side == RECORD_TX ? TLS_TX : TLS_RX;
     int result = setsockopt(fd, SOL_TLS, option, &info, len) == 0 ? 0 : -errno;
@@ -194,7 +194,7 @@ int ktls_take(struct record *record, enum record_side side, int fd)
 
     CHECK(half->engine == RECORD_USER);
     CHECK(record->error == RECORD_ERROR_NONE && !half->closed);
-    int result = set_keys(record, side, fd);
+    int result = ktls_set_keys(record, side, fd);
     if (result != 0)
         return result;
     record_user_stop(half);
@@ -209,7 +209,7 @@ int ktls_rekey(struct record *record, enum record_side side, int fd)
     struct record_half *half = record_half(record, side);
 
     CHECK(half->engine == RECORD_KTLS);
-    int result = set_keys(record, side, fd);
+    int result = ktls_set_keys(record, side, fd);
     OPENSSL_cleanse(half->keys.key, sizeof(half->keys.key));
     return result;
 }

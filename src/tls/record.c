@@ -152,7 +152,7 @@ bool record_derive(uint8_t secret_len, size_t key_len, struct record_half_keys *
  * application_traffic_secret_N+1 and its key (RFC 8446 7.2). This and record_make() have frames of
  * their own, which the caller wipes: a compiler may spill what they copy.
  */
-static __attribute__((noinline)) bool next_keys(struct record *record, enum record_side side)
+static __attribute__((noinline)) bool record_next_keys(struct record *record, enum record_side side)
 {
     struct record_half *half = record_half(record, side);
     uint8_t next[RECORD_SECRET_MAX];
@@ -171,9 +171,9 @@ static __attribute__((noinline)) bool next_keys(struct record *record, enum reco
     return ok;
 }
 
-static bool half_next_keys(struct record *record, enum record_side side)
+static bool record_half_next_keys(struct record *record, enum record_side side)
 {
-    bool ok = next_keys(record, side);
+    bool ok = record_next_keys(record, side);
 
     tls_mem_wipe_stack();
     return ok;
@@ -184,7 +184,7 @@ void record_keys_wipe(struct record_keys *keys)
     OPENSSL_cleanse(keys, sizeof(*keys));
 }
 
-static void default_limits(struct record *record)
+static void record_default_limits(struct record *record)
 {
     uint64_t hard = LIMIT_CHACHA;
 
@@ -205,7 +205,7 @@ static __attribute__((noinline)) bool record_make(struct record *record,
     record->explicit_nonce = !tls13 && keys->cipher != RECORD_CHACHA20_POLY1305 ? 8 : 0;
     record->tx.keys = keys->tx;
     record->rx.keys = keys->rx;
-    default_limits(record);
+    record_default_limits(record);
     return record_user_start(record, RECORD_TX) && record_user_start(record, RECORD_RX);
 }
 
@@ -333,7 +333,7 @@ bool record_eof(struct record *record)
 
 /* What comes in and is not data */
 
-static enum record_status alert_in(struct record *record, const uint8_t *payload, size_t len)
+static enum record_status record_alert_in(struct record *record, const uint8_t *payload, size_t len)
 {
     if (len != 2 || payload[0] < ALERT_WARNING || payload[0] > ALERT_FATAL)
         return record_fail(record, RECORD_ERROR_BAD_ALERT);
@@ -352,7 +352,7 @@ static enum record_status alert_in(struct record *record, const uint8_t *payload
     return record_fail(record, RECORD_ERROR_PEER_ALERT);
 }
 
-static enum record_status key_update_in(struct record *record, uint8_t request)
+static enum record_status record_key_update_in(struct record *record, uint8_t request)
 {
     if (request > 1)
         return record_fail(record, RECORD_ERROR_BAD_KEY_UPDATE);
@@ -360,7 +360,7 @@ static enum record_status key_update_in(struct record *record, uint8_t request)
         return record_fail(record, RECORD_ERROR_NO_SECRET);
     if (record->rx.updates >= UPDATES_FREE + record->rx_bytes / UPDATE_EARNED)
         return record_fail(record, RECORD_ERROR_KEY_UPDATE_FLOOD);
-    if (!half_next_keys(record, RECORD_RX))
+    if (!record_half_next_keys(record, RECORD_RX))
         return record_fail(record, RECORD_ERROR_NO_SECRET);
     record->asked = false;
     record->reply_due = record->reply_due || request == 1;
@@ -368,7 +368,7 @@ static enum record_status key_update_in(struct record *record, uint8_t request)
 }
 
 /* The four header bytes of a message are in. */
-static enum record_status message_start(struct record *record)
+static enum record_status record_message_start(struct record *record)
 {
     struct record_message *message = &record->message;
     const uint8_t *h = message->header;
@@ -385,7 +385,7 @@ static enum record_status message_start(struct record *record)
 }
 
 /* Takes bytes of one message; returns how many. */
-static size_t message_take(struct record *record, const uint8_t *src, size_t len)
+static size_t record_message_take(struct record *record, const uint8_t *src, size_t len)
 {
     struct record_message *message = &record->message;
     size_t n = 0;
@@ -393,7 +393,8 @@ static size_t message_take(struct record *record, const uint8_t *src, size_t len
     if (message->have < sizeof(message->header)) {
         while (n < len && message->have < sizeof(message->header))
             message->header[message->have++] = src[n++];
-        if (message->have == sizeof(message->header) && message_start(record) == RECORD_FAILED)
+        if (message->have == sizeof(message->header) &&
+            record_message_start(record) == RECORD_FAILED)
             return n;
     }
     if (message->have == sizeof(message->header) && message->left > 0 && n < len) {
@@ -405,12 +406,13 @@ static size_t message_take(struct record *record, const uint8_t *src, size_t len
     return n;
 }
 
-static bool message_whole(const struct record_message *message)
+static bool record_message_whole(const struct record_message *message)
 {
     return message->have == sizeof(message->header) && message->left == 0;
 }
 
-static enum record_status handshake_in(struct record *record, const uint8_t *payload, size_t len)
+static enum record_status record_handshake_in(struct record *record, const uint8_t *payload,
+                                              size_t len)
 {
     const uint8_t *end = payload + len;
 
@@ -419,10 +421,10 @@ static enum record_status handshake_in(struct record *record, const uint8_t *pay
     if (len == 0)
         return record_fail(record, RECORD_ERROR_BAD_HANDSHAKE);
     while (payload < end) {
-        payload += message_take(record, payload, (size_t)(end - payload));
+        payload += record_message_take(record, payload, (size_t)(end - payload));
         if (record->error != RECORD_ERROR_NONE)
             return RECORD_FAILED;
-        if (!message_whole(&record->message))
+        if (!record_message_whole(&record->message))
             break;
         record->message.have = 0;
         if (record->message.header[0] != MESSAGE_KEY_UPDATE)
@@ -430,13 +432,13 @@ static enum record_status handshake_in(struct record *record, const uint8_t *pay
         /* A key change ends its record: nothing under the old key may follow (RFC 8446 5.1). */
         if (payload != end)
             return record_fail(record, RECORD_ERROR_BAD_KEY_UPDATE);
-        return key_update_in(record, record->message.value);
+        return record_key_update_in(record, record->message.value);
     }
     return RECORD_SKIP;
 }
 
-static enum record_status data_in(struct record *record, uint8_t *payload, size_t len,
-                                  struct record_in *in)
+static enum record_status record_data_in(struct record *record, uint8_t *payload, size_t len,
+                                         struct record_in *in)
 {
     if (len == 0)
         return RECORD_SKIP;
@@ -447,13 +449,13 @@ static enum record_status data_in(struct record *record, uint8_t *payload, size_
     return RECORD_DATA;
 }
 
-static enum record_status control_in(struct record *record, enum record_type type,
-                                     const uint8_t *payload, size_t len)
+static enum record_status record_control_in(struct record *record, enum record_type type,
+                                            const uint8_t *payload, size_t len)
 {
     if (type == RECORD_TYPE_ALERT)
-        return alert_in(record, payload, len);
+        return record_alert_in(record, payload, len);
     if (type == RECORD_TYPE_HANDSHAKE)
-        return handshake_in(record, payload, len);
+        return record_handshake_in(record, payload, len);
     return record_fail(record, RECORD_ERROR_BAD_TYPE);
 }
 
@@ -473,8 +475,8 @@ enum record_status record_control(struct record *record, enum record_type type, 
     bool in_message = record->message.have != 0;
     if (in_message && type != RECORD_TYPE_HANDSHAKE) /* RFC 8446 5.1: not interleaved */
         return record_fail(record, RECORD_ERROR_BAD_HANDSHAKE);
-    status = type == RECORD_TYPE_DATA ? data_in(record, payload, len, in)
-                                      : control_in(record, type, payload, len);
+    status = type == RECORD_TYPE_DATA ? record_data_in(record, payload, len, in)
+                                      : record_control_in(record, type, payload, len);
     if (status == RECORD_SKIP && ++record->useless > USELESS_MAX)
         return record_fail(record, RECORD_ERROR_USELESS_FLOOD);
     return status;
@@ -482,14 +484,14 @@ enum record_status record_control(struct record *record, enum record_type type, 
 
 /* What goes out and is not data */
 
-static bool tx_limit_near(const struct record *record)
+static bool record_tx_limit_near(const struct record *record)
 {
     return record->tx.sealed >= record->soft;
 }
 
 /* The peer has sealed many records under one key and does not change it by itself: ask, once per
  * key. */
-static bool rx_limit_near(const struct record *record)
+static bool record_rx_limit_near(const struct record *record)
 {
     return record->rx.sealed >= record->soft && !record->asked;
 }
@@ -498,7 +500,7 @@ bool record_update_due(const struct record *record)
 {
     if (record->secret_len == 0 || record->tx.closed)
         return false;
-    return record->reply_due || tx_limit_near(record) || rx_limit_near(record);
+    return record->reply_due || record_tx_limit_near(record) || record_rx_limit_near(record);
 }
 
 void record_tx_count(struct record *record, size_t bytes)
@@ -515,8 +517,8 @@ enum record_type record_put_type(const struct record *record)
     return record->put_type;
 }
 
-static size_t put(struct record *record, enum record_type type, const uint8_t *payload, size_t len,
-                  uint8_t *dst)
+static size_t record_put(struct record *record, enum record_type type, const uint8_t *payload,
+                         size_t len, uint8_t *dst)
 {
     record->put_type = type;
     memcpy(dst + record_head(record), payload, len);
@@ -532,7 +534,7 @@ size_t record_put_alert(struct record *record, uint8_t alert, uint8_t *dst)
 {
     uint8_t level = alert == ALERT_CLOSE_NOTIFY ? ALERT_WARNING : ALERT_FATAL;
     const uint8_t payload[2] = { level, alert };
-    size_t len = put(record, RECORD_TYPE_ALERT, payload, sizeof(payload), dst);
+    size_t len = record_put(record, RECORD_TYPE_ALERT, payload, sizeof(payload), dst);
 
     record->tx.closed = true; /* nothing may follow, after a fatal alert either */
     return len;
@@ -548,13 +550,13 @@ size_t record_put_key_update(struct record *record, uint8_t *dst)
     uint8_t payload[5] = { MESSAGE_KEY_UPDATE, 0, 0, 1, 0 };
 
     CHECK(record->secret_len != 0);
-    payload[4] = rx_limit_near(record) ? 1 : 0;
-    size_t len = put(record, RECORD_TYPE_HANDSHAKE, payload, sizeof(payload), dst);
+    payload[4] = record_rx_limit_near(record) ? 1 : 0;
+    size_t len = record_put(record, RECORD_TYPE_HANDSHAKE, payload, sizeof(payload), dst);
     if (len == 0)
         return 0;
     record->asked = record->asked || payload[4] == 1;
     record->reply_due = false;
-    return half_next_keys(record, RECORD_TX) ? len : 0;
+    return record_half_next_keys(record, RECORD_TX) ? len : 0;
 }
 
 /* RFC 8446 6 and the IANA registry: what a log should say. */

@@ -27,13 +27,13 @@
 #define AAD_MAX      13
 #define CHACHA_STACK 2048u /* twice as deep as its code goes; checked in test_tls_mem.c */
 
-static void put_u64(uint8_t *dst, uint64_t value)
+static void user_put_u64(uint8_t *dst, uint64_t value)
 {
     for (int i = 7; i >= 0; i--, value >>= 8)
         dst[i] = (uint8_t)value;
 }
 
-static const EVP_CIPHER *evp_cipher(enum record_cipher cipher)
+static const EVP_CIPHER *user_evp_cipher(enum record_cipher cipher)
 {
     switch (cipher) {
     case RECORD_AES_128_GCM:
@@ -52,7 +52,7 @@ bool record_user_start(struct record *record, enum record_side side)
 
     if (half->aead == NULL) {
         half->aead = EVP_CIPHER_CTX_new();
-        cipher = evp_cipher(record->cipher);
+        cipher = user_evp_cipher(record->cipher);
     }
     if (half->aead == NULL)
         return false;
@@ -68,8 +68,8 @@ void record_user_stop(struct record_half *half)
 
 /* The nonce of the record with this half's sequence number; `explicit_part` is where a TLS 1.2 GCM
  * record carries its own. */
-static void make_nonce(const struct record *record, const struct record_half *half,
-                       const uint8_t *explicit_part, uint8_t nonce[RECORD_IV])
+static void user_make_nonce(const struct record *record, const struct record_half *half,
+                            const uint8_t *explicit_part, uint8_t nonce[RECORD_IV])
 {
     memcpy(nonce, half->keys.iv, RECORD_IV);
     if (record->explicit_nonce != 0) {
@@ -77,21 +77,21 @@ static void make_nonce(const struct record *record, const struct record_half *ha
         return;
     }
     uint8_t seq[8];
-    put_u64(seq, half->keys.seq);
+    user_put_u64(seq, half->keys.seq);
     for (int i = 0; i < 8; i++)
         nonce[4 + i] ^= seq[i];
 }
 
 /* `header` is the record's; `len` the payload length that TLS 1.2 authenticates instead of the
  * header's. */
-static size_t make_aad(const struct record *record, const struct record_half *half,
-                       const uint8_t *header, size_t len, uint8_t aad[AAD_MAX])
+static size_t user_make_aad(const struct record *record, const struct record_half *half,
+                            const uint8_t *header, size_t len, uint8_t aad[AAD_MAX])
 {
     if (record->version == RECORD_TLS13) {
         memcpy(aad, header, RECORD_HEADER);
         return RECORD_HEADER;
     }
-    put_u64(aad, half->keys.seq);
+    user_put_u64(aad, half->keys.seq);
     memcpy(aad + 8, header, 3);
     aad[11] = (uint8_t)(len >> 8);
     aad[12] = (uint8_t)len;
@@ -99,15 +99,15 @@ static size_t make_aad(const struct record *record, const struct record_half *ha
 }
 
 /* Nonce and AAD go in; from here on the context takes payload. */
-static void aead_begin(const struct record *record, struct record_half *half, const uint8_t *header,
-                       size_t len)
+static void user_aead_begin(const struct record *record, struct record_half *half,
+                            const uint8_t *header, size_t len)
 {
     uint8_t nonce[RECORD_IV];
     uint8_t aad[AAD_MAX];
     int out_len;
 
-    make_nonce(record, half, header + RECORD_HEADER, nonce);
-    size_t aad_len = make_aad(record, half, header, len, aad);
+    user_make_nonce(record, half, header + RECORD_HEADER, nonce);
+    size_t aad_len = user_make_aad(record, half, header, len, aad);
     CHECK(EVP_CipherInit_ex(half->aead, NULL, NULL, NULL, nonce, -1) == 1);
     CHECK(EVP_CipherUpdate(half->aead, NULL, &out_len, aad, (int)aad_len) == 1);
 }
@@ -117,22 +117,22 @@ static void aead_begin(const struct record *record, struct record_half *half, co
  * blocks and word by word for many, so each record is followed by this: some 20 ns. AES-GCM leaves
  * nothing there.
  */
-static __attribute__((noinline)) void wipe_frames(void)
+static __attribute__((noinline)) void user_wipe_frames(void)
 {
     uint8_t frames[CHACHA_STACK];
 
     explicit_bzero(frames, sizeof(frames));
 }
 
-static void aead_end(const struct record *record)
+static void user_aead_end(const struct record *record)
 {
     if (record->cipher == RECORD_CHACHA20_POLY1305)
-        wipe_frames();
+        user_wipe_frames();
 }
 
 /* Sealing */
 
-static bool may_seal(struct record *record)
+static bool user_may_seal(struct record *record)
 {
     CHECK(record->tx.engine == RECORD_USER);
     return !record->tx.closed && record->tx.sealed < record->hard;
@@ -140,8 +140,8 @@ static bool may_seal(struct record *record)
 
 /* Header (and explicit nonce) in front of `len` bytes of payload; returns where the payload
  * begins. */
-static uint8_t *put_header(const struct record *record, enum record_type type, size_t len,
-                           uint8_t *dst)
+static uint8_t *user_put_header(const struct record *record, enum record_type type, size_t len,
+                                uint8_t *dst)
 {
     bool tls13 = record->version == RECORD_TLS13;
     size_t body = record->explicit_nonce + len + (tls13 ? 1 : 0) + RECORD_TAG;
@@ -152,12 +152,12 @@ static uint8_t *put_header(const struct record *record, enum record_type type, s
     dst[3] = (uint8_t)(body >> 8);
     dst[4] = (uint8_t)body;
     if (record->explicit_nonce != 0)
-        put_u64(dst + RECORD_HEADER, record->tx.keys.seq);
+        user_put_u64(dst + RECORD_HEADER, record->tx.keys.seq);
     return dst + RECORD_HEADER + record->explicit_nonce;
 }
 
 /* The inner type of TLS 1.3, then the tag; returns the end of the record. */
-static uint8_t *put_trailer(struct record *record, enum record_type type, uint8_t *dst)
+static uint8_t *user_put_trailer(struct record *record, enum record_type type, uint8_t *dst)
 {
     struct record_half *half = &record->tx;
     int n;
@@ -169,7 +169,7 @@ static uint8_t *put_trailer(struct record *record, enum record_type type, uint8_
     }
     CHECK(EVP_CipherFinal_ex(half->aead, dst, &n) == 1 && n == 0);
     CHECK(EVP_CIPHER_CTX_ctrl(half->aead, EVP_CTRL_AEAD_GET_TAG, RECORD_TAG, dst) == 1);
-    aead_end(record);
+    user_aead_end(record);
     half->keys.seq++;
     half->sealed++;
     half->records++;
@@ -181,18 +181,18 @@ size_t record_seal(struct record *record, enum record_type type, uint8_t *payloa
     int n = 0;
 
     CHECK(len <= RECORD_PLAIN_MAX);
-    if (!may_seal(record))
+    if (!user_may_seal(record))
         return 0;
     uint8_t *start = payload - record_head(record);
-    CHECK(put_header(record, type, len, start) == payload);
-    aead_begin(record, &record->tx, start, len);
+    CHECK(user_put_header(record, type, len, start) == payload);
+    user_aead_begin(record, &record->tx, start, len);
     if (len > 0)
         CHECK(EVP_CipherUpdate(record->tx.aead, payload, &n, payload, (int)len) == 1);
     CHECK((size_t)n == len);
-    return (size_t)(put_trailer(record, type, payload + len) - start);
+    return (size_t)(user_put_trailer(record, type, payload + len) - start);
 }
 
-static size_t slices_len(const struct iovec *slices, int count)
+static size_t user_slices_len(const struct iovec *slices, int count)
 {
     size_t len = 0;
 
@@ -204,14 +204,14 @@ static size_t slices_len(const struct iovec *slices, int count)
 size_t record_seal_slices(struct record *record, enum record_type type, const struct iovec *slices,
                           int count, uint8_t *dst)
 {
-    size_t len = slices_len(slices, count);
+    size_t len = user_slices_len(slices, count);
     int n;
 
     CHECK(len <= RECORD_PLAIN_MAX);
-    if (!may_seal(record))
+    if (!user_may_seal(record))
         return 0;
-    uint8_t *at = put_header(record, type, len, dst);
-    aead_begin(record, &record->tx, dst, len);
+    uint8_t *at = user_put_header(record, type, len, dst);
+    user_aead_begin(record, &record->tx, dst, len);
     for (int i = 0; i < count; i++) {
         if (slices[i].iov_len == 0)
             continue;
@@ -219,14 +219,14 @@ size_t record_seal_slices(struct record *record, enum record_type type, const st
                                (int)slices[i].iov_len) == 1);
         at += slices[i].iov_len;
     }
-    return (size_t)(put_trailer(record, type, at) - dst);
+    return (size_t)(user_put_trailer(record, type, at) - dst);
 }
 
 /* Opening */
 
 /* What the header alone can say. */
-static enum record_error header_check(const struct record *record, const uint8_t *header,
-                                      size_t body)
+static enum record_error user_header_check(const struct record *record, const uint8_t *header,
+                                           size_t body)
 {
     if (record->version == RECORD_TLS13 && header[0] == RECORD_TYPE_ALERT && body == 2)
         return RECORD_ERROR_PLAIN_ALERT;
@@ -245,24 +245,25 @@ static enum record_error header_check(const struct record *record, const uint8_t
 }
 
 /* Decrypts `len` bytes at payload, whose tag follows them. False when they are not authentic. */
-static bool aead_open(struct record *record, const uint8_t *header, uint8_t *payload, size_t len)
+static bool user_aead_open(struct record *record, const uint8_t *header, uint8_t *payload,
+                           size_t len)
 {
     struct record_half *half = &record->rx;
     int n = 0;
 
-    aead_begin(record, half, header, len);
+    user_aead_begin(record, half, header, len);
     if (len > 0)
         CHECK(EVP_CipherUpdate(half->aead, payload, &n, payload, (int)len) == 1);
     CHECK(EVP_CIPHER_CTX_ctrl(half->aead, EVP_CTRL_AEAD_SET_TAG, RECORD_TAG, payload + len) == 1);
     bool authentic = EVP_CipherFinal_ex(half->aead, payload + len, &n) == 1;
-    aead_end(record);
+    user_aead_end(record);
     half->keys.seq++;
     return authentic;
 }
 
 /* TLS 1.3: the type is the last byte that is not zero. Shortens *len to the payload; 0 when there
  * is no type. */
-static uint8_t strip_inner(const uint8_t *payload, size_t *len)
+static uint8_t user_strip_inner(const uint8_t *payload, size_t *len)
 {
     while (*len > 0 && payload[*len - 1] == 0)
         (*len)--;
@@ -272,17 +273,17 @@ static uint8_t strip_inner(const uint8_t *payload, size_t *len)
     return payload[*len];
 }
 
-static enum record_status open_whole(struct record *record, uint8_t *src, size_t body,
-                                     struct record_in *in)
+static enum record_status user_open_whole(struct record *record, uint8_t *src, size_t body,
+                                          struct record_in *in)
 {
     uint8_t *payload = src + RECORD_HEADER + record->explicit_nonce;
     size_t len = body - record->explicit_nonce - RECORD_TAG;
     uint8_t type = src[0];
 
-    if (!aead_open(record, src, payload, len))
+    if (!user_aead_open(record, src, payload, len))
         return record_fail(record, RECORD_ERROR_BAD_TAG);
     if (record->version == RECORD_TLS13) {
-        type = strip_inner(payload, &len);
+        type = user_strip_inner(payload, &len);
         if (type == 0)
             return record_fail(record, RECORD_ERROR_NO_INNER_TYPE);
     }
@@ -306,7 +307,7 @@ enum record_status record_open(struct record *record, uint8_t *src, uint8_t *end
         return RECORD_MORE;
 
     size_t body = (size_t)src[3] << 8 | src[4];
-    enum record_error error = header_check(record, src, body);
+    enum record_error error = user_header_check(record, src, body);
     if (error == RECORD_ERROR_PLAIN_ALERT && have < RECORD_HEADER + 2) {
         in->need = RECORD_HEADER + 2;
         return RECORD_MORE;
@@ -321,5 +322,5 @@ enum record_status record_open(struct record *record, uint8_t *src, uint8_t *end
     in->next = src + in->need;
     if (record->rx.sealed >= record->hard && record->version == RECORD_TLS12)
         return record_fail(record, RECORD_ERROR_LIMIT);
-    return open_whole(record, src, body, in);
+    return user_open_whole(record, src, body, in);
 }

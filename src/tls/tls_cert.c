@@ -59,10 +59,10 @@ struct job {
     size_t why_size;
 };
 
-static bool no(const struct job *job, const char *format, ...)
+static bool cert_no(const struct job *job, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
 
-static bool no(const struct job *job, const char *format, ...)
+static bool cert_no(const struct job *job, const char *format, ...)
 {
     va_list args;
 
@@ -72,62 +72,62 @@ static bool no(const struct job *job, const char *format, ...)
     return false;
 }
 
-static void pair_drop(struct pair *pair)
+static void cert_pair_drop(struct pair *pair)
 {
     X509_free(pair->cert);
     EVP_PKEY_free(pair->key);
     *pair = (struct pair){ 0 };
 }
 
-static bool path_of(const struct job *job, const char *file, char *path, size_t size)
+static bool cert_path_of(const struct job *job, const char *file, char *path, size_t size)
 {
     int n = snprintf(path, size, "%s/%s", job->gen->dir, file);
 
-    return (n > 0 && (size_t)n < size) || no(job, "the path %s is too long", job->gen->dir);
+    return (n > 0 && (size_t)n < size) || cert_no(job, "the path %s is too long", job->gen->dir);
 }
 
 /* Files */
 
-static bool write_bio(const struct job *job, const char *file, BIO *bio)
+static bool cert_write_bio(const struct job *job, const char *file, BIO *bio)
 {
     char path[4096];
     char *text;
 
-    if (!path_of(job, file, path, sizeof(path)))
+    if (!cert_path_of(job, file, path, sizeof(path)))
         return false;
     long len = BIO_get_mem_data(bio, &text);
     int result = file_write(path, text, (size_t)len);
-    return result == 0 || no(job, "cannot write %s: %s", path, strerror(-result));
+    return result == 0 || cert_no(job, "cannot write %s: %s", path, strerror(-result));
 }
 
-static bool write_cert(const struct job *job, const char *file, X509 *cert)
+static bool cert_write(const struct job *job, const char *file, X509 *cert)
 {
     BIO *bio = BIO_new(BIO_s_mem());
-    bool ok = bio != NULL && PEM_write_bio_X509(bio, cert) == 1 && write_bio(job, file, bio);
+    bool ok = bio != NULL && PEM_write_bio_X509(bio, cert) == 1 && cert_write_bio(job, file, bio);
 
     BIO_free(bio);
     return ok;
 }
 
-static bool write_key(const struct job *job, const char *file, EVP_PKEY *key)
+static bool cert_write_key(const struct job *job, const char *file, EVP_PKEY *key)
 {
     BIO *bio = BIO_new(BIO_s_secmem());
     bool ok = bio != NULL && PEM_write_bio_PrivateKey(bio, key, NULL, NULL, 0, NULL, NULL) == 1 &&
-              write_bio(job, file, bio);
+              cert_write_bio(job, file, bio);
 
     BIO_free(bio);
     return ok;
 }
 
 /* NULL without a file; *ok false when there is one that cannot be used. */
-static BIO *read_bio(const struct job *job, const char *file, bool *ok)
+static BIO *cert_read_bio(const struct job *job, const char *file, bool *ok)
 {
     char path[4096];
     char *text;
     size_t len;
     BIO *bio = NULL;
 
-    *ok = path_of(job, file, path, sizeof(path));
+    *ok = cert_path_of(job, file, path, sizeof(path));
     if (!*ok)
         return NULL;
     int result = file_read(path, &text, &len);
@@ -136,39 +136,39 @@ static BIO *read_bio(const struct job *job, const char *file, bool *ok)
     if (result == 0 && (bio = BIO_new(BIO_s_mem())) != NULL)
         BIO_write(bio, text, (int)len);
     file_drop(text);
-    *ok = bio != NULL || no(job, "cannot read %s: %s", path, strerror(-result));
+    *ok = bio != NULL || cert_no(job, "cannot read %s: %s", path, strerror(-result));
     return bio;
 }
 
-static bool read_key(const struct job *job, const char *file, EVP_PKEY **key)
+static bool cert_read_key(const struct job *job, const char *file, EVP_PKEY **key)
 {
     bool ok;
-    BIO *bio = read_bio(job, file, &ok);
+    BIO *bio = cert_read_bio(job, file, &ok);
 
     *key = bio != NULL ? PEM_read_bio_PrivateKey(bio, NULL, NULL, (char[]){ "" }) : NULL;
     if (bio != NULL && *key == NULL)
-        ok = no(job, "%s/%s is not an unencrypted PEM key: move it away to get a new one",
-                job->gen->dir, file);
+        ok = cert_no(job, "%s/%s is not an unencrypted PEM key: move it away to get a new one",
+                     job->gen->dir, file);
     BIO_free(bio);
     return ok;
 }
 
-static bool read_cert(const struct job *job, const char *file, X509 **cert)
+static bool cert_read(const struct job *job, const char *file, X509 **cert)
 {
     bool ok;
-    BIO *bio = read_bio(job, file, &ok);
+    BIO *bio = cert_read_bio(job, file, &ok);
 
     *cert = bio != NULL ? PEM_read_bio_X509(bio, NULL, NULL, NULL) : NULL;
     if (bio != NULL && *cert == NULL)
-        ok = no(job, "%s/%s is not a PEM certificate: move it away to get a new one", job->gen->dir,
-                file);
+        ok = cert_no(job, "%s/%s is not a PEM certificate: move it away to get a new one",
+                     job->gen->dir, file);
     BIO_free(bio);
     return ok;
 }
 
 /* Certificates */
 
-static bool set_serial(X509 *cert)
+static bool cert_set_serial(X509 *cert)
 {
     unsigned char bytes[16];
 
@@ -183,7 +183,7 @@ static bool set_serial(X509 *cert)
 
 /* A common name has at most 64 characters (RFC 5280 A.1). Verifiers look at the alternative names,
  * which have no such limit. */
-static bool set_name(X509_NAME *name, const char *common)
+static bool cert_set_name(X509_NAME *name, const char *common)
 {
     if (strlen(common) > 64)
         common = "Culvert server";
@@ -193,7 +193,7 @@ static bool set_name(X509_NAME *name, const char *common)
                                       -1, 0) == 1;
 }
 
-static bool add_extension(X509 *cert, X509 *issuer, int nid, const char *value)
+static bool cert_add_extension(X509 *cert, X509 *issuer, int nid, const char *value)
 {
     X509V3_CTX ctx;
 
@@ -222,18 +222,18 @@ struct tls_period tls_cert_period(time_t now, unsigned days, bool ca)
 }
 
 /* RFC 5280, 4.1.2.5: the end of what has no end. */
-static bool set_for_ever(X509 *cert)
+static bool cert_set_for_ever(X509 *cert)
 {
     return ASN1_TIME_set(X509_getm_notBefore(cert), 0) != NULL &&
            ASN1_TIME_set_string_X509(X509_getm_notAfter(cert), "99991231235959Z") == 1;
 }
 
-static bool set_dates(X509 *cert, unsigned days, bool ca)
+static bool cert_set_dates(X509 *cert, unsigned days, bool ca)
 {
     struct tls_period period = tls_cert_period(time(NULL), days, ca);
 
     if (days == FOR_EVER)
-        return set_for_ever(cert);
+        return cert_set_for_ever(cert);
     return ASN1_TIME_set(X509_getm_notBefore(cert), period.begin) != NULL &&
            ASN1_TIME_set(X509_getm_notAfter(cert), period.end) != NULL;
 }
@@ -242,38 +242,39 @@ static X509 *cert_begin(EVP_PKEY *key, const char *common, unsigned days, bool c
 {
     X509 *cert = X509_new();
 
-    if (cert != NULL && X509_set_version(cert, X509_VERSION_3) == 1 && set_serial(cert) &&
-        set_dates(cert, days, ca) && X509_set_pubkey(cert, key) == 1 &&
-        set_name(X509_get_subject_name(cert), common))
+    if (cert != NULL && X509_set_version(cert, X509_VERSION_3) == 1 && cert_set_serial(cert) &&
+        cert_set_dates(cert, days, ca) && X509_set_pubkey(cert, key) == 1 &&
+        cert_set_name(X509_get_subject_name(cert), common))
         return cert;
     X509_free(cert);
     return NULL;
 }
 
-static bool ca_finish(X509 *cert, EVP_PKEY *key)
+static bool cert_ca_finish(X509 *cert, EVP_PKEY *key)
 {
     return X509_set_issuer_name(cert, X509_get_subject_name(cert)) == 1 &&
-           add_extension(cert, cert, NID_basic_constraints, "critical,CA:TRUE,pathlen:0") &&
-           add_extension(cert, cert, NID_key_usage, "critical,keyCertSign,cRLSign") &&
-           add_extension(cert, cert, NID_subject_key_identifier, "hash") &&
+           cert_add_extension(cert, cert, NID_basic_constraints, "critical,CA:TRUE,pathlen:0") &&
+           cert_add_extension(cert, cert, NID_key_usage, "critical,keyCertSign,cRLSign") &&
+           cert_add_extension(cert, cert, NID_subject_key_identifier, "hash") &&
            X509_sign(cert, key, EVP_sha256()) > 0;
 }
 
-static bool leaf_finish(X509 *cert, const struct pair *ca, const char *usage, const char *names)
+static bool cert_leaf_finish(X509 *cert, const struct pair *ca, const char *usage,
+                             const char *names)
 {
     return X509_set_issuer_name(cert, X509_get_subject_name(ca->cert)) == 1 &&
-           add_extension(cert, ca->cert, NID_basic_constraints, "critical,CA:FALSE") &&
-           add_extension(cert, ca->cert, NID_key_usage, "critical,digitalSignature") &&
-           add_extension(cert, ca->cert, NID_ext_key_usage, usage) &&
-           add_extension(cert, ca->cert, NID_subject_key_identifier, "hash") &&
-           add_extension(cert, ca->cert, NID_authority_key_identifier, "keyid") &&
-           add_extension(cert, ca->cert, NID_subject_alt_name, names) &&
+           cert_add_extension(cert, ca->cert, NID_basic_constraints, "critical,CA:FALSE") &&
+           cert_add_extension(cert, ca->cert, NID_key_usage, "critical,digitalSignature") &&
+           cert_add_extension(cert, ca->cert, NID_ext_key_usage, usage) &&
+           cert_add_extension(cert, ca->cert, NID_subject_key_identifier, "hash") &&
+           cert_add_extension(cert, ca->cert, NID_authority_key_identifier, "keyid") &&
+           cert_add_extension(cert, ca->cert, NID_subject_alt_name, names) &&
            X509_sign(cert, ca->key, EVP_sha256()) > 0;
 }
 
 /* "DNS:localhost,IP:127.0.0.1,...": without the characters that would end a value in this
  * syntax. */
-static bool add_name(const struct job *job, const char *name, char *names, size_t size)
+static bool cert_add_name(const struct job *job, const char *name, char *names, size_t size)
 {
     uint8_t address[16];
     size_t at = strlen(names);
@@ -282,25 +283,25 @@ static bool add_name(const struct job *job, const char *name, char *names, size_
     size_t ok_len =
         strspn(name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.-_:*");
     if (name[0] == '\0' || name[ok_len] != '\0' || (!is_ip && strchr(name, ':') != NULL))
-        return no(job, "'%s' is neither a host name nor an IP address", name);
+        return cert_no(job, "'%s' is neither a host name nor an IP address", name);
     int n =
         snprintf(names + at, size - at, "%s%s:%s", at > 0 ? "," : "", is_ip ? "IP" : "DNS", name);
-    return (n > 0 && (size_t)n < size - at) || no(job, "too many names");
+    return (n > 0 && (size_t)n < size - at) || cert_no(job, "too many names");
 }
 
-static bool server_names(const struct job *job, char *names, size_t size)
+static bool cert_server_names(const struct job *job, char *names, size_t size)
 {
     static const char *const always[] = { "localhost", "127.0.0.1", "::1" };
 
     names[0] = '\0';
     for (size_t i = 0; i < sizeof(always) / sizeof(always[0]); i++)
-        if (!add_name(job, always[i], names, size))
+        if (!cert_add_name(job, always[i], names, size))
             return false;
     for (size_t i = 0; i < job->gen->name_count; i++) {
         bool known = false;
         for (size_t k = 0; k < sizeof(always) / sizeof(always[0]); k++)
             known = known || strcmp(always[k], job->gen->names[i]) == 0;
-        if (!known && !add_name(job, job->gen->names[i], names, size))
+        if (!known && !cert_add_name(job, job->gen->names[i], names, size))
             return false;
     }
     return true;
@@ -308,96 +309,98 @@ static bool server_names(const struct job *job, char *names, size_t size)
 
 /* Gen-cert */
 
-static bool new_ca(const struct job *job, struct pair *ca)
+static bool cert_new_ca(const struct job *job, struct pair *ca)
 {
     char common[64];
     unsigned char id[4];
 
     if (RAND_bytes(id, sizeof(id)) != 1)
-        return no(job, "no random numbers");
+        return cert_no(job, "no random numbers");
     snprintf(common, sizeof(common), "Culvert CA %02x%02x%02x%02x", id[0], id[1], id[2], id[3]);
     ca->key = EVP_EC_gen("P-256");
     ca->cert = ca->key != NULL
                    ? cert_begin(ca->key, common, job->gen->days ? job->gen->days : CA_DAYS, true)
                    : NULL;
-    return (ca->cert != NULL && ca_finish(ca->cert, ca->key)) ||
-           no(job, "the CA certificate cannot be made");
+    return (ca->cert != NULL && cert_ca_finish(ca->cert, ca->key)) ||
+           cert_no(job, "the CA certificate cannot be made");
 }
 
-static bool make_ca(const struct job *job, struct pair *ca)
+static bool cert_make_ca(const struct job *job, struct pair *ca)
 {
-    return new_ca(job, ca) && write_key(job, "ca.key", ca->key) &&
-           write_cert(job, "ca.pem", ca->cert);
+    return cert_new_ca(job, ca) && cert_write_key(job, "ca.key", ca->key) &&
+           cert_write(job, "ca.pem", ca->cert);
 }
 
-static bool get_ca(const struct job *job, struct pair *ca)
+static bool cert_get_ca(const struct job *job, struct pair *ca)
 {
     char date[TLS_WHEN_TEXT];
 
-    if (!read_key(job, "ca.key", &ca->key) || !read_cert(job, "ca.pem", &ca->cert))
+    if (!cert_read_key(job, "ca.key", &ca->key) || !cert_read(job, "ca.pem", &ca->cert))
         return false;
     if (ca->key == NULL && ca->cert == NULL)
-        return make_ca(job, ca);
+        return cert_make_ca(job, ca);
     if (ca->key == NULL || ca->cert == NULL)
-        return no(job, "%s has ca.%s but not ca.%s: put it back, or move both away to get a new CA",
-                  job->gen->dir, ca->key != NULL ? "key" : "pem", ca->key != NULL ? "pem" : "key");
+        return cert_no(
+            job, "%s has ca.%s but not ca.%s: put it back, or move both away to get a new CA",
+            job->gen->dir, ca->key != NULL ? "key" : "pem", ca->key != NULL ? "pem" : "key");
     if (X509_check_private_key(ca->cert, ca->key) != 1)
-        return no(job, "%s/ca.key does not belong to ca.pem", job->gen->dir);
+        return cert_no(job, "%s/ca.key does not belong to ca.pem", job->gen->dir);
     enum tls_when when = tls_cert_when(ca->cert, time(NULL));
     tls_cert_when_text(ca->cert, when, time(NULL), date, sizeof(date));
     if (when == TLS_WHEN_LATE)
-        return no(job, "%s/ca.pem has expired (%s): move ca.pem and ca.key away to get a new CA",
-                  job->gen->dir, date);
+        return cert_no(job,
+                       "%s/ca.pem has expired (%s): move ca.pem and ca.key away to get a new CA",
+                       job->gen->dir, date);
     return when == TLS_WHEN_GOOD ||
-           no(job, "%s/ca.pem is not valid yet (%s): check this machine's clock", job->gen->dir,
-              date);
+           cert_no(job, "%s/ca.pem is not valid yet (%s): check this machine's clock",
+                   job->gen->dir, date);
 }
 
 /* For the names of the job and the key of the pair, by the CA. */
-static bool leaf_cert(const struct job *job, const struct pair *ca, struct pair *leaf)
+static bool cert_leaf(const struct job *job, const struct pair *ca, struct pair *leaf)
 {
     const struct tls_gen *gen = job->gen;
     bool client = gen->client != NULL;
     const char *common = client ? gen->client : gen->name_count > 0 ? gen->names[0] : "localhost";
     char names[NAMES_SIZE] = "";
 
-    if (client ? !add_name(job, gen->client, names, sizeof(names))
-               : !server_names(job, names, sizeof(names)))
+    if (client ? !cert_add_name(job, gen->client, names, sizeof(names))
+               : !cert_server_names(job, names, sizeof(names)))
         return false;
     leaf->cert = cert_begin(leaf->key, common, gen->days ? gen->days : SERVER_DAYS, false);
     return (leaf->cert != NULL &&
-            leaf_finish(leaf->cert, ca, client ? "clientAuth" : "serverAuth", names)) ||
-           no(job, "the certificate for %s cannot be made", common);
+            cert_leaf_finish(leaf->cert, ca, client ? "clientAuth" : "serverAuth", names)) ||
+           cert_no(job, "the certificate for %s cannot be made", common);
 }
 
-static bool new_key(const struct job *job, EVP_PKEY **key)
+static bool cert_new_key(const struct job *job, EVP_PKEY **key)
 {
     *key = EVP_EC_gen("P-256");
-    return *key != NULL || no(job, "no key can be made");
+    return *key != NULL || cert_no(job, "no key can be made");
 }
 
-static bool make_leaf(const struct job *job, const struct pair *ca)
+static bool cert_make_leaf(const struct job *job, const struct pair *ca)
 {
     bool client = job->gen->client != NULL;
     const char *key_file = client ? "client.key" : "server.key";
     struct pair leaf = { 0 };
 
-    bool ok = read_key(job, key_file, &leaf.key);
+    bool ok = cert_read_key(job, key_file, &leaf.key);
     if (ok && leaf.key == NULL)
-        ok = new_key(job, &leaf.key) && write_key(job, key_file, leaf.key);
-    ok = ok && leaf_cert(job, ca, &leaf) &&
-         write_cert(job, client ? "client.pem" : "server.pem", leaf.cert);
-    pair_drop(&leaf);
+        ok = cert_new_key(job, &leaf.key) && cert_write_key(job, key_file, leaf.key);
+    ok = ok && cert_leaf(job, ca, &leaf) &&
+         cert_write(job, client ? "client.pem" : "server.pem", leaf.cert);
+    cert_pair_drop(&leaf);
     return ok;
 }
 
 /* With frames of its own, in which libcrypto leaves keys: the caller wipes them. */
-static __attribute__((noinline)) bool make_all(const struct job *job)
+static __attribute__((noinline)) bool cert_make_all(const struct job *job)
 {
     struct pair ca = { 0 };
 
-    bool ok = get_ca(job, &ca) && make_leaf(job, &ca);
-    pair_drop(&ca);
+    bool ok = cert_get_ca(job, &ca) && cert_make_leaf(job, &ca);
+    cert_pair_drop(&ca);
     ERR_clear_error();
     return ok;
 }
@@ -407,14 +410,14 @@ bool tls_gen_cert(const struct tls_gen *gen, char *why, size_t why_size)
     struct job job = { gen, why, why_size };
 
     if (mkdir(gen->dir, 0700) != 0 && errno != EEXIST)
-        return no(&job, "cannot make the directory %s: %s", gen->dir, strerror(errno));
-    bool ok = make_all(&job);
+        return cert_no(&job, "cannot make the directory %s: %s", gen->dir, strerror(errno));
+    bool ok = cert_make_all(&job);
     tls_mem_wipe_stack();
     return ok;
 }
 
 /* What a BIO holds, as secret memory. */
-static bool take_text(BIO *bio, struct tls_text *text)
+static bool cert_take_text(BIO *bio, struct tls_text *text)
 {
     char *bytes;
     long size = BIO_get_mem_data(bio, &bytes);
@@ -427,16 +430,16 @@ static bool take_text(BIO *bio, struct tls_text *text)
     return true;
 }
 
-static bool take_pair(const struct job *job, const struct pair *leaf, struct tls_own_pair *own)
+static bool cert_take_pair(const struct job *job, const struct pair *leaf, struct tls_own_pair *own)
 {
     BIO *cert = BIO_new(BIO_s_mem()), *key = BIO_new(BIO_s_secmem());
 
     bool ok = cert != NULL && key != NULL && PEM_write_bio_X509(cert, leaf->cert) == 1 &&
               PEM_write_bio_PrivateKey(key, leaf->key, NULL, NULL, 0, NULL, NULL) == 1 &&
-              take_text(cert, &own->cert) && take_text(key, &own->key);
+              cert_take_text(cert, &own->cert) && cert_take_text(key, &own->key);
     BIO_free(cert);
     BIO_free(key);
-    return ok || no(job, "out of memory");
+    return ok || cert_no(job, "out of memory");
 }
 
 void tls_own_pair_drop(struct tls_own_pair *own)
@@ -446,14 +449,15 @@ void tls_own_pair_drop(struct tls_own_pair *own)
     *own = (struct tls_own_pair){ 0 };
 }
 
-static __attribute__((noinline)) bool make_pair(const struct job *job, struct tls_own_pair *own)
+static __attribute__((noinline)) bool cert_make_pair(const struct job *job,
+                                                     struct tls_own_pair *own)
 {
     struct pair ca = { 0 }, leaf = { 0 };
 
-    bool ok = new_ca(job, &ca) && new_key(job, &leaf.key) && leaf_cert(job, &ca, &leaf) &&
-              take_pair(job, &leaf, own);
-    pair_drop(&leaf);
-    pair_drop(&ca);
+    bool ok = cert_new_ca(job, &ca) && cert_new_key(job, &leaf.key) && cert_leaf(job, &ca, &leaf) &&
+              cert_take_pair(job, &leaf, own);
+    cert_pair_drop(&leaf);
+    cert_pair_drop(&ca);
     ERR_clear_error();
     return ok;
 }
@@ -464,7 +468,7 @@ bool tls_own_pair_make(const char *name, struct tls_own_pair *own, char *why, si
     struct job job = { &gen, why, why_size };
 
     *own = (struct tls_own_pair){ 0 };
-    bool ok = make_pair(&job, own);
+    bool ok = cert_make_pair(&job, own);
     if (!ok)
         tls_own_pair_drop(own);
     tls_mem_wipe_stack();
@@ -505,7 +509,7 @@ enum tls_when tls_cert_when(const X509 *cert, time_t now)
     return X509_cmp_time(X509_get0_notAfter(cert), &now) <= 0 ? TLS_WHEN_LATE : TLS_WHEN_GOOD;
 }
 
-static void date_text(const struct tm *tm, char *text, size_t size)
+static void cert_date_text(const struct tm *tm, char *text, size_t size)
 {
     if (tm == NULL || strftime(text, size, "%Y-%m-%d %H:%M UTC", tm) == 0)
         snprintf(text, size, "an unreadable date");
@@ -519,8 +523,8 @@ void tls_cert_when_text(const X509 *cert, enum tls_when when, time_t now, char *
     char date[40], clock[40];
     struct tm tm, today;
 
-    date_text(ASN1_TIME_to_tm(bound, &tm) == 1 ? &tm : NULL, date, sizeof(date));
-    date_text(gmtime_r(&now, &today), clock, sizeof(clock));
+    cert_date_text(ASN1_TIME_to_tm(bound, &tm) == 1 ? &tm : NULL, date, sizeof(date));
+    cert_date_text(gmtime_r(&now, &today), clock, sizeof(clock));
     snprintf(text, size, "%s %s, this machine's clock says %s", word, date, clock);
 }
 
@@ -528,7 +532,7 @@ void tls_cert_when_text(const X509 *cert, enum tls_when when, time_t now, char *
 
 #define RENEW_NAMES 64u
 
-static X509 *load_cert(const char *cert_file)
+static X509 *cert_load(const char *cert_file)
 {
     char *pem;
     size_t len;
@@ -543,7 +547,7 @@ static X509 *load_cert(const char *cert_file)
     return cert;
 }
 
-static bool days_of(const X509 *cert, long *days)
+static bool cert_days_of(const X509 *cert, long *days)
 {
     int whole = 0, seconds = 0;
 
@@ -554,8 +558,8 @@ static bool days_of(const X509 *cert, long *days)
 
 bool tls_cert_days(const char *cert_file, long *days)
 {
-    X509 *cert = load_cert(cert_file);
-    bool ok = days_of(cert, days);
+    X509 *cert = cert_load(cert_file);
+    bool ok = cert_days_of(cert, days);
 
     X509_free(cert);
     return ok;
@@ -563,9 +567,9 @@ bool tls_cert_days(const char *cert_file, long *days)
 
 bool tls_cert_dates(const char *cert_file, struct tls_dates *dates)
 {
-    X509 *cert = load_cert(cert_file);
+    X509 *cert = cert_load(cert_file);
     time_t now = time(NULL);
-    bool ok = days_of(cert, &dates->days);
+    bool ok = cert_days_of(cert, &dates->days);
 
     if (ok) {
         enum tls_when when = tls_cert_when(cert, now);
@@ -579,7 +583,7 @@ bool tls_cert_dates(const char *cert_file, struct tls_dates *dates)
 
 bool tls_cert_outlives(const char *cert_file, const char *other_file, long *days)
 {
-    X509 *cert = load_cert(cert_file), *other = load_cert(other_file);
+    X509 *cert = cert_load(cert_file), *other = cert_load(other_file);
     int whole = 0, seconds = 0;
 
     bool ok =
@@ -591,18 +595,18 @@ bool tls_cert_outlives(const char *cert_file, const char *other_file, long *days
     return ok && (whole > 0 || (whole == 0 && seconds > 0));
 }
 
-static bool is_issuer(const struct job *job, X509 *cert)
+static bool cert_is_issuer(const struct job *job, X509 *cert)
 {
     X509 *ca = NULL;
 
     bool ok =
-        read_cert(job, "ca.pem", &ca) && ca != NULL && X509_verify(cert, X509_get0_pubkey(ca)) == 1;
+        cert_read(job, "ca.pem", &ca) && ca != NULL && X509_verify(cert, X509_get0_pubkey(ca)) == 1;
     X509_free(ca);
     ERR_clear_error();
-    return ok || no(job, "it is not signed by %s/ca.pem", job->gen->dir);
+    return ok || cert_no(job, "it is not signed by %s/ca.pem", job->gen->dir);
 }
 
-static bool name_text(const GENERAL_NAME *name, char *text, size_t size)
+static bool cert_name_text(const GENERAL_NAME *name, char *text, size_t size)
 {
     int type;
     const ASN1_STRING *value = GENERAL_NAME_get0_value(name, &type);
@@ -617,13 +621,13 @@ static bool name_text(const GENERAL_NAME *name, char *text, size_t size)
 }
 
 /* Fills names[] with texts that stand in `room`; how many. */
-static size_t names_of(X509 *cert, const char *names[RENEW_NAMES], char room[RENEW_NAMES][256])
+static size_t cert_names_of(X509 *cert, const char *names[RENEW_NAMES], char room[RENEW_NAMES][256])
 {
     GENERAL_NAMES *all = X509_get_ext_d2i(cert, NID_subject_alt_name, NULL, NULL);
     size_t count = 0;
 
     for (int i = 0; i < sk_GENERAL_NAME_num(all) && count < RENEW_NAMES; i++) {
-        if (name_text(sk_GENERAL_NAME_value(all, i), room[count], sizeof(room[0]))) {
+        if (cert_name_text(sk_GENERAL_NAME_value(all, i), room[count], sizeof(room[0]))) {
             names[count] = room[count];
             count++;
         }
@@ -632,13 +636,13 @@ static size_t names_of(X509 *cert, const char *names[RENEW_NAMES], char room[REN
     return count;
 }
 
-static bool is_local(const char *name)
+static bool cert_is_local(const char *name)
 {
     return strcmp(name, "localhost") == 0 || strncmp(name, "127.", 4) == 0 ||
            strcmp(name, "::1") == 0;
 }
 
-static bool is_address(const char *name)
+static bool cert_is_address(const char *name)
 {
     uint8_t address[16];
 
@@ -650,12 +654,12 @@ bool tls_cert_public_name(const char *cert_file, char *name, size_t size)
 {
     const char *names[RENEW_NAMES], *best = NULL;
     char room[RENEW_NAMES][256];
-    X509 *cert = load_cert(cert_file);
-    size_t count = cert != NULL ? names_of(cert, names, room) : 0;
+    X509 *cert = cert_load(cert_file);
+    size_t count = cert != NULL ? cert_names_of(cert, names, room) : 0;
 
     for (size_t i = 0; i < count; i++)
-        if (!is_local(names[i]) && names[i][0] != '*' &&
-            (best == NULL || (is_address(best) && !is_address(names[i]))))
+        if (!cert_is_local(names[i]) && names[i][0] != '*' &&
+            (best == NULL || (cert_is_address(best) && !cert_is_address(names[i]))))
             best = names[i];
     if (best != NULL)
         snprintf(name, size, "%s", best);
@@ -670,13 +674,13 @@ bool tls_cert_renew(const char *dir, char *why, size_t why_size)
     struct tls_gen gen = { .dir = dir, .names = names };
     struct job job = { &gen, why, why_size };
 
-    if (!path_of(&job, "server.pem", path, sizeof(path)))
+    if (!cert_path_of(&job, "server.pem", path, sizeof(path)))
         return false;
-    X509 *cert = load_cert(path);
-    bool ok =
-        (cert != NULL || no(&job, "%s is not a PEM certificate", path)) && is_issuer(&job, cert);
+    X509 *cert = cert_load(path);
+    bool ok = (cert != NULL || cert_no(&job, "%s is not a PEM certificate", path)) &&
+              cert_is_issuer(&job, cert);
     if (ok)
-        gen.name_count = names_of(cert, names, room);
+        gen.name_count = cert_names_of(cert, names, room);
     X509_free(cert);
     return ok && tls_gen_cert(&gen, why, why_size);
 }

@@ -60,7 +60,7 @@ struct why {
 static pthread_once_t wolf_once = PTHREAD_ONCE_INIT;
 static int wolf_started;
 
-static void wolf_start(void)
+static void ctx_wolf_start(void)
 {
     wolf_started = wolfSSL_Init() == WOLFSSL_SUCCESS;
 }
@@ -76,9 +76,9 @@ time_t tls_ctx_time(const struct tls_ctx *ctx)
     return time(NULL) + ctx->later;
 }
 
-static bool no(struct why *why, const char *format, ...) __attribute__((format(printf, 2, 3)));
+static bool ctx_no(struct why *why, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
-static bool no(struct why *why, const char *format, ...)
+static bool ctx_no(struct why *why, const char *format, ...)
 {
     va_list args;
 
@@ -96,14 +96,14 @@ struct pem {
 };
 
 /* From a file or from memory; text stays NULL when neither is given. */
-static bool pem_get(const char *what, const char *file, struct tls_pem memory, struct pem *pem,
-                    struct why *why)
+static bool ctx_pem_get(const char *what, const char *file, struct tls_pem memory, struct pem *pem,
+                        struct why *why)
 {
     *pem = (struct pem){ 0 };
     if (memory.data != NULL) {
         pem->text = secret_alloc(memory.len + 1);
         if (pem->text == NULL)
-            return no(why, "out of memory");
+            return ctx_no(why, "out of memory");
         memcpy(pem->text, memory.data, memory.len);
         pem->len = strlen(pem->text);
         return true;
@@ -111,163 +111,166 @@ static bool pem_get(const char *what, const char *file, struct tls_pem memory, s
     if (file == NULL)
         return true;
     int result = file_read(file, &pem->text, &pem->len);
-    return result == 0 || no(why, "cannot read the %s %s: %s", what, file, strerror(-result));
+    return result == 0 || ctx_no(why, "cannot read the %s %s: %s", what, file, strerror(-result));
 }
 
-static void pem_drop(struct pem *pem)
+static void ctx_pem_drop(struct pem *pem)
 {
     file_drop(pem->text);
     *pem = (struct pem){ 0 };
 }
 
-static const char *from(const char *file)
+static const char *ctx_from_where(const char *file)
 {
     return file != NULL ? file : "(in memory)";
 }
 
-static bool use_own_chain(struct tls_ctx *ctx, const struct tls_config *config, const char *chain,
-                          struct why *why)
+static bool ctx_use_own_chain(struct tls_ctx *ctx, const struct tls_config *config,
+                              const char *chain, struct why *why)
 {
     return wolfSSL_CTX_use_certificate_chain_buffer(ctx->wolf, (const unsigned char *)chain,
                                                     (long)strlen(chain)) == WOLFSSL_SUCCESS ||
-           no(why, "wolfSSL cannot use the certificate %s", from(config->cert_file));
+           ctx_no(why, "wolfSSL cannot use the certificate %s", ctx_from_where(config->cert_file));
 }
 
 /* Some tools write the chain upside down. */
-static bool no_match(const struct tls_ctx *ctx, const struct tls_config *config,
-                     const struct pem *cert, struct why *why)
+static bool ctx_no_match(const struct tls_ctx *ctx, const struct tls_config *config,
+                         const struct pem *cert, struct why *why)
 {
     unsigned member = tls_own_member_of(cert->text, cert->len, ctx->sign_key);
 
     if (member > 0)
-        return no(why, "the key %s belongs to member %u of %s: put that certificate first",
-                  from(config->key_file), member, from(config->cert_file));
-    return no(why, "the key %s does not belong to the certificate %s", from(config->key_file),
-              from(config->cert_file));
+        return ctx_no(why, "the key %s belongs to member %u of %s: put that certificate first",
+                      ctx_from_where(config->key_file), member, ctx_from_where(config->cert_file));
+    return ctx_no(why, "the key %s does not belong to the certificate %s",
+                  ctx_from_where(config->key_file), ctx_from_where(config->cert_file));
 }
 
-static bool no_key(const struct tls_config *config, const struct pem *key, struct why *why)
+static bool ctx_no_key(const struct tls_config *config, const struct pem *key, struct why *why)
 {
-    const char *file = from(config->key_file);
+    const char *file = ctx_from_where(config->key_file);
     bool der = key->text[0] == 0x30 && memchr(key->text, '\0', key->len) != NULL;
 
     if (strstr(key->text, "ENCRYPTED") != NULL)
-        return no(why,
-                  "the key %s is encrypted, and nobody is asked for its password: give an "
-                  "unencrypted one (openssl pkey -in %s -out FILE)",
-                  file, file);
+        return ctx_no(why,
+                      "the key %s is encrypted, and nobody is asked for its password: give an "
+                      "unencrypted one (openssl pkey -in %s -out FILE)",
+                      file, file);
     if (der)
-        return no(why, "the key %s is not in PEM form: openssl pkey -inform DER -in %s -out FILE",
-                  file, file);
-    return no(why, "%s has no usable private key: give an unencrypted PEM file", file);
+        return ctx_no(why,
+                      "the key %s is not in PEM form: openssl pkey -inform DER -in %s -out FILE",
+                      file, file);
+    return ctx_no(why, "%s has no usable private key: give an unencrypted PEM file", file);
 }
 
-static bool use_own_key(struct tls_ctx *ctx, const struct tls_config *config, const char *chain,
-                        const struct pem *cert, const struct pem *key, struct why *why)
+static bool ctx_use_own_key(struct tls_ctx *ctx, const struct tls_config *config, const char *chain,
+                            const struct pem *cert, const struct pem *key, struct why *why)
 {
     bool matches;
 
     if (wolfSSL_CTX_use_PrivateKey_buffer(ctx->wolf, (const unsigned char *)key->text,
                                           (long)key->len, WOLFSSL_FILETYPE_PEM) != WOLFSSL_SUCCESS)
-        return no_key(config, key, why);
+        return ctx_no_key(config, key, why);
     ctx->sign_key = tls_pk_load(key->text, key->len, chain, strlen(chain), &matches);
     if (!matches)
-        return no_match(ctx, config, cert, why);
+        return ctx_no_match(ctx, config, cert, why);
     if (tls_pk_is_ecc(ctx->sign_key))
         wolfSSL_CTX_SetEccSignCb(ctx->wolf, tls_pk_ecc_sign);
     return true;
 }
 
-static bool load_own_pems(struct tls_ctx *ctx, const struct tls_config *config,
-                          const struct pem *cert, const struct pem *key, struct why *why)
+static bool ctx_load_own_pems(struct tls_ctx *ctx, const struct tls_config *config,
+                              const struct pem *cert, const struct pem *key, struct why *why)
 {
     char *chain;
 
-    if (!tls_own_load(ctx, from(config->cert_file), cert->text, cert->len, &chain, why->text,
-                      why->size))
+    if (!tls_own_load(ctx, ctx_from_where(config->cert_file), cert->text, cert->len, &chain,
+                      why->text, why->size))
         return false;
-    bool ok =
-        use_own_chain(ctx, config, chain, why) && use_own_key(ctx, config, chain, cert, key, why);
+    bool ok = ctx_use_own_chain(ctx, config, chain, why) &&
+              ctx_use_own_key(ctx, config, chain, cert, key, why);
     free(chain);
     return ok;
 }
 
-static bool load_own(struct tls_ctx *ctx, const struct tls_config *config, struct why *why)
+static bool ctx_load_own(struct tls_ctx *ctx, const struct tls_config *config, struct why *why)
 {
     struct pem cert;
     struct pem key = { 0 };
 
-    bool ok = pem_get("certificate", config->cert_file, config->cert, &cert, why) &&
-              pem_get("private key", config->key_file, config->key, &key, why);
+    bool ok = ctx_pem_get("certificate", config->cert_file, config->cert, &cert, why) &&
+              ctx_pem_get("private key", config->key_file, config->key, &key, why);
     if (ok && (cert.text == NULL) != (key.text == NULL))
-        ok = no(why, "a certificate needs its key and a key its certificate: give both --tls-cert "
-                     "and --tls-key");
+        ok = ctx_no(why,
+                    "a certificate needs its key and a key its certificate: give both --tls-cert "
+                    "and --tls-key");
     else if (ok && cert.text == NULL && ctx->role == TLS_SERVER)
-        ok =
-            no(why,
-               "a TLS server needs a certificate: give --tls-cert and --tls-key, or make them with "
-               "'culvert gen-cert'");
+        ok = ctx_no(
+            why,
+            "a TLS server needs a certificate: give --tls-cert and --tls-key, or make them with "
+            "'culvert gen-cert'");
     else if (ok && cert.text != NULL)
-        ok = load_own_pems(ctx, config, &cert, &key, why);
-    pem_drop(&cert);
-    pem_drop(&key);
+        ok = ctx_load_own_pems(ctx, config, &cert, &key, why);
+    ctx_pem_drop(&cert);
+    ctx_pem_drop(&key);
     return ok;
 }
 
 /* Whom to trust */
 
-static bool load_ca(struct tls_ctx *ctx, const struct tls_config *config, struct why *why)
+static bool ctx_load_ca(struct tls_ctx *ctx, const struct tls_config *config, struct why *why)
 {
     struct pem ca;
 
-    if (!pem_get("CA file", config->ca_file, config->ca, &ca, why))
+    if (!ctx_pem_get("CA file", config->ca_file, config->ca, &ca, why))
         return false;
-    ctx->ca = tls_ca_load(ctx, from(config->ca_file), ca.text, ca.len, why->text, why->size);
-    pem_drop(&ca);
+    ctx->ca =
+        tls_ca_load(ctx, ctx_from_where(config->ca_file), ca.text, ca.len, why->text, why->size);
+    ctx_pem_drop(&ca);
     return ctx->ca != NULL;
 }
 
-static bool client_trust(struct tls_ctx *ctx, const struct tls_config *config, struct why *why)
+static bool ctx_client_trust(struct tls_ctx *ctx, const struct tls_config *config, struct why *why)
 {
     bool by_ca = config->ca_file != NULL || config->ca.data != NULL;
     int ways = by_ca + (config->pin != NULL) + (config->known_servers != NULL);
 
     if (ways == 0)
-        return no(
+        return ctx_no(
             why,
             "nothing says which server to trust: give --tls-ca, --tls-pin or a known_servers file");
     if (by_ca && config->pin != NULL)
-        return no(why, "--tls-ca and --tls-pin exclude each other: a pin needs no CA");
+        return ctx_no(why, "--tls-ca and --tls-pin exclude each other: a pin needs no CA");
     if (by_ca) {
         ctx->trust = TLS_TRUST_CA;
-        return load_ca(ctx, config, why);
+        return ctx_load_ca(ctx, config, why);
     }
     if (config->pin != NULL) {
         ctx->trust = TLS_TRUST_PIN;
         return tls_pin_parse(config->pin, ctx->pin) ||
-               no(why,
-                  "'%s' is not a pin: it is sha256: and 64 hex digits, as the server prints at "
-                  "start, or sha256// and base64, as curl writes it",
-                  config->pin);
+               ctx_no(why,
+                      "'%s' is not a pin: it is sha256: and 64 hex digits, as the server prints at "
+                      "start, or sha256// and base64, as curl writes it",
+                      config->pin);
     }
     ctx->trust = TLS_TRUST_KNOWN;
     ctx->new_key = config->new_key;
     ctx->known_servers = strdup(config->known_servers);
-    return ctx->known_servers != NULL || no(why, "out of memory");
+    return ctx->known_servers != NULL || ctx_no(why, "out of memory");
 }
 
-static bool server_trust(struct tls_ctx *ctx, const struct tls_config *config, struct why *why)
+static bool ctx_server_trust(struct tls_ctx *ctx, const struct tls_config *config, struct why *why)
 {
     if (config->ca_file == NULL && config->ca.data == NULL) {
         ctx->trust = TLS_TRUST_NOBODY;
         return true;
     }
     ctx->trust = TLS_TRUST_CA;
-    return load_ca(ctx, config, why);
+    return ctx_load_ca(ctx, config, why);
 }
 
 /* `error` is X509_V_ERR_... or wolfSSL's number, by OPENSSL_COMPATIBLE_DEFAULTS of its build. */
-static struct tls_opinion opinion_of(int error, bool content)
+static struct tls_opinion ctx_opinion_of(int error, bool content)
 {
     struct tls_opinion opinion = { .content = content };
 
@@ -289,7 +292,7 @@ static struct tls_opinion opinion_of(int error, bool content)
 }
 
 /* Called by wolfSSL for each certificate of the peer's chain, its own last. */
-static int verify(int chain_ok, WOLFSSL_X509_STORE_CTX *store)
+static int ctx_verify(int chain_ok, WOLFSSL_X509_STORE_CTX *store)
 {
     struct tls_handshake *handshake = store->userCtx;
     struct tls_chain chain = { .count = 0 };
@@ -302,20 +305,20 @@ static int verify(int chain_ok, WOLFSSL_X509_STORE_CTX *store)
         chain.cert[chain.count].der = store->certs[chain.count].buffer;
         chain.cert[chain.count].len = store->certs[chain.count].length;
     }
-    struct tls_opinion opinion = opinion_of(store->error, chain_ok == 1);
+    struct tls_opinion opinion = ctx_opinion_of(store->error, chain_ok == 1);
     return tls_peer_judge(handshake, depth, &chain, &opinion);
 }
 
 /* The context */
 
-static WOLFSSL_METHOD *method_of(const struct tls_ctx *ctx)
+static WOLFSSL_METHOD *ctx_method_of(const struct tls_ctx *ctx)
 {
     if (ctx->min_version == RECORD_TLS13)
         return ctx->role == TLS_SERVER ? wolfTLSv1_3_server_method() : wolfTLSv1_3_client_method();
     return ctx->role == TLS_SERVER ? wolfSSLv23_server_method() : wolfSSLv23_client_method();
 }
 
-static bool set_ciphers(struct tls_ctx *ctx)
+static bool ctx_set_ciphers(struct tls_ctx *ctx)
 {
     bool aes = record_cipher_preferred() != RECORD_CHACHA20_POLY1305;
     const char *list = aes ? CIPHERS13_AES : CIPHERS13_CHACHA;
@@ -326,20 +329,21 @@ static bool set_ciphers(struct tls_ctx *ctx)
     return wolfSSL_CTX_set_cipher_list(ctx->wolf, list) == WOLFSSL_SUCCESS;
 }
 
-static bool set_protocol(struct tls_ctx *ctx, struct why *why)
+static bool ctx_set_protocol(struct tls_ctx *ctx, struct why *why)
 {
     int groups[] = { WOLFSSL_ECC_X25519, WOLFSSL_ECC_SECP256R1, WOLFSSL_ECC_SECP384R1 };
 
     bool ok = wolfSSL_CTX_SetMinVersion(ctx->wolf, ctx->min_version == RECORD_TLS12
                                                        ? WOLFSSL_TLSV1_2
                                                        : WOLFSSL_TLSV1_3) == WOLFSSL_SUCCESS &&
-              set_ciphers(ctx) &&
+              ctx_set_ciphers(ctx) &&
               wolfSSL_CTX_set_groups(ctx->wolf, groups, sizeof(groups) / sizeof(groups[0])) ==
                   WOLFSSL_SUCCESS;
     if (!ok)
-        return no(why, "this wolfSSL lacks TLS 1.3, AES-GCM, ChaCha20-Poly1305 or X25519: install "
-                       "the distribution's "
-                       "libwolfssl");
+        return ctx_no(why,
+                      "this wolfSSL lacks TLS 1.3, AES-GCM, ChaCha20-Poly1305 or X25519: install "
+                      "the distribution's "
+                      "libwolfssl");
     if (ctx->role == TLS_SERVER)
         wolfSSL_CTX_no_ticket_TLSv13(ctx->wolf);
     wolfSSL_CTX_set_session_cache_mode(ctx->wolf, WOLFSSL_SESS_CACHE_OFF);
@@ -348,25 +352,25 @@ static bool set_protocol(struct tls_ctx *ctx, struct why *why)
     return true;
 }
 
-static bool set_trust(struct tls_ctx *ctx, const struct tls_config *config, struct why *why)
+static bool ctx_set_trust(struct tls_ctx *ctx, const struct tls_config *config, struct why *why)
 {
     int mode = WOLFSSL_VERIFY_PEER;
 
     if (ctx->role == TLS_CLIENT) {
-        if (!client_trust(ctx, config, why))
+        if (!ctx_client_trust(ctx, config, why))
             return false;
     } else {
-        if (!server_trust(ctx, config, why))
+        if (!ctx_server_trust(ctx, config, why))
             return false;
         mode = ctx->trust == TLS_TRUST_CA
                    ? WOLFSSL_VERIFY_PEER | WOLFSSL_VERIFY_FAIL_IF_NO_PEER_CERT
                    : WOLFSSL_VERIFY_NONE; /* a server that asks clients for nothing */
     }
-    wolfSSL_CTX_set_verify(ctx->wolf, mode, verify);
+    wolfSSL_CTX_set_verify(ctx->wolf, mode, ctx_verify);
     return true;
 }
 
-static bool set_keylog(struct tls_ctx *ctx, const struct tls_config *config, struct why *why)
+static bool ctx_set_keylog(struct tls_ctx *ctx, const struct tls_config *config, struct why *why)
 {
     char text[256];
 
@@ -374,7 +378,8 @@ static bool set_keylog(struct tls_ctx *ctx, const struct tls_config *config, str
         return true;
     ctx->keylog = tls_keylog_open(config->keylog_file);
     if (ctx->keylog < 0)
-        return no(why, "cannot open the TLS key log %s: %s", config->keylog_file, strerror(errno));
+        return ctx_no(why, "cannot open the TLS key log %s: %s", config->keylog_file,
+                      strerror(errno));
     snprintf(text, sizeof(text),
              "TLS secrets are written to %s: whoever reads it can decrypt this program's traffic",
              config->keylog_file);
@@ -386,14 +391,14 @@ static bool set_keylog(struct tls_ctx *ctx, const struct tls_config *config, str
 static __attribute__((noinline)) bool ctx_start(struct tls_ctx *ctx,
                                                 const struct tls_config *config, struct why *why)
 {
-    pthread_once(&wolf_once, wolf_start);
+    pthread_once(&wolf_once, ctx_wolf_start);
     if (!wolf_started)
-        return no(why, "wolfSSL does not start");
-    ctx->wolf = wolfSSL_CTX_new(method_of(ctx));
+        return ctx_no(why, "wolfSSL does not start");
+    ctx->wolf = wolfSSL_CTX_new(ctx_method_of(ctx));
     if (ctx->wolf == NULL)
-        return no(why, "out of memory");
-    return set_protocol(ctx, why) && load_own(ctx, config, why) && set_trust(ctx, config, why) &&
-           set_keylog(ctx, config, why);
+        return ctx_no(why, "out of memory");
+    return ctx_set_protocol(ctx, why) && ctx_load_own(ctx, config, why) &&
+           ctx_set_trust(ctx, config, why) && ctx_set_keylog(ctx, config, why);
 }
 
 struct tls_ctx *tls_ctx_new(const struct tls_config *config, char *why, size_t why_size)
@@ -404,7 +409,7 @@ struct tls_ctx *tls_ctx_new(const struct tls_config *config, char *why, size_t w
     CHECK(config->min_version == 0 || config->min_version == RECORD_TLS12 ||
           config->min_version == RECORD_TLS13);
     if (ctx == NULL) {
-        no(&reason, "out of memory");
+        ctx_no(&reason, "out of memory");
         return NULL;
     }
     ctx->refs = 1;
@@ -416,7 +421,7 @@ struct tls_ctx *tls_ctx_new(const struct tls_config *config, char *why, size_t w
     tls_short_watch();
     bool ok = ctx_start(ctx, config, &reason);
     if (!ok && tls_short_text() != NULL)
-        no(&reason, "%s", tls_short_text());
+        ctx_no(&reason, "%s", tls_short_text());
     wolfSSL_ERR_clear_error();
     tls_mem_wipe_stack();
     if (ok)

@@ -1,7 +1,7 @@
 /*
  * tls_handshake: one TLS handshake over memory buffers.
  *
- *     feed -> in[] -> io_recv -> wolfSSL -> io_send -> out -> output
+ *     feed -> in[] -> handshake_io_recv -> wolfSSL -> handshake_io_send -> out -> output
  *
  * wolfSSL reads exactly the records of the handshake (header first, then the body), so what is left
  * in in[] when it is done are records of the lane: the leftover.
@@ -34,7 +34,7 @@
  * (OpenSSL does, in TLS 1.3); wolfSSL only reports a bad header. The alert is not authentic, but it
  * explains the end better than anything else.
  */
-static void watch_bytes(struct tls_watch *watch, const uint8_t *data, size_t len)
+static void handshake_watch_bytes(struct tls_watch *watch, const uint8_t *data, size_t len)
 {
     for (size_t i = 0; i < len; i++) {
         size_t at = watch->have++;
@@ -56,7 +56,7 @@ static void watch_bytes(struct tls_watch *watch, const uint8_t *data, size_t len
 
 /* Buffers */
 
-static int io_recv(WOLFSSL *wolf, char *buf, int size, void *arg)
+static int handshake_io_recv(WOLFSSL *wolf, char *buf, int size, void *arg)
 {
     struct tls_handshake *handshake = arg;
     size_t have = handshake->in_len - handshake->in_at;
@@ -67,12 +67,12 @@ static int io_recv(WOLFSSL *wolf, char *buf, int size, void *arg)
         return WOLFSSL_CBIO_ERR_WANT_READ;
     memcpy(buf, handshake->in + handshake->in_at, n);
     if (!handshake->watch.alerted)
-        watch_bytes(&handshake->watch, handshake->in + handshake->in_at, n);
+        handshake_watch_bytes(&handshake->watch, handshake->in + handshake->in_at, n);
     handshake->in_at += n;
     return (int)n;
 }
 
-static bool out_reserve(struct tls_handshake *handshake, size_t more)
+static bool handshake_out_reserve(struct tls_handshake *handshake, size_t more)
 {
     size_t need = handshake->out_len + more;
     size_t size = handshake->out_size > 0 ? handshake->out_size : 4096;
@@ -91,12 +91,12 @@ static bool out_reserve(struct tls_handshake *handshake, size_t more)
     return true;
 }
 
-static int io_send(WOLFSSL *wolf, char *buf, int size, void *arg)
+static int handshake_io_send(WOLFSSL *wolf, char *buf, int size, void *arg)
 {
     struct tls_handshake *handshake = arg;
 
     (void)wolf;
-    if (!out_reserve(handshake, (size_t)size))
+    if (!handshake_out_reserve(handshake, (size_t)size))
         return WOLFSSL_CBIO_ERR_GENERAL;
     memcpy(handshake->out + handshake->out_len, buf, (size_t)size);
     handshake->out_len += (size_t)size;
@@ -146,28 +146,28 @@ uint8_t *tls_handshake_leftover(struct tls_handshake *handshake, size_t *len)
 
 /* Life */
 
-static bool is_address(const char *name)
+static bool handshake_is_address(const char *name)
 {
     uint8_t address[16];
 
     return inet_pton(AF_INET, name, address) == 1 || inet_pton(AF_INET6, name, address) == 1;
 }
 
-static bool wolf_start(struct tls_handshake *handshake)
+static bool handshake_wolf_start(struct tls_handshake *handshake)
 {
     struct tls_ctx *ctx = handshake->ctx;
 
     handshake->wolf = wolfSSL_new(ctx->wolf);
     if (handshake->wolf == NULL)
         return false;
-    wolfSSL_SSLSetIORecv(handshake->wolf, io_recv);
-    wolfSSL_SSLSetIOSend(handshake->wolf, io_send);
+    wolfSSL_SSLSetIORecv(handshake->wolf, handshake_io_recv);
+    wolfSSL_SSLSetIOSend(handshake->wolf, handshake_io_send);
     wolfSSL_SetIOReadCtx(handshake->wolf, handshake);
     wolfSSL_SetIOWriteCtx(handshake->wolf, handshake);
     wolfSSL_SetCertCbCtx(handshake->wolf, handshake);
     wolfSSL_SetEccSignCtx(handshake->wolf, ctx->sign_key);
     wolfSSL_KeepArrays(handshake->wolf); /* the exporter's secret, the client random */
-    if (handshake->name == NULL || is_address(handshake->name))
+    if (handshake->name == NULL || handshake_is_address(handshake->name))
         return true;
     return wolfSSL_UseSNI(handshake->wolf, WOLFSSL_SNI_HOST_NAME, handshake->name,
                           (unsigned short)strlen(handshake->name)) == WOLFSSL_SUCCESS;
@@ -186,13 +186,13 @@ struct tls_handshake *tls_handshake_new(struct tls_ctx *ctx, const char *name, c
     handshake->name = name != NULL ? strdup(name) : NULL;
     handshake->known_as = known_as != NULL ? strdup(known_as) : NULL;
     if ((name == NULL || handshake->name != NULL) &&
-        (known_as == NULL || handshake->known_as != NULL) && wolf_start(handshake))
+        (known_as == NULL || handshake->known_as != NULL) && handshake_wolf_start(handshake))
         return handshake;
     tls_handshake_free(handshake);
     return NULL;
 }
 
-static void wipe_secrets(struct tls_handshake *handshake)
+static void handshake_wipe_secrets(struct tls_handshake *handshake)
 {
     explicit_bzero(&handshake->client_secrets, sizeof(handshake->client_secrets));
     explicit_bzero(&handshake->server_secrets, sizeof(handshake->server_secrets));
@@ -212,26 +212,26 @@ void tls_handshake_free(struct tls_handshake *handshake)
 
 /* Ends */
 
-/* Every end of a handshake passes here or through finish_done(). */
-static enum tls_state finish_failed(struct tls_handshake *handshake)
+/* Every end of a handshake passes here or through handshake_finish_done(). */
+static enum tls_state handshake_finish_failed(struct tls_handshake *handshake)
 {
     CHECK(handshake->state == TLS_WANT_READ || handshake->state == TLS_ASK);
     CHECK(handshake->fail != TLS_FAIL_NONE);
     handshake->state = TLS_FAILED;
     wolfSSL_free(handshake->wolf);
     handshake->wolf = NULL;
-    wipe_secrets(handshake);
+    handshake_wipe_secrets(handshake);
     explicit_bzero(&handshake->keys, sizeof(handshake->keys));
     return TLS_FAILED;
 }
 
-static enum tls_state failed_with(struct tls_handshake *handshake, enum tls_fail fail)
+static enum tls_state handshake_failed_with(struct tls_handshake *handshake, enum tls_fail fail)
 {
     tls_why_set(handshake, fail);
-    return finish_failed(handshake);
+    return handshake_finish_failed(handshake);
 }
 
-static enum tls_state finish_done(struct tls_handshake *handshake)
+static enum tls_state handshake_finish_done(struct tls_handshake *handshake)
 {
     const struct tls_ctx *ctx = handshake->ctx;
 
@@ -244,7 +244,7 @@ static enum tls_state finish_done(struct tls_handshake *handshake)
 }
 
 /* wolfSSL is content. */
-static enum tls_state shaken(struct tls_handshake *handshake)
+static enum tls_state handshake_shaken(struct tls_handshake *handshake)
 {
     const struct tls_ctx *ctx = handshake->ctx;
 
@@ -252,25 +252,25 @@ static enum tls_state shaken(struct tls_handshake *handshake)
         /* Cannot be: wolfSSL calls verify() for every peer that shows a certificate, and insists on
          * one. */
         handshake->out_len = handshake->out_at = 0;
-        return failed_with(handshake, TLS_FAIL_INTERNAL);
+        return handshake_failed_with(handshake, TLS_FAIL_INTERNAL);
     }
     if (!tls_keys_export(handshake)) {
         handshake->out_len = handshake->out_at = 0;
-        return failed_with(handshake,
-                           handshake->detail[0] != '\0' ? TLS_FAIL_NO_CIPHER : TLS_FAIL_INTERNAL);
+        return handshake_failed_with(handshake, handshake->detail[0] != '\0' ? TLS_FAIL_NO_CIPHER
+                                                                             : TLS_FAIL_INTERNAL);
     }
     tls_keylog_write(handshake);
-    wipe_secrets(handshake);
+    handshake_wipe_secrets(handshake);
     wolfSSL_free(handshake->wolf);
     handshake->wolf = NULL;
     if (handshake->key_is_new && ctx->new_key == TLS_NEW_ASK) {
         handshake->state = TLS_ASK;
         return TLS_ASK;
     }
-    return finish_done(handshake);
+    return handshake_finish_done(handshake);
 }
 
-static enum tls_fail fail_of_error(int error)
+static enum tls_fail handshake_fail_of_error(int error)
 {
     switch (error) {
     case VERSION_ERROR:
@@ -291,14 +291,14 @@ static enum tls_fail fail_of_error(int error)
 }
 
 /* What the peer says is wrong; -1 when it says nothing. */
-static int alert_of_peer(struct tls_handshake *handshake)
+static int handshake_alert_of_peer(struct tls_handshake *handshake)
 {
     WOLFSSL_ALERT_HISTORY alerts = { .last_rx = { .code = -1 } };
 
     /* wolfSSL stops at the header; the alert's body is still in our buffer */
     if (!handshake->watch.alerted)
-        watch_bytes(&handshake->watch, handshake->in + handshake->in_at,
-                    handshake->in_len - handshake->in_at);
+        handshake_watch_bytes(&handshake->watch, handshake->in + handshake->in_at,
+                              handshake->in_len - handshake->in_at);
 
     wolfSSL_get_alert_history(handshake->wolf, &alerts);
     if (alerts.last_rx.code >= 0)
@@ -308,7 +308,7 @@ static int alert_of_peer(struct tls_handshake *handshake)
 
 /* A client that was asked for its certificate and sent none: wolfSSL has different numbers for it
  * in TLS 1.2 and 1.3. */
-static bool client_sent_none(const struct tls_handshake *handshake, int error)
+static bool handshake_client_sent_none(const struct tls_handshake *handshake, int error)
 {
     return handshake->ctx->role == TLS_SERVER && handshake->ctx->trust == TLS_TRUST_CA &&
            handshake->peer_pin[0] == '\0' && (error == NO_PEER_CERT || error == VERIFY_CERT_ERROR);
@@ -316,26 +316,27 @@ static bool client_sent_none(const struct tls_handshake *handshake, int error)
 
 /* wolfSSL has given up; find the most telling reason: the certificate, then the peer's alert, then
  * wolfSSL's number. */
-static enum tls_state shake_failed(struct tls_handshake *handshake, int error)
+static enum tls_state handshake_shake_failed(struct tls_handshake *handshake, int error)
 {
     char text[80] = ""; /* WOLFSSL_MAX_ERROR_SZ */
 
     if (handshake->cert_fail != TLS_FAIL_NONE)
-        return failed_with(handshake, handshake->cert_fail);
-    int alert = alert_of_peer(handshake);
+        return handshake_failed_with(handshake, handshake->cert_fail);
+    int alert = handshake_alert_of_peer(handshake);
     if (alert >= 0) {
         snprintf(handshake->detail, sizeof(handshake->detail), "it sent the alert %s",
                  record_alert_name((uint8_t)alert));
-        return failed_with(handshake, tls_why_of_alert(handshake->ctx->role, (uint8_t)alert));
+        return handshake_failed_with(handshake,
+                                     tls_why_of_alert(handshake->ctx->role, (uint8_t)alert));
     }
-    if (client_sent_none(handshake, error))
-        return failed_with(handshake, TLS_FAIL_CLIENT_CERT_MISSING);
-    enum tls_fail fail = fail_of_error(error);
+    if (handshake_client_sent_none(handshake, error))
+        return handshake_failed_with(handshake, TLS_FAIL_CLIENT_CERT_MISSING);
+    enum tls_fail fail = handshake_fail_of_error(error);
     if (fail == TLS_FAIL_PROTOCOL) {
         wolfSSL_ERR_error_string((unsigned long)error, text);
         snprintf(handshake->detail, sizeof(handshake->detail), "%s", text);
     }
-    return failed_with(handshake, fail);
+    return handshake_failed_with(handshake, fail);
 }
 
 /*
@@ -343,7 +344,7 @@ static enum tls_state shake_failed(struct tls_handshake *handshake, int error)
  * with one of TLS 1.2 (Go's does) wolfSSL would choose that for a TLS 1.3 connection, and then fail
  * with VERSION_ERROR. A hello in pieces gets the server's order.
  */
-static void take_client_order(struct tls_handshake *handshake)
+static void handshake_take_client_order(struct tls_handshake *handshake)
 {
     size_t at = RECORD_HEADER + 4 + 2 + 32; /* RFC 8446, 4.1.2: up to legacy_session_id */
 
@@ -355,14 +356,14 @@ static void take_client_order(struct tls_handshake *handshake)
 }
 
 /* The first byte decides whether this is TLS at all; for the sentence, as many as have come. */
-static bool is_plaintext(struct tls_handshake *handshake)
+static bool handshake_is_plaintext(struct tls_handshake *handshake)
 {
     if (handshake->sniffed || handshake->in_len == 0)
         return false;
     enum tls_sniff sniff = tls_sniff(handshake->in, handshake->in_len);
     handshake->sniffed = true;
     if (sniff == TLS_SNIFF_TLS) {
-        take_client_order(handshake);
+        handshake_take_client_order(handshake);
         return false;
     }
     tls_why_plaintext(handshake, sniff);
@@ -371,7 +372,7 @@ static bool is_plaintext(struct tls_handshake *handshake)
     return true;
 }
 
-static __attribute__((noinline)) enum tls_state step(struct tls_handshake *handshake)
+static __attribute__((noinline)) enum tls_state handshake_step(struct tls_handshake *handshake)
 {
     tls_stepping = handshake;
     int result = handshake->ctx->role == TLS_SERVER ? wolfSSL_accept(handshake->wolf)
@@ -380,19 +381,19 @@ static __attribute__((noinline)) enum tls_state step(struct tls_handshake *hands
     tls_stepping = NULL;
     wolfSSL_ERR_clear_error(); /* wolfSSL's queue of this thread would grow */
     if (result == WOLFSSL_SUCCESS)
-        return shaken(handshake);
+        return handshake_shaken(handshake);
     if (error == WOLFSSL_ERROR_WANT_READ)
         return TLS_WANT_READ;
-    return shake_failed(handshake, error);
+    return handshake_shake_failed(handshake, error);
 }
 
 enum tls_state tls_handshake_step(struct tls_handshake *handshake)
 {
     if (handshake->state != TLS_WANT_READ)
         return handshake->state;
-    if (is_plaintext(handshake))
-        return finish_failed(handshake);
-    enum tls_state state = step(handshake);
+    if (handshake_is_plaintext(handshake))
+        return handshake_finish_failed(handshake);
+    enum tls_state state = handshake_step(handshake);
     tls_mem_wipe_stack();
     return state;
 }
@@ -401,9 +402,9 @@ enum tls_state tls_handshake_answer(struct tls_handshake *handshake, bool accept
 {
     CHECK(handshake->state == TLS_ASK);
     if (accept)
-        return finish_done(handshake);
+        return handshake_finish_done(handshake);
     handshake->out_len = handshake->out_at = 0; /* our Finished must not follow a refusal */
-    return failed_with(handshake, TLS_FAIL_KEY_REFUSED);
+    return handshake_failed_with(handshake, TLS_FAIL_KEY_REFUSED);
 }
 
 enum tls_state tls_handshake_abort(struct tls_handshake *handshake, enum tls_fail reason)
@@ -411,7 +412,7 @@ enum tls_state tls_handshake_abort(struct tls_handshake *handshake, enum tls_fai
     CHECK(reason == TLS_FAIL_CLOSED || reason == TLS_FAIL_TIMEOUT);
     if (handshake->state == TLS_DONE || handshake->state == TLS_FAILED)
         return handshake->state;
-    return failed_with(handshake, reason);
+    return handshake_failed_with(handshake, reason);
 }
 
 /* What came of it */
@@ -427,7 +428,8 @@ const char *tls_handshake_why(const struct tls_handshake *handshake)
 }
 
 /* With a frame of its own: the compiler may spill what it copies, and the caller wipes it. */
-static __attribute__((noinline)) void take_keys(struct record_keys *from, struct record_keys *to)
+static __attribute__((noinline)) void handshake_take_keys(struct record_keys *from,
+                                                          struct record_keys *to)
 {
     *to = *from;
     explicit_bzero(from, sizeof(*from));
@@ -436,7 +438,7 @@ static __attribute__((noinline)) void take_keys(struct record_keys *from, struct
 void tls_handshake_keys(struct tls_handshake *handshake, struct record_keys *keys)
 {
     CHECK(handshake->state == TLS_DONE && handshake->keys.version != 0);
-    take_keys(&handshake->keys, keys);
+    handshake_take_keys(&handshake->keys, keys);
     tls_mem_wipe_stack();
 }
 

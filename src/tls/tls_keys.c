@@ -57,7 +57,7 @@ int tls_keys_hkdf(unsigned char *okm, unsigned okm_len, const unsigned char *prk
     return NOT_COMPILED_IN;
 }
 
-static bool cipher_of_suite(int suite, enum record_cipher *cipher)
+static bool keys_cipher_of_suite(int suite, enum record_cipher *cipher)
 {
     static const struct {
         uint16_t suite;
@@ -84,8 +84,8 @@ static bool cipher_of_suite(int suite, enum record_cipher *cipher)
 }
 
 /* True when the secret caught is the one that key and iv come from; then *half has it. */
-static bool take_secret(const struct tls_secrets *secrets, enum record_cipher cipher,
-                        struct record_half_keys *half)
+static bool keys_take_secret(const struct tls_secrets *secrets, enum record_cipher cipher,
+                             struct record_half_keys *half)
 {
     struct record_half_keys derived = { 0 };
 
@@ -101,15 +101,15 @@ static bool take_secret(const struct tls_secrets *secrets, enum record_cipher ci
     return same;
 }
 
-static void copy_half(struct record_half_keys *half, const unsigned char *key, size_t key_len,
-                      const unsigned char *iv, size_t iv_len, word64 seq)
+static void keys_copy_half(struct record_half_keys *half, const unsigned char *key, size_t key_len,
+                           const unsigned char *iv, size_t iv_len, word64 seq)
 {
     memcpy(half->key, key, key_len);
     memcpy(half->iv, iv, iv_len);
     half->seq = seq;
 }
 
-static bool copy_keys(struct tls_handshake *handshake)
+static bool keys_copy(struct tls_handshake *handshake)
 {
     struct record_keys *keys = &handshake->keys;
     WOLFSSL *wolf = handshake->wolf;
@@ -126,19 +126,19 @@ static bool copy_keys(struct tls_handshake *handshake)
         return false;
     struct record_half_keys *client_half = client ? &keys->tx : &keys->rx;
     struct record_half_keys *server_half = client ? &keys->rx : &keys->tx;
-    copy_half(client_half, wolfSSL_GetClientWriteKey(wolf), key_len, wolfSSL_GetClientWriteIV(wolf),
-              iv_len, client ? tx_seq : rx_seq);
-    copy_half(server_half, wolfSSL_GetServerWriteKey(wolf), key_len, wolfSSL_GetServerWriteIV(wolf),
-              iv_len, client ? rx_seq : tx_seq);
+    keys_copy_half(client_half, wolfSSL_GetClientWriteKey(wolf), key_len,
+                   wolfSSL_GetClientWriteIV(wolf), iv_len, client ? tx_seq : rx_seq);
+    keys_copy_half(server_half, wolfSSL_GetServerWriteKey(wolf), key_len,
+                   wolfSSL_GetServerWriteIV(wolf), iv_len, client ? rx_seq : tx_seq);
     if (keys->version == RECORD_TLS13 &&
-        take_secret(&handshake->client_secrets, keys->cipher, client_half) &&
-        take_secret(&handshake->server_secrets, keys->cipher, server_half))
+        keys_take_secret(&handshake->client_secrets, keys->cipher, client_half) &&
+        keys_take_secret(&handshake->server_secrets, keys->cipher, server_half))
         keys->secret_len = (uint8_t)record_cipher_hash_len(keys->cipher);
     return true;
 }
 
 /* RFC 8446, 7.5, by wolfSSL's own key schedule. */
-static bool copy_exporter(struct tls_handshake *handshake)
+static bool keys_copy_exporter(struct tls_handshake *handshake)
 {
     static const char label[] = "EXPORTER-Channel-Binding"; /* RFC 9266, 4.2 */
 
@@ -157,8 +157,8 @@ bool tls_keys_export(struct tls_handshake *handshake)
     if (version != WOLFSSL_TLSV1_3 && version != WOLFSSL_TLSV1_2)
         return false;
     keys->version = version == WOLFSSL_TLSV1_3 ? RECORD_TLS13 : RECORD_TLS12;
-    if (!cipher_of_suite(wolfSSL_get_current_cipher_suite(handshake->wolf), &keys->cipher) ||
-        !copy_keys(handshake) || !copy_exporter(handshake))
+    if (!keys_cipher_of_suite(wolfSSL_get_current_cipher_suite(handshake->wolf), &keys->cipher) ||
+        !keys_copy(handshake) || !keys_copy_exporter(handshake))
         return false;
     /* max_fragment_length (RFC 6066): wolfSSL grants it to clients that ask, the lanes could not
      * keep it */
@@ -183,7 +183,7 @@ int tls_keylog_open(const char *path)
     return open(path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, 0600);
 }
 
-static size_t put_hex(char *dst, const uint8_t *src, size_t len)
+static size_t keys_put_hex(char *dst, const uint8_t *src, size_t len)
 {
     static const char digits[] = "0123456789abcdef";
 
@@ -195,8 +195,8 @@ static size_t put_hex(char *dst, const uint8_t *src, size_t len)
 }
 
 /* One line in one write, so that lines of several threads do not mix. */
-static void keylog_line(struct tls_handshake *handshake, const char *label, const uint8_t *secret,
-                        size_t len)
+static void keys_keylog_line(struct tls_handshake *handshake, const char *label,
+                             const uint8_t *secret, size_t len)
 {
     uint8_t random[RANDOM_SIZE];
     char line[64 + 2 * RANDOM_SIZE + 2 * RECORD_SECRET_MAX];
@@ -204,23 +204,23 @@ static void keylog_line(struct tls_handshake *handshake, const char *label, cons
     if (wolfSSL_get_client_random(handshake->wolf, random, sizeof(random)) != sizeof(random))
         return;
     size_t n = (size_t)snprintf(line, sizeof(line), "%s ", label);
-    n += put_hex(line + n, random, sizeof(random));
+    n += keys_put_hex(line + n, random, sizeof(random));
     line[n++] = ' ';
-    n += put_hex(line + n, secret, len);
+    n += keys_put_hex(line + n, secret, len);
     line[n++] = '\n';
     if (write(handshake->ctx->keylog, line, n) != (ssize_t)n)
         tls_ctx_warn(handshake->ctx, "the TLS key log file cannot be written");
     explicit_bzero(line, sizeof(line));
 }
 
-static void keylog_tls12(struct tls_handshake *handshake)
+static void keys_keylog_tls12(struct tls_handshake *handshake)
 {
     unsigned char master[MASTER_SIZE];
     WOLFSSL_SESSION *session = wolfSSL_get_session(handshake->wolf);
 
     if (session != NULL &&
         wolfSSL_SESSION_get_master_key(session, master, sizeof(master)) == sizeof(master))
-        keylog_line(handshake, "CLIENT_RANDOM", master, sizeof(master));
+        keys_keylog_line(handshake, "CLIENT_RANDOM", master, sizeof(master));
     explicit_bzero(master, sizeof(master));
 }
 
@@ -232,11 +232,11 @@ void tls_keylog_write(struct tls_handshake *handshake)
     if (handshake->ctx->keylog < 0)
         return;
     if (handshake->keys.version == RECORD_TLS12) {
-        keylog_tls12(handshake);
+        keys_keylog_tls12(handshake);
         return;
     }
-    keylog_line(handshake, "CLIENT_HANDSHAKE_TRAFFIC_SECRET", client->handshake, client->len);
-    keylog_line(handshake, "SERVER_HANDSHAKE_TRAFFIC_SECRET", server->handshake, server->len);
-    keylog_line(handshake, "CLIENT_TRAFFIC_SECRET_0", client->traffic, client->len);
-    keylog_line(handshake, "SERVER_TRAFFIC_SECRET_0", server->traffic, server->len);
+    keys_keylog_line(handshake, "CLIENT_HANDSHAKE_TRAFFIC_SECRET", client->handshake, client->len);
+    keys_keylog_line(handshake, "SERVER_HANDSHAKE_TRAFFIC_SECRET", server->handshake, server->len);
+    keys_keylog_line(handshake, "CLIENT_TRAFFIC_SECRET_0", client->traffic, client->len);
+    keys_keylog_line(handshake, "SERVER_TRAFFIC_SECRET_0", server->traffic, server->len);
 }

@@ -30,29 +30,29 @@ bool tls_mem_start(void)
 
 #else
 
-static void *crypto_alloc(size_t size, const char *file, int line)
+static void *tls_mem_crypto_alloc(size_t size, const char *file, int line)
 {
     (void)file, (void)line;
     return tls_short_pass(secret_alloc(size), size);
 }
 
-static void *crypto_realloc(void *memory, size_t size, const char *file, int line)
+static void *tls_mem_crypto_realloc(void *memory, size_t size, const char *file, int line)
 {
     (void)file, (void)line;
     return tls_short_pass(secret_realloc(memory, size), size);
 }
 
-static void *wolf_alloc(size_t size)
+static void *tls_mem_wolf_alloc(size_t size)
 {
     return tls_short_pass(secret_alloc(size), size);
 }
 
-static void *wolf_realloc(void *memory, size_t size)
+static void *tls_mem_wolf_realloc(void *memory, size_t size)
 {
     return tls_short_pass(secret_realloc(memory, size), size);
 }
 
-static void crypto_free(void *memory, const char *file, int line)
+static void tls_mem_crypto_free(void *memory, const char *file, int line)
 {
     (void)file, (void)line;
     secret_free(memory);
@@ -60,8 +60,9 @@ static void crypto_free(void *memory, const char *file, int line)
 
 bool tls_mem_start(void)
 {
-    return CRYPTO_set_mem_functions(crypto_alloc, crypto_realloc, crypto_free) == 1 &&
-           wolfSSL_SetAllocators(wolf_alloc, secret_free, wolf_realloc) == 0;
+    return CRYPTO_set_mem_functions(tls_mem_crypto_alloc, tls_mem_crypto_realloc,
+                                    tls_mem_crypto_free) == 1 &&
+           wolfSSL_SetAllocators(tls_mem_wolf_alloc, secret_free, tls_mem_wolf_realloc) == 0;
 }
 
 #endif

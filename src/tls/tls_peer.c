@@ -58,7 +58,7 @@ static bool peer_in_date(struct tls_handshake *handshake, const X509 *cert)
         handshake, when == TLS_WHEN_EARLY ? TLS_FAIL_NOT_YET_VALID : TLS_FAIL_EXPIRED, "%s", text);
 }
 
-static void put_name(const GENERAL_NAME *name, char *text, size_t size)
+static void peer_put_name(const GENERAL_NAME *name, char *text, size_t size)
 {
     char address[INET6_ADDRSTRLEN];
 
@@ -84,7 +84,7 @@ void tls_peer_names(const struct x509_st *cert, char *text, size_t size)
 
     text[0] = '\0';
     for (int i = 0; i < sk_GENERAL_NAME_num(names); i++) {
-        put_name(sk_GENERAL_NAME_value(names, i), one, sizeof(one));
+        peer_put_name(sk_GENERAL_NAME_value(names, i), one, sizeof(one));
         int n =
             one[0] == '\0' ? 0 : snprintf(text + at, size - at, "%s%s", at > 0 ? ", " : "", one);
         if (n < 0 || (size_t)n >= size - at) {
@@ -98,7 +98,7 @@ void tls_peer_names(const struct x509_st *cert, char *text, size_t size)
         snprintf(text, size, "nobody");
 }
 
-static bool name_ok(struct tls_handshake *handshake, X509 *cert)
+static bool peer_name_ok(struct tls_handshake *handshake, X509 *cert)
 {
     uint8_t address[16];
     char names[TLS_TEXT_SIZE / 2];
@@ -116,7 +116,7 @@ static bool name_ok(struct tls_handshake *handshake, X509 *cert)
                            name);
 }
 
-static bool judge_pin(struct tls_handshake *handshake)
+static bool peer_judge_pin(struct tls_handshake *handshake)
 {
     const char *pin = handshake->peer_pin;
 
@@ -125,7 +125,7 @@ static bool judge_pin(struct tls_handshake *handshake)
     return tls_peer_refuse(handshake, TLS_FAIL_PIN_MISMATCH, "its key is %s", pin);
 }
 
-static bool judge_known(struct tls_handshake *handshake)
+static bool peer_judge_known(struct tls_handshake *handshake)
 {
     const struct tls_ctx *ctx = handshake->ctx;
     const char *pin = handshake->peer_pin;
@@ -151,7 +151,8 @@ static bool judge_known(struct tls_handshake *handshake)
     return true;
 }
 
-static bool judge_leaf(struct tls_handshake *handshake, X509 *leaf, const struct tls_chain *chain)
+static bool peer_judge_leaf(struct tls_handshake *handshake, X509 *leaf,
+                            const struct tls_chain *chain)
 {
     const char *weak = tls_path_weak_key(leaf);
 
@@ -163,24 +164,24 @@ static bool judge_leaf(struct tls_handshake *handshake, X509 *leaf, const struct
         return tls_peer_refuse(handshake, TLS_FAIL_BAD_CERTIFICATE, "it %s", weak);
     switch (handshake->ctx->trust) {
     case TLS_TRUST_PIN:
-        return judge_pin(handshake);
+        return peer_judge_pin(handshake);
     case TLS_TRUST_KNOWN:
-        return judge_known(handshake);
+        return peer_judge_known(handshake);
     case TLS_TRUST_CA:
         return tls_path_leads(handshake, leaf, chain) &&
-               (handshake->ctx->role == TLS_SERVER || name_ok(handshake, leaf));
+               (handshake->ctx->role == TLS_SERVER || peer_name_ok(handshake, leaf));
     case TLS_TRUST_NOBODY:
         break;
     }
     return tls_peer_refuse(handshake, TLS_FAIL_INTERNAL, "nobody asked for a certificate");
 }
 
-static bool judge(struct tls_handshake *handshake, const struct tls_chain *chain)
+static bool peer_judge(struct tls_handshake *handshake, const struct tls_chain *chain)
 {
     const uint8_t *der = chain->cert[0].der;
     X509 *leaf = d2i_X509(NULL, &der, (long)chain->cert[0].len);
     bool good = leaf != NULL
-                    ? judge_leaf(handshake, leaf, chain)
+                    ? peer_judge_leaf(handshake, leaf, chain)
                     : tls_peer_refuse(handshake, TLS_FAIL_BAD_CERTIFICATE, "it cannot be read");
 
     X509_free(leaf);
@@ -193,7 +194,7 @@ bool tls_peer_judge(struct tls_handshake *handshake, int depth, const struct tls
 {
     CHECK(chain->count > 0);
     if (!handshake->judged)
-        handshake->accepted = judge(handshake, chain);
+        handshake->accepted = peer_judge(handshake, chain);
     handshake->judged = true;
     if (depth > 0 || !handshake->accepted)
         return handshake->accepted;

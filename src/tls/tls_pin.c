@@ -84,7 +84,7 @@ bool tls_pin_of_file(const char *cert_file, char pin[TLS_PIN_SIZE], char *why, s
     return ok;
 }
 
-static bool digest_of_base64(const char *text, uint8_t digest[SHA256_DIGEST_LENGTH])
+static bool pin_digest_of_base64(const char *text, uint8_t digest[SHA256_DIGEST_LENGTH])
 {
     uint8_t block[48];
 
@@ -96,7 +96,7 @@ static bool digest_of_base64(const char *text, uint8_t digest[SHA256_DIGEST_LENG
     return true;
 }
 
-static bool digest_of_hex(const char *text, uint8_t digest[SHA256_DIGEST_LENGTH])
+static bool pin_digest_of_hex(const char *text, uint8_t digest[SHA256_DIGEST_LENGTH])
 {
     for (int i = 0; i < PIN_HEX; i++)
         if (!isxdigit((unsigned char)text[i]))
@@ -118,9 +118,9 @@ bool tls_pin_parse(const char *text, char pin[TLS_PIN_SIZE])
         return false;
     size_t len = strlen(text);
     if (len == PIN_HEX)
-        ok = digest_of_hex(text, digest);
+        ok = pin_digest_of_hex(text, digest);
     else if (len == PIN_BASE64)
-        ok = digest_of_base64(text, digest);
+        ok = pin_digest_of_base64(text, digest);
     if (ok)
         pin_put(digest, pin);
     return ok;
@@ -129,7 +129,7 @@ bool tls_pin_parse(const char *text, char pin[TLS_PIN_SIZE])
 /* Known_servers */
 
 /* The line's verdict: NEW when it is about another server. */
-static enum tls_known line_look(char *line, const char *known_as, const char *pin)
+static enum tls_known pin_line_look(char *line, const char *known_as, const char *pin)
 {
     char *rest = NULL;
     char normal[TLS_PIN_SIZE];
@@ -144,14 +144,14 @@ static enum tls_known line_look(char *line, const char *known_as, const char *pi
 }
 
 /* All lines of the file: the same key anywhere is as good as alone. */
-static enum tls_known text_look(char *text, const char *known_as, const char *pin)
+static enum tls_known pin_text_look(char *text, const char *known_as, const char *pin)
 {
     enum tls_known verdict = TLS_KNOWN_NEW;
     char *rest = NULL;
 
     for (char *line = strtok_r(text, "\n", &rest); line != NULL;
          line = strtok_r(NULL, "\n", &rest)) {
-        enum tls_known one = line_look(line, known_as, pin);
+        enum tls_known one = pin_line_look(line, known_as, pin);
         if (one == TLS_KNOWN_NEW)
             continue;
         verdict = one;
@@ -172,7 +172,7 @@ enum tls_known tls_known_look(const char *path, const char *known_as, const char
     if (result != 0)
         return TLS_KNOWN_UNREADABLE;
     bool whole = memchr(text, '\0', len) == NULL;
-    enum tls_known verdict = whole ? text_look(text, known_as, pin) : TLS_KNOWN_UNREADABLE;
+    enum tls_known verdict = whole ? pin_text_look(text, known_as, pin) : TLS_KNOWN_UNREADABLE;
     file_drop(text);
     return verdict;
 }

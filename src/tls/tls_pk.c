@@ -41,7 +41,7 @@ int tls_pk_ecc_sign(struct WOLFSSL *wolf, const unsigned char *hash, unsigned ha
 }
 
 /* P-256 straight from the point: libcrypto's general decoder costs more than the verification. */
-static EVP_PKEY *p256_from_point(const uint8_t *point)
+static EVP_PKEY *pk_p256_from_point(const uint8_t *point)
 {
     OSSL_PARAM params[] = {
         OSSL_PARAM_construct_utf8_string(OSSL_PKEY_PARAM_GROUP_NAME, (char[]){ "P-256" }, 0),
@@ -59,11 +59,11 @@ static EVP_PKEY *p256_from_point(const uint8_t *point)
     return key;
 }
 
-static EVP_PKEY *public_key(const uint8_t *der, size_t len)
+static EVP_PKEY *pk_public_key(const uint8_t *der, size_t len)
 {
     if (len == sizeof(p256_prefix) + P256_POINT &&
         memcmp(der, p256_prefix, sizeof(p256_prefix)) == 0)
-        return p256_from_point(der + sizeof(p256_prefix));
+        return pk_p256_from_point(der + sizeof(p256_prefix));
     return d2i_PUBKEY(NULL, &der, (long)len);
 }
 
@@ -73,7 +73,7 @@ int tls_pk_ecc_verify(struct WOLFSSL *wolf, const unsigned char *sig, unsigned s
 {
     (void)wolf, (void)unused;
     *result = 0;
-    EVP_PKEY *pkey = public_key(key, key_len);
+    EVP_PKEY *pkey = pk_public_key(key, key_len);
     EVP_PKEY_CTX *pk = pkey != NULL ? EVP_PKEY_CTX_new(pkey, NULL) : NULL;
     if (pk != NULL && EVP_PKEY_verify_init(pk) == 1)
         *result = EVP_PKEY_verify(pk, sig, sig_len, hash, hash_len) == 1;
@@ -84,7 +84,7 @@ int tls_pk_ecc_verify(struct WOLFSSL *wolf, const unsigned char *sig, unsigned s
     return ret;
 }
 
-static EVP_PKEY *read_key(const char *pem, size_t len)
+static EVP_PKEY *pk_read_key(const char *pem, size_t len)
 {
     BIO *bio = BIO_new_mem_buf(pem, (int)len);
     /* The empty password: an encrypted key fails instead of asking on the terminal. */
@@ -97,7 +97,7 @@ static EVP_PKEY *read_key(const char *pem, size_t len)
 EVP_PKEY *tls_pk_load(const char *key_pem, size_t len, const char *cert_pem, size_t cert_len,
                       bool *matches)
 {
-    EVP_PKEY *key = read_key(key_pem, len);
+    EVP_PKEY *key = pk_read_key(key_pem, len);
     BIO *bio = BIO_new_mem_buf(cert_pem, (int)cert_len);
     X509 *cert = bio != NULL ? PEM_read_bio_X509(bio, NULL, NULL, NULL) : NULL;
 
@@ -108,7 +108,7 @@ EVP_PKEY *tls_pk_load(const char *key_pem, size_t len, const char *cert_pem, siz
     return key;
 }
 
-static bool is_common_curve(const EVP_PKEY *key)
+static bool pk_is_common_curve(const EVP_PKEY *key)
 {
     static const int curves[] = { NID_X9_62_prime256v1, NID_secp384r1, NID_secp521r1 };
     char name[32] = "";
@@ -128,7 +128,7 @@ bool tls_pk_is_common(const EVP_PKEY *key)
     case EVP_PKEY_ED448:
         return true;
     case EVP_PKEY_EC:
-        return is_common_curve(key);
+        return pk_is_common_curve(key);
     default:
         return false;
     }

@@ -52,7 +52,7 @@ void tls_why_set(struct tls_handshake *handshake, enum tls_fail fail)
              detail[0] != '\0' ? " (" : "", detail, detail[0] != '\0' ? ")" : "", fails[fail].cure);
 }
 
-static const char *plaintext_cure(enum tls_role role, enum tls_sniff sniff)
+static const char *why_plaintext_cure(enum tls_role role, enum tls_sniff sniff)
 {
     if (role == TLS_CLIENT)
         return "start the server without --plain; or this client with it, if nobody can listen in "
@@ -74,7 +74,7 @@ void tls_why_plaintext(struct tls_handshake *handshake, enum tls_sniff sniff)
     snprintf(handshake->why, sizeof(handshake->why),
              "plain bytes on a TLS connection, the %s seems to be %s: %s",
              handshake->ctx->role == TLS_CLIENT ? "server" : "client", tls_sniff_text(sniff),
-             plaintext_cure(handshake->ctx->role, sniff));
+             why_plaintext_cure(handshake->ctx->role, sniff));
 }
 
 enum tls_fail tls_why_of_alert(enum tls_role role, uint8_t alert)
@@ -113,20 +113,20 @@ bool tls_why_is_clock(enum tls_fail fail)
     return false;
 }
 
-static bool starts_with(const uint8_t *data, size_t len, const char *text)
+static bool why_starts_with(const uint8_t *data, size_t len, const char *text)
 {
     size_t n = strlen(text);
 
     return len >= n && memcmp(data, text, n) == 0;
 }
 
-static bool is_http(const uint8_t *data, size_t len)
+static bool why_is_http(const uint8_t *data, size_t len)
 {
     static const char *const starts[] = { "GET ",     "POST ",    "HEAD ",   "PUT ", "PRI ",
                                           "OPTIONS ", "CONNECT ", "DELETE ", "HTTP/" };
 
     for (size_t i = 0; i < sizeof(starts) / sizeof(starts[0]); i++)
-        if (starts_with(data, len, starts[i]))
+        if (why_starts_with(data, len, starts[i]))
             return true;
     return false;
 }
@@ -144,7 +144,7 @@ enum tls_sniff tls_sniff(const uint8_t *data, size_t len)
         return TLS_SNIFF_V1;
     if (data[0] == 2)
         return TLS_SNIFF_V2;
-    if (is_http(data, len))
+    if (why_is_http(data, len))
         return TLS_SNIFF_HTTP;
-    return starts_with(data, len, "SSH-") ? TLS_SNIFF_SSH : TLS_SNIFF_OTHER;
+    return why_starts_with(data, len, "SSH-") ? TLS_SNIFF_SSH : TLS_SNIFF_OTHER;
 }
