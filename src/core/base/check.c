@@ -36,7 +36,7 @@ void check_set_dump(void (*dump)(void *arg), void *arg)
 
 /* The first thread that fails sets it, the others do not put it off. A kernel that has no timer
  * left ends the process another way. */
-static void set_limit(void)
+static void check_set_limit(void)
 {
     static bool set;
     struct sigevent event = { .sigev_notify = SIGEV_SIGNAL, .sigev_signo = SIGABRT };
@@ -50,7 +50,7 @@ static void set_limit(void)
         (void)alarm(LIMIT_SECONDS);
 }
 
-static void say(const struct check_speaker *speaker, const char *text, size_t size)
+static void check_say(const struct check_speaker *speaker, const char *text, size_t size)
 {
     if (speaker != NULL)
         speaker->put(text, size);
@@ -65,13 +65,13 @@ _Noreturn void check_failed(const char *cond, const char *file, int line)
     char text[1024];
 
     dump_hook = NULL; /* a CHECK that fails inside the dump must not recurse */
-    set_limit();
+    check_set_limit();
     if (speaker != NULL)
         speaker->begin();
     int size = snprintf(text, sizeof(text), "culvert: bug: %s:%d: CHECK(%.800s) failed\n", file,
                         line, cond);
     if (size > 0)
-        say(speaker, text, min_size((size_t)size, sizeof(text) - 1));
+        check_say(speaker, text, min_size((size_t)size, sizeof(text) - 1));
     if (hook != NULL)
         hook(dump_arg);
     if (speaker != NULL)

@@ -38,7 +38,7 @@ int dirs_make(const char *path)
 }
 
 /* Not flock(2) that waits: whoever has it may be stopped. */
-static int lock_patiently(int fd)
+static int dirs_lock_patiently(int fd)
 {
     const struct timespec pause = { .tv_nsec = (long)LOCK_PAUSE };
 
@@ -58,7 +58,7 @@ int dirs_lock(const char *path)
 
     if (fd < 0)
         return -errno;
-    int error = lock_patiently(fd);
+    int error = dirs_lock_patiently(fd);
     if (error == 0)
         return fd;
     close(fd);

@@ -13,7 +13,7 @@
 
 #define FILE_MAX (1024u * 1024u)
 
-static int read_all(int fd, char *text, size_t size, size_t *len)
+static int file_read_all(int fd, char *text, size_t size, size_t *len)
 {
     *len = 0;
     while (*len < size) {
@@ -29,7 +29,7 @@ static int read_all(int fd, char *text, size_t size, size_t *len)
     return 0;
 }
 
-static int read_fd(int fd, char **text, size_t *len)
+static int file_read_fd(int fd, char **text, size_t *len)
 {
     struct stat st;
 
@@ -43,7 +43,7 @@ static int read_fd(int fd, char **text, size_t *len)
     *text = secret_alloc(size + 1);
     if (*text == NULL)
         return -ENOMEM;
-    int result = read_all(fd, *text, size, len);
+    int result = file_read_all(fd, *text, size, len);
     (*text)[*len] = '\0';
     if (result != 0) {
         file_drop(*text);
@@ -59,7 +59,7 @@ int file_read(const char *path, char **text, size_t *len)
     int fd = open(path, O_RDONLY | O_CLOEXEC);
     if (fd < 0)
         return -errno;
-    int result = read_fd(fd, text, len);
+    int result = file_read_fd(fd, text, len);
     close(fd);
     return result;
 }
@@ -69,7 +69,7 @@ void file_drop(char *text)
     secret_free(text);
 }
 
-static int write_all(int fd, const char *text, size_t len)
+static int file_write_all(int fd, const char *text, size_t len)
 {
     while (len > 0) {
         ssize_t n = write(fd, text, len);
@@ -93,7 +93,7 @@ int file_write(const char *path, const char *text, size_t len)
     int fd = mkostemp(temp, O_CLOEXEC); /* mode 0600 */
     if (fd < 0)
         return -errno;
-    int result = write_all(fd, text, len);
+    int result = file_write_all(fd, text, len);
     if (close(fd) != 0 && result == 0)
         result = -errno;
     if (result == 0 && rename(temp, path) != 0)

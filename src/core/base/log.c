@@ -78,7 +78,7 @@ struct line {
 };
 
 /* man 5 systemd.exec, JOURNAL_STREAM: "device:inode" of the stream that journald reads. */
-static bool stderr_is_journal(void)
+static bool log_stderr_is_journal(void)
 {
     const char *stream = getenv("JOURNAL_STREAM");
     unsigned long long device, inode;
@@ -90,7 +90,7 @@ static bool stderr_is_journal(void)
 }
 
 /* https://no-color.org: set and not empty means no colour. */
-static bool terminal_has_colour(void)
+static bool log_terminal_has_colour(void)
 {
     const char *no_color = getenv("NO_COLOR");
     const char *term = getenv("TERM");
@@ -105,11 +105,11 @@ void log_init(enum log_level level)
     CHECK(level < LOG_LEVEL_COUNT);
     threshold = level;
     style = STYLE_PLAIN;
-    if (stderr_is_journal())
+    if (log_stderr_is_journal())
         style = STYLE_JOURNAL;
     else if (isatty(STDERR_FILENO))
         style = STYLE_TERMINAL;
-    coloured = style == STYLE_TERMINAL && terminal_has_colour();
+    coloured = style == STYLE_TERMINAL && log_terminal_has_colour();
 }
 
 bool log_enabled(enum log_level level)
@@ -131,8 +131,8 @@ bool log_level_parse(const char *text, enum log_level *level)
 /* Room is kept for the mark of a cut line, the colour reset and the newline. */
 #define LINE_ROOM (LINE_MAX_BYTES - 16u)
 
-__attribute__((format(printf, 2, 0))) static void line_vput(struct line *line, const char *format,
-                                                            va_list args)
+__attribute__((format(printf, 2, 0))) static void log_line_vput(struct line *line,
+                                                                const char *format, va_list args)
 {
     size_t room = LINE_ROOM - line->size;
     int wanted = vsnprintf(line->bytes + line->size, room + 1, format, args);
@@ -146,13 +146,13 @@ __attribute__((format(printf, 2, 0))) static void line_vput(struct line *line, c
     line->size = LINE_ROOM;
 }
 
-__attribute__((format(printf, 2, 3))) static void line_put(struct line *line, const char *format,
-                                                           ...)
+__attribute__((format(printf, 2, 3))) static void log_line_put(struct line *line,
+                                                               const char *format, ...)
 {
     va_list args;
 
     va_start(args, format);
-    line_vput(line, format, args);
+    log_line_vput(line, format, args);
     va_end(args);
 }
 
@@ -169,40 +169,40 @@ static const struct {
     { { 0xf4, 0xf4 }, { 0x80, 0x8f }, 4 },
 };
 
-static bool is_within(uint8_t byte, const uint8_t range[2])
+static bool log_is_within(uint8_t byte, const uint8_t range[2])
 {
     return byte >= range[0] && byte <= range[1];
 }
 
 /* Bytes of the sequence that begins here; 0: none does. */
-static size_t sequence_size(const uint8_t *p, size_t left)
+static size_t log_sequence_size(const uint8_t *p, size_t left)
 {
     static const uint8_t rest[2] = { 0x80, 0xbf };
     size_t i = 0;
 
-    while (i < ARRAY_SIZE(sequences) && !is_within(p[0], sequences[i].first))
+    while (i < ARRAY_SIZE(sequences) && !log_is_within(p[0], sequences[i].first))
         i++;
     if (i == ARRAY_SIZE(sequences) || left < sequences[i].size ||
-        !is_within(p[1], sequences[i].second))
+        !log_is_within(p[1], sequences[i].second))
         return 0;
     for (size_t k = 2; k < sequences[i].size; k++)
-        if (!is_within(p[k], rest))
+        if (!log_is_within(p[k], rest))
             return 0;
     return sequences[i].size;
 }
 
 /* Bytes of the character that begins here and may be shown; 0: this byte may not. */
-static size_t shown_size(const uint8_t *p, size_t left)
+static size_t log_shown_size(const uint8_t *p, size_t left)
 {
     if (p[0] < 0x80)
         return p[0] >= 0x20 && p[0] != 0x7f ? 1 : 0;
-    return sequence_size(p, left);
+    return log_sequence_size(p, left);
 }
 
 void log_clean(char *bytes, size_t size)
 {
     for (size_t i = 0; i < size;) {
-        size_t shown = shown_size((const uint8_t *)bytes + i, size - i);
+        size_t shown = log_shown_size((const uint8_t *)bytes + i, size - i);
 
         if (shown == 0)
             bytes[i] = '?';
@@ -211,12 +211,12 @@ void log_clean(char *bytes, size_t size)
 }
 
 /* From `start` on, so that the colours in front survive. */
-static void line_clean(struct line *line, size_t start)
+static void log_line_clean(struct line *line, size_t start)
 {
     log_clean(line->bytes + start, line->size - start);
 }
 
-static void line_put_time(struct line *line)
+static void log_line_put_time(struct line *line)
 {
     struct timespec now;
     struct tm tm;
@@ -226,41 +226,41 @@ static void line_put_time(struct line *line)
     if (style == STYLE_TERMINAL) {
         localtime_r(&now.tv_sec, &tm);
         strftime(text, sizeof(text), "%H:%M:%S", &tm);
-        line_put(line, "%s.%03ld ", text, now.tv_nsec / 1000000);
+        log_line_put(line, "%s.%03ld ", text, now.tv_nsec / 1000000);
     } else {
         gmtime_r(&now.tv_sec, &tm);
         strftime(text, sizeof(text), "%Y-%m-%dT%H:%M:%S", &tm);
-        line_put(line, "%s.%03ldZ ", text, now.tv_nsec / 1000000);
+        log_line_put(line, "%s.%03ldZ ", text, now.tv_nsec / 1000000);
     }
 }
 
-static void line_put_head(struct line *line, enum log_level level)
+static void log_line_put_head(struct line *line, enum log_level level)
 {
     if (style == STYLE_JOURNAL) {
-        line_put(line, "<%c>", levels[level].priority);
+        log_line_put(line, "<%c>", levels[level].priority);
         return;
     }
-    line_put_time(line);
+    log_line_put_time(line);
     if (coloured)
-        line_put(line, "%s%-5s\033[0m ", levels[level].colour, levels[level].label);
+        log_line_put(line, "%s%-5s\033[0m ", levels[level].colour, levels[level].label);
     else
-        line_put(line, "%-5s ", levels[level].label);
+        log_line_put(line, "%-5s ", levels[level].label);
 }
 
-static void line_end(struct line *line, enum sink_id id)
+static void log_line_end(struct line *line, enum sink_id id)
 {
     line->bytes[line->size++] = '\n';
     sink_put(id, line->bytes, line->size);
 }
 
-static size_t lost_notice(enum sink_id id, uint64_t lines, char *dst)
+static size_t log_lost_notice(enum sink_id id, uint64_t lines, char *dst)
 {
     struct line line = { .size = 0 };
 
     if (id == SINK_ERR)
-        line_put_head(&line, LOG_WARN);
-    line_put(&line, "culvert: standard %s was not read fast enough: %llu lines were left out\n",
-             id == SINK_ERR ? "error" : "output", (unsigned long long)lines);
+        log_line_put_head(&line, LOG_WARN);
+    log_line_put(&line, "culvert: standard %s was not read fast enough: %llu lines were left out\n",
+                 id == SINK_ERR ? "error" : "output", (unsigned long long)lines);
     CHECK(line.size <= SINK_NOTICE);
     memcpy(dst, line.bytes, line.size);
     return line.size;
@@ -268,7 +268,7 @@ static size_t lost_notice(enum sink_id id, uint64_t lines, char *dst)
 
 bool log_start(void)
 {
-    return sink_start(lost_notice);
+    return sink_start(log_lost_notice);
 }
 
 void log_out(const char *format, ...)
@@ -277,14 +277,15 @@ void log_out(const char *format, ...)
     va_list args;
 
     va_start(args, format);
-    line_vput(&line, format, args);
+    log_line_vput(&line, format, args);
     va_end(args);
-    line_clean(&line, 0);
-    line_end(&line, SINK_OUT);
+    log_line_clean(&line, 0);
+    log_line_end(&line, SINK_OUT);
 }
 
 /* Remembers the line for log_flush(); a full table leaves the number to the site's next line. */
-static void keep_line(struct log_site *site, enum log_level level, const char *text, size_t size)
+static void log_keep_line(struct log_site *site, enum log_level level, const char *text,
+                          size_t size)
 {
     struct kept_line *slot = NULL;
 
@@ -317,20 +318,20 @@ void log_line(enum log_level level, const char *subject, const char *format, ...
     CHECK(level < LOG_LEVEL_COUNT);
     if (!log_enabled(level))
         return;
-    line_put_head(&line, level);
+    log_line_put_head(&line, level);
     start = line.size;
-    line_put(&line, "%s: ", subject);
+    log_line_put(&line, "%s: ", subject);
     va_start(args, format);
-    line_vput(&line, format, args);
+    log_line_vput(&line, format, args);
     va_end(args);
-    line_clean(&line, start);
+    log_line_clean(&line, start);
     if (burst_site != NULL)
-        keep_line(burst_site, level, line.bytes + start, line.size - start);
+        log_keep_line(burst_site, level, line.bytes + start, line.size - start);
     burst_site = NULL;
     if (left_out > 0)
-        line_put(&line, " (and %u more before this)", left_out);
+        log_line_put(&line, " (and %u more before this)", left_out);
     left_out = 0;
-    line_end(&line, SINK_ERR);
+    log_line_end(&line, SINK_ERR);
     errno = saved_errno;
 }
 
@@ -339,17 +340,17 @@ void log_record(const char *subject, const char *format, ...)
     struct line line = { .size = 0 };
     va_list args;
 
-    line_put_head(&line, LOG_INFO);
+    log_line_put_head(&line, LOG_INFO);
     size_t start = line.size;
-    line_put(&line, "%s: ", subject);
+    log_line_put(&line, "%s: ", subject);
     va_start(args, format);
-    line_vput(&line, format, args);
+    log_line_vput(&line, format, args);
     va_end(args);
-    line_clean(&line, start);
-    line_end(&line, SINK_ERR);
+    log_line_clean(&line, start);
+    log_line_end(&line, SINK_ERR);
 }
 
-static uint64_t now_ms(void)
+static uint64_t log_now_ms(void)
 {
     struct timespec now;
 
@@ -358,12 +359,12 @@ static uint64_t now_ms(void)
 }
 
 /* Signed, because another thread may have opened a window after `now` was read. */
-static bool window_is_over(uint64_t start, uint64_t now, uint32_t window)
+static bool log_window_is_over(uint64_t start, uint64_t now, uint32_t window)
 {
     return start == 0 || (int64_t)(now - start) >= (int64_t)window;
 }
 
-static uint32_t site_window(const struct log_site *site)
+static uint32_t log_site_window(const struct log_site *site)
 {
     uint32_t window = __atomic_load_n(&site->window, __ATOMIC_RELAXED);
 
@@ -371,7 +372,7 @@ static uint32_t site_window(const struct log_site *site)
 }
 
 /* A flood that went on until now is told half as often from here on. */
-static uint32_t next_window(uint32_t window, uint64_t age, uint32_t suppressed)
+static uint32_t log_next_window(uint32_t window, uint64_t age, uint32_t suppressed)
 {
     if (suppressed == 0 || age >= 2ULL * window)
         return LOG_WINDOW_MS;
@@ -380,18 +381,19 @@ static uint32_t next_window(uint32_t window, uint64_t age, uint32_t suppressed)
 
 /* Opens a new window if the last one is over; returns the number left out before it to the one
  * thread that opened it. */
-static uint32_t site_roll(struct log_site *site, uint64_t now)
+static uint32_t log_site_roll(struct log_site *site, uint64_t now)
 {
     uint64_t start = __atomic_load_n(&site->window_start, __ATOMIC_RELAXED);
-    uint32_t window = site_window(site);
+    uint32_t window = log_site_window(site);
 
-    if (!window_is_over(start, now, window))
+    if (!log_window_is_over(start, now, window))
         return 0;
     if (!__atomic_compare_exchange_n(&site->window_start, &start, now, false, __ATOMIC_RELAXED,
                                      __ATOMIC_RELAXED))
         return 0;
     uint32_t suppressed = __atomic_exchange_n(&site->suppressed, 0, __ATOMIC_RELAXED);
-    __atomic_store_n(&site->window, next_window(window, now - start, suppressed), __ATOMIC_RELAXED);
+    __atomic_store_n(&site->window, log_next_window(window, now - start, suppressed),
+                     __ATOMIC_RELAXED);
     __atomic_store_n(&site->printed, 0, __ATOMIC_RELAXED);
     return suppressed;
 }
@@ -401,7 +403,7 @@ bool log_site_pass(struct log_site *site, enum log_level level)
     uint32_t burst = levels[level].burst;
 
     burst_site = NULL;
-    left_out = site_roll(site, now_ms());
+    left_out = log_site_roll(site, log_now_ms());
     uint32_t printed = __atomic_load_n(&site->printed, __ATOMIC_RELAXED);
     if (printed < burst)
         printed = __atomic_fetch_add(&site->printed, 1, __ATOMIC_RELAXED);
@@ -415,7 +417,7 @@ bool log_site_pass(struct log_site *site, enum log_level level)
     return true;
 }
 
-static void flush_line(struct kept_line *entry)
+static void log_flush_line(struct kept_line *entry)
 {
     uint32_t count = __atomic_exchange_n(&entry->site->suppressed, 0, __ATOMIC_RELAXED);
     struct line line = { .size = 0 };
@@ -423,16 +425,16 @@ static void flush_line(struct kept_line *entry)
     entry->site = NULL;
     if (count == 0 || !log_enabled(entry->level))
         return;
-    line_put_head(&line, entry->level);
+    log_line_put_head(&line, entry->level);
     size_t start = line.size;
-    line_put(&line, "%s (%u more like this)", entry->text, count);
-    line_clean(&line, start); /* it may have been cut within a character */
-    line_end(&line, SINK_ERR);
+    log_line_put(&line, "%s (%u more like this)", entry->text, count);
+    log_line_clean(&line, start); /* it may have been cut within a character */
+    log_line_end(&line, SINK_ERR);
 }
 
 void log_flush(bool all)
 {
-    uint64_t now = now_ms();
+    uint64_t now = log_now_ms();
 
     pthread_mutex_lock(&kept_lock);
     for (unsigned i = 0; i < KEPT_MAX; i++) {
@@ -440,9 +442,9 @@ void log_flush(bool all)
 
         if (site == NULL)
             continue;
-        if (all || window_is_over(__atomic_load_n(&site->window_start, __ATOMIC_RELAXED), now,
-                                  site_window(site)))
-            flush_line(&kept[i]);
+        if (all || log_window_is_over(__atomic_load_n(&site->window_start, __ATOMIC_RELAXED), now,
+                                      log_site_window(site)))
+            log_flush_line(&kept[i]);
     }
     pthread_mutex_unlock(&kept_lock);
 }

@@ -57,7 +57,7 @@
 static atomic_int lock_error; /* errno of the first refusal */
 static atomic_bool warns, warned;
 
-static void warn_once(void)
+static void secret_warn_once(void)
 {
     int error = atomic_load(&lock_error);
     struct rlimit limit = { 0 };
@@ -75,7 +75,7 @@ static void warn_once(void)
 void secret_warn(void)
 {
     atomic_store(&warns, true);
-    warn_once();
+    secret_warn_once();
 }
 
 void secret_copy(void *dst, const void *src, size_t size)
@@ -131,7 +131,7 @@ void *secret_realloc(void *memory, size_t size)
 /* Pages */
 
 /* What the administrator allows, beyond what was preset. */
-static bool raise_limit(void)
+static bool secret_raise_limit(void)
 {
     struct rlimit limit;
 
@@ -141,18 +141,18 @@ static bool raise_limit(void)
     return setrlimit(RLIMIT_MEMLOCK, &limit) == 0;
 }
 
-static bool lock_pages(void *pages, size_t size)
+static bool secret_lock_pages(void *pages, size_t size)
 {
     int none = 0;
 
     if (mlock2(pages, size, MLOCK_ONFAULT) == 0 ||
-        (raise_limit() && mlock2(pages, size, MLOCK_ONFAULT) == 0))
+        (secret_raise_limit() && mlock2(pages, size, MLOCK_ONFAULT) == 0))
         return true;
     atomic_compare_exchange_strong(&lock_error, &none, errno);
     return false;
 }
 
-static void *map(size_t size, bool *locked)
+static void *secret_map(size_t size, bool *locked)
 {
     /* A huge page would be resident whole for one block in it. */
     static const int advice[] = { MADV_DONTDUMP, MADV_WIPEONFORK, MADV_NOHUGEPAGE };
@@ -164,7 +164,7 @@ static void *map(size_t size, bool *locked)
      * pages. */
     for (size_t i = 0; i < ARRAY_SIZE(advice); i++)
         (void)madvise(pages, size, advice[i]);
-    *locked = lock_pages(pages, size);
+    *locked = secret_lock_pages(pages, size);
     return pages;
 }
 
@@ -205,7 +205,7 @@ static struct chunk chunks[CHUNKS_MAX];
 static uint32_t chunk_count;          /* places of the table that were ever used */
 static uint32_t carving = CHUNK_NONE; /* the chunk that new blocks come from */
 
-static unsigned class_of(size_t size)
+static unsigned secret_class_of(size_t size)
 {
     unsigned class = BLOCK_MIN;
 
@@ -214,7 +214,7 @@ static unsigned class_of(size_t size)
     return class;
 }
 
-static uint32_t chunk_place(void)
+static uint32_t secret_chunk_place(void)
 {
     for (uint32_t i = 0; i < chunk_count; i++)
         if (chunks[i].base == NULL)
@@ -222,11 +222,11 @@ static uint32_t chunk_place(void)
     return chunk_count < CHUNKS_MAX ? chunk_count++ : CHUNK_NONE;
 }
 
-static bool chunk_begin(void)
+static bool secret_chunk_begin(void)
 {
-    uint32_t place = chunk_place();
+    uint32_t place = secret_chunk_place();
     bool locked = false;
-    uint8_t *base = place != CHUNK_NONE ? map(CHUNK, &locked) : NULL;
+    uint8_t *base = place != CHUNK_NONE ? secret_map(CHUNK, &locked) : NULL;
 
     if (base == NULL)
         return false;
@@ -235,9 +235,9 @@ static bool chunk_begin(void)
     return true;
 }
 
-static struct block *carve(size_t size)
+static struct block *secret_carve(size_t size)
 {
-    if ((carving == CHUNK_NONE || CHUNK - chunks[carving].carved < size) && !chunk_begin())
+    if ((carving == CHUNK_NONE || CHUNK - chunks[carving].carved < size) && !secret_chunk_begin())
         return NULL;
     struct chunk *chunk = &chunks[carving];
     struct block *block = (struct block *)(void *)(chunk->base + chunk->carved);
@@ -248,7 +248,7 @@ static struct block *carve(size_t size)
 
 #ifdef CULVERT_DEBUG
 /* Nobody wrote to a block that was given back. In a child of fork all is zeros, the size too. */
-static bool is_clean(const struct block *block)
+static bool secret_is_clean(const struct block *block)
 {
     const uint8_t *bytes = (const uint8_t *)block;
 
@@ -259,49 +259,49 @@ static bool is_clean(const struct block *block)
 }
 #endif
 
-static struct block **list_of(const struct block *block, bool locked)
+static struct block **secret_list_of(const struct block *block, bool locked)
 {
-    return &free_blocks[locked][class_of(block->size) - BLOCK_MIN];
+    return &free_blocks[locked][secret_class_of(block->size) - BLOCK_MIN];
 }
 
-static void set_before(struct block *block, struct block *before)
+static void secret_set_before(struct block *block, struct block *before)
 {
     if (block != NULL)
         ((struct free_block *)(void *)block)->before = before;
 }
 
 /* The list is said by the caller: in a child of fork a block has forgotten its size. */
-static void unlink_block(struct block **list, struct block *block)
+static void secret_unlink_block(struct block **list, struct block *block)
 {
     struct block *before = ((struct free_block *)(void *)block)->before;
 
-    set_before(block->next, before);
+    secret_set_before(block->next, before);
     if (before != NULL)
         before->next = block->next;
     else
         *list = block->next;
-    set_before(block, NULL);
+    secret_set_before(block, NULL);
 }
 
-static void link_block(struct block *block, bool locked)
+static void secret_link_block(struct block *block, bool locked)
 {
-    struct block **list = list_of(block, locked);
+    struct block **list = secret_list_of(block, locked);
 
     block->next = *list;
-    set_before(block->next, block);
+    secret_set_before(block->next, block);
     *list = block;
 }
 
-static struct block *take(unsigned class, bool *locked)
+static struct block *secret_take(unsigned class, bool *locked)
 {
     pthread_mutex_lock(&lock);
     *locked = free_blocks[1][class - BLOCK_MIN] != NULL;
     struct block **list = &free_blocks[*locked][class - BLOCK_MIN];
     struct block *block = *list;
     if (block != NULL)
-        unlink_block(list, block);
+        secret_unlink_block(list, block);
     else
-        block = carve((size_t)1 << class);
+        block = secret_carve((size_t)1 << class);
     if (block != NULL) {
         struct chunk *chunk = &chunks[block->chunk];
         *locked = chunk->locked;
@@ -309,24 +309,24 @@ static struct block *take(unsigned class, bool *locked)
         chunk->spared = chunk->old = false;
     }
 #ifdef CULVERT_DEBUG
-    CHECK(block == NULL || is_clean(block));
+    CHECK(block == NULL || secret_is_clean(block));
 #endif
     pthread_mutex_unlock(&lock);
     return block;
 }
 
-static void give(struct block *block, bool locked)
+static void secret_give(struct block *block, bool locked)
 {
     pthread_mutex_lock(&lock);
     CHECK(chunks[block->chunk].used > 0);
     chunks[block->chunk].used--;
-    link_block(block, locked);
+    secret_link_block(block, locked);
     pthread_mutex_unlock(&lock);
 }
 
 /* Giving chunks back */
 
-static bool may_go(uint32_t place)
+static bool secret_may_go(uint32_t place)
 {
     return chunks[place].base != NULL && chunks[place].used == 0 && place != carving;
 }
@@ -336,7 +336,7 @@ void secret_age(void)
     pthread_mutex_lock(&lock);
     for (uint32_t i = 0; i < chunk_count; i++) {
         chunks[i].old = chunks[i].spared;
-        chunks[i].spared = may_go(i);
+        chunks[i].spared = secret_may_go(i);
     }
     pthread_mutex_unlock(&lock);
 }
@@ -347,19 +347,19 @@ bool secret_is_warm(void)
 
     pthread_mutex_lock(&lock);
     for (uint32_t i = 0; i < chunk_count; i++)
-        warm |= may_go(i);
+        warm |= secret_may_go(i);
     pthread_mutex_unlock(&lock);
     return warm;
 }
 
 /* All its blocks are free: they stand one behind the other. */
-static void chunk_end(struct chunk *chunk)
+static void secret_chunk_end(struct chunk *chunk)
 {
     for (uint32_t at = 0; at < chunk->carved;) {
         struct block *block = (struct block *)(void *)(chunk->base + at);
 
         at += block->size;
-        unlink_block(list_of(block, chunk->locked), block);
+        secret_unlink_block(secret_list_of(block, chunk->locked), block);
     }
     CHECK(munmap(chunk->base, CHUNK) == 0);
     *chunk = (struct chunk){ .base = NULL };
@@ -371,18 +371,18 @@ bool secret_trim(void)
 
     pthread_mutex_lock(&lock);
     for (uint32_t i = 0; i < chunk_count && found < 2; i++)
-        if (chunks[i].old && may_go(i) && ++found == 1)
-            chunk_end(&chunks[i]);
+        if (chunks[i].old && secret_may_go(i) && ++found == 1)
+            secret_chunk_end(&chunks[i]);
     pthread_mutex_unlock(&lock);
     return found == 2;
 }
 
-static size_t payload(const struct block *block)
+static size_t secret_payload(const struct block *block)
 {
     return block->size - sizeof(*block);
 }
 
-static struct block *block_of(void *memory)
+static struct block *secret_block_of(void *memory)
 {
     struct block *block = (struct block *)memory - 1;
 
@@ -400,14 +400,14 @@ void *secret_alloc(size_t size)
     size += sizeof(*block);
     uint32_t chunk = CHUNK_NONE;
     if (size > (size_t)1 << BLOCK_MAX) {
-        block = map(size, &locked);
+        block = secret_map(size, &locked);
     } else {
-        unsigned class = class_of(size);
-        block = take(class, &locked);
+        unsigned class = secret_class_of(size);
+        block = secret_take(class, &locked);
         size = (size_t)1 << class;
         chunk = block != NULL ? block->chunk : CHUNK_NONE;
     }
-    warn_once();
+    secret_warn_once();
     if (block == NULL)
         return NULL;
     *block = (struct block){ .size = (uint32_t)size, .chunk = chunk, .next = &in_use[locked] };
@@ -418,10 +418,10 @@ void secret_free(void *memory)
 {
     if (memory == NULL)
         return;
-    struct block *block = block_of(memory);
-    explicit_bzero(memory, payload(block));
+    struct block *block = secret_block_of(memory);
+    explicit_bzero(memory, secret_payload(block));
     if (block->size <= (size_t)1 << BLOCK_MAX)
-        give(block, block->next == &in_use[1]);
+        secret_give(block, block->next == &in_use[1]);
     else
         CHECK(munmap(block, block->size) == 0);
 }
@@ -434,7 +434,7 @@ void *secret_realloc(void *memory, size_t size)
         secret_free(memory);
         return NULL;
     }
-    size_t old = payload(block_of(memory));
+    size_t old = secret_payload(secret_block_of(memory));
     if (size <= old)
         return memory;
     void *larger = secret_alloc(size);

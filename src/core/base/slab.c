@@ -5,13 +5,13 @@
 
 CHECK_STATIC(SLAB_NONE == UINT32_MAX, "slab_is_warm: all of three lists are empty");
 
-static size_t pages_of(const struct slab *slab)
+static size_t slab_pages_of(const struct slab *slab)
 {
     return (slab->item_size * slab->count + MEM_PAGE - 1) / MEM_PAGE;
 }
 
 /* Items that have a part of this page. */
-static size_t items_of(const struct slab *slab, size_t page)
+static size_t slab_items_of(const struct slab *slab, size_t page)
 {
     size_t first = page * MEM_PAGE / slab->item_size;
     size_t last = ((page + 1) * MEM_PAGE - 1) / slab->item_size;
@@ -19,11 +19,11 @@ static size_t items_of(const struct slab *slab, size_t page)
     return (last < slab->count ? last : slab->count - 1) - first + 1;
 }
 
-static bool open_pages(struct slab *slab)
+static bool slab_open_pages(struct slab *slab)
 {
     if (slab->apart > 0 || slab->item_size % MEM_PAGE == 0)
         return true;
-    slab->rests = mem_map(sizeof(slab->rests[0]) * pages_of(slab));
+    slab->rests = mem_map(sizeof(slab->rests[0]) * slab_pages_of(slab));
     return slab->rests != NULL;
 }
 
@@ -40,7 +40,7 @@ bool slab_open(struct slab *slab, size_t item_size, uint32_t count, uint32_t apa
                            .resting = SLAB_NONE };
     slab->items = mem_map(item_size * count);
     slab->next = mem_map(sizeof(slab->next[0]) * count);
-    if (slab->items != NULL && slab->next != NULL && open_pages(slab))
+    if (slab->items != NULL && slab->next != NULL && slab_open_pages(slab))
         return true;
     slab_close(slab);
     return false;
@@ -51,7 +51,7 @@ void slab_close(struct slab *slab)
     mem_unmap(slab->items, slab->item_size * slab->count);
     mem_unmap(slab->next, sizeof(slab->next[0]) * slab->count);
     if (slab->rests != NULL)
-        mem_unmap(slab->rests, sizeof(slab->rests[0]) * pages_of(slab));
+        mem_unmap(slab->rests, sizeof(slab->rests[0]) * slab_pages_of(slab));
     *slab = (struct slab){ .free = SLAB_NONE,
                            .last = SLAB_NONE,
                            .older = SLAB_NONE,
@@ -60,14 +60,14 @@ void slab_close(struct slab *slab)
 }
 
 /* Whether the next item is one that was never used. */
-static bool wants_fresh(const struct slab *slab)
+static bool slab_wants_fresh(const struct slab *slab)
 {
     uint32_t free = slab->fresh - slab->used;
 
     return slab->fresh < slab->count && (free == 0 || free < slab->apart);
 }
 
-static uint32_t pop(struct slab *slab, uint32_t *list)
+static uint32_t slab_pop(struct slab *slab, uint32_t *list)
 {
     uint32_t index = *list;
 
@@ -76,7 +76,7 @@ static uint32_t pop(struct slab *slab, uint32_t *list)
     return index;
 }
 
-static void push(struct slab *slab, uint32_t *list, uint32_t index)
+static void slab_push(struct slab *slab, uint32_t *list, uint32_t index)
 {
     slab->next[index] = *list;
     *list = index;
@@ -84,30 +84,30 @@ static void push(struct slab *slab, uint32_t *list, uint32_t index)
 
 /* Adds `by` to the count of each page that the item has a part of; gives back those that are
  * full. */
-static void count_pages(struct slab *slab, uint32_t index, int by)
+static void slab_count_pages(struct slab *slab, uint32_t index, int by)
 {
     size_t first = index * slab->item_size / MEM_PAGE;
     size_t last = ((index + 1) * slab->item_size - 1) / MEM_PAGE;
 
     for (size_t page = first; page <= last; page++) {
         slab->rests[page] = (uint16_t)(slab->rests[page] + by);
-        if (by > 0 && slab->rests[page] == items_of(slab, page))
+        if (by > 0 && slab->rests[page] == slab_items_of(slab, page))
             mem_give_back(slab->items + page * MEM_PAGE, MEM_PAGE);
     }
 }
 
 /* When nothing came back in this period: the oldest last. */
-static uint32_t take_older(struct slab *slab)
+static uint32_t slab_take_older(struct slab *slab)
 {
-    uint32_t index = pop(slab, &slab->older);
+    uint32_t index = slab_pop(slab, &slab->older);
 
     if (index == SLAB_NONE)
-        index = pop(slab, &slab->leaving);
+        index = slab_pop(slab, &slab->leaving);
     if (index != SLAB_NONE)
         return index;
-    index = pop(slab, &slab->resting);
+    index = slab_pop(slab, &slab->resting);
     if (index != SLAB_NONE && slab->rests != NULL)
-        count_pages(slab, index, -1);
+        slab_count_pages(slab, index, -1);
     return index;
 }
 
@@ -115,11 +115,11 @@ uint32_t slab_take(struct slab *slab)
 {
     uint32_t index = slab->free;
 
-    if (wants_fresh(slab))
+    if (slab_wants_fresh(slab))
         index = slab->fresh++;
     else if (index != SLAB_NONE)
         slab->free = slab->next[index];
-    else if ((index = take_older(slab)) == SLAB_NONE)
+    else if ((index = slab_take_older(slab)) == SLAB_NONE)
         return SLAB_NONE;
     slab->used++;
     if (slab->used > slab->peak)
@@ -127,7 +127,7 @@ uint32_t slab_take(struct slab *slab)
     return index;
 }
 
-static void append(struct slab *slab, uint32_t index)
+static void slab_append(struct slab *slab, uint32_t index)
 {
     slab->next[index] = SLAB_NONE;
     if (slab->free == SLAB_NONE)
@@ -141,9 +141,9 @@ void slab_give(struct slab *slab, uint32_t index)
 {
     CHECK(index < slab->fresh && slab->used > 0);
     if (slab->apart > 0)
-        append(slab, index);
+        slab_append(slab, index);
     else
-        push(slab, &slab->free, index);
+        slab_push(slab, &slab->free, index);
     slab->used--;
 }
 
@@ -159,12 +159,12 @@ void slab_age(struct slab *slab)
 
 void slab_rest(struct slab *slab)
 {
-    uint32_t index = pop(slab, &slab->leaving);
+    uint32_t index = slab_pop(slab, &slab->leaving);
 
     CHECK(index != SLAB_NONE);
-    push(slab, &slab->resting, index);
+    slab_push(slab, &slab->resting, index);
     if (slab->rests != NULL)
-        count_pages(slab, index, 1);
+        slab_count_pages(slab, index, 1);
     else
         mem_give_back(slab_at(slab, index), slab->item_size);
 }

@@ -13,7 +13,7 @@ static const char *const well_known[] = {
     "your-secret-token", "my-secret-token-1", "dev-token-dev-token",
 };
 
-static bool is_well_known(const char *token, size_t size)
+static bool token_is_well_known(const char *token, size_t size)
 {
     for (size_t i = 0; i < ARRAY_SIZE(well_known); i++)
         if (strlen(well_known[i]) == size && memcmp(token, well_known[i], size) == 0)
@@ -21,7 +21,7 @@ static bool is_well_known(const char *token, size_t size)
     return false;
 }
 
-static bool is_one_character(const char *token, size_t size)
+static bool token_is_one_character(const char *token, size_t size)
 {
     size_t same = 1;
 
@@ -34,26 +34,26 @@ const char *token_weakness(const char *token, size_t size)
 {
     if (size < TOKEN_STRONG_MIN)
         return "shorter than 16 characters";
-    if (is_one_character(token, size))
+    if (token_is_one_character(token, size))
         return "one character again and again";
-    return is_well_known(token, size) ? "well known" : NULL;
+    return token_is_well_known(token, size) ? "well known" : NULL;
 }
 
-static bool is_blank(char c)
+static bool token_is_blank(char c)
 {
     return c == ' ' || c == '\t' || c == '\r' || c == '\n' || c == '\v' || c == '\f';
 }
 
 bool token_has_blank_ends(const char *token, size_t size)
 {
-    return size > 0 && (is_blank(token[0]) || is_blank(token[size - 1]));
+    return size > 0 && (token_is_blank(token[0]) || token_is_blank(token[size - 1]));
 }
 
 void token_trim(const char **token, size_t *size)
 {
-    while (*size > 0 && is_blank((*token)[*size - 1]))
+    while (*size > 0 && token_is_blank((*token)[*size - 1]))
         --*size;
-    while (*size > 0 && is_blank((*token)[0])) {
+    while (*size > 0 && token_is_blank((*token)[0])) {
         ++*token;
         --*size;
     }

@@ -29,7 +29,7 @@ static const struct unit sizes[] = {
 };
 
 /* Reads digits; *text stands behind them afterwards. */
-static bool take_number(const char **text, uint64_t *out)
+static bool value_take_number(const char **text, uint64_t *out)
 {
     const char *start = *text;
     uint64_t value = 0;
@@ -49,17 +49,18 @@ bool value_parse_number(const char *text, uint64_t *out)
 {
     uint64_t value;
 
-    if (!take_number(&text, &value) || *text != '\0')
+    if (!value_take_number(&text, &value) || *text != '\0')
         return false;
     *out = value;
     return true;
 }
 
-static bool parse_unit(const char *text, const struct unit *units, size_t count, uint64_t *out)
+static bool value_parse_unit(const char *text, const struct unit *units, size_t count,
+                             uint64_t *out)
 {
     uint64_t value;
 
-    if (!take_number(&text, &value))
+    if (!value_take_number(&text, &value))
         return false;
     for (size_t i = 0; i < count; i++)
         if (strcasecmp(text, units[i].name) == 0) {
@@ -77,29 +78,29 @@ bool value_parse_duration(const char *text, uint64_t *ns)
         *ns = 0;
         return true;
     }
-    return parse_unit(text, durations, ARRAY_SIZE(durations), ns);
+    return value_parse_unit(text, durations, ARRAY_SIZE(durations), ns);
 }
 
 bool value_parse_size(const char *text, uint64_t *bytes)
 {
-    return parse_unit(text, sizes, ARRAY_SIZE(sizes), bytes);
+    return value_parse_unit(text, sizes, ARRAY_SIZE(sizes), bytes);
 }
 
 /* One "3" or "0-3"; *text stands behind it afterwards. */
-static bool take_range(const char **text, uint64_t *first, uint64_t *last)
+static bool value_take_range(const char **text, uint64_t *first, uint64_t *last)
 {
-    if (!take_number(text, first))
+    if (!value_take_number(text, first))
         return false;
     *last = *first;
     if (**text == '-') {
         (*text)++;
-        if (!take_number(text, last))
+        if (!value_take_number(text, last))
             return false;
     }
     return *first <= *last && *last < CPU_LIMIT;
 }
 
-static bool has_cpu(const int *cpus, unsigned count, int cpu)
+static bool value_has_cpu(const int *cpus, unsigned count, int cpu)
 {
     for (unsigned i = 0; i < count; i++)
         if (cpus[i] == cpu)
@@ -108,16 +109,16 @@ static bool has_cpu(const int *cpus, unsigned count, int cpu)
 }
 
 /* Without *out, only checks: that is how a wrong list leaves the caller's untouched. */
-static bool read_cpus(const char *text, int *cpus, unsigned max, unsigned *count)
+static bool value_read_cpus(const char *text, int *cpus, unsigned max, unsigned *count)
 {
     uint64_t first, last;
 
     *count = 0;
     for (;;) {
-        if (!take_range(&text, &first, &last))
+        if (!value_take_range(&text, &first, &last))
             return false;
         for (uint64_t cpu = first; cpu <= last; cpu++) {
-            if (*count == max || has_cpu(cpus, *count, (int)cpu))
+            if (*count == max || value_has_cpu(cpus, *count, (int)cpu))
                 return false;
             cpus[(*count)++] = (int)cpu;
         }
@@ -133,7 +134,7 @@ bool value_parse_cpus(const char *text, int *cpus, unsigned max, unsigned *count
     int found[CPU_LIMIT];
     unsigned found_count;
 
-    if (!read_cpus(text, found, min_u32(max, CPU_LIMIT), &found_count))
+    if (!value_read_cpus(text, found, min_u32(max, CPU_LIMIT), &found_count))
         return false;
     memcpy(cpus, found, found_count * sizeof(*cpus));
     *count = found_count;
@@ -190,7 +191,7 @@ const char *value_format_size(uint64_t bytes, char text[VALUE_TEXT_MAX])
     return text;
 }
 
-static unsigned min_unsigned(unsigned a, unsigned b)
+static unsigned value_min_unsigned(unsigned a, unsigned b)
 {
     return a < b ? a : b;
 }
@@ -209,9 +210,9 @@ unsigned value_distance(const char *a, const char *b)
         for (size_t j = 1; j <= nb; j++) {
             unsigned replace = d[i - 1][j - 1] + (a[i - 1] != b[j - 1]);
 
-            d[i][j] = min_unsigned(replace, min_unsigned(d[i - 1][j], d[i][j - 1]) + 1);
+            d[i][j] = value_min_unsigned(replace, value_min_unsigned(d[i - 1][j], d[i][j - 1]) + 1);
             if (i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1])
-                d[i][j] = min_unsigned(d[i][j], d[i - 2][j - 2] + 1);
+                d[i][j] = value_min_unsigned(d[i][j], d[i - 2][j - 2] + 1);
         }
     return d[na][nb];
 }
