@@ -26,7 +26,7 @@
 #define LIMIT_MIN   (160u * 1024u)
 #define LIMIT_PATHS 2u
 
-static void check_invariant(const struct window_rx *w)
+static void window_check_invariant(const struct window_rx *w)
 {
     CHECK((uint64_t)w->granted + w->held + w->unreported == w->size);
     CHECK(w->size >= w->least && w->counted <= w->size - w->least);
@@ -63,7 +63,7 @@ bool window_rx_push(struct window_rx *w, uint32_t bytes)
         return false;
     w->granted -= bytes;
     w->held += bytes;
-    check_invariant(w);
+    window_check_invariant(w);
     return true;
 }
 
@@ -72,7 +72,7 @@ void window_rx_consume(struct window_rx *w, uint32_t bytes)
     CHECK(bytes <= w->held);
     w->held -= bytes;
     w->unreported += bytes;
-    check_invariant(w);
+    window_check_invariant(w);
 }
 
 bool window_rx_is_sparse(struct window_rx *w, uint32_t bytes, uint64_t now)
@@ -96,7 +96,7 @@ uint32_t window_rx_limit(const struct window_rx *w, uint64_t rtt)
 }
 
 /* The best of late: a pause of the path or of the reader says nothing about what it can take. */
-static void measure_rate(struct window_rx *w, uint64_t now, uint64_t rtt)
+static void window_measure_rate(struct window_rx *w, uint64_t now, uint64_t rtt)
 {
     uint64_t elapsed = now - w->rate_since;
 
@@ -109,7 +109,7 @@ static void measure_rate(struct window_rx *w, uint64_t now, uint64_t rtt)
     w->rate_since = now;
 }
 
-static uint32_t update_limited(struct window_rx *w, uint64_t now, uint32_t limit)
+static uint32_t window_update_limited(struct window_rx *w, uint64_t now, uint32_t limit)
 {
     uint32_t increment = limit - (w->size - w->unreported);
 
@@ -117,13 +117,13 @@ static uint32_t update_limited(struct window_rx *w, uint64_t now, uint32_t limit
     w->unreported -= increment;
     w->withheld = w->unreported;
     w->updated = now;
-    check_invariant(w);
+    window_check_invariant(w);
     return increment;
 }
 
 /* What has lapsed is counted again, as far as there is room; what is not, and all that the owner
  * has too much, is not granted again. Returns what room is left. */
-static uint64_t shrink(struct window_rx *w, const struct window_terms *terms)
+static uint64_t window_shrink(struct window_rx *w, const struct window_terms *terms)
 {
     uint32_t beyond = w->size - w->least;
     uint32_t again = (uint32_t)min_u64(beyond - w->counted, terms->room);
@@ -144,11 +144,11 @@ uint32_t window_rx_update(struct window_rx *w, uint64_t now, const struct window
     bool quick = w->withheld == 0 && now - w->updated < 2 * max_u64(terms->rtt, RTT_FLOOR);
 
     CHECK(w->unreported > 0 && window_rx_due(w, terms->limit));
-    measure_rate(w, now, terms->rtt);
+    window_measure_rate(w, now, terms->rtt);
     uint32_t before = w->size;
-    uint64_t room = shrink(w, terms);
+    uint64_t room = window_shrink(w, terms);
     if (terms->limit < w->size)
-        return update_limited(w, now, terms->limit);
+        return window_update_limited(w, now, terms->limit);
     uint32_t max = min_u32(terms->max, terms->limit);
     if (quick && w->size == before && w->size < max && w->counted == w->size - w->least) {
         grow = (uint32_t)min_u64(min_u32(w->size, max - w->size), room);
@@ -160,7 +160,7 @@ uint32_t window_rx_update(struct window_rx *w, uint64_t now, const struct window
     w->unreported = 0;
     w->withheld = 0;
     w->updated = now;
-    check_invariant(w);
+    window_check_invariant(w);
     return increment;
 }
 
