@@ -4,7 +4,7 @@
  * One loop (demo_pump) waits for everything: signals, the pipes of both
  * children, and the end of the check, which runs in a thread because it blocks.
  * The course of the demo is then written straight down, each step as "pump
- * until this is so". Whatever goes wrong ends in fail(): one sentence, the
+ * until this is so". Whatever goes wrong ends in demo_fail(): one sentence, the
  * children's last log lines, and an exit code.
  *
  * The order of the start: bind the origin, start the server and wait until it
@@ -70,7 +70,7 @@ static const char *const level_names[] = {
     [LOG_ERROR] = "error", [LOG_WARN] = "warn", [LOG_INFO] = "info", [LOG_DEBUG] = "debug"
 };
 
-static uint64_t now_ms(void)
+static uint64_t demo_now_ms(void)
 {
     struct timespec now;
 
@@ -78,8 +78,8 @@ static uint64_t now_ms(void)
     return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / NSEC_PER_MSEC;
 }
 
-__attribute__((format(printf, 3, 4))) static int fail(struct demo *demo, int code,
-                                                      const char *format, ...)
+__attribute__((format(printf, 3, 4))) static int demo_fail(struct demo *demo, int code,
+                                                           const char *format, ...)
 {
     va_list args;
 
@@ -95,7 +95,7 @@ __attribute__((format(printf, 3, 4))) static int fail(struct demo *demo, int cod
 
 /* Pump */
 
-static void note_client_line(void *arg, const char *text)
+static void demo_note_client_line(void *arg, const char *text)
 {
     struct demo *demo = arg;
     size_t size;
@@ -110,7 +110,7 @@ static void note_client_line(void *arg, const char *text)
 }
 
 /* "tls: culvert client --server ... --tls-pin sha256:... --token-file FILE" */
-static void note_server_line(void *arg, const char *text)
+static void demo_note_server_line(void *arg, const char *text)
 {
     struct demo *demo = arg;
     const char *pin = strstr(text, "--tls-pin ");
@@ -119,7 +119,7 @@ static void note_server_line(void *arg, const char *text)
         snprintf(demo->pin, sizeof(demo->pin), "%.*s", (int)strcspn(pin + 10, " "), pin + 10);
 }
 
-static void take_signals(struct demo *demo)
+static void demo_take_signals(struct demo *demo)
 {
     struct signalfd_siginfo info;
 
@@ -145,20 +145,20 @@ static void demo_pump(struct demo *demo, int timeout_ms)
     uint64_t value;
 
     poll(fds, ARRAY_SIZE(fds), timeout_ms);
-    take_signals(demo);
+    demo_take_signals(demo);
     if (demo->check.done_event >= 0 &&
         read(demo->check.done_event, &value, sizeof(value)) == (ssize_t)sizeof(value))
         demo->checked = true;
     demo_child_ended(&demo->server); /* before the pipes are emptied, so that no
                                       last line is lost */
     demo_child_ended(&demo->client);
-    demo_child_read(&demo->server, note_server_line, demo);
-    demo_child_read(&demo->client, note_client_line, demo);
+    demo_child_read(&demo->server, demo_note_server_line, demo);
+    demo_child_read(&demo->client, demo_note_client_line, demo);
 }
 
 /* Start */
 
-static struct sockaddr_in loopback(uint16_t port)
+static struct sockaddr_in demo_loopback(uint16_t port)
 {
     return (struct sockaddr_in){ .sin_family = AF_INET,
                                  .sin_port = htons(port),
@@ -166,9 +166,9 @@ static struct sockaddr_in loopback(uint16_t port)
 }
 
 /* A port of 127.0.0.1 that was free a moment ago; 0 with errno. */
-static uint16_t find_free_port(void)
+static uint16_t demo_find_free_port(void)
 {
-    struct sockaddr_in addr = loopback(0);
+    struct sockaddr_in addr = demo_loopback(0);
     socklen_t size = sizeof(addr);
     int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
 
@@ -181,9 +181,9 @@ static uint16_t find_free_port(void)
     return ntohs(addr.sin_port);
 }
 
-static bool port_accepts(uint16_t port)
+static bool demo_port_accepts(uint16_t port)
 {
-    struct sockaddr_in addr = loopback(port);
+    struct sockaddr_in addr = demo_loopback(port);
     int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
     bool ok;
 
@@ -195,7 +195,7 @@ static bool port_accepts(uint16_t port)
 }
 
 /* Letters for random bits: 16 for each, so that none is likelier than another. */
-static bool make_token(struct demo *demo)
+static bool demo_make_token(struct demo *demo)
 {
     demo->token = secret_alloc(TOKEN_SIZE + 1);
     if (demo->token == NULL || getrandom(demo->token, TOKEN_SIZE, 0) != (ssize_t)TOKEN_SIZE)
@@ -205,7 +205,7 @@ static bool make_token(struct demo *demo)
     return true;
 }
 
-static bool make_state_dir(struct demo *demo)
+static bool demo_make_state_dir(struct demo *demo)
 {
     memcpy(demo->state_dir, STATE_DIR, sizeof(STATE_DIR));
     if (mkdtemp(demo->state_dir) != NULL)
@@ -215,7 +215,7 @@ static bool make_state_dir(struct demo *demo)
 }
 
 /* What the server made there, and nothing else. */
-static void remove_state_dir(struct demo *demo)
+static void demo_remove_state_dir(struct demo *demo)
 {
     const char *const files[] = { "ca.pem", "ca.key", "server.pem", "server.key", "ticket.key" };
     char path[sizeof(STATE_DIR) + 16];
@@ -231,7 +231,7 @@ static void remove_state_dir(struct demo *demo)
 }
 
 /* clang-format off */
-static bool start_server(struct demo *demo)
+static bool demo_start_server(struct demo *demo)
 {
     const struct options *options = demo->options;
     char addr[32], workers[16];
@@ -249,7 +249,7 @@ static bool start_server(struct demo *demo)
         NULL
     };
 
-    demo->server_port = find_free_port();
+    demo->server_port = demo_find_free_port();
     if (demo->server_port == 0)
         return false;
     snprintf(addr, sizeof(addr), "127.0.0.1:%u", demo->server_port);
@@ -257,7 +257,7 @@ static bool start_server(struct demo *demo)
     return demo_child_start(&demo->server, "server", argv, demo->token, options->demo.verbose);
 }
 
-static bool start_client(struct demo *demo)
+static bool demo_start_client(struct demo *demo)
 {
     const struct options *options = demo->options;
     char server[32], local[32], workers[16];
@@ -284,17 +284,18 @@ static bool start_client(struct demo *demo)
 
 /* What a child's early end makes of the demo: a machine that refuses keeps its
  * code. */
-static int fail_ended(struct demo *demo, const struct demo_child *child)
+static int demo_fail_ended(struct demo *demo, const struct demo_child *child)
 {
     int code = child->status == EXIT_CODE_CANNOT_START ? EXIT_CODE_CANNOT_START : EXIT_CODE_FAILED;
 
     if (child->status >= 128)
-        return fail(demo, code, "the %s was killed by signal %d", child->name, child->status - 128);
-    return fail(demo, code, "the %s ended with exit code %d (%s)", child->name, child->status,
-                exit_code_text(child->status));
+        return demo_fail(demo, code, "the %s was killed by signal %d", child->name,
+                         child->status - 128);
+    return demo_fail(demo, code, "the %s ended with exit code %d (%s)", child->name, child->status,
+                     exit_code_text(child->status));
 }
 
-static int fail_interrupted(struct demo *demo)
+static int demo_fail_interrupted(struct demo *demo)
 {
     demo->check.cancelled = true;
     fprintf(stderr,
@@ -304,59 +305,59 @@ static int fail_interrupted(struct demo *demo)
 }
 
 /* EXIT_CODE_OK once the server accepts, and has said its pin. */
-static int wait_server(struct demo *demo)
+static int demo_wait_server(struct demo *demo)
 {
-    uint64_t deadline = now_ms() + START_SECONDS * 1000;
+    uint64_t deadline = demo_now_ms() + START_SECONDS * 1000;
 
-    while (!port_accepts(demo->server_port) ||
+    while (!demo_port_accepts(demo->server_port) ||
            (demo->options->config.tls == CONFIG_ON && demo->pin[0] == '\0')) {
         if (demo->interrupted > 0)
-            return fail_interrupted(demo);
+            return demo_fail_interrupted(demo);
         if (demo->server.pid == 0)
             return demo->server.status;
-        if (now_ms() > deadline)
-            return fail(demo, EXIT_CODE_FAILED, "the server did not accept within %d s",
-                        START_SECONDS);
+        if (demo_now_ms() > deadline)
+            return demo_fail(demo, EXIT_CODE_FAILED, "the server did not accept within %d s",
+                             START_SECONDS);
         demo_pump(demo, 10);
     }
     return EXIT_CODE_OK;
 }
 
-static int bring_up_server(struct demo *demo)
+static int demo_bring_up_server(struct demo *demo)
 {
     for (unsigned attempt = 1;; attempt++) {
         int code;
 
-        if (!start_server(demo))
-            return fail(demo, EXIT_CODE_CANNOT_START, "cannot start the server: %s%s",
-                        strerror(errno), cure_text(errno));
-        code = wait_server(demo);
+        if (!demo_start_server(demo))
+            return demo_fail(demo, EXIT_CODE_CANNOT_START, "cannot start the server: %s%s",
+                             strerror(errno), cure_text(errno));
+        code = demo_wait_server(demo);
         if (code == EXIT_CODE_OK)
-            remove_state_dir(demo);
+            demo_remove_state_dir(demo);
         if (code == EXIT_CODE_OK || demo->server.pid != 0 || demo->interrupted > 0)
             return code;
         if (code != EXIT_CODE_CANNOT_START || attempt == SERVER_ATTEMPTS)
-            return fail_ended(demo, &demo->server);
+            return demo_fail_ended(demo, &demo->server);
     }
 }
 
-static int bring_up_client(struct demo *demo)
+static int demo_bring_up_client(struct demo *demo)
 {
-    uint64_t deadline = now_ms() + START_SECONDS * 1000;
+    uint64_t deadline = demo_now_ms() + START_SECONDS * 1000;
 
-    if (!start_client(demo))
-        return fail(demo, EXIT_CODE_CANNOT_START, "cannot start the client: %s%s", strerror(errno),
-                    cure_text(errno));
+    if (!demo_start_client(demo))
+        return demo_fail(demo, EXIT_CODE_CANNOT_START, "cannot start the client: %s%s",
+                         strerror(errno), cure_text(errno));
     while (demo->ready[0] == '\0') {
         if (demo->interrupted > 0)
-            return fail_interrupted(demo);
+            return demo_fail_interrupted(demo);
         if (demo->client.pid == 0)
-            return fail_ended(demo, &demo->client);
+            return demo_fail_ended(demo, &demo->client);
         if (demo->server.pid == 0)
-            return fail_ended(demo, &demo->server);
-        if (now_ms() > deadline)
-            return fail(demo, EXIT_CODE_FAILED, "the client was not ready within %d s",
-                        START_SECONDS);
+            return demo_fail_ended(demo, &demo->server);
+        if (demo_now_ms() > deadline)
+            return demo_fail(demo, EXIT_CODE_FAILED, "the client was not ready within %d s",
+                             START_SECONDS);
         demo_pump(demo, 100);
     }
     return EXIT_CODE_OK;
@@ -365,7 +366,7 @@ static int bring_up_client(struct demo *demo)
 /* Check */
 
 /* Where visitors connect: the port of the "ready:" line, on loopback. */
-static bool parse_ready(struct demo *demo, struct sockaddr_in *to)
+static bool demo_parse_ready(struct demo *demo, struct sockaddr_in *to)
 {
     struct config_endpoint endpoint;
     char error[ADDR_ERROR_MAX];
@@ -373,31 +374,32 @@ static bool parse_ready(struct demo *demo, struct sockaddr_in *to)
     if (strncmp(demo->ready, "tcp://", 6) != 0 ||
         !addr_parse_endpoint(demo->ready + 6, ADDR_SERVER, &endpoint, error))
         return false;
-    *to = loopback(endpoint.port);
+    *to = demo_loopback(endpoint.port);
     return true;
 }
 
 /* Visitors notice the death of a child before it can be waited for (its sockets close first), so
  * its end gets a moment to arrive: it is the better explanation. */
-static int fail_check(struct demo *demo)
+static int demo_fail_check(struct demo *demo)
 {
-    uint64_t deadline = now_ms() + CAUSE_MS;
+    uint64_t deadline = demo_now_ms() + CAUSE_MS;
 
-    while (demo->server.pid != 0 && demo->client.pid != 0 && now_ms() < deadline)
+    while (demo->server.pid != 0 && demo->client.pid != 0 && demo_now_ms() < deadline)
         demo_pump(demo, 50);
     if (demo->server.pid == 0)
-        return fail_ended(demo, &demo->server);
+        return demo_fail_ended(demo, &demo->server);
     if (demo->client.pid == 0)
-        return fail_ended(demo, &demo->client);
-    return fail(demo, EXIT_CODE_FAILED, "%s", demo->check.error);
+        return demo_fail_ended(demo, &demo->client);
+    return demo_fail(demo, EXIT_CODE_FAILED, "%s", demo->check.error);
 }
 
-static int run_check(struct demo *demo)
+static int demo_run_check(struct demo *demo)
 {
     demo->check.what = demo->options->demo;
-    demo->check.direct = loopback(demo->origin_port);
-    if (!parse_ready(demo, &demo->check.tunnel))
-        return fail(demo, EXIT_CODE_FAILED, "the client's line '%s' has no address", demo->ready);
+    demo->check.direct = demo_loopback(demo->origin_port);
+    if (!demo_parse_ready(demo, &demo->check.tunnel))
+        return demo_fail(demo, EXIT_CODE_FAILED, "the client's line '%s' has no address",
+                         demo->ready);
     printf("visitor -> 127.0.0.1:%u -> server (127.0.0.1:%u) -> client -> origin "
            "127.0.0.1:%u\n",
            ntohs(demo->check.tunnel.sin_port), demo->server_port, demo->origin_port);
@@ -405,21 +407,21 @@ static int run_check(struct demo *demo)
         printf("server and client speak TLS; the client trusts the server's key\n  %s\n",
                demo->pin);
     if (!demo_check_start(&demo->check))
-        return fail(demo, EXIT_CODE_CANNOT_START, "cannot start the check: %s%s", strerror(errno),
-                    cure_text(errno));
+        return demo_fail(demo, EXIT_CODE_CANNOT_START, "cannot start the check: %s%s",
+                         strerror(errno), cure_text(errno));
     while (!demo->checked) {
         demo_pump(demo, -1);
         if (demo->interrupted > 0)
-            return fail_interrupted(demo);
+            return demo_fail_interrupted(demo);
         if (demo->server.pid == 0)
-            return fail_ended(demo, &demo->server);
+            return demo_fail_ended(demo, &demo->server);
         if (demo->client.pid == 0)
-            return fail_ended(demo, &demo->client);
+            return demo_fail_ended(demo, &demo->client);
     }
-    return demo->check.ok ? EXIT_CODE_OK : fail_check(demo);
+    return demo->check.ok ? EXIT_CODE_OK : demo_fail_check(demo);
 }
 
-static int stay_up(struct demo *demo)
+static int demo_stay_up(struct demo *demo)
 {
     printf("\nPublic URL: http://127.0.0.1:%u/   (Ctrl+C ends the demo)\n",
            ntohs(demo->check.tunnel.sin_port));
@@ -427,9 +429,9 @@ static int stay_up(struct demo *demo)
     while (demo->interrupted == 0) {
         demo_pump(demo, -1);
         if (demo->server.pid == 0)
-            return fail_ended(demo, &demo->server);
+            return demo_fail_ended(demo, &demo->server);
         if (demo->client.pid == 0)
-            return fail_ended(demo, &demo->client);
+            return demo_fail_ended(demo, &demo->client);
     }
     return EXIT_CODE_OK;
 }
@@ -438,15 +440,15 @@ static int stay_up(struct demo *demo)
 
 /* SIGTERM, and SIGKILL if that takes too long or Ctrl+C is pressed again. False
  * in the second case. */
-static bool stop_child(struct demo *demo, struct demo_child *child)
+static bool demo_stop_child(struct demo *demo, struct demo_child *child)
 {
-    uint64_t deadline = now_ms() + STOP_SECONDS * 1000;
+    uint64_t deadline = demo_now_ms() + STOP_SECONDS * 1000;
     unsigned before = demo->interrupted;
 
     demo_child_signal(child, SIGTERM);
     if (demo->check.cancelled)
         demo_child_signal(child, SIGINT);
-    while (child->pid != 0 && now_ms() < deadline && demo->interrupted == before)
+    while (child->pid != 0 && demo_now_ms() < deadline && demo->interrupted == before)
         demo_pump(demo, 100);
     if (child->pid == 0)
         return true;
@@ -458,7 +460,7 @@ static bool stop_child(struct demo *demo, struct demo_child *child)
 
 /* Client first, then server: so the end of the session is one that the client
  * asked for. */
-static int stop(struct demo *demo, int code)
+static int demo_stop(struct demo *demo, int code)
 {
     struct demo_child *children[] = { &demo->client, &demo->server };
 
@@ -466,18 +468,18 @@ static int stop(struct demo *demo, int code)
         struct demo_child *child = children[i];
         bool was_running = child->pid != 0;
 
-        if (!stop_child(demo, child) && code == EXIT_CODE_OK && demo->interrupted < 2)
-            code = fail(demo, EXIT_CODE_FAILED, "the %s did not end within %d s of SIGTERM",
-                        child->name, STOP_SECONDS);
+        if (!demo_stop_child(demo, child) && code == EXIT_CODE_OK && demo->interrupted < 2)
+            code = demo_fail(demo, EXIT_CODE_FAILED, "the %s did not end within %d s of SIGTERM",
+                             child->name, STOP_SECONDS);
         else if (was_running && child->status != EXIT_CODE_OK && code == EXIT_CODE_OK &&
                  demo->interrupted < 2)
-            code = fail_ended(demo, child);
+            code = demo_fail_ended(demo, child);
     }
     return code;
 }
 
 /* SIGINT, SIGTERM and SIGCHLD arrive as events. False with errno. */
-static bool open_signals(struct demo *demo)
+static bool demo_open_signals(struct demo *demo)
 {
     sigset_t set;
 
@@ -491,24 +493,24 @@ static bool open_signals(struct demo *demo)
     return demo->signals >= 0;
 }
 
-static int run(struct demo *demo)
+static int demo_run_through(struct demo *demo)
 {
     int code;
 
     demo_pattern_init(UINT64_C(0x63756c76657274));
-    if (!open_signals(demo) || !make_token(demo) ||
-        (demo->options->config.tls == CONFIG_ON && !make_state_dir(demo)) ||
+    if (!demo_open_signals(demo) || !demo_make_token(demo) ||
+        (demo->options->config.tls == CONFIG_ON && !demo_make_state_dir(demo)) ||
         !demo_origin_start(&demo->origin_port))
-        return fail(demo, EXIT_CODE_CANNOT_START, "cannot start: %s%s", strerror(errno),
-                    cure_text(errno));
-    code = bring_up_server(demo);
+        return demo_fail(demo, EXIT_CODE_CANNOT_START, "cannot start: %s%s", strerror(errno),
+                         cure_text(errno));
+    code = demo_bring_up_server(demo);
     if (code == EXIT_CODE_OK)
-        code = bring_up_client(demo);
+        code = demo_bring_up_client(demo);
     if (code == EXIT_CODE_OK)
-        code = run_check(demo);
+        code = demo_run_check(demo);
     if (code == EXIT_CODE_OK && !demo->options->demo.once)
-        code = stay_up(demo);
-    return stop(demo, code);
+        code = demo_stay_up(demo);
+    return demo_stop(demo, code);
 }
 
 int demo_run(const struct options *options)
@@ -522,8 +524,8 @@ int demo_run(const struct options *options)
                           .check.done_event = -1,
                           .server = { .out.fd = -1, .err.fd = -1 },
                           .client = { .out.fd = -1, .err.fd = -1 } };
-    code = run(&demo);
-    remove_state_dir(&demo); /* if it came to no start */
+    code = demo_run_through(&demo);
+    demo_remove_state_dir(&demo); /* if it came to no start */
     secret_free(demo.token);
     if (code == EXIT_CODE_OK && options->demo.once)
         printf("\nEvery byte was right.\n");

@@ -15,9 +15,9 @@
 #include "core/base/base.h"
 #include "core/base/value.h"
 
-static bool bulk_row(struct demo_check *check, const char *name,
-                     bool (*run)(const struct sockaddr_in *to, uint64_t bytes, double *seconds,
-                                 char *error))
+static bool demo_check_bulk_row(struct demo_check *check, const char *name,
+                                bool (*run)(const struct sockaddr_in *to, uint64_t bytes,
+                                            double *seconds, char *error))
 {
     uint64_t bytes = check->what.size;
     char size[VALUE_TEXT_MAX];
@@ -36,7 +36,7 @@ static bool bulk_row(struct demo_check *check, const char *name,
     return true;
 }
 
-static bool request_rows(struct demo_check *check)
+static bool demo_check_request_rows(struct demo_check *check)
 {
     struct demo_load_latency tunnel, direct;
     uint32_t requests = check->what.requests;
@@ -56,17 +56,17 @@ static bool request_rows(struct demo_check *check)
     return true;
 }
 
-static void *run_check(void *arg)
+static void *demo_check_main(void *arg)
 {
     struct demo_check *check = arg;
 
     printf("\n  %-21s %-29s %s\n", "every byte checked", " through the tunnel",
            "   direct connection");
-    check->ok = bulk_row(check, "download", demo_load_download) &&
-                bulk_row(check, "upload", demo_load_upload);
+    check->ok = demo_check_bulk_row(check, "download", demo_load_download) &&
+                demo_check_bulk_row(check, "upload", demo_load_upload);
     if (check->ok) {
         printf("  HTTP requests over %u keep-alive connections\n", DEMO_LOAD_CONNECTIONS);
-        check->ok = request_rows(check);
+        check->ok = demo_check_request_rows(check);
     }
     if (!check->ok && !check->cancelled)
         printf("failed\n");
@@ -83,7 +83,7 @@ bool demo_check_start(struct demo_check *check)
     check->done_event = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     if (check->done_event < 0)
         return false;
-    error = pthread_create(&thread, NULL, run_check, check);
+    error = pthread_create(&thread, NULL, demo_check_main, check);
     if (error != 0) {
         errno = error;
         return false;

@@ -27,7 +27,7 @@ struct launch {
 };
 
 /* The environment with CULVERT_TOKEN replaced; one allocation. */
-static char **make_env(char *token)
+static char **demo_child_make_env(char *token)
 {
     size_t count = 0, used = 0;
     char **env;
@@ -46,7 +46,7 @@ static char **make_env(char *token)
 }
 
 /* In the child. Never returns. */
-static void launch_run(const struct launch *launch)
+static void demo_child_launch_run(const struct launch *launch)
 {
     sigset_t none;
     int null = open("/dev/null", O_RDONLY | O_CLOEXEC);
@@ -65,7 +65,7 @@ static void launch_run(const struct launch *launch)
     _exit(127);
 }
 
-static bool make_pipe(int *read_end, int *write_end)
+static bool demo_child_make_pipe(int *read_end, int *write_end)
 {
     int ends[2];
 
@@ -77,23 +77,23 @@ static bool make_pipe(int *read_end, int *write_end)
     return true;
 }
 
-static void close_lines(struct demo_child_lines *lines)
+static void demo_child_close_lines(struct demo_child_lines *lines)
 {
     if (lines->fd >= 0)
         close(lines->fd);
     lines->fd = -1;
 }
 
-static pid_t start(struct demo_child *child, struct launch *launch)
+static pid_t demo_child_fork(struct demo_child *child, struct launch *launch)
 {
     pid_t pid = -1;
 
-    if (!make_pipe(&child->out.fd, &launch->out))
+    if (!demo_child_make_pipe(&child->out.fd, &launch->out))
         return -1;
-    if (make_pipe(&child->err.fd, &launch->err)) {
+    if (demo_child_make_pipe(&child->err.fd, &launch->err)) {
         pid = fork();
         if (pid == 0)
-            launch_run(launch);
+            demo_child_launch_run(launch);
         close(launch->err);
     }
     close(launch->out);
@@ -112,8 +112,8 @@ bool demo_child_start(struct demo_child *child, const char *name, const char *co
     *child = (struct demo_child){ .name = name, .verbose = verbose, .out.fd = -1, .err.fd = -1 };
     CHECK(strlen(token) < sizeof(variable) - strlen(VARIABLE));
     secret_copy(variable + strlen(VARIABLE), token, strlen(token) + 1);
-    launch.env = make_env(variable);
-    pid = launch.env != NULL ? start(child, &launch) : -1;
+    launch.env = demo_child_make_env(variable);
+    pid = launch.env != NULL ? demo_child_fork(child, &launch) : -1;
     error = errno;
     explicit_bzero(variable, sizeof(variable));
     free(launch.env);
@@ -121,14 +121,14 @@ bool demo_child_start(struct demo_child *child, const char *name, const char *co
         child->pid = pid;
         return true;
     }
-    close_lines(&child->out);
-    close_lines(&child->err);
+    demo_child_close_lines(&child->out);
+    demo_child_close_lines(&child->err);
     errno = error;
     return false;
 }
 
 /* Keeps the end of the log: when full, the older half goes. */
-static void keep_log(struct demo_child *child, const char *text, size_t size)
+static void demo_child_keep_log(struct demo_child *child, const char *text, size_t size)
 {
     size = min_size(size, DEMO_CHILD_LOG / 2 - 1);
     if (child->log_size + size + 1 > DEMO_CHILD_LOG) {
@@ -146,7 +146,7 @@ static void keep_log(struct demo_child *child, const char *text, size_t size)
 }
 
 /* One read; true if there may be more. */
-static bool lines_read(struct demo_child_lines *lines)
+static bool demo_child_lines_read(struct demo_child_lines *lines)
 {
     ssize_t n = read(lines->fd, lines->text + lines->size, sizeof(lines->text) - 1 - lines->size);
 
@@ -157,13 +157,13 @@ static bool lines_read(struct demo_child_lines *lines)
     if (n < 0 && errno == EINTR)
         return true;
     if (n == 0 || errno != EAGAIN)
-        close_lines(lines);
+        demo_child_close_lines(lines);
     return false;
 }
 
 /* Takes the next complete line (or all, if there is no room for more, or at the
  * end) into `line`. */
-static bool lines_take(struct demo_child_lines *lines, char *line)
+static bool demo_child_lines_take(struct demo_child_lines *lines, char *line)
 {
     char *end = memchr(lines->text, '\n', lines->size);
     size_t size = end != NULL ? (size_t)(end - lines->text) : lines->size;
@@ -178,32 +178,32 @@ static bool lines_take(struct demo_child_lines *lines, char *line)
     return true;
 }
 
-static void note_log(void *arg, const char *text)
+static void demo_child_note_log(void *arg, const char *text)
 {
     struct demo_child *child = arg;
 
-    keep_log(child, text, strlen(text));
+    demo_child_keep_log(child, text, strlen(text));
     if (child->verbose)
         fprintf(stderr, "%s| %s\n", child->name, text);
 }
 
-static void drain(struct demo_child_lines *lines, void (*note)(void *arg, const char *text),
-                  void *arg)
+static void demo_child_drain(struct demo_child_lines *lines,
+                             void (*note)(void *arg, const char *text), void *arg)
 {
     char line[sizeof(lines->text)];
     bool more = lines->fd >= 0;
 
     while (more) {
-        more = lines_read(lines);
-        while (lines_take(lines, line))
+        more = demo_child_lines_read(lines);
+        while (demo_child_lines_take(lines, line))
             note(arg, line);
     }
 }
 
 void demo_child_read(struct demo_child *child, void (*line)(void *arg, const char *text), void *arg)
 {
-    drain(&child->out, line, arg);
-    drain(&child->err, note_log, child);
+    demo_child_drain(&child->out, line, arg);
+    demo_child_drain(&child->err, demo_child_note_log, child);
 }
 
 bool demo_child_ended(struct demo_child *child)

@@ -9,7 +9,7 @@
 
 #include "core/base/base.h"
 
-static ssize_t recv_retry(int fd, void *bytes, size_t size)
+static ssize_t demo_http_recv_retry(int fd, void *bytes, size_t size)
 {
     ssize_t n;
 
@@ -20,7 +20,7 @@ static ssize_t recv_retry(int fd, void *bytes, size_t size)
 }
 
 /* Moves a complete head of `length` bytes out of buf. */
-static void take_head(struct demo_http *http, char *head, size_t length)
+static void demo_http_take_head(struct demo_http *http, char *head, size_t length)
 {
     memcpy(head, http->buf, length);
     head[length] = '\0';
@@ -35,14 +35,14 @@ bool demo_http_read_head(struct demo_http *http, char *head, size_t size)
         ssize_t n;
 
         if (end != NULL && (size_t)(end + 4 - http->buf) < size) {
-            take_head(http, head, (size_t)(end + 4 - http->buf));
+            demo_http_take_head(http, head, (size_t)(end + 4 - http->buf));
             return true;
         }
         if (end != NULL || http->have == sizeof(http->buf)) {
             errno = EMSGSIZE;
             return false;
         }
-        n = recv_retry(http->fd, http->buf + http->have, sizeof(http->buf) - http->have);
+        n = demo_http_recv_retry(http->fd, http->buf + http->have, sizeof(http->buf) - http->have);
         if (n == 0)
             errno = http->have == 0 ? 0 : EPROTO;
         if (n <= 0)
@@ -62,7 +62,7 @@ uint64_t demo_http_content_length(const char *head)
 ssize_t demo_http_recv(struct demo_http *http, void *bytes, size_t size)
 {
     if (http->have == 0)
-        return recv_retry(http->fd, bytes, size);
+        return demo_http_recv_retry(http->fd, bytes, size);
     size = min_size(size, http->have);
     memcpy(bytes, http->buf, size);
     http->have -= size;
@@ -103,8 +103,8 @@ bool demo_http_send_pattern(struct demo_http *http, enum demo_pattern_stream str
     return true;
 }
 
-static bool check_into(struct demo_http *http, enum demo_pattern_stream stream, uint64_t size,
-                       uint64_t *done, uint8_t *buf)
+static bool demo_http_check_into(struct demo_http *http, enum demo_pattern_stream stream,
+                                 uint64_t size, uint64_t *done, uint8_t *buf)
 {
     while (*done < size) {
         ssize_t n = demo_http_recv(http, buf, (size_t)min_u64(DEMO_PATTERN_CHUNK, size - *done));
@@ -132,7 +132,7 @@ bool demo_http_check_pattern(struct demo_http *http, enum demo_pattern_stream st
     *done = 0;
     if (buf == NULL)
         return false;
-    ok = check_into(http, stream, size, done, buf);
+    ok = demo_http_check_into(http, stream, size, done, buf);
     error = errno;
     free(buf);
     errno = error;

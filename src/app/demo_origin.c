@@ -22,7 +22,8 @@ const char demo_origin_page[] = "<!doctype html><title>culvert demo</title>\n"
                                 "<p>This page came from the origin, through "
                                 "the client and the server, to you.</p>\n";
 
-static bool reply(struct demo_http *http, const char *status, const char *type, const char *body)
+static bool demo_origin_reply(struct demo_http *http, const char *status, const char *type,
+                              const char *body)
 {
     char text[1024];
     int size = snprintf(text, sizeof(text),
@@ -32,7 +33,7 @@ static bool reply(struct demo_http *http, const char *status, const char *type, 
     return demo_http_send(http, text, min_size((size_t)size, sizeof(text) - 1));
 }
 
-static bool reply_bulk(struct demo_http *http, const char *path)
+static bool demo_origin_reply_bulk(struct demo_http *http, const char *path)
 {
     char head[128];
     uint64_t size = strtoull(path, NULL, 10), done;
@@ -47,45 +48,45 @@ static bool reply_bulk(struct demo_http *http, const char *path)
 
 /* After a wrong byte the connection ends: what follows would be wrong as well.
  */
-static bool reply_sink(struct demo_http *http, const char *head)
+static bool demo_origin_reply_sink(struct demo_http *http, const char *head)
 {
     uint64_t size = demo_http_content_length(head), done;
     char text[128];
 
     if (demo_http_check_pattern(http, DEMO_PATTERN_UP, size, &done))
-        return reply(http, "200 OK", "text/plain", "every byte is right\n");
+        return demo_origin_reply(http, "200 OK", "text/plain", "every byte is right\n");
     if (errno == EILSEQ) {
         snprintf(text, sizeof(text), "byte %" PRIu64 " is wrong\n", done);
-        reply(http, "400 Bad Request", "text/plain", text);
+        demo_origin_reply(http, "400 Bad Request", "text/plain", text);
     }
     return false;
 }
 
 /* True while the connection can carry another request. */
-static bool serve_request(struct demo_http *http)
+static bool demo_origin_serve_request(struct demo_http *http)
 {
     char head[sizeof(http->buf) + 1];
 
     if (!demo_http_read_head(http, head, sizeof(head)))
         return false;
     if (strncmp(head, "GET / ", 6) == 0)
-        return reply(http, "200 OK", "text/html", demo_origin_page);
+        return demo_origin_reply(http, "200 OK", "text/html", demo_origin_page);
     if (strncmp(head, "GET /bulk/", 10) == 0)
-        return reply_bulk(http, head + 10);
+        return demo_origin_reply_bulk(http, head + 10);
     if (strncmp(head, "POST /sink ", 11) == 0)
-        return reply_sink(http, head);
-    reply(http, "404 Not Found", "text/plain", "try /, /bulk/N or POST /sink\n");
+        return demo_origin_reply_sink(http, head);
+    demo_origin_reply(http, "404 Not Found", "text/plain", "try /, /bulk/N or POST /sink\n");
     return demo_http_content_length(head) == 0;
 }
 
 /* Ends with FIN after what was sent: unread bytes would make close() send RST,
  * which can overtake the answer that explains them. */
-static void *serve_connection(void *arg)
+static void *demo_origin_serve_connection(void *arg)
 {
     struct demo_http *http = arg;
     char rest[4096];
 
-    while (serve_request(http))
+    while (demo_origin_serve_request(http))
         continue;
     shutdown(http->fd, SHUT_WR);
     while (recv(http->fd, rest, sizeof(rest), 0) > 0)
@@ -95,7 +96,7 @@ static void *serve_connection(void *arg)
     return NULL;
 }
 
-static bool start_thread(void *(*run)(void *), void *arg)
+static bool demo_origin_start_thread(void *(*run)(void *), void *arg)
 {
     pthread_attr_t attr;
     pthread_t thread;
@@ -111,7 +112,7 @@ static bool start_thread(void *(*run)(void *), void *arg)
     return error == 0;
 }
 
-static void accept_one(int listener)
+static void demo_origin_accept_one(int listener)
 {
     int fd = accept4(listener, NULL, NULL, SOCK_CLOEXEC), one = 1;
     struct demo_http *http;
@@ -123,19 +124,19 @@ static void accept_one(int listener)
     if (http != NULL) {
         http->fd = fd;
         http->have = 0;
-        if (start_thread(serve_connection, http))
+        if (demo_origin_start_thread(demo_origin_serve_connection, http))
             return;
     }
     free(http);
     close(fd);
 }
 
-static void *accept_all(void *arg)
+static void *demo_origin_accept_all(void *arg)
 {
     int listener = *(int *)arg;
 
     for (;;)
-        accept_one(listener);
+        demo_origin_accept_one(listener);
     return NULL;
 }
 
@@ -152,5 +153,5 @@ bool demo_origin_start(uint16_t *port)
         getsockname(listener, (struct sockaddr *)&addr, &size) != 0)
         return false;
     *port = ntohs(addr.sin_port);
-    return start_thread(accept_all, &listener);
+    return demo_origin_start_thread(demo_origin_accept_all, &listener);
 }

@@ -15,7 +15,7 @@ CHECK_STATIC((OFFSETS & (OFFSETS - 1)) == 0, "offsets wrap by masking");
 static uint64_t table[(OFFSETS + DEMO_PATTERN_CHUNK) / sizeof(uint64_t)];
 
 /* splitmix64: https://prng.di.unimi.it/splitmix64.c, public domain. */
-static uint64_t next_random(uint64_t *state)
+static uint64_t demo_pattern_next_random(uint64_t *state)
 {
     uint64_t z = (*state += UINT64_C(0x9e3779b97f4a7c15));
 
@@ -27,7 +27,7 @@ static uint64_t next_random(uint64_t *state)
 void demo_pattern_init(uint64_t seed)
 {
     for (size_t i = 0; i < ARRAY_SIZE(table); i++)
-        table[i] = next_random(&seed);
+        table[i] = demo_pattern_next_random(&seed);
 }
 
 const uint8_t *demo_pattern_at(enum demo_pattern_stream stream, uint64_t position, size_t *size)
@@ -40,7 +40,7 @@ const uint8_t *demo_pattern_at(enum demo_pattern_stream stream, uint64_t positio
     return (const uint8_t *)table + offset + within;
 }
 
-static uint64_t first_difference(const uint8_t *a, const uint8_t *b)
+static uint64_t demo_pattern_first_difference(const uint8_t *a, const uint8_t *b)
 {
     uint64_t i = 0;
 
@@ -58,7 +58,7 @@ bool demo_pattern_check(enum demo_pattern_stream stream, uint64_t position, cons
 
         run = min_size(run, size);
         if (memcmp(bytes, expected, run) != 0) {
-            *wrong = position + first_difference(bytes, expected);
+            *wrong = position + demo_pattern_first_difference(bytes, expected);
             return false;
         }
         position += run;

@@ -30,7 +30,7 @@ struct made {
 
 enum { CA_CERT, CA_KEY, OWN_CERT, OWN_KEY };
 
-static int fail(const char *why)
+static int gen_cert_fail(const char *why)
 {
     char text[2 * PATH_SIZE];
 
@@ -41,7 +41,7 @@ static int fail(const char *why)
 }
 
 /* Before anything is made, so that what is there already can be told apart. */
-static void look(struct made *made, const char *dir, bool client)
+static void gen_cert_look(struct made *made, const char *dir, bool client)
 {
     const char *const names[] = { "ca.pem", "ca.key", client ? "client.pem" : "server.pem",
                                   client ? "client.key" : "server.key" };
@@ -52,7 +52,7 @@ static void look(struct made *made, const char *dir, bool client)
     }
 }
 
-static void describe_ca(const struct made *made, char *text, size_t size)
+static void gen_cert_describe_ca(const struct made *made, char *text, size_t size)
 {
     long days;
 
@@ -61,13 +61,13 @@ static void describe_ca(const struct made *made, char *text, size_t size)
         snprintf(text, size, "the CA, valid for %ld days: give it to the other side", days);
 }
 
-static void print_made(const struct made *made)
+static void gen_cert_print_made(const struct made *made)
 {
     for (unsigned i = 0; i < ARRAY_SIZE(made->path); i++) {
         char about[512] = "private key";
 
         if (i == CA_CERT)
-            describe_ca(made, about, sizeof(about));
+            gen_cert_describe_ca(made, about, sizeof(about));
         else if (i == OWN_CERT)
             tls_cert_describe(made->path[i], about, sizeof(about));
         printf("%s  %s  %s\n", made->kept[i] ? "kept" : "made", made->path[i], about);
@@ -75,7 +75,7 @@ static void print_made(const struct made *made)
 }
 
 /* An old CA: what is made here lives no longer than that, whatever it says. */
-static void print_if_outlived(const struct made *made)
+static void gen_cert_print_if_outlived(const struct made *made)
 {
     long ca, longer;
 
@@ -87,8 +87,8 @@ static void print_if_outlived(const struct made *made)
             ca, longer);
 }
 
-static void print_server_use(const struct options_gen_cert *what, const struct made *made,
-                             const char *pin)
+static void gen_cert_print_server_use(const struct options_gen_cert *what, const struct made *made,
+                                      const char *pin)
 {
     struct config_endpoint server = { .port = CONFIG_PORT };
     char at[ADDR_ENDPOINT_TEXT_MAX];
@@ -106,7 +106,7 @@ static void print_server_use(const struct options_gen_cert *what, const struct m
         pin, made->path[OWN_CERT], made->path[OWN_KEY], made->path[CA_CERT], at, at, pin);
 }
 
-static void print_client_use(const struct made *made)
+static void gen_cert_print_client_use(const struct made *made)
 {
     printf("\nOn the server, beside its --tls-cert and --tls-key; it then refuses clients without "
            "such a certificate:\n"
@@ -118,7 +118,7 @@ static void print_client_use(const struct made *made)
 }
 
 /* It is ours alone until this program ends. */
-static bool take_directory(const char *dir, char *why, size_t size)
+static bool gen_cert_take_directory(const char *dir, char *why, size_t size)
 {
     int error = dirs_make(dir);
 
@@ -145,19 +145,19 @@ int gen_cert_run(const struct options *options)
     char why[TLS_WHY_SIZE], pin[TLS_PIN_SIZE];
     struct made made;
 
-    if (!take_directory(dir, why, sizeof(why)))
-        return fail(why);
+    if (!gen_cert_take_directory(dir, why, sizeof(why)))
+        return gen_cert_fail(why);
     for (unsigned i = 0; i < what->name_count; i++)
         names[i] = what->names[i];
-    look(&made, dir, gen.client != NULL);
+    gen_cert_look(&made, dir, gen.client != NULL);
     if (!tls_gen_cert(&gen, why, sizeof(why)) ||
         !tls_pin_of_file(made.path[OWN_CERT], pin, why, sizeof(why)))
-        return fail(why);
-    print_made(&made);
-    print_if_outlived(&made);
+        return gen_cert_fail(why);
+    gen_cert_print_made(&made);
+    gen_cert_print_if_outlived(&made);
     if (gen.client != NULL)
-        print_client_use(&made);
+        gen_cert_print_client_use(&made);
     else
-        print_server_use(what, &made, pin);
+        gen_cert_print_server_use(what, &made, pin);
     return EXIT_CODE_OK;
 }

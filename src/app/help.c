@@ -119,7 +119,7 @@ static const struct {
         },
 };
 
-static void print_overview(FILE *out)
+static void help_print_overview(FILE *out)
 {
     fputs("culvert: exposes local TCP services through a server with a public "
           "address\n\n"
@@ -145,7 +145,7 @@ void help_print_command(FILE *out, enum options_command command)
         fprintf(out, "\nExamples\n%s", commands[command].examples);
 }
 
-static void print_exit_codes(FILE *out)
+static void help_print_exit_codes(FILE *out)
 {
     fputs("Exit codes\n", out);
 #define X(name, status, text) fprintf(out, "  %d  %s\n", status, text);
@@ -164,7 +164,7 @@ static const struct {
     { "JOURNAL_STREAM", "set by systemd: log lines carry priorities instead of times" },
 };
 
-static void print_environment(FILE *out)
+static void help_print_environment(FILE *out)
 {
     fputs("Environment\n", out);
     for (size_t i = 0; i < ARRAY_SIZE(variables); i++)
@@ -172,7 +172,7 @@ static void print_environment(FILE *out)
 }
 
 /* For programs: all that the man page and the completions are made of, a line each, with tabs. */
-static void print_table(FILE *out)
+static void help_print_table(FILE *out)
 {
     for (unsigned i = 0; i < ARRAY_SIZE(commands); i++)
         fprintf(out, "command\t%s\t%s\t%s\n", options_command_name((enum options_command)i),
@@ -189,12 +189,12 @@ static const struct {
     const char *name;
     void (*print)(FILE *out);
 } topics[] = {
-    { "exit-codes", print_exit_codes },
-    { "environment", print_environment },
-    { "table", print_table }, /* not among the words of the overview */
+    { "exit-codes", help_print_exit_codes },
+    { "environment", help_print_environment },
+    { "table", help_print_table }, /* not among the words of the overview */
 };
 
-static int fail_topic(const char *topic)
+static int help_fail_topic(const char *topic)
 {
     const char *near = options_command_nearest(topic);
     char shown[64];
@@ -219,7 +219,7 @@ int help_run(FILE *out, const char *topic)
     enum options_command command;
 
     if (topic == NULL) {
-        print_overview(out);
+        help_print_overview(out);
         return EXIT_CODE_OK;
     }
     if (options_command_find(topic, &command)) {
@@ -232,5 +232,5 @@ int help_run(FILE *out, const char *topic)
             return EXIT_CODE_OK;
         }
     }
-    return fail_topic(topic);
+    return help_fail_topic(topic);
 }

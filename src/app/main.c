@@ -31,7 +31,7 @@
 /* What stands in for a standard descriptor that was closed: otherwise the next socket has its
  * number, and a peer gets the log. Not closed on exec, since it is the standard descriptor from now
  * on. */
-static bool open_standard_descriptors(void)
+static bool main_open_standard_descriptors(void)
 {
     for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++) {
         if (fcntl(fd, F_GETFD) >= 0)
@@ -45,7 +45,7 @@ static bool open_standard_descriptors(void)
 /* One descriptor for each visitor and each origin: the soft limit (1024 by
  * custom, for the sake of select) is far below what the tables hold, and the
  * hard one is the administrator's word. */
-static void raise_descriptor_limit(void)
+static void main_raise_descriptor_limit(void)
 {
     struct rlimit limit;
 
@@ -58,7 +58,7 @@ static void raise_descriptor_limit(void)
 
 static volatile sig_atomic_t end_status;
 
-static void end_now(int number)
+static void main_end_now(int number)
 {
     (void)number;
     _exit(end_status);
@@ -66,9 +66,9 @@ static void end_now(int number)
 
 /* What was said may still wait for its readers. As a rule they take it at once; otherwise exit()
  * gives them some time (sink.h), unless one more signal says that there is none. */
-static void finish_saying(int status)
+static void main_finish_saying(int status)
 {
-    struct sigaction action = { .sa_handler = end_now };
+    struct sigaction action = { .sa_handler = main_end_now };
     sigset_t set;
 
     log_flush(true);
@@ -83,7 +83,7 @@ static void finish_saying(int status)
     pthread_sigmask(SIG_UNBLOCK, &set, NULL);
 }
 
-static int run_engine(struct options *options)
+static int main_run_engine(struct options *options)
 {
     struct options_error error;
     int status;
@@ -102,20 +102,20 @@ static int run_engine(struct options *options)
         log_at(LOG_INFO, "culvert",
                "no server is named, so one on this machine is tried: name another with --server "
                "HOST:PORT");
-    raise_descriptor_limit();
+    main_raise_descriptor_limit();
     secret_warn();
     status = engine_run(&options->config);
-    finish_saying(status);
+    main_finish_saying(status);
     return status;
 }
 
-static int run_demo(struct options *options)
+static int main_run_demo(struct options *options)
 {
-    raise_descriptor_limit();
+    main_raise_descriptor_limit();
     return demo_run(options);
 }
 
-static int run_version(struct options *options)
+static int main_run_version(struct options *options)
 {
     printf("culvert %s\n", CULVERT_VERSION_FULL);
     if (options->features)
@@ -123,34 +123,35 @@ static int run_version(struct options *options)
     return EXIT_CODE_OK;
 }
 
-static int run_help(struct options *options)
+static int main_run_help(struct options *options)
 {
     return help_run(stdout, options->topic);
 }
 
-static int run_gen_cert(struct options *options)
+static int main_run_gen_cert(struct options *options)
 {
     return gen_cert_run(options);
 }
 
 static int (*const commands[OPTIONS_COMMAND_COUNT])(struct options *options) = {
-    [OPTIONS_SERVER] = run_engine,     [OPTIONS_CLIENT] = run_engine,   [OPTIONS_DEMO] = run_demo,
-    [OPTIONS_GEN_CERT] = run_gen_cert, [OPTIONS_VERSION] = run_version, [OPTIONS_HELP] = run_help,
+    [OPTIONS_SERVER] = main_run_engine,   [OPTIONS_CLIENT] = main_run_engine,
+    [OPTIONS_DEMO] = main_run_demo,       [OPTIONS_GEN_CERT] = main_run_gen_cert,
+    [OPTIONS_VERSION] = main_run_version, [OPTIONS_HELP] = main_run_help,
 };
 
-static int run(struct options *options)
+static int main_run(struct options *options)
 {
     if (options->help) {
         help_print_command(stdout, options->command);
         return EXIT_CODE_OK;
     }
     if (options->version)
-        return run_version(options);
+        return main_run_version(options);
     return commands[options->command](options);
 }
 
 /* The variable is what getenv points to: the strings at the top of this thread's stack. */
-static void wipe_environment(void)
+static void main_wipe_environment(void)
 {
     char *token = getenv("CULVERT_TOKEN");
 
@@ -160,7 +161,7 @@ static void wipe_environment(void)
 
 int main(int argc, char **argv)
 {
-    if (!open_standard_descriptors()) { /* first: all else may open a descriptor */
+    if (!main_open_standard_descriptors()) { /* first: all else may open a descriptor */
         fprintf(stderr, "culvert: cannot open /dev/null: %s\n", strerror(errno));
         return EXIT_CODE_CANNOT_START;
     }
@@ -174,9 +175,9 @@ int main(int argc, char **argv)
         fprintf(stderr, "culvert: %s\n", error.text);
         return error.code;
     }
-    wipe_environment();
+    main_wipe_environment();
     log_init(options.log_level);
-    int status = run(&options);
+    int status = main_run(&options);
     config_drop_token(&options.config);
     return status;
 }
