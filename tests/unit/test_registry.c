@@ -129,7 +129,7 @@ static uint64_t log_in(const char *name, unsigned token, uint64_t *replaced)
 }
 
 /* BIND. The socket that comes of it is closed at once; what the registry counts stays until
- * port_unref. */
+ * registry_port_unref. */
 static enum reason bind_port(uint64_t id, uint16_t index, uint16_t wanted, uint16_t ticket,
                              struct registry_bound *bound)
 {
