@@ -341,7 +341,7 @@ static void client_slow_fire(struct timer *timer)
     char name[ADDR_ENDPOINT_TEXT_MAX];
 
     addr_format_endpoint(client_server(client), name, sizeof(name));
-    if (timer_is_set(&client->retry) || (lane != NULL && lane->conn.crypt_asking))
+    if (timer_is_set(&client->retry) || (lane != NULL && lane->conn.phase == CONN_ASKS))
         return; /* what failed was told; a human is asked */
     if (lane != NULL || race_has_path(client))
         log_at(LOG_INFO, "client", "connected to %s, which does not answer yet: it has %.0f s",
@@ -380,7 +380,7 @@ static bool client_say_handshake_v1(struct lane *lane)
         return false;
     addr_format_endpoint(&lane->loop->config->tunnels[0].origin, origin, sizeof(origin));
     struct frame_hello hello = { .agent = frame_text_of(origin) }; /* the expose address */
-    lane->conn.said = lane->loop->now;
+    conn_said(&lane->conn);
     lane_control_end(lane, frame_put_hello(FRAME_V1, p, &hello));
     return true;
 }
@@ -388,8 +388,9 @@ static bool client_say_handshake_v1(struct lane *lane)
 void client_hello(struct lane *lane)
 {
     const struct config *config = lane->loop->config;
-    struct frame_hello hello = { .caps = config_grace(config, lane->conn.tls) > 0 ? FRAME_CAP_RESUME
-                                                                                  : 0,
+    struct frame_hello hello = { .caps = config_grace(config, conn_is_tls(&lane->conn)) > 0
+                                             ? FRAME_CAP_RESUME
+                                             : 0,
                                  .workers = (uint16_t)config->workers,
                                  .lanes = (uint16_t)config->lanes,
                                  .window = config->window_initial,
@@ -420,7 +421,7 @@ static bool client_say_auth(struct client *client, struct lane *lane)
 
     if (p == NULL)
         return false;
-    lane_channel(lane, &channel);
+    conn_channel(&lane->conn, &channel);
     scram_client_proof(keys, &channel, proof);
     scram_client_session(keys, &channel, client->secret);
     struct frame_auth auth = { .id = keys->verifier.id, .proof = proof, .bound = channel.bound };
@@ -472,7 +473,7 @@ static void client_lane_connected(struct lane *lane, int res)
 static void client_greeted(struct lane *lane)
 {
     lane_set_fsm(lane, SESSION_HANDSHAKEN);
-    lane->conn.rtt = lane->conn.rtt_min = max_u64(lane->loop->now - lane->conn.said, 1);
+    conn_answered(&lane->conn);
 }
 
 static enum reason client_rx_hello_ok_v1(struct lane *lane)
@@ -495,7 +496,7 @@ static enum reason client_log_in(struct client *client, struct lane *lane)
 {
     const struct config *config = client->worker->loop.config;
 
-    if (config_grace(config, lane->conn.tls) > 0)
+    if (config_grace(config, conn_is_tls(&lane->conn)) > 0)
         lane_log_open(lane);
     return client_say_auth(client, lane) && bind_say_all(client, lane) ? REASON_DONE
                                                                        : REASON_LIMIT_BUFFERS;
@@ -535,7 +536,7 @@ static enum reason client_rx_auth_ok_v2(struct client *client, struct lane *lane
 
     if (!frame_get_auth_ok(src, end, &ok))
         return REASON_BAD_FRAME;
-    lane_channel(lane, &channel);
+    conn_channel(&lane->conn, &channel);
     if (!scram_server_proved(keys, &channel, ok.proof))
         return REASON_SERVER_UNPROVEN;
     if (!client_is_offer(&ok))

@@ -221,11 +221,10 @@ static void dialer_say_join(struct client_lane *entry)
         join.flags = FRAME_JOIN_RESUME;
         join.rx_bytes = lane->rx_bytes;
     }
-    lane_channel(probe, &channel);
+    conn_channel(&probe->conn, &channel);
     join.bound = channel.bound;
     scram_join(client_of(entry->worker)->secret, &channel, &join, join.proof);
     scram_join_ok(client_of(entry->worker)->secret, &channel, &join, entry->answer);
-    probe->conn.said = entry->worker->loop.now;
     lane_say_join(probe, &join);
 }
 
@@ -335,7 +334,7 @@ static enum reason dialer_resumed(struct client_lane *entry, struct lane *probe,
 
     if (!lane_is_still(lane))
         return REASON_BAD_STATE; /* an answer without a question */
-    if (!lane_tx_done(probe)) {
+    if (!conn_tx_done(&probe->conn)) {
         lane_close(probe, REASON_CONNECT_FAILED, "something is still to be sent through it");
         return REASON_DONE;
     }
@@ -388,7 +387,7 @@ enum reason dialer_joined(struct lane *lane, const uint8_t *src, const uint8_t *
     lane_attach(lane, session);
     if (entry->ticket.resumes)
         lane_log_open(lane);
-    lane->conn.rtt = lane->conn.rtt_min = max_u64(w->loop.now - lane->conn.said, 1);
+    conn_answered(&lane->conn);
     lane_set_fsm(lane, SESSION_FORWARDING);
     lane_start_heartbeat(lane);
     outage_back(lane);

@@ -302,7 +302,7 @@ static enum reason rx_hello_v2(struct lane *lane, const uint8_t *src, const uint
     lane->client_size = (uint8_t)hello.client.size;
     memcpy(lane->client, hello.client.data, hello.client.size);
     lane->will_log = (hello.caps & FRAME_CAP_RESUME) != 0 &&
-                     config_grace(lane->loop->config, lane->conn.tls) > 0;
+                     config_grace(lane->loop->config, conn_is_tls(&lane->conn)) > 0;
     lane_greet(lane, src, end);
     return REASON_DONE;
 }
@@ -370,7 +370,7 @@ static enum reason check_auth(const struct lane *lane, const uint8_t *src, const
         return auth_check_v1(&lane->conn.peer, src, (size_t)(end - src), &login->token);
     if (!frame_get_auth(src, end, &auth))
         return REASON_BAD_FRAME;
-    lane_channel(lane, &channel);
+    conn_channel(&lane->conn, &channel);
     return auth_check(&lane->conn.peer, &auth, &channel, login);
 }
 
@@ -412,7 +412,7 @@ static enum reason log_in(struct lane *lane, const struct auth_login *login)
                                        .lanes = lane->offered,
                                        .version = lane->version,
                                        .resumes = lane->will_log,
-                                       .tls = lane->conn.tls,
+                                       .tls = conn_is_tls(&lane->conn),
                                        .peer_window = lane->peer_window,
                                        .peer_max_data = lane->peer_max_data,
                                        .client = { .token = login->token,
@@ -575,8 +575,8 @@ static bool is_unheard(const struct lane *lane)
 
 static void join_here(struct worker *w, struct message *message);
 
-/* fd of a joined lane that belongs to this worker, `number`; and of one that comes back, of which
- * its client has received `count` bytes. */
+/* The connection of a joined lane that belongs to this worker, `number`; and of one that comes
+ * back, of which its client has received `count` bytes. */
 static const struct message_type lane_message = { "lane", join_here };
 static const struct message_type resume_message = { "resume", join_here };
 
@@ -587,7 +587,7 @@ static bool resume_lane(struct worker *w, const struct message *message)
 
     if (lane == NULL || (message->type == &lane_message && !is_unheard(lane)))
         return false;
-    return lane_resume_later(lane, message->fd, message->crypt, message->count, message->answer);
+    return lane_resume_later(lane, &message->loose, message->count, message->answer);
 }
 
 /* Who is refused after its proof has the place of a stranger while it reads why. */
@@ -608,11 +608,10 @@ static void join_here(struct worker *w, struct message *message)
     if (w->loop.phase == LOOP_RUNNING && resume_lane(w, message))
         return;
     if (w->loop.phase == LOOP_RUNNING && registry_get(message->session, &shared))
-        lane = lane_adopt(&w->lanes, message->fd, message->crypt);
+        lane = lane_adopt(&w->lanes, &message->loose);
     if (lane == NULL) {
         loop_count(&w->loop, STAT_REFUSED_LANES, 1);
-        ring_close_fd(w->loop.ring, message->fd);
-        crypt_close(message->crypt);
+        conn_loose_close(&message->loose, w->loop.ring);
         return;
     }
     lane->version = FRAME_V2;
@@ -636,7 +635,7 @@ static void hand_lane_over(struct lane *lane, unsigned target, const uint8_t *an
     message->number = lane->join.lane;
     message->count = resume ? lane->join.rx_bytes : 0;
     memcpy(message->answer, answer, sizeof(message->answer));
-    message->fd = lane_detach_fd(lane, &message->crypt);
+    message->loose = lane_loosen(lane);
     lane_close(lane, REASON_DONE, NULL);
     if (target != w->loop.index) {
         worker_post(w, target, message);
@@ -652,11 +651,11 @@ static enum reason check_join(struct lane *lane, struct registry_session *shared
     const struct frame_join *join = &lane->join;
     struct scram_channel channel;
 
-    lane_channel(lane, &channel);
+    conn_channel(&lane->conn, &channel);
     if (join->bound != channel.bound)
         return REASON_TLS_ENDS_BETWEEN;
     enum reason reason = registry_join(join, &channel, shared, answer);
-    if (reason == REASON_DONE && shared->tls != lane->conn.tls)
+    if (reason == REASON_DONE && shared->tls != conn_is_tls(&lane->conn))
         reason = REASON_TLS_ENDS_BETWEEN;
     bool resume = (join->flags & FRAME_JOIN_RESUME) != 0;
     if (reason == REASON_DONE && ((join->lane == 0 && !resume) || join->lane >= shared->lanes))
@@ -749,7 +748,7 @@ static enum reason server_frame(struct lane *lane, const struct frame *frame, co
 
 static void accept_lane(struct worker *w, int fd)
 {
-    struct crypt *crypt = NULL;
+    struct conn_loose loose = { .fd = fd };
     struct lane *lane = NULL;
     union sock_addr peer;
 
@@ -760,15 +759,14 @@ static void accept_lane(struct worker *w, int fd)
     }
     if (!strangers_room(&w->lanes.strangers))
         dismiss_stranger(w);
-    if (w->loop.config->tls == CONFIG_OFF || (crypt = certificate_crypt()) != NULL)
-        lane = lane_open(&w->lanes, fd, crypt);
+    if (w->loop.config->tls == CONFIG_OFF || (loose.crypt = certificate_crypt()) != NULL)
+        lane = lane_open(&w->lanes, &loose);
     if (lane != NULL)
         return;
-    crypt_close(crypt);
     loop_count(&w->loop, STAT_REFUSED_LANES, 1);
     log_at(LOG_WARN, "server", "%s", stat_text(STAT_REFUSED_LANES));
     sock_set_rst(fd);
-    ring_close_fd(w->loop.ring, fd);
+    conn_loose_close(&loose, w->loop.ring);
 }
 
 static void lane_accepted(struct listener *listener, int fd)

@@ -139,7 +139,7 @@ static void open_stream(struct lane *lane, struct session_tunnel *tunnel, int fd
 
 static void visitor_told(struct worker *w, struct message *message);
 
-/* fd of a visitor of tunnel `number`, whose session has its lanes on this worker. */
+/* A visitor of tunnel `number`, whose session has its lanes on this worker. */
 static const struct message_type visitor_message = { "visitor", visitor_told };
 
 /* No lane here: the home worker has lane 0. */
@@ -155,7 +155,7 @@ static void hand_over(struct session *session, const struct session_tunnel *tunn
     struct message *message = message_new(&visitor_message);
     message->session = session->id;
     message->number = tunnel->index;
-    message->fd = fd;
+    message->loose.fd = fd;
     loop_count(&w->loop, STAT_CROSSINGS, 1);
     worker_post(w, home.worker, message);
 }
@@ -186,7 +186,7 @@ static void visitor_told(struct worker *w, struct message *message)
     struct session *session = session_find(&w->sessions, message->session);
 
     if (session != NULL)
-        accept_on(session, (uint16_t)message->number, message->fd, false);
+        accept_on(session, (uint16_t)message->number, message->loose.fd, false);
     else
-        turn_away(w, message->session, NULL, message->fd, REASON_SESSION_LOST);
+        turn_away(w, message->session, NULL, message->loose.fd, REASON_SESSION_LOST);
 }

@@ -18,7 +18,7 @@ static void message_lost(uint64_t user_data)
     if (!worker_is_message(user_data))
         return;
     struct message *message = (struct message *)(uintptr_t)(user_data & ((UINT64_C(1) << 58) - 1));
-    crypt_close(message->crypt);
+    crypt_close(message->loose.crypt);
     message_free(message);
 }
 
@@ -27,7 +27,7 @@ static void free_lane(struct lane *lane)
     if (lane->state == LANE_FREE)
         return;
     crypt_close(lane->conn.crypt);
-    crypt_close(lane->next.crypt);
+    crypt_close(lane->next.loose.crypt);
     if (lane->ids.map != NULL)
         mem_unmap(lane->ids.map, sizeof(lane->ids.map[0]) * ((size_t)lane->ids.mask + 1));
 }

@@ -750,7 +750,7 @@ static void check_shares(const struct worker *w, bool stopped)
 
 static void check_pools(const struct worker *w, bool stopped)
 {
-    uint32_t spare = w->lanes.spare != BUF_NONE ? 1 : 0; /* kept for opening records */
+    uint32_t spare = w->lanes.spare.buf != BUF_NONE ? 1 : 0; /* kept for opening records */
 
     uint32_t logged = path_logged(w); /* a slice has a reference on one buffer */
 

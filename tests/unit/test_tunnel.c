@@ -43,7 +43,8 @@ static void open_session(void)
     sock_local(listener, &at);
     peer = sock_dial(AF_INET);
     ck_assert_int_eq(connect(peer, &at.sa, sock_addr_size(&at)), 0);
-    lane = lane_open(&worker->lanes, accept(listener, NULL, NULL), NULL);
+    const struct conn_loose loose = { .fd = accept(listener, NULL, NULL) };
+    lane = lane_open(&worker->lanes, &loose);
     sock_close(listener);
     ck_assert_ptr_nonnull(lane);
     ck_assert_int_eq(registry_add(&shared, secret, &added), REASON_DONE);

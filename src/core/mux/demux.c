@@ -108,10 +108,7 @@ static enum reason demux_pong(struct lane *lane, const uint8_t *p, const struct 
         return REASON_DONE; /* not an answer to our last PING */
     lane->ping_time = 0;
     lane_kept_left(lane); /* some may have been passed since it was asked */
-    uint64_t sample = max_u64(lane->loop->now - ping.time, 1);
-    lane->conn.rtt_min = lane->conn.rtt_min == 0 ? sample : min_u64(lane->conn.rtt_min, sample);
-    lane->conn.rtt =
-        lane->conn.rtt == 0 ? sample : (lane->conn.rtt * 7 + sample) / 8; /* RFC 6298's alpha */
+    conn_ponged(&lane->conn, max_u64(lane->loop->now - ping.time, 1));
     return REASON_DONE;
 }
 

@@ -41,17 +41,14 @@ static void give_fd(const struct lane *lane)
 
 void lane_set_fd(struct lane *lane, int fd)
 {
-    CHECK(lane->conn.fd < 0 && fd >= 0);
-    lane->conn.fd = fd;
+    conn_put_fd(&lane->conn, fd);
     take_fd(lane);
 }
 
 int lane_take_fd(struct lane *lane)
 {
-    int fd = lane->conn.fd;
+    int fd = conn_take_fd(&lane->conn);
 
-    CHECK(fd >= 0);
-    lane->conn.fd = -1;
     give_fd(lane);
     return fd;
 }
@@ -63,6 +60,7 @@ void lane_own(struct lane *lane, struct share *share)
         give_fd(lane);
     share_unref(lane->share);
     lane->share = lane->payer = share;
+    conn_own(&lane->conn, share);
     retain_own(&lane->retain, share);
     if (lane->conn.fd >= 0)
         take_fd(lane);
@@ -94,7 +92,7 @@ bool lane_table_open(struct lane_table *table, struct loop *loop, const struct r
     table->loop = loop;
     table->role = role;
     table->op = loop_register(loop, table, ops, LANE_OPS);
-    table->spare = BUF_NONE;
+    table->spare.buf = BUF_NONE;
     for (unsigned i = 0; i < ARRAY_SIZE(lists); i++)
         list_init(lists[i]);
     timer_init(&table->sweep, lane_sweep);
@@ -114,8 +112,19 @@ void lane_table_close(struct lane_table *table)
     strangers_close(&table->strangers);
 }
 
+/* Of a lane without a session. */
+static enum conn_standing outsider(const struct lane_table *table)
+{
+    return table->role->opens_streams ? CONN_STRANGER : CONN_OWN;
+}
+
+static uint64_t lane_op(const struct lane *lane, enum lane_op op)
+{
+    return op_pack(lane->table->op + op, lane->slot, lane->generation, 0);
+}
+
 static struct lane *lane_new(struct lane_table *table, const union sock_addr *peer,
-                             struct crypt *crypt)
+                             enum conn_phase phase, struct crypt *crypt)
 {
     struct loop *loop = table->loop;
     uint32_t slot = slab_take(&table->slab);
@@ -132,18 +141,18 @@ static struct lane *lane_new(struct lane_table *table, const union sock_addr *pe
     lane->slot = slot;
     lane->generation = generation;
     trim_watch(loop->trim);
-    lane->conn.fd = -1;
-    lane->conn.peer = *peer;
+    const struct conn_ops ops = { .recv = lane_op(lane, LANE_OP_RECV),
+                                  .send = lane_op(lane, LANE_OP_SEND),
+                                  .connect = lane_op(lane, LANE_OP_CONNECT) };
+    conn_init(&lane->conn, loop, &table->spare, &ops, peer);
+    conn_init_tls(&lane->conn, phase, crypt);
     lane->share = lane->payer = first_owner(table, peer, slot);
+    conn_own(&lane->conn, lane->share);
+    conn_stand(&lane->conn, outsider(table));
     retain_init(&lane->retain, loop);
     retain_own(&lane->retain, lane->share);
-    lane->conn.tls = crypt != NULL;
-    lane->conn.crypt = crypt;
-    lane->rx.buf = lane->conn.raw.buf = lane->control.buf = lane->data.buf = BUF_NONE;
-    lane->conn.dry = true;
-    lane->conn.heard = loop->now;
+    lane->rx.buf = lane->control.buf = lane->data.buf = BUF_NONE;
     lane->ids.next = 1;
-    zero_copy_init(&lane->conn.zc, loop->config);
     lane->peer_max_data = FRAME_PAYLOAD_MAX;
     list_init(&lane->session_node);
     list_init(&lane->dirty_node);
@@ -154,8 +163,7 @@ static struct lane *lane_new(struct lane_table *table, const union sock_addr *pe
     stranger_init(&lane->stranger);
     list_init(&lane->in.late_node);
     list_init(&lane->in.arrived_node);
-    lane->conn.sealed_buf = BUF_NONE;
-    lane->next.fd = -1;
+    lane->next.loose.fd = -1;
     list_init(&lane->streams);
     lane_kept_init(lane);
     lane_line_init(lane);
@@ -191,46 +199,46 @@ static void start(struct lane *lane)
     sock_lane_options(lane->conn.fd, loop->config->expiry);
     timer_set(&loop->timers, &lane->timer, loop->now + loop->config->handshake_timeout);
     lane_set_state(lane, LANE_OPEN);
-    if (lane->conn.tls)
-        lane_crypt_begin(lane);
+    if (conn_is_tls(&lane->conn))
+        lane_shake_begin(lane);
     lane_read(lane);
 }
 
 /* A lane whose connection exists. */
-static struct lane *lane_of_fd(struct lane_table *table, int fd, struct crypt *crypt)
+static struct lane *lane_of_fd(struct lane_table *table, enum conn_phase phase,
+                               const struct conn_loose *loose)
 {
     union sock_addr peer;
 
-    (void)sock_peer(fd, &peer);
-    struct lane *lane = lane_new(table, &peer, crypt);
+    (void)sock_peer(loose->fd, &peer);
+    struct lane *lane = lane_new(table, &peer, phase, loose->crypt);
     if (lane == NULL)
         return NULL;
-    lane_set_fd(lane, fd);
+    lane_set_fd(lane, loose->fd);
     lane->fsm = SESSION_INIT;
     return lane;
 }
 
-struct lane *lane_open(struct lane_table *table, int fd, struct crypt *crypt)
+struct lane *lane_open(struct lane_table *table, const struct conn_loose *loose)
 {
-    struct lane *lane = lane_of_fd(table, fd, crypt);
+    enum conn_phase tls = table->loop->config->tls == CONFIG_AUTO ? CONN_SNIFFS : CONN_SHAKES;
+    struct lane *lane = lane_of_fd(table, loose->crypt != NULL ? tls : CONN_PLAIN, loose);
 
     if (lane == NULL)
         return NULL;
-    lane->conn.sniffs = crypt != NULL && table->loop->config->tls == CONFIG_AUTO;
     strangers_add(&table->strangers, &lane->stranger, lane->share);
     start(lane);
     return lane;
 }
 
-struct lane *lane_adopt(struct lane_table *table, int fd, struct crypt *crypt)
+struct lane *lane_adopt(struct lane_table *table, const struct conn_loose *loose)
 {
     struct loop *loop = table->loop;
-    struct lane *lane = lane_of_fd(table, fd, crypt);
+    struct lane *lane = lane_of_fd(table, loose->crypt != NULL ? CONN_SEALED : CONN_PLAIN, loose);
 
     if (lane == NULL)
         return NULL;
     lane_set_state(lane, LANE_OPEN);
-    lane->conn.crypt_ready = lane->conn.tls;
     timer_set(&loop->timers, &lane->timer, loop->now + loop->config->handshake_timeout);
     /* It reads when its caller has made it a lane of the session: reading may end it. */
     lane_mark(lane);
@@ -247,7 +255,8 @@ struct lane *lane_dial(struct lane_table *table, const union sock_addr *addr, st
         *error = -fd;
         return NULL;
     }
-    struct lane *lane = lane_new(table, addr, crypt);
+    enum conn_phase phase = crypt != NULL ? CONN_SHAKES : CONN_PLAIN;
+    struct lane *lane = lane_new(table, addr, phase, crypt);
     if (lane == NULL) {
         *error = ENOBUFS;
         sock_close(fd);
@@ -256,11 +265,8 @@ struct lane *lane_dial(struct lane_table *table, const union sock_addr *addr, st
     lane_set_fd(lane, fd);
     lane_set_state(lane, LANE_CONNECTING);
     lane->fsm = SESSION_INIT;
-    lane->conn.dial_addr = *addr;
-    lane->conn.connect_flight = true;
     timer_set(&loop->timers, &lane->timer, loop->now + loop->config->connect_timeout);
-    ring_connect(loop->ring, lane_op(lane, LANE_OP_CONNECT, 0), fd, &lane->conn.dial_addr.sa,
-                 sock_addr_size(addr));
+    conn_dial(&lane->conn, addr);
     return lane;
 }
 
@@ -277,38 +283,20 @@ void lane_connect_done(void *part, const struct ring_cqe *cqe)
     struct lane_table *table = part;
     struct lane *lane = lane_from_op(table, cqe);
 
-    CHECK(lane->conn.connect_flight);
-    lane->conn.connect_flight = false;
+    conn_connect_done(&lane->conn);
     if (lane->state == LANE_CLOSING)
         return;
-    if (cqe->res == 0) {
-        lane->conn.heard = table->loop->now;
+    if (cqe->res == 0)
         start(lane);
-    }
     if (lane->state != LANE_TLS)
         table->role->lane_connected(lane, cqe->res);
-}
-
-void lane_cancel_flight(struct lane *lane)
-{
-    struct ring *ring = lane->loop->ring;
-
-    if (lane->conn.recv_flight)
-        ring_cancel(ring, lane_op(lane, LANE_OP_RECV, 0));
-    if (lane->conn.send_flight)
-        ring_cancel(ring, lane_send_op(lane));
-    if (lane->conn.connect_flight)
-        ring_cancel(ring, lane_op(lane, LANE_OP_CONNECT, 0));
-    /* A cancel that meets a send which is just being tried again is lost (io_uring_prep_cancel(3),
-     * EALREADY), and the lane would wait until TCP gives up. */
-    if (lane->conn.recv_flight || lane->conn.send_flight || lane->conn.connect_flight)
-        sock_shutdown(lane->conn.fd);
 }
 
 void lane_attach(struct lane *lane, struct session *session)
 {
     CHECK(lane->session == NULL);
     lane->session = session;
+    conn_stand(&lane->conn, CONN_MEMBER);
     list_append(&session->lanes, &lane->session_node);
     session->lane_count++;
     if (lane->table->role->opens_streams) /* a client's lanes are its own from the beginning */
@@ -323,6 +311,7 @@ void lane_detach(struct lane *lane)
     list_remove(&lane->session_node);
     lane->session->lane_count--;
     lane->session = NULL;
+    conn_stand(&lane->conn, outsider(lane->table));
 }
 
 /* The session's business with this lane is over; the socket may live on for the last words. */
@@ -358,7 +347,7 @@ void lane_close(struct lane *lane, enum reason reason, const char *text)
     list_remove(&lane->sweep_node);
     list_remove(&lane->node);
     list_append(&lane->table->closing, &lane->node);
-    lane_cancel_flight(lane);
+    conn_cancel(&lane->conn);
     if (before == LANE_FROZEN)
         lane_unfreeze(lane);
     if (before != LANE_LINGER)
@@ -382,7 +371,7 @@ void lane_finish(struct lane *lane, enum reason reason, const char *text)
 
 void lane_dismiss(struct lane *lane, enum reason reason)
 {
-    if (lane->conn.tls && lane->conn.crypt_ready)
+    if (lane->conn.phase >= CONN_SHAKEN)
         lane_finish(lane, reason, NULL);
     else
         lane_close(lane, reason, NULL);
@@ -390,11 +379,10 @@ void lane_dismiss(struct lane *lane, enum reason reason)
 
 static void release_buffers(struct lane *lane)
 {
-    lane_rx_release(lane, &lane->rx);
-    lane_rx_release(lane, &lane->conn.raw);
+    conn_rx_release(&lane->conn, &lane->rx);
     lane_tx_release(lane);
     retain_end(&lane->retain);
-    lane_crypt_release(lane);
+    conn_drop(&lane->conn);
 }
 
 bool lane_join(struct lane *lane)
@@ -402,7 +390,7 @@ bool lane_join(struct lane *lane)
     struct lane_table *table = lane->table;
 
     CHECK(lane->state == LANE_CLOSING);
-    if (lane->conn.recv_flight || lane->conn.send_flight || lane->conn.connect_flight)
+    if (conn_flies(&lane->conn))
         return false;
     if (lane->conn.fd >= 0) {
         /* A peer that acknowledges nothing any more must not hold up the end. */
@@ -419,7 +407,6 @@ bool lane_join(struct lane *lane)
     list_remove(&lane->node);
     if (table->role->lane_freed != NULL)
         table->role->lane_freed(lane);
-    explicit_bzero(lane->conn.preface, sizeof(lane->conn.preface)); /* a JOIN that never left */
     if (lane->counted)
         share_give(lane->share, SHARE_LANES, 1);
     share_unref(lane->share);
@@ -428,13 +415,9 @@ bool lane_join(struct lane *lane)
     return true;
 }
 
-int lane_detach_fd(struct lane *lane, struct crypt **crypt)
+struct conn_loose lane_loosen(struct lane *lane)
 {
-    *crypt = lane->conn.crypt;
-    lane->conn.crypt = NULL;
-
-    CHECK(!lane->conn.recv_flight && !lane->conn.send_flight && !lane->conn.connect_flight);
-    return lane_take_fd(lane);
+    return conn_loosen(&lane->conn, lane_take_fd(lane));
 }
 
 void lane_set_fsm(struct lane *lane, enum session_state state)
@@ -465,7 +448,7 @@ const char *lane_subject(const struct lane *lane)
 
 void lane_warn_plain(const struct lane *lane)
 {
-    if (lane->conn.tls || sock_addr_is_loopback(&lane->conn.peer))
+    if (conn_is_tls(&lane->conn) || sock_addr_is_loopback(&lane->conn.peer))
         return;
     log_at(LOG_WARN, lane_subject(lane),
            "this connection is plain: whoever is on its path can read and change what crosses "
@@ -620,7 +603,7 @@ void lane_unhold(struct lane *lane)
 {
     CHECK(lane->paused > 0);
     if (--lane->paused == 0 && lane->state == LANE_OPEN) {
-        lane->conn.heard = lane->loop->now; /* what the peer said meanwhile is unread */
+        conn_excuse(&lane->conn); /* what the peer said meanwhile is unread */
         lane_read(lane);
     }
 }

@@ -22,11 +22,11 @@
  * the last of its stream (lane_kept.c). A frame once begun is finished before another is put on the
  * wire.
  *
- * TLS. A lane with a crypt begins in the state TLS; lane_crypt.c has the handshake and the user-
- * space records, which lie between the socket and the buffers above. Where a server takes TLS and
- * plain lanes on one port, such a lane becomes a plain one when its first byte begins no TLS
- * record. Whatever is sent passes lane_gate.c, which lets nothing plain out of a lane that is to be
- * TLS.
+ * Connection. What is known of the connection that carries a lane is a conn (conn.h): the lane
+ * gives it pieces, and takes bytes of frames or reasons. One that is to be TLS begins in the state
+ * TLS; conn_crypt.c has the handshake and the user-space records, which lie between the socket and
+ * the buffers above. Where a server takes TLS and plain lanes on one port, such a lane becomes a
+ * plain one when its first byte begins no TLS record.
  *
  * Life. CONNECTING -> (TLS ->) OPEN (<-> FROZEN) -> (LINGER ->) CLOSING -> freed. lane_close is the
  * exit that tells nobody; lane_finish first gets the last words (AUTH_ERR, GOAWAY) to the peer: it
@@ -171,8 +171,7 @@ struct lane_ids {
 
 /* Server: the connection that takes over when the old one is still. */
 struct lane_next {
-    int fd; /* -1: none */
-    struct crypt *crypt;
+    struct conn_loose loose;
     uint64_t rx_bytes; /* the count that came with it */
     uint8_t answer[FRAME_PROOF_SIZE];
 };
@@ -243,12 +242,11 @@ struct lane {
     struct lane_ids ids;
 
     /* resume */
-    struct retain retain;             /* what is sent, until the peer has counted it */
-    bool will_log;                    /* server: agreed in HELLO, begins with AUTH_OK */
-    uint64_t rx_acked;                /* our count as the peer was told */
-    uint8_t answer[FRAME_PROOF_SIZE]; /* server: the proof of JOIN_OK */
-    uint64_t frozen_since;            /* ns */
-    bool loss_told;                   /* the log has said that it is lost */
+    struct retain retain;  /* what is sent, until the peer has counted it */
+    bool will_log;         /* server: agreed in HELLO, begins with AUTH_OK */
+    uint64_t rx_acked;     /* our count as the peer was told */
+    uint64_t frozen_since; /* ns */
+    bool loss_told;        /* the log has said that it is lost */
     /* retain.sent when the last stream had gone; UINT64_MAX while there are some */
     uint64_t last_said;
     uint64_t back_peer_rx; /* the peer's count when this connection took over */
@@ -281,9 +279,7 @@ struct lane_table {
     struct list short_of; /* reads that wait until their owner has less, see share.h */
     struct list busy;     /* with a read into an empty big buffer in flight */
     struct timer sweep;   /* of these, see lane_rx.c */
-    /* A big buffer for opening records when there is no other, see lane_crypt.c; BUF_NONE: not
-     * taken yet. */
-    uint32_t spare;
+    struct conn_spare spare;
     struct strangers strangers;
     struct share *strangers_share; /* server: the owner above whoever has not logged in */
 };
@@ -302,10 +298,10 @@ static inline struct lane *lane_of_stranger(struct stranger *stranger)
     return stranger != NULL ? container_of(stranger, struct lane, stranger) : NULL;
 }
 
-/* A server's lane around a connected socket, reading: a stranger, for whom there must be a place.
- * crypt: NULL for a plain lane, otherwise taken over, and the lane shakes hands first. NULL when
- * the table is full; the caller still owns fd and crypt. */
-struct lane *lane_open(struct lane_table *table, int fd, struct crypt *crypt);
+/* A server's lane around an accepted connection, reading: a stranger, for whom there must be a
+ * place. With a crypt it shakes hands first. NULL when the table is full; the caller still owns
+ * *loose. */
+struct lane *lane_open(struct lane_table *table, const struct conn_loose *loose);
 
 /* A lane that dials; the role's lane_connected is called when the connection, TLS included, is up
  * or has failed. NULL when the table is full or no socket is to be had (*error = errno); the caller
@@ -318,7 +314,7 @@ void lane_answer(struct lane *lane, bool accept);
 
 /* Goes on with a handshake; the worker calls it for one lane per turn, so that a storm of
  * handshakes does not starve the streams. */
-void lane_crypt_step(struct lane *lane);
+void lane_shake(struct lane *lane);
 
 /* The lane is one of the session's, and what it takes from here on is the session's; and no
  * more. */
@@ -358,8 +354,8 @@ void lane_drop_rest(struct lane *lane, struct conn_rx *rest);
 /* Server: the same with a connection whose JOIN has been read; as soon as the lane is still.
  * JOIN_OK is its first frame, with `answer` as its proof. A lane that believes to be alive is
  * frozen: the newest connection wins. False: the lane cannot be resumed, or the count is an old
- * one; the caller keeps fd and crypt. */
-bool lane_resume_later(struct lane *lane, int fd, struct crypt *crypt, uint64_t peer_rx,
+ * one; the caller keeps *loose. */
+bool lane_resume_later(struct lane *lane, const struct conn_loose *loose, uint64_t peer_rx,
                        const uint8_t answer[FRAME_PROOF_SIZE]);
 
 /* The frames that begin a connection of a v2 lane; they are not counted. Each makes its part of the
@@ -369,9 +365,6 @@ void lane_say_hello(struct lane *lane, struct frame_hello *hello);
 void lane_greeted(struct lane *lane, const uint8_t *src, const uint8_t *end);
 /* Server: the payload of HELLO is answered with HELLO_OK. */
 void lane_greet(struct lane *lane, const uint8_t *src, const uint8_t *end);
-
-/* What proofs on this connection are bound to, once both have been said. */
-void lane_channel(const struct lane *lane, struct scram_channel *channel);
 
 /* Client: JOIN, and the arrival of JOIN_OK (not for a resume). Server: JOIN_OK, with its proof. */
 void lane_say_join(struct lane *lane, const struct frame_join *join);
@@ -387,10 +380,6 @@ static inline bool lane_takes(const struct lane *lane)
     return lane->state == LANE_OPEN || lane->state == LANE_FROZEN;
 }
 
-/* The round trip of the path, ns. Unlike `rtt` without what waits to be sent at its two ends: what
- * TCP sees, or the shortest PING if that is much longer, as where TCP ends at a proxy. */
-uint64_t lane_path_rtt(struct lane *lane);
-
 /* What a stream that receives in bulk may have outstanding: see window.h. */
 uint32_t lane_window_limit(struct lane *lane, uint32_t wire_id, const struct window_rx *rx);
 
@@ -400,25 +389,18 @@ static inline bool lane_is_connected(const struct lane *lane)
     return lane->state == LANE_OPEN || lane->state == LANE_LINGER || lane->state == LANE_TLS;
 }
 
-/* Takes the socket out of the lane (for a hand-over to another worker): the lane is closed without
- * touching it. Only with no operation in flight. */
-int lane_detach_fd(struct lane *lane, struct crypt **crypt);
+/* Takes the connection out of the lane (for a hand-over to another worker): the lane is closed
+ * without touching it. Only with no operation in flight. */
+struct conn_loose lane_loosen(struct lane *lane);
 
-/* The other end of the hand-over: a lane that is connected, and past its TLS handshake if crypt is
- * not NULL. */
-struct lane *lane_adopt(struct lane_table *table, int fd, struct crypt *crypt);
+/* The other end of the hand-over: a lane that is connected, and past its TLS handshake if it is
+ * TLS. NULL when the table is full; the caller still owns *loose. */
+struct lane *lane_adopt(struct lane_table *table, const struct conn_loose *loose);
 
 /* True if nothing that was received waits to be handled. */
 static inline bool lane_rx_done(const struct lane *lane)
 {
     return lane->rx.parsed == lane->rx.filled && lane->conn.raw.parsed == lane->conn.raw.filled;
-}
-
-/* True if nothing is on its way through the socket, nor waits as a record of TLS (an answer to a
- * key update, for example): a hand-over would lose it. */
-static inline bool lane_tx_done(const struct lane *lane)
-{
-    return !lane->conn.send_flight && lane->conn.sealed_buf == BUF_NONE;
 }
 
 /* Sets the protocol state, asserting the transition. */
@@ -504,7 +486,6 @@ void lane_goaway_text(struct lane *lane, enum reason reason, const char *text);
  * says they were. settle: afterwards, with what came of it; the reason may be another one. */
 enum reason lane_rx_open(struct lane *lane, bool handled, bool *more);
 enum reason lane_rx_settle(struct lane *lane, enum reason reason);
-void lane_rx_release(struct lane *lane, struct conn_rx *rx);
 
 /* The same: tells the peer, and ends the lane. */
 void lane_violation(struct lane *lane, enum reason reason);

@@ -78,7 +78,7 @@ uint64_t lane_data_mark(const struct lane *lane)
 /* A send in flight counts: the peer may have it before we know. */
 bool lane_data_left(const struct lane *lane, uint64_t mark)
 {
-    bool flies = lane->conn.send_flight && !lane->conn.flight_sealed;
+    bool flies = lane->conn.send_flight && conn_flight_frames(&lane->conn) > 0;
 
     return lane->kept.left.data + (flies ? lane->flight_data : 0) >= mark;
 }

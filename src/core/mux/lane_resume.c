@@ -89,8 +89,8 @@ bool lane_acked(struct lane *lane, uint64_t rx_bytes)
     uint64_t sent = lane->retain.sent; /* once, be it through a connection before this one */
 
     if (lane->conn.send_flight &&
-        !lane->conn.flight_sealed) /* may have arrived before we know that it left */
-        sent += lane->conn.flight_size - lane->conn.flight_preface - lane->flight_replay;
+        conn_flight_frames(&lane->conn) > 0) /* may have arrived before we know that it left */
+        sent += lane->conn.flight_size - lane->flight_replay;
     if (lane->retain.keeps && rx_bytes > sent)
         return false;
     lane_kept_counted(lane, rx_bytes, rx_bytes <= sent);
@@ -181,7 +181,7 @@ static void freeze(struct lane *lane, enum reason reason, const char *text)
     list_remove(&lane->sweep_node);
     list_append(&table->frozen, &lane->frozen_node);
     list_append(&table->settling, &lane->settle_node);
-    lane_cancel_flight(lane);
+    conn_cancel(&lane->conn);
     lane->ping_time = 0;
     timer_set(&loop->timers, &lane->timer, loop->now + loop->config->grace);
     loop_count(loop, STAT_LANES_FROZEN, 1);
@@ -206,8 +206,7 @@ void lane_lost(struct lane *lane, enum reason reason, const char *text)
 
 bool lane_is_still(const struct lane *lane)
 {
-    return lane->state == LANE_FROZEN && !lane->conn.recv_flight && !lane->conn.send_flight &&
-           lane->conn.fd < 0;
+    return lane->state == LANE_FROZEN && !conn_flies(&lane->conn) && lane->conn.fd < 0;
 }
 
 /* What is left of a big read buffer, less than a control frame, waits in a small one: a lane may be
@@ -218,8 +217,8 @@ static void leave_big_buffer(struct lane *lane)
     uint32_t left = rx->filled - rx->parsed, big = rx->buf;
 
     if (left == 0)
-        lane_rx_release(lane, rx);
-    else if (buf_is_big(big) && left <= BUF_SMALL_SIZE && lane_rx_move_small(lane, rx))
+        conn_rx_release(&lane->conn, rx);
+    else if (buf_is_big(big) && left <= BUF_SMALL_SIZE && conn_rx_move_small(&lane->conn, rx))
         buf_put(&lane->loop->bufs, big);
 }
 
@@ -232,20 +231,17 @@ static void close_connection(struct lane *lane)
         ring_close_fd(lane->loop->ring, lane_take_fd(lane));
     }
     lane->retain.replay = 0;
-    lane_preface_drop(lane);
     leave_big_buffer(lane);
-    lane_rx_release(lane, &lane->conn.raw); /* records that were not opened are not counted */
-    lane_crypt_release(lane);
+    conn_drop(&lane->conn);
 }
 
-void lane_frozen_recv(struct lane *lane, int res, bool data)
+void lane_frozen_recv(struct lane *lane, uint32_t size)
 {
-    if (res > 0 && data && (!lane->conn.tls || crypt_rx_kernel(lane->conn.crypt))) {
-        lane->rx_bytes += (uint32_t)res;
+    uint32_t frames = conn_take_late(&lane->conn, &lane->rx, size);
+
+    lane->rx_bytes += frames;
+    if (frames > 0)
         lane_arrive(lane);
-    } else if (res > 0 && lane->conn.recv_rx == &lane->rx) {
-        lane->rx.filled -= (uint32_t)res;
-    }
 }
 
 /* Coming back */
@@ -275,7 +271,7 @@ static void judge_last(struct lane *lane, uint64_t peer_rx)
 }
 
 /* False: the counts do not fit each other. */
-static bool thaw(struct lane *lane, int fd, struct crypt *crypt, uint64_t peer_rx)
+static bool thaw(struct lane *lane, const struct conn_loose *loose, uint64_t peer_rx)
 {
     struct loop *loop = lane->loop;
     struct lane_table *table = lane->table;
@@ -286,18 +282,10 @@ static bool thaw(struct lane *lane, int fd, struct crypt *crypt, uint64_t peer_r
     lane->retain.counted = peer_rx;
     lane_log_trim(lane);
     lane->retain.replay = lane->retain.sent - peer_rx;
-    CHECK(lane->conn.tls == (crypt != NULL));
-    lane_set_fd(lane, fd);
-    lane->conn.crypt = crypt;
-    lane->conn.crypt_ready = lane->conn.tls;
-    lane->conn.crypt_closed = lane->conn.crypt_ended = lane->conn.crypt_broken = false;
-    (void)sock_peer(fd, &lane->conn.peer);
+    lane_set_fd(lane, loose->fd);
+    conn_tie(&lane->conn, loose);
     lane_set_state(lane, LANE_OPEN);
     unlist(lane);
-    lane->conn.heard = lane->conn.unblocked = loop->now;
-    lane->conn.dry = true;
-    lane->conn.rx_busy = false;
-    lane->conn.rtt_min = lane->conn.path_rtt = lane->conn.path_asked = 0;
     loop_count(loop, STAT_LANES_RESUMED, 1);
     loop_count(loop, STAT_REPLAYED_BYTES, lane->retain.replay);
     log_back(lane);
@@ -313,28 +301,19 @@ static bool thaw(struct lane *lane, int fd, struct crypt *crypt, uint64_t peer_r
 
 static void drop_next(struct lane *lane)
 {
-    if (lane->next.fd < 0)
-        return;
-    ring_close_fd(lane->loop->ring, lane->next.fd);
-    crypt_close(lane->next.crypt);
-    lane->next.fd = -1;
-    lane->next.crypt = NULL;
+    conn_loose_close(&lane->next.loose, lane->loop->ring);
 }
 
 static void take_next(struct lane *lane)
 {
-    int fd = lane->next.fd;
-    struct crypt *crypt = lane->next.crypt;
+    struct conn_loose loose = lane->next.loose;
 
-    lane->next.fd = -1;
-    lane->next.crypt = NULL;
-    if (thaw(lane, fd, crypt, lane->next.rx_bytes)) {
-        memcpy(lane->answer, lane->next.answer, sizeof(lane->answer));
-        lane_say_join_ok(lane);
+    lane->next.loose = (struct conn_loose){ .fd = -1 };
+    if (thaw(lane, &loose, lane->next.rx_bytes)) {
+        lane_say_join_ok(lane, lane->next.answer);
         return;
     }
-    ring_close_fd(lane->loop->ring, fd);
-    crypt_close(crypt);
+    conn_loose_close(&loose, lane->loop->ring);
     log_at(LOG_WARN, lane_subject(lane), "its client counts %llu bytes of %llu to %llu",
            (unsigned long long)lane->next.rx_bytes, (unsigned long long)lane->retain.acked,
            (unsigned long long)lane->retain.sent);
@@ -343,7 +322,7 @@ static void take_next(struct lane *lane)
 
 /* A count below one that was told before comes from a JOIN that was long on its way, and whose
  * client has come back meanwhile. */
-bool lane_resume_later(struct lane *lane, int fd, struct crypt *crypt, uint64_t peer_rx,
+bool lane_resume_later(struct lane *lane, const struct conn_loose *loose, uint64_t peer_rx,
                        const uint8_t answer[FRAME_PROOF_SIZE])
 {
     if (peer_rx < lane->retain.counted)
@@ -353,8 +332,7 @@ bool lane_resume_later(struct lane *lane, int fd, struct crypt *crypt, uint64_t 
     if (lane->state != LANE_FROZEN)
         return false;
     drop_next(lane);
-    lane->next.fd = fd;
-    lane->next.crypt = crypt;
+    lane->next.loose = *loose;
     lane->next.rx_bytes = peer_rx;
     memcpy(lane->next.answer, answer, sizeof(lane->next.answer));
     if (!list_linked(&lane->settle_node))
@@ -364,18 +342,14 @@ bool lane_resume_later(struct lane *lane, int fd, struct crypt *crypt, uint64_t 
 
 bool lane_resume(struct lane *lane, struct lane *from, uint64_t peer_rx)
 {
-    struct crypt *crypt;
-
-    CHECK(lane_is_still(lane) && !from->conn.send_flight && !from->conn.recv_flight);
+    CHECK(lane_is_still(lane) && !conn_flies(&from->conn));
     CHECK(from->rx.buf == BUF_NONE); /* the caller has it */
-    int fd = lane_detach_fd(from, &crypt);
-    lane->conn.raw = from->conn.raw;
-    from->conn.raw = (struct conn_rx){ .buf = BUF_NONE };
-    bool good = thaw(lane, fd, crypt, peer_rx);
+    struct conn_loose loose = lane_loosen(from);
+    conn_move_raw(&lane->conn, &from->conn);
+    bool good = thaw(lane, &loose, peer_rx);
     if (!good) {
-        ring_close_fd(lane->loop->ring, fd);
-        crypt_close(crypt);
-        lane_rx_release(lane, &lane->conn.raw);
+        conn_loose_close(&loose, lane->loop->ring);
+        conn_rx_release(&lane->conn, &lane->conn.raw);
     }
     return good;
 }
@@ -384,7 +358,7 @@ bool lane_take_rest(struct lane *lane, struct conn_rx *rest)
 {
     struct buf_pool *bufs = &lane->loop->bufs;
 
-    if (!lane_rx_room(lane, &lane->rx, 1))
+    if (!conn_rx_room(&lane->conn, &lane->rx, 1))
         return false;
     uint32_t n = min_u32(rest->filled - rest->parsed, buf_size(lane->rx.buf) - lane->rx.filled);
     memcpy(buf_data(bufs, lane->rx.buf) + lane->rx.filled, buf_data(bufs, rest->buf) + rest->parsed,
@@ -397,8 +371,8 @@ bool lane_take_rest(struct lane *lane, struct conn_rx *rest)
 
 void lane_drop_rest(struct lane *lane, struct conn_rx *rest)
 {
-    if (rest->buf != lane->table->spare)
-        lane_rx_release(lane, rest);
+    if (rest->buf != lane->table->spare.buf)
+        conn_rx_release(&lane->conn, rest);
 }
 
 void lane_unfreeze(struct lane *lane)
@@ -411,7 +385,7 @@ static void settle(struct lane *lane)
 {
     struct lane_table *table = lane->table;
 
-    if (lane->conn.recv_flight || lane->conn.send_flight) {
+    if (conn_flies(&lane->conn)) {
         list_append(&table->settling, &lane->settle_node);
         return;
     }
@@ -424,7 +398,7 @@ static void settle(struct lane *lane)
         if (table->role->lane_still != NULL)
             table->role->lane_still(lane);
     }
-    if (lane->state == LANE_FROZEN && lane->next.fd >= 0)
+    if (lane->state == LANE_FROZEN && lane->next.loose.fd >= 0)
         take_next(lane);
 }
 

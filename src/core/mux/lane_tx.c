@@ -1,6 +1,6 @@
 /* lane_tx: the send side of a lane. Theory of operation in lane.h. */
 #include "core/io/op.h"
-#include "core/mux/crypt.h"
+#include "core/mux/conn.h"
 #include "core/mux/lane.h"
 #include "core/mux/lane_impl.h"
 
@@ -228,183 +228,7 @@ static void segments_sent(struct lane *lane, uint32_t bytes)
     }
 }
 
-/* Flush */
-
-uint64_t lane_send_op(const struct lane *lane)
-{
-    uint32_t aux = lane->conn.flight_zc ? lane->segments[lane->seg_head].buf : BUF_NONE;
-
-    return lane_op(lane, LANE_OP_SEND, aux);
-}
-
-static uint32_t add_pack(struct lane *lane, const struct lane_pack *pack, unsigned *count)
-{
-    uint32_t size = pack->filled - pack->sent;
-
-    if (pack->buf == BUF_NONE || size == 0)
-        return 0;
-    lane->conn.iov[*count].iov_base = buf_data(&lane->loop->bufs, pack->buf) + pack->sent;
-    lane->conn.iov[*count].iov_len = size;
-    (*count)++;
-    return size;
-}
-
-static bool has_preface(const struct lane *lane)
-{
-    return lane->conn.preface_sent < lane->conn.preface_size;
-}
-
-static unsigned add_preface(struct lane *lane)
-{
-    lane->conn.flight_preface = lane->conn.preface_size - lane->conn.preface_sent;
-    if (lane->conn.flight_preface == 0)
-        return 0;
-    lane->conn.iov[0].iov_base = lane->conn.preface + lane->conn.preface_sent;
-    lane->conn.iov[0].iov_len = lane->conn.flight_preface;
-    return 1;
-}
-
-static void add_segments(struct lane *lane, unsigned *count, uint32_t from, uint32_t to)
-{
-    for (uint32_t i = from; i < to; i++) {
-        const struct lane_segment *segment = &lane->segments[(lane->seg_head + i) % LANE_SEGMENTS];
-        uint32_t skip = i == 0 ? lane->seg_sent : 0;
-
-        lane->conn.iov[*count].iov_base =
-            buf_data(&lane->loop->bufs, segment->buf) + segment->offset + skip;
-        lane->conn.iov[*count].iov_len = segment->size - skip;
-        (*count)++;
-    }
-}
-
-static bool zc_wanted(struct lane *lane)
-{
-    struct zero_copy *zc = &lane->conn.zc;
-
-    if (lane->conn.tls || lane->seg_count == 0 || lane->seg_sent > 0 ||
-        !zero_copy_may(zc, lane->segments[lane->seg_head].size))
-        return false;
-    if (zc->mode == ZERO_COPY_UNDECIDED)
-        zero_copy_decide(zc, lane->loop->config, sock_addr_is_loopback(&lane->conn.peer));
-    return zc->mode == ZERO_COPY_ON;
-}
-
-/* One segment by itself: its buffer comes back with the notification, while the lane goes on with
- * the next. */
-static void flush_zc(struct lane *lane)
-{
-    zero_copy_sent(&lane->conn.zc, lane->loop, lane->segments[lane->seg_head].buf);
-    lane_gate_segment(lane);
-}
-
-/* Segments that a copying send takes: all, or with zero copy those in front of the first that is
- * large enough for it. */
-static uint32_t copied_segments(const struct lane *lane, uint32_t from)
-{
-    uint32_t i = from;
-
-    if (lane->conn.zc.mode != ZERO_COPY_ON || lane->conn.tls)
-        return lane->seg_count;
-    while (i < lane->seg_count &&
-           lane->segments[(lane->seg_head + i) % LANE_SEGMENTS].size < ZERO_COPY_MIN)
-        i++;
-    return i;
-}
-
-unsigned lane_tx_gather(struct lane *lane)
-{
-    unsigned count = add_preface(lane);
-    uint32_t begun = lane->seg_sent > 0 ? 1 : 0; /* a frame on the wire is finished first */
-
-    lane->flight_control = lane->flight_data = lane->flight_replay = 0;
-    lane->flight_begun = false;
-    if (count > 0)
-        /* in a record of its own: a peer whose buffers are kept by its log must be able to read
-         * JOIN_OK in a small one */
-        return count;
-    count = lane_replay_gather(lane, count);
-    if (lane->retain.replay > 0)
-        return count;
-    add_segments(lane, &count, 0, begun);
-    if (lane->data_cut)
-        lane->flight_data = add_pack(lane, &lane->data, &count);
-    lane->flight_control = add_pack(lane, &lane->control, &count);
-    if (!lane->data_cut)
-        lane->flight_data = add_pack(lane, &lane->data, &count);
-    add_segments(lane, &count, begun, copied_segments(lane, begun));
-    lane->flight_begun = begun > 0;
-    lane->data_busy = lane->flight_data > BUF_SMALL_SIZE / 2;
-    return count;
-}
-
-unsigned lane_send_flags(const struct lane *lane)
-{
-    return lane->conn.tls && crypt_tx_kernel(lane->conn.crypt) ? 0 : RING_WAITALL;
-}
-
-static bool packs_empty(const struct lane *lane)
-{
-    return lane->control.filled == lane->control.sent && lane->data.filled == lane->data.sent;
-}
-
-bool lane_tx_empty(const struct lane *lane)
-{
-    return packs_empty(lane) && lane->seg_count == 0 && !has_preface(lane) &&
-           lane->retain.replay == 0;
-}
-
-/* Everything is out: a lane that lingers says FIN. */
-static void flushed(struct lane *lane)
-{
-    if (lane->awaits_out) {
-        lane->awaits_out = false;
-        lane->table->role->lane_out(lane);
-        return;
-    }
-    if (lane->state == LANE_LINGER && !lane->conn.shut) {
-        if (lane->conn.tls && lane_crypt_end(lane))
-            return;
-        lane->conn.shut = true;
-        (void)sock_shutdown_write(lane->conn.fd);
-    }
-}
-
-void lane_flush(struct lane *lane)
-{
-    CHECK(lane_is_connected(lane) && lane->conn.fd >= 0 &&
-          lane->conn.tls == (lane->conn.crypt != NULL));
-    lane_read(lane);
-    if (!lane_is_connected(lane)) /* by what was opened of records that had waited */
-        return;
-    if (lane->conn.send_flight || (lane->conn.tls && lane_crypt_flush(lane)))
-        return;
-    if (lane_tx_empty(lane)) {
-        flushed(lane);
-        return;
-    }
-    lane->flight_begun = false;
-    lane->flight_control = lane->flight_data = lane->flight_replay = lane->conn.flight_preface = 0;
-    if (packs_empty(lane) && !has_preface(lane) && lane->retain.replay == 0 && zc_wanted(lane))
-        flush_zc(lane);
-    else
-        lane_gate_frames(lane, lane_tx_gather(lane));
-}
-
-bool lane_can_wait(const struct lane *lane)
-{
-    return lane->state == LANE_OPEN && !lane->conn.send_flight && lane->seg_count == 0 &&
-           !has_preface(lane) && lane->retain.replay == 0 &&
-           lane->control.filled == lane->control.sent && lane->data.filled > lane->data.sent &&
-           lane->data.filled - lane->data.sent <= LANE_HOLD;
-}
-
-void lane_mark(struct lane *lane)
-{
-    if (lane_is_connected(lane) && !list_linked(&lane->dirty_node))
-        list_append(&lane->table->dirty, &lane->dirty_node);
-}
-
-/* Completion */
+/* What has left */
 
 static uint32_t data_sent(struct lane *lane, uint32_t bytes)
 {
@@ -420,13 +244,8 @@ static uint32_t data_sent(struct lane *lane, uint32_t bytes)
 static void account(struct lane *lane, uint32_t bytes)
 {
     bool data_first = lane->data_cut;
-    uint32_t n = min_u32(bytes, lane->conn.flight_preface);
+    uint32_t n = min_u32(bytes, lane->flight_replay);
 
-    lane->conn.preface_sent += n;
-    if (n > 0 && lane->conn.preface_sent == lane->conn.preface_size)
-        lane_preface_drop(lane);
-    bytes -= n;
-    n = min_u32(bytes, lane->flight_replay);
     lane->retain.replay -= n;
     bytes -= n;
     if (bytes == 0)
@@ -466,7 +285,7 @@ void lane_tx_wake(struct lane *lane)
         lane_line_wake(lane, LANE_LINE_BULK, LANE_SEGMENTS - lane->seg_count);
 }
 
-void lane_tx_left(struct lane *lane, uint32_t bytes)
+static void tx_left(struct lane *lane, uint32_t bytes)
 {
     account(lane, bytes);
     lane_log_trim(lane); /* the peer may have been quicker than our completion */
@@ -475,25 +294,197 @@ void lane_tx_left(struct lane *lane, uint32_t bytes)
     lane_mark(lane);
 }
 
+/* Flush */
+
+static uint32_t add_pack(struct lane *lane, const struct lane_pack *pack, unsigned *count)
+{
+    uint32_t size = pack->filled - pack->sent;
+
+    if (pack->buf == BUF_NONE || size == 0)
+        return 0;
+    lane->conn.iov[*count].iov_base = buf_data(&lane->loop->bufs, pack->buf) + pack->sent;
+    lane->conn.iov[*count].iov_len = size;
+    (*count)++;
+    return size;
+}
+
+static void add_segments(struct lane *lane, unsigned *count, uint32_t from, uint32_t to)
+{
+    for (uint32_t i = from; i < to; i++) {
+        const struct lane_segment *segment = &lane->segments[(lane->seg_head + i) % LANE_SEGMENTS];
+        uint32_t skip = i == 0 ? lane->seg_sent : 0;
+
+        lane->conn.iov[*count].iov_base =
+            buf_data(&lane->loop->bufs, segment->buf) + segment->offset + skip;
+        lane->conn.iov[*count].iov_len = segment->size - skip;
+        (*count)++;
+    }
+}
+
+static bool packs_empty(const struct lane *lane)
+{
+    return lane->control.filled == lane->control.sent && lane->data.filled == lane->data.sent;
+}
+
+/* One segment by itself: its buffer comes back with the notification, while the lane goes on with
+ * the next. */
+static bool tx_zero_copy(struct lane *lane)
+{
+    const struct lane_segment *segment = &lane->segments[lane->seg_head];
+
+    if (lane->seg_count == 0 || lane->seg_sent > 0 || !packs_empty(lane) ||
+        lane->retain.replay > 0 || !conn_wants_zero_copy(&lane->conn, segment->size))
+        return false;
+    conn_send_zero_copy(&lane->conn, segment->buf, segment->offset, segment->size);
+    return true;
+}
+
+/* Segments that a copying send takes: all, or with zero copy those in front of the first that is
+ * large enough for it. */
+static uint32_t copied_segments(const struct lane *lane, uint32_t from)
+{
+    uint32_t i = from, least = conn_zero_copy_least(&lane->conn);
+
+    if (least == UINT32_MAX)
+        return lane->seg_count;
+    while (i < lane->seg_count && lane->segments[(lane->seg_head + i) % LANE_SEGMENTS].size < least)
+        i++;
+    return i;
+}
+
+/* Fills conn.iov with what waits, in the order of the wire; how many pieces. */
+static unsigned tx_gather(struct lane *lane)
+{
+    uint32_t begun = lane->seg_sent > 0 ? 1 : 0; /* a frame on the wire is finished first */
+
+    lane->flight_control = lane->flight_data = lane->flight_replay = 0;
+    lane->flight_begun = false;
+    unsigned count = lane_replay_gather(lane, 0);
+    if (lane->retain.replay > 0)
+        return count;
+    add_segments(lane, &count, 0, begun);
+    if (lane->data_cut)
+        lane->flight_data = add_pack(lane, &lane->data, &count);
+    lane->flight_control = add_pack(lane, &lane->control, &count);
+    if (!lane->data_cut)
+        lane->flight_data = add_pack(lane, &lane->data, &count);
+    add_segments(lane, &count, begun, copied_segments(lane, begun));
+    lane->flight_begun = begun > 0;
+    lane->data_busy = lane->flight_data > BUF_SMALL_SIZE / 2;
+    return count;
+}
+
+static bool tx_empty(const struct lane *lane)
+{
+    return packs_empty(lane) && lane->seg_count == 0 && lane->retain.replay == 0;
+}
+
+/* Everything is out: a lane that lingers says FIN. */
+static void flushed(struct lane *lane)
+{
+    if (lane->awaits_out) {
+        lane->awaits_out = false;
+        lane->table->role->lane_out(lane);
+        return;
+    }
+    if (lane->state == LANE_LINGER && !lane->conn.shut) {
+        if (conn_end(&lane->conn))
+            return;
+        conn_shut(&lane->conn);
+    }
+}
+
+/* What waits cannot be sealed any more, and must not go out plain: nothing but our FIN follows. The
+ * lane is over, so nobody resumes by the count of what is dropped here. */
+static void tx_drop(struct lane *lane)
+{
+    CHECK(lane->state == LANE_LINGER);
+    lane_tx_release(lane);
+    conn_preface_drop(&lane->conn);
+}
+
+/* Whether the lane's pieces may follow what its connection had to send. */
+static bool tx_may(struct lane *lane, enum conn_flow flow)
+{
+    switch (flow) {
+    case CONN_FREE:
+        break;
+    case CONN_BUSY:
+        return false;
+    case CONN_OVER:
+        if (lane->state != LANE_TLS)
+            tx_drop(lane);
+        break;
+    case CONN_STARVED:
+        lane_starve(lane);
+        return false;
+    case CONN_REFUSED:
+        lane_seal_refused(lane);
+        return false;
+    }
+    return lane->state != LANE_TLS;
+}
+
+static void tx_send(struct lane *lane)
+{
+    uint32_t taken = 0;
+
+    lane->flight_begun = false;
+    lane->flight_control = lane->flight_data = lane->flight_replay = 0;
+    if (tx_zero_copy(lane))
+        return;
+    (void)tx_may(lane, conn_send(&lane->conn, tx_gather(lane), &taken));
+    if (taken > 0)
+        tx_left(lane, taken);
+}
+
+void lane_flush(struct lane *lane)
+{
+    CHECK(lane_is_connected(lane) && lane->conn.fd >= 0 &&
+          conn_is_tls(&lane->conn) == (lane->conn.crypt != NULL));
+    lane_read(lane);
+    if (!lane_is_connected(lane)) /* by what was opened of records that had waited */
+        return;
+    if (!tx_may(lane, conn_flush(&lane->conn)))
+        return;
+    if (tx_empty(lane))
+        flushed(lane);
+    else
+        tx_send(lane);
+}
+
+bool lane_can_wait(const struct lane *lane)
+{
+    return lane->state == LANE_OPEN && !lane->conn.send_flight && lane->seg_count == 0 &&
+           !conn_preface_waits(&lane->conn) && lane->retain.replay == 0 &&
+           lane->control.filled == lane->control.sent && lane->data.filled > lane->data.sent &&
+           lane->data.filled - lane->data.sent <= LANE_HOLD;
+}
+
+void lane_mark(struct lane *lane)
+{
+    if (lane_is_connected(lane) && !list_linked(&lane->dirty_node))
+        list_append(&lane->table->dirty, &lane->dirty_node);
+}
+
+/* Completion */
+
 /* The connection is lost with a send in flight: it counts as sent. */
 static void flight_lost(struct lane *lane)
 {
-    if (lane->retain.keeps && !lane->conn.flight_sealed)
-        account(lane, lane->conn.flight_size);
-    lane->conn.flight_sealed = false;
+    if (lane->retain.keeps)
+        account(lane, conn_flight_frames(&lane->conn));
 }
 
-static void send_failed(struct lane *lane, int error)
+/* Bytes have left that were no frames of the lane. */
+static void own_left(struct lane *lane)
 {
-    if (lane->conn.flight_zc && ring_zc_refused(error)) {
-        lane->conn.zc.mode = ZERO_COPY_OFF;
-        lane_mark(lane);
-    } else if (error == -EAGAIN || error == -EINTR) {
-        lane_mark(lane);
-    } else {
-        flight_lost(lane);
-        lane_lost(lane, REASON_LANE_ERROR, strerror(-error));
-    }
+    lane_tx_wake(lane); /* who found no buffer while it was on its way */
+    lane_mark(lane);
+    if (lane->state == LANE_TLS && conn_is_through(&lane->conn))
+        lane_shake_finish(lane);
+    else if (!conn_rekey(&lane->conn))
+        lane_seal_refused(lane);
 }
 
 void lane_send_done(void *part, const struct ring_cqe *cqe)
@@ -508,12 +499,7 @@ void lane_send_done(void *part, const struct ring_cqe *cqe)
         zero_copy_notified(&lane->conn.zc, lane->loop, op.aux, cqe);
         return;
     }
-    CHECK(lane->conn.send_flight);
-    lane->conn.send_flight = false;
-    if (loop->now - lane->conn.send_since > V1_STALL_NS / 10)
-        lane->conn.unblocked = loop->now;
-    if (lane->conn.flight_zc)
-        zero_copy_result(&lane->conn.zc, lane->loop, op.aux, cqe);
+    conn_send_done(&lane->conn, cqe);
     if (lane->state == LANE_CLOSING)
         return;
     if (lane->state == LANE_FROZEN) {
@@ -521,22 +507,23 @@ void lane_send_done(void *part, const struct ring_cqe *cqe)
         lane_line_wake(lane, LANE_LINE_RESET, 1); /* others wait until it is back */
         return;
     }
-    if (cqe->res < 0) {
-        send_failed(lane, cqe->res);
+    int sent = conn_send_result(&lane->conn, cqe->res);
+    if (sent == -EAGAIN) {
+        lane_mark(lane);
         return;
     }
-    /* See relay.c: a reset that met a waiting send. */
-    if ((uint32_t)cqe->res < lane->conn.flight_size &&
-        (lane_send_flags(lane) & RING_WAITALL) != 0) {
-        send_failed(lane, -ECONNRESET);
+    if (sent < 0) {
+        flight_lost(lane);
+        lane_lost(lane, REASON_LANE_ERROR, strerror(-sent));
         return;
     }
     loop_count(loop, STAT_LANE_SENDS, 1);
-    loop_count(loop, STAT_LANE_SEND_BYTES, (uint64_t)cqe->res);
-    if (lane->conn.tls)
-        lane_crypt_sent(lane, (uint32_t)cqe->res);
+    loop_count(loop, STAT_LANE_SEND_BYTES, (uint64_t)sent);
+    uint32_t frames = conn_sent(&lane->conn, (uint32_t)sent);
+    if (frames > 0)
+        tx_left(lane, frames);
     else
-        lane_tx_left(lane, (uint32_t)cqe->res);
+        own_left(lane);
 }
 
 void lane_tx_release(struct lane *lane)
@@ -556,5 +543,4 @@ void lane_tx_release(struct lane *lane)
     lane->seg_sent = lane->bulk_bytes = 0;
     lane->data_cut = false;
     lane->retain.replay = 0;
-    lane_preface_drop(lane);
 }

@@ -555,7 +555,7 @@ static void relay_send_window(struct stream *s, uint32_t limit)
         loop_count(loop, STAT_WINDOWS_LIMITED, 1);
     if (s->rx.size < loop->config->window_max && share_room(s->share, SHARE_WINDOW) < s->rx.size)
         relay_lapse_windows(s->table);
-    struct window_terms terms = { .rtt = max_u64(lane_path_rtt(lane), lane->conn.rtt_min),
+    struct window_terms terms = { .rtt = max_u64(conn_path_rtt(&lane->conn), lane->conn.rtt_min),
                                   .limit = limit,
                                   .max = loop->config->window_max,
                                   .room = share_room(s->share, SHARE_WINDOW),

@@ -24,7 +24,7 @@ struct message *message_try(const struct message_type *type)
     if (message == NULL)
         return NULL;
     message->type = type;
-    message->fd = -1;
+    message->loose.fd = -1;
     pthread_mutex_lock(&mutex);
     list_append(&under_way, &message->node);
     pthread_mutex_unlock(&mutex);
@@ -54,9 +54,9 @@ void message_free_all(void)
     while (!list_empty(&under_way)) {
         struct message *message = container_of(under_way.next, struct message, node);
 
-        if (message->fd >= 0)
-            sock_close(message->fd);
-        crypt_close(message->crypt);
+        if (message->loose.fd >= 0)
+            sock_close(message->loose.fd);
+        crypt_close(message->loose.crypt);
         message_free(message);
     }
 }

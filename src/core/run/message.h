@@ -7,11 +7,10 @@
 #define CULVERT_CORE_RUN_MESSAGE_H
 
 #include "core/base/list.h"
+#include "core/mux/conn.h"
 #include "core/wire/frame.h"
 
 #include <stdint.h>
-
-struct crypt;
 
 struct message;
 struct worker;
@@ -19,8 +18,8 @@ struct worker;
 /* What a message is about: a constant of whoever takes it. */
 struct message_type {
     const char *name; /* for dumps */
-    /* In the thread of the worker that it was sent to, which frees it afterwards: a descriptor and
-     * a crypt are the callee's, pointer and secret go with the message. */
+    /* In the thread of the worker that it was sent to, which frees it afterwards: a connection is
+     * the callee's, pointer and secret go with the message. */
     void (*arrived)(struct worker *worker, struct message *message);
 };
 
@@ -31,10 +30,9 @@ struct message {
     uint64_t session;
     uint32_t number;
     uint64_t count;
-    int fd;
+    struct conn_loose loose;          /* a lane's connection, or a visitor's */
     void *pointer;                    /* from malloc, or NULL; goes with the message */
     void *secret;                     /* from secret_alloc, or NULL; goes with the message */
-    struct crypt *crypt;              /* of a lane, NULL if it is plain */
     uint8_t answer[FRAME_PROOF_SIZE]; /* the proof of JOIN_OK */
 };
 

@@ -348,9 +348,7 @@ static void message_sent_done(void *part, const struct ring_cqe *cqe)
     struct worker *w = part;
     struct message *message = message_of(cqe);
 
-    if (message->fd >= 0)
-        ring_close_fd(w->loop.ring, message->fd);
-    crypt_close(message->crypt);
+    conn_loose_close(&message->loose, w->loop.ring);
     message_free(message);
 }
 
@@ -520,7 +518,7 @@ static void shake_hands(struct worker *w)
     if (lane == NULL)
         return;
     uint64_t began = ring_now(w->loop.ring);
-    lane_crypt_step(lane);
+    lane_shake(lane);
     uint64_t ended = ring_now(w->loop.ring);
     w->shake_at = ended + 3 * (ended - began);
 }
