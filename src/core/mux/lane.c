@@ -21,35 +21,35 @@ static void lane_timer_fire(struct timer *timer);
 /* The lane's socket, and its end: as descriptors of its owner. Those of strangers are set aside
  * (strangers.h). */
 
-static bool is_set_aside(const struct lane_table *table, const struct share *share)
+static bool lane_is_set_aside(const struct lane_table *table, const struct share *share)
 {
     return table->strangers_share != NULL &&
            (share == table->strangers_share || share->parent == table->strangers_share);
 }
 
-static void take_fd(const struct lane *lane)
+static void lane_count_fd(const struct lane *lane)
 {
-    if (!is_set_aside(lane->table, lane->share))
+    if (!lane_is_set_aside(lane->table, lane->share))
         share_take(lane->share, SHARE_FDS, 1);
 }
 
-static void give_fd(const struct lane *lane)
+static void lane_uncount_fd(const struct lane *lane)
 {
-    if (!is_set_aside(lane->table, lane->share))
+    if (!lane_is_set_aside(lane->table, lane->share))
         share_give(lane->share, SHARE_FDS, 1);
 }
 
 void lane_set_fd(struct lane *lane, int fd)
 {
     conn_put_fd(&lane->conn, fd);
-    take_fd(lane);
+    lane_count_fd(lane);
 }
 
 int lane_take_fd(struct lane *lane)
 {
     int fd = conn_take_fd(&lane->conn);
 
-    give_fd(lane);
+    lane_uncount_fd(lane);
     return fd;
 }
 
@@ -57,20 +57,20 @@ void lane_own(struct lane *lane, struct share *share)
 {
     CHECK(lane->kept.count == 0 && lane->stream_count == 0);
     if (lane->conn.fd >= 0)
-        give_fd(lane);
+        lane_uncount_fd(lane);
     share_unref(lane->share);
     lane->share = lane->payer = share;
     conn_own(&lane->conn, share);
     retain_own(&lane->retain, share);
     if (lane->conn.fd >= 0)
-        take_fd(lane);
+        lane_count_fd(lane);
     while (lane->payer->level >= SHARE_SESSION && lane->payer->parent != NULL)
         lane->payer = lane->payer->parent;
 }
 
 /* A server's are strangers at first. */
-static struct share *first_owner(struct lane_table *table, const union sock_addr *peer,
-                                 uint32_t slot)
+static struct share *lane_first_owner(struct lane_table *table, const union sock_addr *peer,
+                                      uint32_t slot)
 {
     if (table->role->opens_streams)
         return share_open_address(table->strangers_share, peer);
@@ -113,7 +113,7 @@ void lane_table_close(struct lane_table *table)
 }
 
 /* Of a lane without a session. */
-static enum conn_standing outsider(const struct lane_table *table)
+static enum conn_standing lane_outsider(const struct lane_table *table)
 {
     return table->role->opens_streams ? CONN_STRANGER : CONN_OWN;
 }
@@ -146,9 +146,9 @@ static struct lane *lane_new(struct lane_table *table, const union sock_addr *pe
                                   .connect = lane_op(lane, LANE_OP_CONNECT) };
     conn_init(&lane->conn, loop, &table->spare, &ops, peer);
     conn_init_tls(&lane->conn, phase, crypt);
-    lane->share = lane->payer = first_owner(table, peer, slot);
+    lane->share = lane->payer = lane_first_owner(table, peer, slot);
     conn_own(&lane->conn, lane->share);
-    conn_stand(&lane->conn, outsider(table));
+    conn_stand(&lane->conn, lane_outsider(table));
     retain_init(&lane->retain, loop);
     retain_own(&lane->retain, lane->share);
     lane->rx.buf = lane->control.buf = lane->data.buf = BUF_NONE;
@@ -192,7 +192,7 @@ void lane_set_state(struct lane *lane, enum lane_state state)
 }
 
 /* The connection is up: frames, or the TLS handshake first. */
-static void start(struct lane *lane)
+static void lane_start(struct lane *lane)
 {
     struct loop *loop = lane->loop;
 
@@ -227,7 +227,7 @@ struct lane *lane_open(struct lane_table *table, const struct conn_loose *loose)
     if (lane == NULL)
         return NULL;
     strangers_add(&table->strangers, &lane->stranger, lane->share);
-    start(lane);
+    lane_start(lane);
     return lane;
 }
 
@@ -287,7 +287,7 @@ void lane_connect_done(void *part, const struct ring_cqe *cqe)
     if (lane->state == LANE_CLOSING)
         return;
     if (cqe->res == 0)
-        start(lane);
+        lane_start(lane);
     if (lane->state != LANE_TLS)
         table->role->lane_connected(lane, cqe->res);
 }
@@ -311,11 +311,11 @@ void lane_detach(struct lane *lane)
     list_remove(&lane->session_node);
     lane->session->lane_count--;
     lane->session = NULL;
-    conn_stand(&lane->conn, outsider(lane->table));
+    conn_stand(&lane->conn, lane_outsider(lane->table));
 }
 
 /* The session's business with this lane is over; the socket may live on for the last words. */
-static void leave(struct lane *lane, enum reason reason, const char *text)
+static void lane_leave(struct lane *lane, enum reason reason, const char *text)
 {
     struct session *session = lane->session;
 
@@ -351,7 +351,7 @@ void lane_close(struct lane *lane, enum reason reason, const char *text)
     if (before == LANE_FROZEN)
         lane_unfreeze(lane);
     if (before != LANE_LINGER)
-        leave(lane, reason, text);
+        lane_leave(lane, reason, text);
 }
 
 void lane_finish(struct lane *lane, enum reason reason, const char *text)
@@ -365,7 +365,7 @@ void lane_finish(struct lane *lane, enum reason reason, const char *text)
     lane_set_state(lane, LANE_LINGER);
     list_remove(&lane->stranger.step_node);
     timer_set(&loop->timers, &lane->timer, loop->now + LANE_LINGER_NS);
-    leave(lane, reason, text);
+    lane_leave(lane, reason, text);
     lane_mark(lane);
 }
 
@@ -377,7 +377,7 @@ void lane_dismiss(struct lane *lane, enum reason reason)
         lane_close(lane, reason, NULL);
 }
 
-static void release_buffers(struct lane *lane)
+static void lane_release_buffers(struct lane *lane)
 {
     conn_rx_release(&lane->conn, &lane->rx);
     lane_tx_release(lane);
@@ -400,7 +400,7 @@ bool lane_join(struct lane *lane)
     }
     if (lane->conn.zc.pending > 0)
         return false;
-    release_buffers(lane);
+    lane_release_buffers(lane);
     if (lane->ids.map != NULL)
         mem_unmap(lane->ids.map, sizeof(lane->ids.map[0]) * ((size_t)lane->ids.mask + 1));
     lane->ids.map = NULL;
@@ -491,7 +491,7 @@ void lane_start_heartbeat(struct lane *lane)
 /* A v1 client sends no Heartbeat (its document says so, its code does not): silence tells nothing
  * of one that never did. It is found dead by our own heartbeats and TCP_USER_TIMEOUT. A lane that
  * is held up hears nothing by its own choice. */
-static bool expects_frames(const struct lane *lane)
+static bool lane_expects_frames(const struct lane *lane)
 {
     bool v1_client = lane->version == FRAME_V1 && lane->table->role->opens_streams;
 
@@ -499,15 +499,15 @@ static bool expects_frames(const struct lane *lane)
 }
 
 /* It has streams, or the peer has not counted all that the last of them said. */
-static bool is_needed(const struct lane *lane)
+static bool lane_is_needed(const struct lane *lane)
 {
     return lane->stream_count > 0 || lane->retain.counted < lane->last_said;
 }
 
 /* A client watches the path of a lane that is needed: it is the one who can dial again. */
-static bool is_watched(const struct lane *lane)
+static bool lane_is_watched(const struct lane *lane)
 {
-    return lane->retain.keeps && is_needed(lane) && lane->state == LANE_OPEN &&
+    return lane->retain.keeps && lane_is_needed(lane) && lane->state == LANE_OPEN &&
            lane->fsm == SESSION_FORWARDING && !lane->table->role->opens_streams;
 }
 
@@ -517,13 +517,13 @@ void lane_watch(struct lane *lane)
 
     if (lane->stream_count > 0)
         lane->last_said = UINT64_MAX;
-    if (is_watched(lane) && lane->timer.due > loop->now + LANE_WATCH_NS)
+    if (lane_is_watched(lane) && lane->timer.due > loop->now + LANE_WATCH_NS)
         timer_set(&loop->timers, &lane->timer, loop->now + LANE_WATCH_NS);
 }
 
 /* A quiet lane is asked; a path from which TCP hears nothing is suspect. What our own queue holds
  * up, or a peer that is stopped, is not the path's fault: its TCP answers. */
-static void look(struct lane *lane)
+static void lane_look(struct lane *lane)
 {
     uint64_t silence = lane->loop->now - lane->conn.heard, patience = lane_patience(lane);
 
@@ -557,7 +557,7 @@ static void lane_timer_fire(struct timer *timer)
         lane_close(lane, REASON_HANDSHAKE_TIMEOUT, NULL);
         return;
     }
-    if (expects_frames(lane) && loop->now - lane->conn.heard >= config->expiry) {
+    if (lane_expects_frames(lane) && loop->now - lane->conn.heard >= config->expiry) {
         lane_lost(lane, REASON_HEARTBEAT_MISSED, NULL);
         return;
     }
@@ -566,11 +566,11 @@ static void lane_timer_fire(struct timer *timer)
         lane->beat = loop->now + config->heartbeat;
     }
     uint64_t next = lane->beat;
-    if (expects_frames(lane))
+    if (lane_expects_frames(lane))
         next = min_u64(next, lane->conn.heard + config->expiry);
     timer_set(&loop->timers, timer, next);
-    if (is_watched(lane))
-        look(lane);
+    if (lane_is_watched(lane))
+        lane_look(lane);
     lane_watch(lane);
 }
 

@@ -51,7 +51,7 @@
 
 /* Marks: positions in the three queues of a lane */
 
-static struct lane_marks marks_now(const struct lane *lane)
+static struct lane_marks kept_marks_now(const struct lane *lane)
 {
     const struct lane_marks *left = &lane->kept.left;
 
@@ -62,7 +62,7 @@ static struct lane_marks marks_now(const struct lane *lane)
     };
 }
 
-static bool marks_passed(const struct lane *lane, const struct lane_marks *marks)
+static bool kept_marks_passed(const struct lane *lane, const struct lane_marks *marks)
 {
     const struct lane_marks *left = &lane->kept.left;
 
@@ -72,7 +72,7 @@ static bool marks_passed(const struct lane *lane, const struct lane_marks *marks
 
 uint64_t lane_data_mark(const struct lane *lane)
 {
-    return marks_now(lane).data;
+    return kept_marks_now(lane).data;
 }
 
 /* A send in flight counts: the peer may have it before we know. */
@@ -86,7 +86,7 @@ bool lane_data_left(const struct lane *lane, uint64_t mark)
 /* The fence */
 
 /* Bytes of the lane up to the end of the last frame that was handled. */
-static uint64_t fence_handled(const struct lane *lane)
+static uint64_t kept_fence_handled(const struct lane *lane)
 {
     return lane->rx_bytes - (lane->rx.filled - lane->rx.parsed);
 }
@@ -94,25 +94,25 @@ static uint64_t fence_handled(const struct lane *lane)
 void lane_fence(struct lane *lane)
 {
     struct lane_kept *kept = &lane->kept;
-    struct lane_marks marks = marks_now(lane);
+    struct lane_marks marks = kept_marks_now(lane);
     struct lane_fence *fence = &kept->fences[kept->fences[0].stands ? 1 : 0];
 
     marks.control = 0; /* counts stand behind it in the same pack */
-    if (marks_passed(lane, &marks))
+    if (kept_marks_passed(lane, &marks))
         return;
     if (!fence->stands)
-        fence->count = fence_handled(lane) - 1;
+        fence->count = kept_fence_handled(lane) - 1;
     fence->stands = true;
     fence->marks = marks;
 }
 
 /* True if one fell: the peer is told what it was not told before. */
-static bool fences_look(struct lane *lane)
+static bool kept_fences_look(struct lane *lane)
 {
     struct lane_fence *fences = lane->kept.fences;
     bool fell = false;
 
-    while (fences[0].stands && marks_passed(lane, &fences[0].marks)) {
+    while (fences[0].stands && kept_marks_passed(lane, &fences[0].marks)) {
         fences[0] = fences[1];
         fences[1].stands = false;
         fell = true;
@@ -124,7 +124,7 @@ uint64_t lane_count(const struct lane *lane)
 {
     const struct lane_fence *fence = &lane->kept.fences[0];
 
-    return fence->stands ? fence->count : fence_handled(lane);
+    return fence->stands ? fence->count : kept_fence_handled(lane);
 }
 
 uint64_t lane_tell_count(struct lane *lane)
@@ -138,14 +138,14 @@ uint64_t lane_tell_count(struct lane *lane)
 
 /* Asking */
 
-static bool may_ask(const struct lane *lane)
+static bool kept_may_ask(const struct lane *lane)
 {
     return !list_empty(&lane->kept.sent) && lane->state == LANE_OPEN && lane->ping_time == 0;
 }
 
-static void ask_if_many(struct lane *lane)
+static void kept_ask_if_many(struct lane *lane)
 {
-    if (lane->kept.unasked >= STREAM_IDS_ASK && may_ask(lane))
+    if (lane->kept.unasked >= STREAM_IDS_ASK && kept_may_ask(lane))
         lane_ask(lane);
 }
 
@@ -158,7 +158,7 @@ static void kept_pressed(struct lane_table *table)
     for (struct list *node = table->all.next; node != &table->all; node = node->next) {
         struct lane *lane = container_of(node, struct lane, node);
 
-        if (may_ask(lane))
+        if (kept_may_ask(lane))
             lane_ask(lane);
     }
 }
@@ -172,7 +172,7 @@ void lane_kept_init(struct lane *lane)
     list_init(&lane->kept.sent);
 }
 
-static void give_back(struct lane *lane, struct list *node)
+static void kept_give_back(struct lane *lane, struct list *node)
 {
     struct slab *ids = &lane->table->ids;
 
@@ -182,7 +182,7 @@ static void give_back(struct lane *lane, struct list *node)
 }
 
 /* How the low bits of an id say where it is. */
-static struct lane_id *id_at(const struct lane *lane, uint32_t wire_id)
+static struct lane_id *kept_id_at(const struct lane *lane, uint32_t wire_id)
 {
     return slab_at(&lane->table->ids, wire_id & STREAM_SLOT_MASK);
 }
@@ -210,7 +210,7 @@ uint32_t lane_id_take(struct lane *lane, uint32_t slot)
 
 void lane_keep(struct lane *lane, uint32_t wire_id)
 {
-    struct lane_id *id = id_at(lane, wire_id);
+    struct lane_id *id = kept_id_at(lane, wire_id);
 
     CHECK(id->stream != 0 && id->generation == wire_id >> STREAM_SLOT_BITS);
     id->stream = 0;
@@ -222,7 +222,7 @@ void lane_keep(struct lane *lane, uint32_t wire_id)
         lane_kept_release(lane);
 }
 
-static void pass_first(struct lane *lane)
+static void kept_pass_first(struct lane *lane)
 {
     struct list *node;
 
@@ -233,7 +233,7 @@ static void pass_first(struct lane *lane)
     }
 }
 
-static void pass_second(struct lane *lane)
+static void kept_pass_second(struct lane *lane)
 {
     struct lane_kept *kept = &lane->kept;
 
@@ -242,12 +242,12 @@ static void pass_second(struct lane *lane)
 
         if (!kept->peer_counts_not && id->until > kept->counted)
             return;
-        give_back(lane, list_pop(&kept->sent));
+        kept_give_back(lane, list_pop(&kept->sent));
     }
 }
 
 /* What came while others waited begins to wait. */
-static bool queue_fresh(struct lane *lane)
+static bool kept_queue_fresh(struct lane *lane)
 {
     struct lane_kept *kept = &lane->kept;
     struct list *node;
@@ -256,17 +256,17 @@ static bool queue_fresh(struct lane *lane)
         return true;
     while ((node = list_pop(&kept->fresh)) != NULL)
         list_append(&kept->queued, node);
-    kept->until = marks_now(lane);
+    kept->until = kept_marks_now(lane);
     return !list_empty(&kept->queued);
 }
 
 void lane_kept_look(struct lane *lane)
 {
-    while (queue_fresh(lane) && marks_passed(lane, &lane->kept.until))
-        pass_first(lane);
-    pass_second(lane);
-    ask_if_many(lane);
-    if (fences_look(lane))
+    while (kept_queue_fresh(lane) && kept_marks_passed(lane, &lane->kept.until))
+        kept_pass_first(lane);
+    kept_pass_second(lane);
+    kept_ask_if_many(lane);
+    if (kept_fences_look(lane))
         lane_tell(lane);
 }
 
@@ -276,7 +276,7 @@ void lane_kept_counted(struct lane *lane, uint64_t rx_bytes, bool possible)
         lane->kept.counted = max_u64(lane->kept.counted, rx_bytes);
     else
         lane->kept.peer_counts_not = true;
-    pass_second(lane);
+    kept_pass_second(lane);
 }
 
 void lane_kept_release(struct lane *lane)
@@ -287,6 +287,6 @@ void lane_kept_release(struct lane *lane)
         struct list *node;
 
         while ((node = list_pop(lists[i])) != NULL)
-            give_back(lane, node);
+            kept_give_back(lane, node);
     }
 }

@@ -132,7 +132,7 @@ unsigned lane_replay_gather(struct lane *lane, unsigned count)
 
 /* Freezing */
 
-static bool can_freeze(const struct lane *lane)
+static bool resume_can_freeze(const struct lane *lane)
 {
     return lane->retain.keeps && lane->state == LANE_OPEN && lane->fsm == SESSION_FORWARDING &&
            lane->session != NULL && !lane->session->closing && !lane->goaway_sent &&
@@ -144,7 +144,7 @@ static bool can_freeze(const struct lane *lane)
 
 /* A client tells of its lanes by itself; a server of one of those that go together, and of the same
  * one when it is back. */
-static void log_lost(struct lane *lane, enum reason reason, const char *text)
+static void resume_log_lost(struct lane *lane, enum reason reason, const char *text)
 {
     const char *colon = text != NULL ? ": " : "", *detail = text != NULL ? text : "";
 
@@ -157,7 +157,7 @@ static void log_lost(struct lane *lane, enum reason reason, const char *text)
                lane->stream_count);
 }
 
-static void log_back(const struct lane *lane)
+static void resume_log_back(const struct lane *lane)
 {
     double seconds = (double)(lane->loop->now - lane->frozen_since) / 1e9;
 
@@ -169,7 +169,7 @@ static void log_back(const struct lane *lane)
                (unsigned long long)lane->retain.replay);
 }
 
-static void freeze(struct lane *lane, enum reason reason, const char *text)
+static void resume_freeze(struct lane *lane, enum reason reason, const char *text)
 {
     struct loop *loop = lane->loop;
     struct lane_table *table = lane->table;
@@ -185,16 +185,16 @@ static void freeze(struct lane *lane, enum reason reason, const char *text)
     lane->ping_time = 0;
     timer_set(&loop->timers, &lane->timer, loop->now + loop->config->grace);
     loop_count(loop, STAT_LANES_FROZEN, 1);
-    log_lost(lane, reason, text);
+    resume_log_lost(lane, reason, text);
     if (table->role->lane_frozen != NULL)
         table->role->lane_frozen(lane, text);
 }
 
 bool lane_freeze(struct lane *lane, enum reason reason, const char *text)
 {
-    if (!can_freeze(lane))
+    if (!resume_can_freeze(lane))
         return false;
-    freeze(lane, reason, text);
+    resume_freeze(lane, reason, text);
     return true;
 }
 
@@ -211,7 +211,7 @@ bool lane_is_still(const struct lane *lane)
 
 /* What is left of a big read buffer, less than a control frame, waits in a small one: a lane may be
  * frozen for long. */
-static void leave_big_buffer(struct lane *lane)
+static void resume_leave_big_buffer(struct lane *lane)
 {
     struct conn_rx *rx = &lane->rx;
     uint32_t left = rx->filled - rx->parsed, big = rx->buf;
@@ -224,14 +224,14 @@ static void leave_big_buffer(struct lane *lane)
 
 /* Nothing is in flight any more: the connection goes. Zero-copy notifications come when its queue
  * is freed. */
-static void close_connection(struct lane *lane)
+static void resume_close_connection(struct lane *lane)
 {
     if (lane->conn.fd >= 0) {
         sock_set_rst(lane->conn.fd);
         ring_close_fd(lane->loop->ring, lane_take_fd(lane));
     }
     lane->retain.replay = 0;
-    leave_big_buffer(lane);
+    resume_leave_big_buffer(lane);
     conn_drop(&lane->conn);
 }
 
@@ -246,7 +246,7 @@ void lane_frozen_recv(struct lane *lane, uint32_t size)
 
 /* Coming back */
 
-static void unlist(struct lane *lane)
+static void resume_unlist(struct lane *lane)
 {
     list_remove(&lane->frozen_node);
     list_remove(&lane->settle_node);
@@ -261,7 +261,7 @@ uint64_t lane_patience(const struct lane *lane)
 
 /* What the connection before this one was good for. The counts are those of the moment at which it
  * was given up. */
-static void judge_last(struct lane *lane, uint64_t peer_rx)
+static void resume_judge_last(struct lane *lane, uint64_t peer_rx)
 {
     if (peer_rx > lane->back_peer_rx || peer_rx == lane->retain.sent)
         lane->vain = 0;
@@ -271,24 +271,24 @@ static void judge_last(struct lane *lane, uint64_t peer_rx)
 }
 
 /* False: the counts do not fit each other. */
-static bool thaw(struct lane *lane, const struct conn_loose *loose, uint64_t peer_rx)
+static bool resume_thaw(struct lane *lane, const struct conn_loose *loose, uint64_t peer_rx)
 {
     struct loop *loop = lane->loop;
     struct lane_table *table = lane->table;
 
     if (!lane->retain.keeps || peer_rx < lane->retain.acked || peer_rx > lane->retain.sent)
         return false;
-    judge_last(lane, peer_rx);
+    resume_judge_last(lane, peer_rx);
     lane->retain.counted = peer_rx;
     lane_log_trim(lane);
     lane->retain.replay = lane->retain.sent - peer_rx;
     lane_set_fd(lane, loose->fd);
     conn_tie(&lane->conn, loose);
     lane_set_state(lane, LANE_OPEN);
-    unlist(lane);
+    resume_unlist(lane);
     loop_count(loop, STAT_LANES_RESUMED, 1);
     loop_count(loop, STAT_REPLAYED_BYTES, lane->retain.replay);
-    log_back(lane);
+    resume_log_back(lane);
     lane_start_heartbeat(lane);
     if (table->role->lane_back != NULL)
         table->role->lane_back(lane);
@@ -299,17 +299,17 @@ static bool thaw(struct lane *lane, const struct conn_loose *loose, uint64_t pee
     return true;
 }
 
-static void drop_next(struct lane *lane)
+static void resume_drop_next(struct lane *lane)
 {
     conn_loose_close(&lane->next.loose, lane->loop->ring);
 }
 
-static void take_next(struct lane *lane)
+static void resume_take_next(struct lane *lane)
 {
     struct conn_loose loose = lane->next.loose;
 
     lane->next.loose = (struct conn_loose){ .fd = -1 };
-    if (thaw(lane, &loose, lane->next.rx_bytes)) {
+    if (resume_thaw(lane, &loose, lane->next.rx_bytes)) {
         lane_say_join_ok(lane, lane->next.answer);
         return;
     }
@@ -327,11 +327,11 @@ bool lane_resume_later(struct lane *lane, const struct conn_loose *loose, uint64
 {
     if (peer_rx < lane->retain.counted)
         return false;
-    if (lane->state == LANE_OPEN && can_freeze(lane))
-        freeze(lane, REASON_REPLACED, NULL);
+    if (lane->state == LANE_OPEN && resume_can_freeze(lane))
+        resume_freeze(lane, REASON_REPLACED, NULL);
     if (lane->state != LANE_FROZEN)
         return false;
-    drop_next(lane);
+    resume_drop_next(lane);
     lane->next.loose = *loose;
     lane->next.rx_bytes = peer_rx;
     memcpy(lane->next.answer, answer, sizeof(lane->next.answer));
@@ -346,7 +346,7 @@ bool lane_resume(struct lane *lane, struct lane *from, uint64_t peer_rx)
     CHECK(from->rx.buf == BUF_NONE); /* the caller has it */
     struct conn_loose loose = lane_loosen(from);
     conn_move_raw(&lane->conn, &from->conn);
-    bool good = thaw(lane, &loose, peer_rx);
+    bool good = resume_thaw(lane, &loose, peer_rx);
     if (!good) {
         conn_loose_close(&loose, lane->loop->ring);
         conn_rx_release(&lane->conn, &lane->conn.raw);
@@ -377,11 +377,11 @@ void lane_drop_rest(struct lane *lane, struct conn_rx *rest)
 
 void lane_unfreeze(struct lane *lane)
 {
-    unlist(lane);
-    drop_next(lane);
+    resume_unlist(lane);
+    resume_drop_next(lane);
 }
 
-static void settle(struct lane *lane)
+static void resume_settle(struct lane *lane)
 {
     struct lane_table *table = lane->table;
 
@@ -394,12 +394,12 @@ static void settle(struct lane *lane)
         return;
     }
     if (lane->conn.fd >= 0) {
-        close_connection(lane);
+        resume_close_connection(lane);
         if (table->role->lane_still != NULL)
             table->role->lane_still(lane);
     }
     if (lane->state == LANE_FROZEN && lane->next.loose.fd >= 0)
-        take_next(lane);
+        resume_take_next(lane);
 }
 
 /* Whatever settles a lane may close others: each is taken from the list before it is looked at. */
@@ -411,5 +411,5 @@ void lane_settle(struct lane_table *table)
     while ((node = list_pop(&table->settling)) != NULL)
         list_append(&now, node);
     while ((node = list_pop(&now)) != NULL)
-        settle(container_of(node, struct lane, settle_node));
+        resume_settle(container_of(node, struct lane, settle_node));
 }

@@ -13,7 +13,7 @@
 
 /* Counts are told in control frames, and let both ends forget: they have a sixteenth of the pool
  * that is not held against their owner. */
-static uint32_t pack_small(struct lane *lane, const struct lane_pack *pack)
+static uint32_t tx_pack_small(struct lane *lane, const struct lane_pack *pack)
 {
     struct buf_pool *bufs = &lane->loop->bufs;
     bool control = pack == &lane->control;
@@ -23,18 +23,18 @@ static uint32_t pack_small(struct lane *lane, const struct lane_pack *pack)
     return buf_take_allowed(bufs, lane->share);
 }
 
-static uint32_t pack_take(struct lane *lane, const struct lane_pack *pack, bool big)
+static uint32_t tx_pack_take(struct lane *lane, const struct lane_pack *pack, bool big)
 {
     struct buf_pool *bufs = &lane->loop->bufs;
     uint32_t buf = big ? buf_take_bulk(bufs, lane->share) : BUF_NONE;
 
-    return buf != BUF_NONE ? buf : pack_small(lane, pack);
+    return buf != BUF_NONE ? buf : tx_pack_small(lane, pack);
 }
 
 /* Makes room for `room` bytes behind what waits: at the front of its own buffer if the log keeps
  * nothing of it, or in another one. Nothing of it is in flight. False: so much waits, or buffers
  * are so short. */
-static bool pack_move(struct lane *lane, struct lane_pack *pack, uint32_t room, bool big)
+static bool tx_pack_move(struct lane *lane, struct lane_pack *pack, uint32_t room, bool big)
 {
     struct buf_pool *bufs = &lane->loop->bufs;
     uint32_t size = pack->filled - pack->sent, need = size + room;
@@ -44,7 +44,7 @@ static bool pack_move(struct lane *lane, struct lane_pack *pack, uint32_t room, 
     if (to == BUF_NONE && need <= BUF_BIG_SIZE && (big || need > BUF_SMALL_SIZE))
         to = buf_take_bulk(bufs, lane->share);
     if (to == BUF_NONE && need <= BUF_SMALL_SIZE)
-        to = pack_small(lane, pack);
+        to = tx_pack_small(lane, pack);
     if (to == BUF_NONE)
         return false;
     memmove(buf_data(bufs, to), buf_data(bufs, pack->buf) + pack->sent, size);
@@ -56,17 +56,17 @@ static bool pack_move(struct lane *lane, struct lane_pack *pack, uint32_t room, 
 
 /* Room for `room` bytes behind what is there, or NULL: then a send is in flight, whose completion
  * makes room, or buffers are short, and the lane is woken when there are some. */
-static uint8_t *pack_begin(struct lane *lane, struct lane_pack *pack, uint32_t room, bool big)
+static uint8_t *tx_pack_begin(struct lane *lane, struct lane_pack *pack, uint32_t room, bool big)
 {
     struct buf_pool *bufs = &lane->loop->bufs;
 
     if (!lane_takes(lane))
         return NULL;
     if (pack->buf == BUF_NONE)
-        *pack = (struct lane_pack){ .buf = pack_take(lane, pack, big) };
+        *pack = (struct lane_pack){ .buf = tx_pack_take(lane, pack, big) };
     bool there = pack->buf != BUF_NONE && pack->filled + room <= buf_size(pack->buf);
     if (!there && pack->buf != BUF_NONE && (!lane->conn.send_flight || pack->sent == pack->filled))
-        there = pack_move(lane, pack, room, big);
+        there = tx_pack_move(lane, pack, room, big);
     if (there)
         return buf_data(bufs, pack->buf) + pack->filled;
     if (!lane->conn.send_flight && lane->state == LANE_OPEN)
@@ -74,7 +74,7 @@ static uint8_t *pack_begin(struct lane *lane, struct lane_pack *pack, uint32_t r
     return NULL;
 }
 
-static void pack_end(struct lane *lane, struct lane_pack *pack, const uint8_t *end)
+static void tx_pack_end(struct lane *lane, struct lane_pack *pack, const uint8_t *end)
 {
     const uint8_t *base = buf_data(&lane->loop->bufs, pack->buf);
     uint32_t filled = (uint32_t)(end - base);
@@ -86,7 +86,7 @@ static void pack_end(struct lane *lane, struct lane_pack *pack, const uint8_t *e
 
 /* A pack that is empty gives its buffer back, and the next one that is taken is the same, and warm;
  * unless the log keeps something of it: then it is filled further. */
-static void pack_settle(struct lane *lane, struct lane_pack *pack)
+static void tx_pack_settle(struct lane *lane, struct lane_pack *pack)
 {
     struct buf_pool *bufs = &lane->loop->bufs;
 
@@ -96,50 +96,50 @@ static void pack_settle(struct lane *lane, struct lane_pack *pack)
     *pack = (struct lane_pack){ .buf = BUF_NONE };
 }
 
-static void pack_sent(struct lane *lane, struct lane_pack *pack, uint32_t bytes)
+static void tx_pack_sent(struct lane *lane, struct lane_pack *pack, uint32_t bytes)
 {
     CHECK(pack->sent + bytes <= pack->filled);
     if (bytes == 0)
         return;
     lane_log(lane, pack->buf, pack->sent, bytes);
     pack->sent += bytes;
-    pack_settle(lane, pack);
+    tx_pack_settle(lane, pack);
 }
 
 void lane_tx_settle(struct lane *lane)
 {
-    pack_settle(lane, &lane->control);
-    pack_settle(lane, &lane->data);
+    tx_pack_settle(lane, &lane->control);
+    tx_pack_settle(lane, &lane->data);
 }
 
 uint8_t *lane_control_begin(struct lane *lane)
 {
-    return pack_begin(lane, &lane->control, FRAME_CONTROL_MAX, false);
+    return tx_pack_begin(lane, &lane->control, FRAME_CONTROL_MAX, false);
 }
 
 void lane_control_end(struct lane *lane, const uint8_t *end)
 {
-    pack_end(lane, &lane->control, end);
+    tx_pack_end(lane, &lane->control, end);
 }
 
 void lane_control_drop(struct lane *lane)
 {
-    pack_settle(lane, &lane->control);
+    tx_pack_settle(lane, &lane->control);
 }
 
 void lane_data_drop(struct lane *lane)
 {
-    pack_settle(lane, &lane->data);
+    tx_pack_settle(lane, &lane->data);
 }
 
 uint8_t *lane_data_begin(struct lane *lane, uint32_t room)
 {
-    return pack_begin(lane, &lane->data, room, !lane->retain.keeps || lane->data_busy);
+    return tx_pack_begin(lane, &lane->data, room, !lane->retain.keeps || lane->data_busy);
 }
 
 void lane_data_end(struct lane *lane, const uint8_t *end)
 {
-    pack_end(lane, &lane->data, end);
+    tx_pack_end(lane, &lane->data, end);
 }
 
 void lane_goaway(struct lane *lane, enum reason reason)
@@ -196,7 +196,7 @@ void lane_disown(struct lane *lane, struct lane_waiter *waiter)
     CHECK(waiter->pending == 0);
 }
 
-static void segment_left(struct lane *lane, const struct lane_segment *segment)
+static void tx_segment_left(struct lane *lane, const struct lane_segment *segment)
 {
     struct lane_waiter *waiter = segment->waiter;
 
@@ -207,7 +207,7 @@ static void segment_left(struct lane *lane, const struct lane_segment *segment)
     lane_waiter_wake(lane, waiter);
 }
 
-static void segments_sent(struct lane *lane, uint32_t bytes)
+static void tx_segments_sent(struct lane *lane, uint32_t bytes)
 {
     lane->bulk_bytes -= bytes;
     lane->kept.left.bulk += bytes;
@@ -220,7 +220,7 @@ static void segments_sent(struct lane *lane, uint32_t bytes)
         bytes -= n;
         if (lane->seg_sent < segment->size)
             return;
-        segment_left(lane, segment);
+        tx_segment_left(lane, segment);
         buf_put(&lane->loop->bufs, segment->buf);
         lane->seg_head = (lane->seg_head + 1) % LANE_SEGMENTS;
         lane->seg_count--;
@@ -230,18 +230,18 @@ static void segments_sent(struct lane *lane, uint32_t bytes)
 
 /* What has left */
 
-static uint32_t data_sent(struct lane *lane, uint32_t bytes)
+static uint32_t tx_data_sent(struct lane *lane, uint32_t bytes)
 {
     uint32_t n = min_u32(bytes, lane->flight_data);
 
-    pack_sent(lane, &lane->data, n);
+    tx_pack_sent(lane, &lane->data, n);
     lane->kept.left.data += n;
     if (n > 0)
         lane->data_cut = n < lane->flight_data;
     return n;
 }
 
-static void account(struct lane *lane, uint32_t bytes)
+static void tx_account(struct lane *lane, uint32_t bytes)
 {
     bool data_first = lane->data_cut;
     uint32_t n = min_u32(bytes, lane->flight_replay);
@@ -252,22 +252,22 @@ static void account(struct lane *lane, uint32_t bytes)
         return;
     if (lane->flight_begun) {
         n = min_u32(bytes, lane->segments[lane->seg_head].size - lane->seg_sent);
-        segments_sent(lane, n);
+        tx_segments_sent(lane, n);
         bytes -= n;
     }
     if (data_first)
-        bytes -= data_sent(lane, bytes);
+        bytes -= tx_data_sent(lane, bytes);
     n = min_u32(bytes, lane->flight_control);
-    pack_sent(lane, &lane->control, n);
+    tx_pack_sent(lane, &lane->control, n);
     lane->kept.left.control += n;
     bytes -= n;
     if (!data_first)
-        bytes -= data_sent(lane, bytes);
-    segments_sent(lane, bytes);
+        bytes -= tx_data_sent(lane, bytes);
+    tx_segments_sent(lane, bytes);
 }
 
 /* What the data pack takes at least. */
-static uint32_t data_room(const struct lane *lane)
+static uint32_t tx_data_room(const struct lane *lane)
 {
     if (lane->data.buf != BUF_NONE)
         return buf_size(lane->data.buf) - lane->data.filled;
@@ -278,7 +278,7 @@ static uint32_t data_room(const struct lane *lane)
  * together with those that are marked already, so that they get their share of the room. */
 void lane_tx_wake(struct lane *lane)
 {
-    lane_line_wake(lane, LANE_LINE_DATA, 1 + data_room(lane) / LANE_LINE_STEP);
+    lane_line_wake(lane, LANE_LINE_DATA, 1 + tx_data_room(lane) / LANE_LINE_STEP);
     lane_line_wake(lane, LANE_LINE_CONTROL, 1);
     lane_line_wake(lane, LANE_LINE_RESET, 1);
     if (lane_bulk_room(lane))
@@ -287,7 +287,7 @@ void lane_tx_wake(struct lane *lane)
 
 static void tx_left(struct lane *lane, uint32_t bytes)
 {
-    account(lane, bytes);
+    tx_account(lane, bytes);
     lane_log_trim(lane); /* the peer may have been quicker than our completion */
     lane_kept_left(lane);
     lane_tx_wake(lane);
@@ -296,7 +296,7 @@ static void tx_left(struct lane *lane, uint32_t bytes)
 
 /* Flush */
 
-static uint32_t add_pack(struct lane *lane, const struct lane_pack *pack, unsigned *count)
+static uint32_t tx_add_pack(struct lane *lane, const struct lane_pack *pack, unsigned *count)
 {
     uint32_t size = pack->filled - pack->sent;
 
@@ -308,7 +308,7 @@ static uint32_t add_pack(struct lane *lane, const struct lane_pack *pack, unsign
     return size;
 }
 
-static void add_segments(struct lane *lane, unsigned *count, uint32_t from, uint32_t to)
+static void tx_add_segments(struct lane *lane, unsigned *count, uint32_t from, uint32_t to)
 {
     for (uint32_t i = from; i < to; i++) {
         const struct lane_segment *segment = &lane->segments[(lane->seg_head + i) % LANE_SEGMENTS];
@@ -321,7 +321,7 @@ static void add_segments(struct lane *lane, unsigned *count, uint32_t from, uint
     }
 }
 
-static bool packs_empty(const struct lane *lane)
+static bool tx_packs_empty(const struct lane *lane)
 {
     return lane->control.filled == lane->control.sent && lane->data.filled == lane->data.sent;
 }
@@ -332,7 +332,7 @@ static bool tx_zero_copy(struct lane *lane)
 {
     const struct lane_segment *segment = &lane->segments[lane->seg_head];
 
-    if (lane->seg_count == 0 || lane->seg_sent > 0 || !packs_empty(lane) ||
+    if (lane->seg_count == 0 || lane->seg_sent > 0 || !tx_packs_empty(lane) ||
         lane->retain.replay > 0 || !conn_wants_zero_copy(&lane->conn, segment->size))
         return false;
     conn_send_zero_copy(&lane->conn, segment->buf, segment->offset, segment->size);
@@ -341,7 +341,7 @@ static bool tx_zero_copy(struct lane *lane)
 
 /* Segments that a copying send takes: all, or with zero copy those in front of the first that is
  * large enough for it. */
-static uint32_t copied_segments(const struct lane *lane, uint32_t from)
+static uint32_t tx_copied_segments(const struct lane *lane, uint32_t from)
 {
     uint32_t i = from, least = conn_zero_copy_least(&lane->conn);
 
@@ -362,13 +362,13 @@ static unsigned tx_gather(struct lane *lane)
     unsigned count = lane_replay_gather(lane, 0);
     if (lane->retain.replay > 0)
         return count;
-    add_segments(lane, &count, 0, begun);
+    tx_add_segments(lane, &count, 0, begun);
     if (lane->data_cut)
-        lane->flight_data = add_pack(lane, &lane->data, &count);
-    lane->flight_control = add_pack(lane, &lane->control, &count);
+        lane->flight_data = tx_add_pack(lane, &lane->data, &count);
+    lane->flight_control = tx_add_pack(lane, &lane->control, &count);
     if (!lane->data_cut)
-        lane->flight_data = add_pack(lane, &lane->data, &count);
-    add_segments(lane, &count, begun, copied_segments(lane, begun));
+        lane->flight_data = tx_add_pack(lane, &lane->data, &count);
+    tx_add_segments(lane, &count, begun, tx_copied_segments(lane, begun));
     lane->flight_begun = begun > 0;
     lane->data_busy = lane->flight_data > BUF_SMALL_SIZE / 2;
     return count;
@@ -376,11 +376,11 @@ static unsigned tx_gather(struct lane *lane)
 
 static bool tx_empty(const struct lane *lane)
 {
-    return packs_empty(lane) && lane->seg_count == 0 && lane->retain.replay == 0;
+    return tx_packs_empty(lane) && lane->seg_count == 0 && lane->retain.replay == 0;
 }
 
 /* Everything is out: a lane that lingers says FIN. */
-static void flushed(struct lane *lane)
+static void tx_flushed(struct lane *lane)
 {
     if (lane->awaits_out) {
         lane->awaits_out = false;
@@ -448,7 +448,7 @@ void lane_flush(struct lane *lane)
     if (!tx_may(lane, conn_flush(&lane->conn)))
         return;
     if (tx_empty(lane))
-        flushed(lane);
+        tx_flushed(lane);
     else
         tx_send(lane);
 }
@@ -470,14 +470,14 @@ void lane_mark(struct lane *lane)
 /* Completion */
 
 /* The connection is lost with a send in flight: it counts as sent. */
-static void flight_lost(struct lane *lane)
+static void tx_flight_lost(struct lane *lane)
 {
     if (lane->retain.keeps)
-        account(lane, conn_flight_frames(&lane->conn));
+        tx_account(lane, conn_flight_frames(&lane->conn));
 }
 
 /* Bytes have left that were no frames of the lane. */
-static void own_left(struct lane *lane)
+static void tx_own_left(struct lane *lane)
 {
     lane_tx_wake(lane); /* who found no buffer while it was on its way */
     lane_mark(lane);
@@ -503,7 +503,7 @@ void lane_send_done(void *part, const struct ring_cqe *cqe)
     if (lane->state == LANE_CLOSING)
         return;
     if (lane->state == LANE_FROZEN) {
-        flight_lost(lane);
+        tx_flight_lost(lane);
         lane_line_wake(lane, LANE_LINE_RESET, 1); /* others wait until it is back */
         return;
     }
@@ -513,7 +513,7 @@ void lane_send_done(void *part, const struct ring_cqe *cqe)
         return;
     }
     if (sent < 0) {
-        flight_lost(lane);
+        tx_flight_lost(lane);
         lane_lost(lane, REASON_LANE_ERROR, strerror(-sent));
         return;
     }
@@ -523,7 +523,7 @@ void lane_send_done(void *part, const struct ring_cqe *cqe)
     if (frames > 0)
         tx_left(lane, frames);
     else
-        own_left(lane);
+        tx_own_left(lane);
 }
 
 void lane_tx_release(struct lane *lane)
