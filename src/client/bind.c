@@ -170,13 +170,12 @@ static bool bind_is_host(const char *text, size_t size)
 struct session_tunnel *bind_fill(struct session *session, unsigned index)
 {
     const struct config_tunnel *wanted = &session->loop->config->tunnels[index];
-    struct session_tunnel *tunnel = &session->tunnels[index];
+    struct session_tunnel *tunnel = session_tunnel_place(session, index);
 
     tunnel->bound = true;
     tunnel->index = (uint16_t)index;
     snprintf(tunnel->name, sizeof(tunnel->name), "%s", wanted->name);
     addr_format_endpoint(&wanted->origin, tunnel->origin, sizeof(tunnel->origin));
-    session->tunnel_count = (uint32_t)max_u64(session->tunnel_count, index + 1U);
     return tunnel;
 }
 

@@ -447,7 +447,7 @@ static void client_primary_connected(struct client *client, struct lane *lane, i
     }
     client->heard = false;
     bind_reset(client);
-    lane->version = client->wire;
+    lane_set_version(lane, client->wire);
     if (!lane_map_open(lane, map)) {
         lane_close(lane, REASON_LIMIT_BUFFERS, "no address space for the table of its streams");
         return;
@@ -483,8 +483,7 @@ static enum reason client_rx_hello_ok_v1(struct lane *lane)
 
     if (session == NULL)
         return REASON_LIMIT_SESSIONS;
-    lane->offered = 1;
-    lane->peer_max_data = V1_DATA_MAX;
+    lane_agree(lane, &lane_terms_v1);
     lane_attach(lane, session);
     (void)bind_say_all(client_at(lane->loop), lane);
     return client_say_auth_v1(lane) ? REASON_DONE : REASON_LIMIT_BUFFERS;
@@ -546,12 +545,14 @@ static enum reason client_rx_auth_ok_v2(struct client *client, struct lane *lane
     if (session == NULL)
         return REASON_LIMIT_SESSIONS;
     uint64_t wanted = lane->loop->config->lanes;
-    lane->offered = (uint16_t)min_u64(ok.lanes, wanted != 0 ? wanted : SESSION_LANES_MAX);
+    const struct lane_terms terms = { .window = ok.window,
+                                      .max_data = ok.max_data,
+                                      .lanes = (uint16_t)min_u64(
+                                          ok.lanes, wanted != 0 ? wanted : SESSION_LANES_MAX) };
     client->slots = ok.slots;
     if ((ok.caps & FRAME_CAP_RESUME) == 0)
         retain_end(&lane->retain);
-    lane->peer_window = ok.window;
-    lane->peer_max_data = ok.max_data;
+    lane_agree(lane, &terms);
     lane_attach(lane, session);
     return REASON_DONE;
 }
@@ -631,8 +632,8 @@ static void client_dial_lanes(struct client *client, struct lane *lane)
 {
     struct worker *w = client->worker;
     struct join_ticket ticket = { .session = lane->session->id,
-                                  .peer_window = lane->peer_window,
-                                  .peer_max_data = lane->peer_max_data,
+                                  .peer_window = lane->terms.window,
+                                  .peer_max_data = lane->terms.max_data,
                                   .slots = client->slots,
                                   .server = lane->conn.peer,
                                   .server_index = client->server_index,
@@ -640,7 +641,7 @@ static void client_dial_lanes(struct client *client, struct lane *lane)
 
     if (lane->retain.keeps)
         dialer_keep(client, lane, &ticket);
-    for (uint16_t i = 1; i < lane->offered; i++) {
+    for (uint16_t i = 1; i < lane->terms.lanes; i++) {
         unsigned target = i % w->peer_count;
 
         ticket.lane = i;
@@ -686,7 +687,7 @@ static enum reason client_rx_goaway(struct lane *lane, const uint8_t *src, const
 
     if (!frame_get_error(lane->version, FRAME_GOAWAY, src, end, &error))
         return REASON_BAD_FRAME;
-    lane->goaway_heard = true;
+    lane_heard_goaway(lane);
     if (dialer_is_probe(client_at(lane->loop), lane) &&
         reason_from_code(error.code) == REASON_UNKNOWN_SESSION)
         log_at(LOG_DEBUG, lane_subject(lane),

@@ -117,8 +117,8 @@ static void dialer_dial(struct client_lane *entry)
         dialer_retry_later(entry);
         return;
     }
-    entry->probe->index = entry->ticket.lane;
-    entry->probe->kind = SESSION_LANE_JOINING;
+    lane_set_index(entry->probe, entry->ticket.lane);
+    lane_be_joining(entry->probe);
     if (entry->lane != NULL)
         timer_set(&w->loop.timers, &entry->timer,
                   w->loop.now + (entry->failures % 4 == 3 ? RESUME_LONG : RESUME_CONNECT));
@@ -240,7 +240,7 @@ void dialer_connected(struct lane *lane, int res)
         lane_close(lane, REASON_CONNECT_FAILED, NULL);
         return;
     }
-    lane->version = FRAME_V2;
+    lane_set_version(lane, FRAME_V2);
     if (entry->lane == NULL && !lane_map_open(lane, STREAM_SLOTS_MAX)) {
         lane_close(lane, REASON_LIMIT_BUFFERS, NULL);
         return;
@@ -261,8 +261,10 @@ enum reason dialer_greeted(struct lane *lane)
         return REASON_DONE;
     }
     if (entry->lane == NULL) {
-        lane->peer_window = entry->ticket.peer_window;
-        lane->peer_max_data = entry->ticket.peer_max_data;
+        const struct lane_terms terms = { .window = entry->ticket.peer_window,
+                                          .max_data = entry->ticket.peer_max_data,
+                                          .lanes = 1 };
+        lane_agree(lane, &terms);
         dialer_say_join(entry);
         return REASON_DONE;
     }

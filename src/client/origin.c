@@ -127,10 +127,7 @@ static void origin_connect_to(struct stream *s, bool beside, int fd, const union
     else
         stream_set_fd(s, fd);
     s->way.attempt[beside] = s->way.next;
-    s->way.addr[beside] = *addr;
-    s->flight |= beside ? STREAM_BESIDE : STREAM_CONNECT;
-    ring_connect(s->loop->ring, stream_op(s, STREAM_OP_CONNECT, beside), fd,
-                 &s->way.addr[beside].sa, sock_addr_size(addr));
+    stream_connect(s, beside, addr);
 }
 
 /* The next address that there is a socket for. `error`: why the one before came to nothing. */
@@ -267,9 +264,7 @@ enum reason origin_open(struct lane *lane, const struct frame *frame, const uint
         return origin_refuse(lane, frame->stream,
                              reason != REASON_DONE ? reason : REASON_LIMIT_STREAMS, &visit);
     }
-    s->tunnel = visit.tunnel;
-    visit.tunnel->streams++;
-    s->visitor = visit.addr;
+    stream_serve(s, visit.tunnel, &visit.addr);
     s->way.due = w->loop.now + w->loop.config->connect_timeout;
     if (origin_of(s)->addrs.count > 0 || !origin_of(s)->resolving)
         origin_dial_first(s);
@@ -296,20 +291,13 @@ static void origin_abandon(struct stream *s, bool beside)
 static void origin_won(struct stream *s, bool beside)
 {
     struct origin *origin = origin_of(s);
-    int fd = s->fd;
 
     timer_stop(&s->timer);
     if (s->way.list == origin->list)
         origin->good = (s->way.first + s->way.attempt[beside]) % origin->addrs.count;
-    if (beside) {
-        s->fd = s->way.beside;
-        s->way.beside = fd;
-    }
+    stream_connected(s, beside);
     if (origin_is_dialling(s))
         origin_abandon(s, !beside);
-    stream_set_state(s, STREAM_OPEN);
-    s->heard = s->loop->now;
-    stream_mark(s);
 }
 
 void origin_connected(struct stream *s, bool beside, int res)

@@ -296,13 +296,12 @@ static enum reason rx_hello_v2(struct lane *lane, const uint8_t *src, const uint
     if (hello.window > INT32_MAX || hello.max_data < FRAME_DATA_MIN ||
         hello.client.size > sizeof(lane->client))
         return REASON_BAD_FRAME;
-    lane->peer_window = hello.window;
-    lane->peer_max_data = hello.max_data;
-    lane->offered = lanes_offered(worker_of(lane->loop), &hello);
-    lane->client_size = (uint8_t)hello.client.size;
-    memcpy(lane->client, hello.client.data, hello.client.size);
-    lane->will_log = (hello.caps & FRAME_CAP_RESUME) != 0 &&
-                     config_grace(lane->loop->config, conn_is_tls(&lane->conn)) > 0;
+    const struct lane_terms terms = { .window = hello.window,
+                                      .max_data = hello.max_data,
+                                      .lanes = lanes_offered(worker_of(lane->loop), &hello) };
+    bool grace = config_grace(lane->loop->config, conn_is_tls(&lane->conn)) > 0;
+    lane_agree(lane, &terms);
+    lane_introduce(lane, &hello.client, grace && (hello.caps & FRAME_CAP_RESUME) != 0);
     lane_greet(lane, src, end);
     return REASON_DONE;
 }
@@ -316,8 +315,7 @@ static enum reason rx_hello_v1(struct lane *lane, const uint8_t *src, const uint
         return REASON_BAD_FRAME;
     if (p == NULL)
         return REASON_LIMIT_BUFFERS;
-    lane->offered = 1;
-    lane->peer_max_data = V1_DATA_MAX;
+    lane_agree(lane, &lane_terms_v1);
     lane_control_end(lane, frame_put_hello_ok(FRAME_V1, p, NULL));
     return REASON_DONE;
 }
@@ -349,7 +347,7 @@ static uint8_t *put_auth_ok(const struct lane *lane, uint64_t session,
 {
     struct frame_auth_ok ok = { .proof = login->proof,
                                 .caps = lane->will_log ? FRAME_CAP_RESUME : 0,
-                                .lanes = lane->offered,
+                                .lanes = lane->terms.lanes,
                                 .window = lane->loop->config->window_initial,
                                 .max_data = FRAME_PAYLOAD_MAX,
                                 .slots = STREAM_SLOTS_MAX,
@@ -409,12 +407,12 @@ static enum reason log_in(struct lane *lane, const struct auth_login *login)
     struct worker *w = worker_of(lane->loop);
     struct registry_session shared = { .id = registry_next_id(),
                                        .home = w->loop.index,
-                                       .lanes = lane->offered,
+                                       .lanes = lane->terms.lanes,
                                        .version = lane->version,
                                        .resumes = lane->will_log,
                                        .tls = conn_is_tls(&lane->conn),
-                                       .peer_window = lane->peer_window,
-                                       .peer_max_data = lane->peer_max_data,
+                                       .peer_window = lane->terms.window,
+                                       .peer_max_data = lane->terms.max_data,
                                        .client = { .token = login->token,
                                                    .size = lane->client_size },
                                        .peer = lane->conn.peer };
@@ -549,9 +547,11 @@ static void adopt_lane(struct lane *lane, const struct registry_session *shared,
         return;
     }
     replace_lane(session, index);
-    lane->index = index;
-    lane->peer_window = shared->peer_window;
-    lane->peer_max_data = shared->peer_max_data;
+    const struct lane_terms terms = { .window = shared->peer_window,
+                                      .max_data = shared->peer_max_data,
+                                      .lanes = shared->lanes };
+    lane_set_index(lane, index);
+    lane_agree(lane, &terms);
     lane_attach(lane, session);
     note_lane(lane, session, true);
     tunnel_copy(session, shared);
@@ -614,8 +614,8 @@ static void join_here(struct worker *w, struct message *message)
         conn_loose_close(&message->loose, w->loop.ring);
         return;
     }
-    lane->version = FRAME_V2;
-    lane->kind = SESSION_LANE_JOINING;
+    lane_set_version(lane, FRAME_V2);
+    lane_be_joining(lane);
     if (message->type == &resume_message) {
         stranger_again(w, lane);
         refuse_join(lane, REASON_LANE_GONE);
@@ -692,8 +692,7 @@ static enum reason rx_join(struct lane *lane, const uint8_t *src, const uint8_t 
         return REASON_BAD_FRAME;
     if (!lane_rx_done(lane))
         return REASON_BAD_STATE; /* nothing may follow JOIN before JOIN_OK */
-    lane->awaits_out = true;
-    lane_mark(lane);
+    lane_await_out(lane);
     return REASON_DONE;
 }
 
@@ -714,7 +713,7 @@ static enum reason rx_goaway(struct lane *lane, const uint8_t *src, const uint8_
 
     if (!frame_get_error(lane->version, FRAME_GOAWAY, src, end, &error))
         return REASON_BAD_FRAME;
-    lane->goaway_heard = true;
+    lane_heard_goaway(lane);
     if (session == NULL || lane->index != 0 ||
         session->draining) /* lane 0 speaks for the session */
         return REASON_DONE;
@@ -735,7 +734,7 @@ static enum reason server_frame(struct lane *lane, const struct frame *frame, co
     case FRAME_BIND:
         return tunnel_bind(lane, src, end);
     case FRAME_JOIN:
-        lane->kind = SESSION_LANE_JOINING;
+        lane_be_joining(lane);
         return rx_join(lane, src, end);
     case FRAME_GOAWAY:
         return rx_goaway(lane, src, end);

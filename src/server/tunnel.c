@@ -112,12 +112,11 @@ static bool add_tunnel(struct session *session, uint16_t index, const struct reg
     }
     listener->index = index;
     listener->port = what->port;
-    *tunnel = (struct session_tunnel){
+    *session_tunnel_place(session, index) = (struct session_tunnel){
         .bound = true, .index = index, .port = what->port, .listener = listener
     };
     memcpy(tunnel->name, what->name, sizeof(tunnel->name));
     memcpy(tunnel->origin, what->origin, sizeof(tunnel->origin));
-    session->tunnel_count = (uint32_t)max_u64(session->tunnel_count, index + 1U);
     return true;
 }
 
@@ -141,7 +140,7 @@ void tunnel_close(struct session *session)
 
 void tunnel_stop(struct session *session)
 {
-    session->draining = true;
+    session_drain(session);
     tunnel_close(session);
 }
 
@@ -289,14 +288,13 @@ static uint8_t *put_bind_ok(const struct lane *lane, uint16_t index, uint16_t po
 static void bind_later(struct session *session, uint16_t index, uint16_t wanted, uint16_t ticket,
                        const struct registry_tunnel *what)
 {
-    struct session_tunnel *tunnel = &session->tunnels[index];
+    struct session_tunnel *tunnel = session_tunnel_place(session, index);
 
     *tunnel = (struct session_tunnel){
         .waits = true, .wanted = wanted, .ticket = ticket, .refused = tunnel->refused
     };
     memcpy(tunnel->name, what->name, sizeof(tunnel->name));
     memcpy(tunnel->origin, what->origin, sizeof(tunnel->origin));
-    session->tunnel_count = (uint32_t)max_u64(session->tunnel_count, index + 1U);
 }
 
 /* A client asks again for as long as it has a session: said once. */

@@ -69,19 +69,6 @@ static bool may_come(const struct visitor *v, const struct share *share)
     return true;
 }
 
-/* v1 ids are counted; one whose place in the map is taken by a long-lived stream is passed over. 0:
- * all places are taken. */
-static uint32_t v1_id(struct lane *lane)
-{
-    for (uint32_t tries = 0; tries <= lane->ids.mask; tries++) {
-        uint32_t id = lane->ids.next++;
-
-        if (id != 0 && lane->ids.map[id & lane->ids.mask] == 0)
-            return id;
-    }
-    return 0;
-}
-
 static void put_open(struct lane *lane, struct stream *s, uint8_t *p)
 {
     struct frame_open open = { .tunnel = s->tunnel->index };
@@ -99,15 +86,13 @@ static void put_open(struct lane *lane, struct stream *s, uint8_t *p)
 static void open_for(struct lane *lane, const struct visitor *v, struct share *share)
 {
     uint8_t *p = lane_data_begin(lane, LANE_OPEN_ROOM);
-    uint32_t id = lane->version == FRAME_V1 ? v1_id(lane) : 0;
+    uint32_t id = lane->version == FRAME_V1 ? lane_v1_id(lane) : 0;
     struct stream *s = NULL;
 
     if (p != NULL && (lane->version != FRAME_V1 || id != 0))
         s = stream_open(lane, id, v->fd, STREAM_OPEN, share);
     if (s != NULL) {
-        s->tunnel = v->tunnel;
-        v->tunnel->streams++;
-        s->visitor = v->addr;
+        stream_serve(s, v->tunnel, &v->addr);
         put_open(lane, s, p);
         return;
     }

@@ -247,7 +247,7 @@ static void tally_lane(const struct lane *lane, void *arg)
         t->standing[side]++;
     else
         t->other[side]++;
-    t->joined = (unsigned)max_u64(t->joined, lane->index == 0 ? lane->offered : 0);
+    t->joined = (unsigned)max_u64(t->joined, lane->index == 0 ? lane->terms.lanes : 0);
 }
 
 bool path_whole(void)

@@ -2,7 +2,7 @@
  * conn_crypt: TLS under the frames of a connection.
  *
  * Handshake. Received bytes gather in the raw buffer; the worker makes one step of one connection
- * per turn (worker.c, worker_shake_hands), because a step may be a few hundred microseconds of public-key
+ * per turn (worker_shake_hands), because a step may be a few hundred microseconds of public-key
  * arithmetic and the streams of other lanes must not wait for a storm of them. Nothing is read
  * while a step is due or while the last handshake bytes are on their way, so that no record is
  * taken from the socket before the kernel may want to (kTLS).

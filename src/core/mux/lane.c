@@ -153,7 +153,7 @@ static struct lane *lane_new(struct lane_table *table, const union sock_addr *pe
     retain_own(&lane->retain, lane->share);
     lane->rx.buf = lane->control.buf = lane->data.buf = BUF_NONE;
     lane->ids.next = 1;
-    lane->peer_max_data = FRAME_PAYLOAD_MAX;
+    lane->terms.max_data = FRAME_PAYLOAD_MAX;
     list_init(&lane->session_node);
     list_init(&lane->dirty_node);
     list_init(&lane->starved_node);
@@ -574,7 +574,66 @@ static void lane_timer_fire(struct timer *timer)
     lane_watch(lane);
 }
 
+/* What its role knows of it */
+
+void lane_set_version(struct lane *lane, uint8_t version)
+{
+    CHECK(lane->session == NULL && (lane->version == 0 || lane->version == version));
+    lane->version = version;
+}
+
+void lane_be_joining(struct lane *lane)
+{
+    CHECK(lane->session == NULL);
+    lane->kind = SESSION_LANE_JOINING;
+}
+
+void lane_set_index(struct lane *lane, uint16_t index)
+{
+    CHECK(lane->session == NULL && index < SESSION_LANES_MAX);
+    lane->index = index;
+}
+
+const struct lane_terms lane_terms_v1 = { .max_data = V1_DATA_MAX, .lanes = 1 };
+
+void lane_agree(struct lane *lane, const struct lane_terms *terms)
+{
+    CHECK(terms->lanes >= 1 && terms->max_data > 0 && lane->stream_count == 0);
+    lane->terms = *terms;
+}
+
+void lane_heard_goaway(struct lane *lane)
+{
+    lane->goaway_heard = true;
+}
+
+void lane_introduce(struct lane *lane, const struct frame_text *client, bool will_log)
+{
+    CHECK(lane->session == NULL && client->size <= sizeof(lane->client));
+    lane->client_size = (uint8_t)client->size;
+    memcpy(lane->client, client->data, client->size);
+    lane->will_log = will_log;
+}
+
+void lane_await_out(struct lane *lane)
+{
+    CHECK(lane->state == LANE_OPEN && !lane->awaits_out);
+    lane->awaits_out = true;
+    lane_mark(lane);
+}
+
 /* Streams of the lane */
+
+uint32_t lane_v1_id(struct lane *lane)
+{
+    for (uint32_t tries = 0; tries <= lane->ids.mask; tries++) {
+        uint32_t id = lane->ids.next++;
+
+        if (id != 0 && lane->ids.map[id & lane->ids.mask] == 0)
+            return id;
+    }
+    return 0;
+}
 
 bool lane_map_open(struct lane *lane, uint32_t size)
 {

@@ -169,6 +169,13 @@ struct lane_ids {
     uint32_t next; /* v1 server: next stream id */
 };
 
+/* What its two ends have agreed on. */
+struct lane_terms {
+    uint32_t window;   /* initial credit of a new stream, as the peer gives it */
+    uint32_t max_data; /* payload of a DATA frame, as the peer takes it */
+    uint16_t lanes;    /* of the session */
+};
+
 /* Server: the connection that takes over when the old one is still. */
 struct lane_next {
     struct conn_loose loose;
@@ -232,13 +239,11 @@ struct lane {
     uint64_t beat;      /* ns: when the next PING is due */
 
     /* log-in */
-    uint16_t offered;       /* lanes of the session */
+    struct lane_terms terms;
     struct frame_join join; /* server: waits until HELLO_OK is out (awaits_out) */
     bool awaits_out;        /* nothing is read until everything is out: then the role goes on */
     uint8_t client[FRAME_CLIENT_MAX]; /* server: who it says it is, between HELLO and AUTH */
     uint8_t client_size;
-    uint32_t peer_max_data;
-    uint32_t peer_window; /* initial credit of a new stream */
     struct lane_ids ids;
 
     /* resume */
@@ -405,6 +410,25 @@ static inline bool lane_rx_done(const struct lane *lane)
 
 /* Sets the protocol state, asserting the transition. */
 void lane_set_fsm(struct lane *lane, enum session_state state);
+
+/* What its role knows of it: the version of its frames; that it joins a session, as which of its
+ * lanes; what was agreed; that the peer has said GOAWAY. The first two before it has a session. */
+void lane_set_version(struct lane *lane, uint8_t version);
+void lane_be_joining(struct lane *lane);
+void lane_set_index(struct lane *lane, uint16_t index);
+void lane_agree(struct lane *lane, const struct lane_terms *terms);
+extern const struct lane_terms lane_terms_v1;
+void lane_heard_goaway(struct lane *lane);
+
+/* Server: what HELLO said: who it is, at most FRAME_CLIENT_MAX bytes, and whether its log is to
+ * begin with AUTH_OK. */
+void lane_introduce(struct lane *lane, const struct frame_text *client, bool will_log);
+
+/* Nothing is read until everything is out: then the role's lane_out is called. */
+void lane_await_out(struct lane *lane);
+
+/* Server, v1: an id that no stream has; 0: there is none. */
+uint32_t lane_v1_id(struct lane *lane);
 
 /* The map from wire ids to slots, for the side that does not make the ids, and for v1. `size`:
  * power of two. False: out of memory. */

@@ -66,7 +66,7 @@ static void relay_recv(struct stream *s)
                       : BUF_NONE;
     if (s->recv_buf != BUF_NONE) {
         uint32_t size =
-            min_u32(relay_bulk_share(s->table), min_u32(s->tx.credit, s->lane->peer_max_data));
+            min_u32(relay_bulk_share(s->table), min_u32(s->tx.credit, s->lane->terms.max_data));
 
         ring_recv(loop->ring, stream_op(s, STREAM_OP_RECV, s->recv_buf), s->fd,
                   buf_data(&loop->bufs, s->recv_buf) + BUF_HEADROOM, size, flags);
@@ -244,7 +244,7 @@ static bool relay_send_small(struct stream *s, uint32_t size)
 static bool relay_send_held(struct stream *s)
 {
     while (s->held != BUF_NONE) {
-        uint32_t size = min_u32(s->held_size, min_u32(s->tx.credit, s->lane->peer_max_data));
+        uint32_t size = min_u32(s->held_size, min_u32(s->tx.credit, s->lane->terms.max_data));
         /* Small data behind bulk of the same stream must not overtake it: it stands in line as
          * bulk, if it goes in one piece. */
         bool whole = size == s->held_size;

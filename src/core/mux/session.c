@@ -93,6 +93,18 @@ bool session_leave(struct session *session)
     return true;
 }
 
+void session_drain(struct session *session)
+{
+    session->draining = true;
+}
+
+struct session_tunnel *session_tunnel_place(struct session *session, unsigned index)
+{
+    CHECK(index < CONFIG_TUNNELS_MAX);
+    session->tunnel_count = (uint32_t)max_u64(session->tunnel_count, index + 1U);
+    return &session->tunnels[index];
+}
+
 struct session_tunnel *session_tunnel(struct session *session, uint16_t index)
 {
     if (index >= session->tunnel_count || !session->tunnels[index].bound)

@@ -91,6 +91,13 @@ bool session_leave(struct session *session);
  * one, which was of the same kind and had the same cause, as a rule. */
 bool session_tells(struct session *session);
 
+/* Its part drains: no new streams. */
+void session_drain(struct session *session);
+
+/* The place of a tunnel, below CONFIG_TUNNELS_MAX, which counts as one of the session's from here
+ * on. */
+struct session_tunnel *session_tunnel_place(struct session *session, unsigned index);
+
 /* Tunnel of an index, NULL if not bound. */
 struct session_tunnel *session_tunnel(struct session *session, uint16_t index);
 

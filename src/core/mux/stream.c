@@ -94,6 +94,38 @@ void stream_drop_beside(struct stream *s)
     share_give(s->share, SHARE_FDS, 1);
 }
 
+void stream_serve(struct stream *s, struct session_tunnel *tunnel, const union sock_addr *visitor)
+{
+    CHECK(s->tunnel == NULL && s->lane != NULL);
+    s->tunnel = tunnel;
+    s->visitor = *visitor;
+    tunnel->streams++;
+}
+
+void stream_connect(struct stream *s, bool beside, const union sock_addr *addr)
+{
+    uint8_t flight = beside ? STREAM_BESIDE : STREAM_CONNECT;
+
+    CHECK(s->state == STREAM_CONNECTING && (s->flight & flight) == 0);
+    s->way.addr[beside] = *addr;
+    s->flight |= flight;
+    ring_connect(s->loop->ring, stream_op(s, STREAM_OP_CONNECT, beside),
+                 beside ? s->way.beside : s->fd, &s->way.addr[beside].sa, sock_addr_size(addr));
+}
+
+void stream_connected(struct stream *s, bool beside)
+{
+    int fd = s->fd;
+
+    if (beside) {
+        s->fd = s->way.beside;
+        s->way.beside = fd;
+    }
+    stream_set_state(s, STREAM_OPEN);
+    s->heard = s->loop->now;
+    stream_mark(s);
+}
+
 bool stream_table_open(struct stream_table *table, struct loop *loop, const struct role *role)
 {
     struct list *lists[] = { &table->dirty,    &table->orphans, &table->closing,   &table->starved,
@@ -164,7 +196,7 @@ struct stream *stream_open(struct lane *lane, uint32_t wire_id, int fd, enum str
     if (lane->version == FRAME_V1) {
         s->tx.credit = INT32_MAX;
     } else {
-        s->tx.credit = lane->peer_window;
+        s->tx.credit = lane->terms.window;
         window_rx_init(&s->rx, loop->config->window_initial, loop->now);
     }
     if (lane->ids.map != NULL)

@@ -241,6 +241,16 @@ void stream_drop_fd(struct stream *stream);
 void stream_set_beside(struct stream *stream, int fd);
 void stream_drop_beside(struct stream *stream);
 
+/* Whose it is: counts in the tunnel. */
+void stream_serve(struct stream *stream, struct session_tunnel *tunnel,
+                  const union sock_addr *visitor);
+
+/* Connects its socket, or the one beside it; the role's stream_connected is told. connected: that
+ * one is, is the stream's from here on, and the stream is open; the other one, if there is one, is
+ * beside it. */
+void stream_connect(struct stream *stream, bool beside, const union sock_addr *addr);
+void stream_connected(struct stream *stream, bool beside);
+
 /* The stream of a wire id, NULL if it is gone; and one that is over here, but for the RESET that it
  * still has to say. */
 struct stream *stream_find(struct lane *lane, uint32_t wire_id);
