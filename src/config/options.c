@@ -683,44 +683,6 @@ static const struct flag flags[] = {
 };
 /* clang-format on */
 
-static const char *const command_names[] = {
-    [OPTIONS_SERVER] = "server",     [OPTIONS_CLIENT] = "client",   [OPTIONS_DEMO] = "demo",
-    [OPTIONS_GEN_CERT] = "gen-cert", [OPTIONS_VERSION] = "version", [OPTIONS_HELP] = "help",
-};
-
-const char *options_command_name(enum options_command command)
-{
-    CHECK(command < OPTIONS_COMMAND_COUNT);
-    return command_names[command];
-}
-
-bool options_command_find(const char *name, enum options_command *command)
-{
-    for (unsigned i = 0; i < OPTIONS_COMMAND_COUNT; i++) {
-        if (strcmp(name, command_names[i]) == 0) {
-            *command = (enum options_command)i;
-            return true;
-        }
-    }
-    return false;
-}
-
-const char *options_command_nearest(const char *word)
-{
-    const char *best = NULL;
-    unsigned best_distance = ~0u;
-
-    for (unsigned i = 0; i < OPTIONS_COMMAND_COUNT; i++) {
-        unsigned distance = value_distance(word, command_names[i]);
-
-        if (distance < best_distance) {
-            best = command_names[i];
-            best_distance = distance;
-        }
-    }
-    return value_is_near(best_distance, word) ? best : NULL;
-}
-
 /* Parse */
 
 static bool flag_is_for(const struct flag *flag, enum options_command command)
@@ -817,16 +779,17 @@ static bool fail_unknown(struct parse *p, const char *arg, const char *name, siz
     near = flag_nearest(whole, command);
     const char *habit = find_habit(whole, word, near != NULL || other != NULL, command);
     if (habit != NULL)
-        return fail(p, "%s is not a flag of 'culvert %s'; %s", shown, command_names[command],
+        return fail(p, "%s is not a flag of 'culvert %s'; %s", shown, options_command_name(command),
                     habit);
     if (other != NULL)
         return fail(p, "--%s belongs to 'culvert %s', not to 'culvert %s'; leave it out",
-                    other->name, command_names[flag_owner(other)], command_names[command]);
+                    other->name, options_command_name(flag_owner(other)),
+                    options_command_name(command));
     if (near != NULL)
         return fail(p, "%s is not a flag of 'culvert %s'; did you mean --%s?", shown,
-                    command_names[command], near->name);
+                    options_command_name(command), near->name);
     return fail(p, "%s is not a flag of 'culvert %s'; 'culvert help %s' lists them", shown,
-                command_names[command], command_names[command]);
+                options_command_name(command), options_command_name(command));
 }
 
 static bool apply_switch(struct parse *p, const struct flag *flag, const char *value)
@@ -955,7 +918,7 @@ static bool parse_positional(struct parse *p, char *arg)
         return fail(p, "'%.60s' stands alone; to have clients connect there write --addr %.60s",
                     arg, arg);
     return fail(p, "'%.60s' stands alone; 'culvert %s' takes only flags, which begin with --", arg,
-                command_names[command]);
+                options_command_name(command));
 }
 
 static bool parse_args(struct parse *p, int argc, char **argv, int at)
@@ -1390,7 +1353,7 @@ static void print_commands(FILE *out, uint8_t commands)
     for (unsigned i = 0; i < OPTIONS_COMMAND_COUNT; i++) {
         if ((commands & (1u << i)) == 0)
             continue;
-        fprintf(out, "%s%s", between, command_names[i]);
+        fprintf(out, "%s%s", between, options_command_name((enum options_command)i));
         between = ",";
     }
 }

@@ -21,58 +21,9 @@
 #include <stdbool.h>
 #include <stdio.h>
 
-#include "core/base/config.h"
-#include "core/base/exit_code.h"
-#include "core/base/log.h"
-
-enum options_command {
-    OPTIONS_SERVER,
-    OPTIONS_CLIENT, /* also without a command word */
-    OPTIONS_DEMO,
-    OPTIONS_GEN_CERT,
-    OPTIONS_VERSION,
-    OPTIONS_HELP,
-    OPTIONS_COMMAND_COUNT
-};
-
-struct options_demo {
-    bool once;         /* end after the check */
-    bool verbose;      /* show the logs of server and client */
-    uint64_t size;     /* bytes to move each way */
-    uint32_t requests; /* HTTP requests */
-};
-
-#define OPTIONS_CERT_NAMES_MAX 16
-#define OPTIONS_WARNING_MAX    320
-
-struct options_gen_cert { /* its directory is config.state_dir */
-    char names[OPTIONS_CERT_NAMES_MAX][256];
-    unsigned name_count;
-    uint32_t days;    /* 0: as gen-cert thinks best */
-    char client[256]; /* not empty: a client certificate for this name */
-};
-
-struct options {
-    enum options_command command;
-    bool help;              /* --help: print the help of `command` and do nothing else */
-    const char *topic;      /* `help TOPIC`: points into argv; NULL without one */
-    bool version;           /* --version, of whatever command: print it and do nothing else */
-    bool features;          /* `version --features` */
-    bool server_is_default; /* nobody has named one */
-    enum log_level log_level;
-    char warning
-        [OPTIONS_WARNING_MAX]; /* to be logged once the log is set up; empty if there is none */
-    struct options_demo demo;
-    struct options_gen_cert gen_cert;
-    /* valid for OPTIONS_SERVER and OPTIONS_CLIENT; OPTIONS_DEMO: workers, wire, tls;
-     * OPTIONS_GEN_CERT: state_dir */
-    struct config config;
-};
-
-struct options_error {
-    enum exit_code code; /* EXIT_CODE_USAGE or EXIT_CODE_CANNOT_START */
-    char text[512];      /* without "culvert: " and newline */
-};
+#include "config/options_command.h"
+#include "config/options_error.h"
+#include "config/options_values.h"
 
 /* Parses argv[1..argc). `options` is filled completely, defaults included, and whatever it held
  * before is not looked at. Its token is the caller's to drop (config_drop_token), whatever the
@@ -81,15 +32,6 @@ bool options_parse(int argc, char **argv, struct options *options, struct option
 
 /* What only this machine can tell: every core of --cpus is one this process may run on. */
 bool options_check_machine(const struct config *config, struct options_error *error);
-
-/* "server", "client", "demo", "gen-cert", "version", "help". */
-const char *options_command_name(enum options_command command);
-
-/* False: no such command. */
-bool options_command_find(const char *name, enum options_command *command);
-
-/* The command whose name is nearest to `word`, or NULL if none is near. */
-const char *options_command_nearest(const char *word);
 
 /* The flags of a command in groups, with their defaults, 80 columns wide. */
 void options_print_flags(FILE *out, enum options_command command);

@@ -7,7 +7,7 @@
 #ifndef CULVERT_CONFIG_OPTIONS_HABIT_H
 #define CULVERT_CONFIG_OPTIONS_HABIT_H
 
-#include "config/options.h"
+#include "config/options_command.h"
 
 /* A clause for after "--NAME is not a flag of ...; ", or NULL. */
 const char *options_habit_flag(const char *name, enum options_command command);

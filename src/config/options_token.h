@@ -6,7 +6,8 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-#include "config/options.h"
+#include "config/options_error.h"
+#include "config/options_values.h"
 
 /* The seed's token; a server accepts it from loopback peers only. */
 #define OPTIONS_DEFAULT_TOKEN "dev-token"
