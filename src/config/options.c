@@ -435,7 +435,7 @@ static bool set_cert_name(struct parse *p, const struct flag *flag, char *value)
 static bool set_token(struct parse *p, const struct flag *flag, char *value)
 {
     size_t size = strlen(value);
-    bool ok = options_token_take("--token", value, size, &p->options->config, p->error);
+    bool ok = options_token_take("--token", value, &p->options->config, p->error);
 
     (void)flag;
     explicit_bzero(value, size);

@@ -1,10 +1,9 @@
-/* options_token: where the token comes from. Used by options.c, and by a server that reads its file
- * again. */
+/* options_token: where the token comes from. Used for the command line, and by a server that reads
+ * its file again. */
 #ifndef CULVERT_CONFIG_OPTIONS_TOKEN_H
 #define CULVERT_CONFIG_OPTIONS_TOKEN_H
 
 #include <stdbool.h>
-#include <stddef.h>
 
 #include "config/options_error.h"
 #include "config/options_values.h"
@@ -14,7 +13,7 @@
 
 /* Copies a token of 1 to CONFIG_TOKEN_MAX bytes, or several, each in a line. False: *error names
  * `source` and the cure. */
-bool options_token_take(const char *source, const char *token, size_t size, struct config *config,
+bool options_token_take(const char *source, const char *text, struct config *config,
                         struct options_error *error);
 
 /* For a command line without --token: from `file` if it is not NULL, else from CULVERT_TOKEN, else
