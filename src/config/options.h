@@ -19,10 +19,10 @@
 #define CULVERT_CONFIG_OPTIONS_H
 
 #include <stdbool.h>
-#include <stdio.h>
 
 #include "config/options_command.h"
 #include "config/options_error.h"
+#include "config/options_print.h"
 #include "config/options_values.h"
 
 /* Parses argv[1..argc). `options` is filled completely, defaults included, and whatever it held
@@ -32,14 +32,5 @@ bool options_parse(int argc, char **argv, struct options *options, struct option
 
 /* What only this machine can tell: every core of --cpus is one this process may run on. */
 bool options_check_machine(const struct config *config, struct options_error *error);
-
-/* The flags of a command in groups, with their defaults, 80 columns wide. */
-void options_print_flags(FILE *out, enum options_command command);
-
-/* All flags for a program to read (man page, completion), in the order of the help, a line each:
- *   flag TAB group TAB commands, with commas TAB name TAB value TAB default TAB help
- *   letter TAB letter TAB commands, with commas TAB name of the flag
- * Without a value it is a switch; without a default there is none. */
-void options_print_table(FILE *out);
 
 #endif
