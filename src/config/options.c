@@ -5,10 +5,9 @@
  * in the rows and are set before the command line is read; lists get theirs in finish_*, only if
  * the command line gave none.
  *
- * Tokens never appear in an error: an unknown flag is quoted as far as it is a name, and of one
- * that begins like the name of a secret only that name; the value of --token is wiped as soon as it
- * is copied, before anything after it can fail. What an error quotes is shown as the log would
- * (options_parse has the only way out). Where a token comes from otherwise is options_token.c.
+ * Tokens never appear in an error: the value of --token is wiped as soon as it is copied, before
+ * anything after it can fail, and of an unknown flag only the name is quoted (options_unknown.h).
+ * What an error quotes is shown as the log would (options_parse has the only way out).
  */
 #include "config/options.h"
 
@@ -18,8 +17,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "config/options_args.h"
 #include "config/options_draft.h"
-#include "config/options_habit.h"
 #include "config/options_set.h"
 #include "config/options_table.h"
 #include "config/options_token.h"
@@ -27,251 +26,11 @@
 #include "core/base/check.h"
 #include "core/base/log.h"
 #include "core/base/token.h"
-#include "core/base/value.h"
 #include "core/io/addr.h"
 
 #define DEFAULT_START_PORT 10000
 #define WORKERS_MAX        CONFIG_CPUS_MAX
 #define GRACE_TLS          (60 * NSEC_PER_SEC)
-
-/* What names a secret here or elsewhere: behind it, in the same word, the secret itself may stand
- * (-tSECRET, --token:SECRET, --passwordSECRET). */
-static const struct {
-    const char *name; /* without dashes */
-    bool one_dash;    /* only behind one dash */
-} secrets[] = {
-    { "token", false },     { "secret", false },   { "auth-token", false },
-    { "authtoken", false }, { "password", false }, { "t", true },
-};
-
-/* Parse */
-
-/* How much of an unknown flag is its name: up to what no flag has in it, or to where a secret may
- * begin. */
-static size_t name_size(const char *name, size_t size, bool one_dash)
-{
-    size_t letters_only = min_size(size, strspn(name, CONFIG_NAME_LETTERS));
-
-    for (size_t i = 0; i < ARRAY_SIZE(secrets); i++) {
-        size_t known = strlen(secrets[i].name);
-
-        if (letters_only > known && memcmp(name, secrets[i].name, known) == 0 &&
-            (one_dash || !secrets[i].one_dash))
-            return known;
-    }
-    return letters_only;
-}
-
-/* What somebody who writes this is used to: by the whole name, or else by what may be quoted of it.
- * NULL: nothing that is known. */
-static const char *find_habit(const char *whole, const char *quoted, bool near,
-                              enum options_command command)
-{
-    const char *habit = options_habit_flag(whole, command);
-
-    return habit != NULL || near ? habit : options_habit_flag(quoted, command);
-}
-
-/* The name of the flag `arg` is the `size` bytes at `name`, and no flag's of this command. What
- * stands behind it is never quoted: it may be a secret. */
-static bool fail_unknown(struct options_draft *d, const char *arg, const char *name, size_t size)
-{
-    enum options_command command = d->options->command;
-    const struct options_flag *other = options_table_find(name, size, command), *near;
-    size_t quoted = name_size(name, size, name == arg + 1);
-    char whole[64], word[64], shown[80];
-
-    snprintf(whole, sizeof(whole), "%.*s", (int)min_size(size, sizeof(whole) - 1), name);
-    snprintf(word, sizeof(word), "%.*s", (int)min_size(quoted, sizeof(word) - 1), name);
-    snprintf(shown, sizeof(shown), "%.*s%s%s", (int)(name - arg), arg, word,
-             quoted < size ? "..." : "");
-    near = options_table_nearest(whole, command);
-    const char *habit = find_habit(whole, word, near != NULL || other != NULL, command);
-    if (habit != NULL)
-        return options_error_usage(d->error, "%s is not a flag of 'culvert %s'; %s", shown,
-                                   options_command_name(command), habit);
-    if (other != NULL)
-        return options_error_usage(
-            d->error, "--%s belongs to 'culvert %s', not to 'culvert %s'; leave it out",
-            other->name, options_command_name(options_table_owner(other)),
-            options_command_name(command));
-    if (near != NULL)
-        return options_error_usage(d->error, "%s is not a flag of 'culvert %s'; did you mean --%s?",
-                                   shown, options_command_name(command), near->name);
-    return options_error_usage(d->error,
-                               "%s is not a flag of 'culvert %s'; 'culvert help %s' lists them",
-                               shown, options_command_name(command), options_command_name(command));
-}
-
-/* Where the name starts after one or two dashes; NULL if `arg` is not a flag. */
-static const char *flag_name(const char *arg)
-{
-    if (arg[0] != '-' || arg[1] == '\0')
-        return NULL;
-    return arg[1] == '-' ? arg + 2 : arg + 1;
-}
-
-/* A word that begins with a dash, taken apart. */
-struct word {
-    const struct options_flag *flag; /* this command's, or another's; NULL: nobody's */
-    const char *name;                /* not ended by a zero */
-    size_t size;
-    char *value; /* in the same word, or NULL */
-};
-
-/* "-p", "-p=8080", "-p8080", "-p:8080"; false: no letter that means something here. */
-static bool read_letter(char *arg, enum options_command command, struct word *word)
-{
-    const struct options_letter *letter = options_letters;
-
-    if (arg[1] == '-' || (arg[2] != '\0' && strchr("=:0123456789", arg[2]) == NULL))
-        return false;
-    while (letter->letter != '\0' &&
-           (letter->letter != arg[1] || (letter->commands & (1u << command)) == 0))
-        letter++;
-    if (letter->letter == '\0')
-        return false;
-    *word = (struct word){ .name = letter->name, .size = strlen(letter->name) };
-    word->flag = options_table_find(word->name, word->size, command);
-    if (arg[2] != '\0')
-        word->value = arg[2] == '=' ? arg + 3 : arg + 2;
-    return true;
-}
-
-static struct word read_word(char *arg, enum options_command command)
-{
-    struct word word = { .name = flag_name(arg) };
-
-    if (read_letter(arg, command, &word))
-        return word;
-    word.size = strcspn(word.name, "=");
-    word.flag = options_table_find(word.name, word.size, command);
-    if (word.name[word.size] == '=')
-        word.value = arg + (word.name - arg) + word.size + 1;
-    return word;
-}
-
-/* True if `arg` is certainly the next flag rather than a value that begins with a dash: -p3abc is
- * no port. */
-static bool is_known_flag(char *arg)
-{
-    if (flag_name(arg) == NULL)
-        return false;
-    struct word word = read_word(arg, OPTIONS_CLIENT);
-    bool joined = word.value != NULL && word.value[-1] != '=';
-    return word.flag != NULL &&
-           (!joined || strspn(word.value, ":0123456789") == strlen(word.value));
-}
-
-/* Handles argv[*at] and moves *at to the next argument. */
-static bool parse_flag(struct options_draft *d, int argc, char **argv, int *at)
-{
-    char *arg = argv[(*at)++];
-    struct word word = read_word(arg, d->options->command);
-    const struct options_flag *flag = word.flag;
-
-    if (flag == NULL || !options_flag_is_for(flag, d->options->command))
-        return fail_unknown(d, arg, flag_name(arg), strcspn(flag_name(arg), "="));
-    if (flag->value == NULL)
-        return options_set(d, flag, word.value);
-    if (word.value != NULL)
-        return options_set(d, flag, word.value);
-    if (*at >= argc)
-        return options_error_usage(d->error, "--%s needs a value; write --%s %s", flag->name,
-                                   flag->name, flag->value);
-    if (is_known_flag(argv[*at]))
-        return options_error_usage(
-            d->error, "--%s needs a value; write --%s %s, or --%s=%s if it begins as a flag does",
-            flag->name, flag->name, flag->value, flag->name, flag->value);
-    return options_set(d, flag, argv[(*at)++]);
-}
-
-/* PORT or HOST:PORT, or what was meant as one. */
-static bool is_origin(const char *word)
-{
-    return strchr(word, ':') != NULL || strspn(word, "0123456789") == strlen(word);
-}
-
-/* A word that belongs to no flag: to a client an origin. */
-static bool parse_positional(struct options_draft *d, char *arg)
-{
-    enum options_command command = d->options->command;
-
-    if (command == OPTIONS_CLIENT && is_origin(arg))
-        return options_set(d, options_table_find("local", strlen("local"), command), arg);
-    if (command == OPTIONS_CLIENT)
-        return options_error_usage(
-            d->error,
-            "'%.60s' stands alone; to expose a local service write its PORT or HOST:PORT, "
-            "to name the server --server HOST:PORT",
-            arg);
-    if (command == OPTIONS_SERVER && is_origin(arg))
-        return options_error_usage(
-            d->error, "'%.60s' stands alone; to have clients connect there write --addr %.60s", arg,
-            arg);
-    return options_error_usage(
-        d->error, "'%.60s' stands alone; 'culvert %s' takes only flags, which begin with --", arg,
-        options_command_name(command));
-}
-
-static bool parse_args(struct options_draft *d, int argc, char **argv, int at)
-{
-    while (at < argc) {
-        if (flag_name(argv[at]) != NULL) {
-            if (!parse_flag(d, argc, argv, &at))
-                return false;
-        } else if (d->options->command == OPTIONS_HELP && d->options->topic == NULL) {
-            d->options->topic = argv[at++];
-        } else if (!parse_positional(d, argv[at++])) {
-            return false;
-        }
-    }
-    return true;
-}
-
-static bool fail_command(struct options_draft *d, const char *word)
-{
-    const char *near = options_command_nearest(word);
-    const char *habit = options_habit_command(word);
-
-    if (habit != NULL)
-        return options_error_usage(d->error, "'%.60s' is not a command; %s", word, habit);
-    if (near != NULL)
-        return options_error_usage(d->error, "'%.60s' is not a command; did you mean 'culvert %s'?",
-                                   word, near);
-    return options_error_usage(d->error, "'%.60s' is not a command; 'culvert help' lists them",
-                               word);
-}
-
-static bool is_version(const char *word)
-{
-    return strcmp(word, "--version") == 0 || strcmp(word, "-version") == 0 ||
-           strcmp(word, "-V") == 0 || strcmp(word, "-v") == 0;
-}
-
-static bool parse_command(struct options_draft *d, int argc, char **argv, int *at)
-{
-    const char *word = argc > 1 ? argv[1] : NULL;
-
-    d->options->command = OPTIONS_CLIENT;
-    *at = 1;
-    if (word == NULL || (argc > 2 && word[0] == '-') || is_origin(word))
-        return true;
-    *at = 2;
-    if (strcmp(word, "--help") == 0 || strcmp(word, "-help") == 0 || strcmp(word, "-h") == 0) {
-        d->options->command = OPTIONS_HELP;
-        return true;
-    }
-    if (is_version(word)) {
-        d->options->command = OPTIONS_VERSION;
-        return true;
-    }
-    if (word[0] == '-') {
-        *at = 1;
-        return true;
-    }
-    return options_command_find(word, &d->options->command) || fail_command(d, word);
-}
 
 static void apply_preset(struct options_draft *d, const struct options_flag *flag)
 {
@@ -537,12 +296,11 @@ static bool finish(struct options_draft *d)
 bool options_parse(int argc, char **argv, struct options *options, struct options_error *error)
 {
     struct options_draft d = { .options = options, .error = error };
-    int at;
 
     memset(options, 0, sizeof(*options));
     memset(error, 0, sizeof(*error));
     apply_presets(&d);
-    bool ok = parse_command(&d, argc, argv, &at) && parse_args(&d, argc, argv, at) && finish(&d);
+    bool ok = options_args_read(&d, argc, argv) && finish(&d);
     if (ok)
         return true;
     config_drop_token(&options->config);

@@ -6,14 +6,6 @@
  * options or says in one sentence what to change, and so can be tested and fuzzed. What it touches
  * outside of its arguments: the environment variable CULVERT_TOKEN, the token file, the set of
  * cores of this process, and the argv bytes of --token, which it wipes.
- *
- * Forms: `--flag value`, `--flag=value`, and for those who come from a Go program also `-flag`.
- * Switches take no value but `=true` or `=false`. A flag given twice counts the last time, except
- * those that say "repeatable". A few flags have a letter, `-p 8080` or `-p8080`. The only
- * positional arguments are a client's origins: `culvert 3000` is `culvert client --local 3000`.
- *
- * What people type out of habit with other programs is answered with what to write instead
- * (options_habit.c), unless it can only mean one thing: then it works.
  */
 #ifndef CULVERT_CONFIG_OPTIONS_H
 #define CULVERT_CONFIG_OPTIONS_H
