@@ -14,6 +14,7 @@
 
 #include "config/options_command.h"
 #include "config/options_error.h"
+#include "config/options_machine.h"
 #include "config/options_print.h"
 #include "config/options_values.h"
 
@@ -21,8 +22,5 @@
  * before is not looked at. Its token is the caller's to drop (config_drop_token), whatever the
  * command is. False: *error is filled and *options is unspecified, but has no token. */
 bool options_parse(int argc, char **argv, struct options *options, struct options_error *error);
-
-/* What only this machine can tell: every core of --cpus is one this process may run on. */
-bool options_check_machine(const struct config *config, struct options_error *error);
 
 #endif

@@ -20,4 +20,14 @@ struct options_draft {
     const char *token_file; /* NULL: not given */
 };
 
+/* Flags that say something of TLS, and would have no effect on plain lanes. */
+static inline bool options_draft_names_tls(const struct options_draft *draft)
+{
+    const struct config *config = &draft->options->config;
+
+    return config->tls_cert[0] != '\0' || config->tls_key[0] != '\0' || config->tls_ca[0] != '\0' ||
+           config->tls_pin[0] != '\0' || config->tls_accept_new ||
+           config->record_engine != CONFIG_ENGINE_AUTO;
+}
+
 #endif
