@@ -16,7 +16,7 @@
 #define DEFAULT_START_PORT 10000
 #define DEFAULT_GRACE      (60 * NSEC_PER_SEC) /* with TLS */
 
-static void default_preset(struct options_draft *d, const struct options_flag *flag)
+static void defaults_preset(struct options_draft *d, const struct options_flag *flag)
 {
     char value[64];
 
@@ -29,10 +29,10 @@ void options_defaults_before(struct options_draft *d)
     d->options->config.reconnect = true; /* what --no-reconnect takes back */
     for (const struct options_flag *flag = options_flags; flag->name != NULL; flag++)
         if (flag->preset != NULL && !flag->list)
-            default_preset(d, flag);
+            defaults_preset(d, flag);
 }
 
-static void default_workers(struct config *config)
+static void defaults_workers(struct config *config)
 {
     if (config->workers == 0)
         config->workers = config->cpu_count != 0 ? config->cpu_count : options_machine_cores();
@@ -40,7 +40,7 @@ static void default_workers(struct config *config)
 
 /* Without TLS somebody on the path can take over a lane that comes back, behind its JOIN_OK: the
  * operator has to ask for that. */
-static void default_grace(struct config *config)
+static void defaults_grace(struct config *config)
 {
     config->grace_plain = config->grace != UINT64_MAX;
     if (config->grace == UINT64_MAX)
@@ -48,7 +48,7 @@ static void default_grace(struct config *config)
 }
 
 /* A server that wants certificates of its clients takes no lane that can have none. */
-static void default_tls(struct options_draft *d)
+static void defaults_tls(struct options_draft *d)
 {
     struct config *config = &d->options->config;
     bool meant = d->options->command == OPTIONS_CLIENT && options_draft_names_tls(d);
@@ -63,7 +63,7 @@ static void default_tls(struct options_draft *d)
 /* Without --state-dir. A service manager that has made a directory for us (StateDirectory= of
  * systemd) says so in STATE_DIRECTORY, a list with colons of which the first one is meant; who has
  * no home there has "/" for one. Returns as snprintf does; 0: there is none. */
-static int default_find_state_dir(char *dir, size_t size)
+static int defaults_find_state_dir(char *dir, size_t size)
 {
     const char *service = getenv("STATE_DIRECTORY");
     const char *state = getenv("XDG_STATE_HOME"), *home = getenv("HOME");
@@ -80,20 +80,20 @@ static int default_find_state_dir(char *dir, size_t size)
 }
 
 /* It stays empty if there is none, or only one with too long a name. */
-static void default_state_dir(struct config *config)
+static void defaults_state_dir(struct config *config)
 {
     size_t size = sizeof(config->state_dir);
 
     if (config->state_dir[0] != '\0')
         return;
-    int n = default_find_state_dir(config->state_dir, size);
+    int n = defaults_find_state_dir(config->state_dir, size);
     if (n <= 0 || (size_t)n >= size)
         config->state_dir[0] = '\0';
 }
 
 /* What a server that listens on loopback alone keeps of itself is not worth a directory: its
  * clients need no certificate. */
-static bool default_keeps_state(const struct config *config)
+static bool defaults_keeps_state(const struct config *config)
 {
     bool loopback = config->role == CONFIG_SERVER && addr_host_is_loopback(config->listen.host);
 
@@ -103,23 +103,23 @@ static bool default_keeps_state(const struct config *config)
 
 /* Of a server or a client */
 
-static void default_roles(struct options_draft *d)
+static void defaults_roles(struct options_draft *d)
 {
     struct config *config = &d->options->config;
     const char *keylog = getenv("SSLKEYLOGFILE");
 
-    default_workers(config);
-    default_grace(config);
-    default_tls(d);
+    defaults_workers(config);
+    defaults_grace(config);
+    defaults_tls(d);
     config->state_dir_named = config->state_dir[0] != '\0';
-    if (default_keeps_state(config))
-        default_state_dir(config);
+    if (defaults_keeps_state(config))
+        defaults_state_dir(config);
     if (keylog != NULL)
         snprintf(config->keylog, sizeof(config->keylog), "%s", keylog);
 }
 
 /* Ports that have names are for who lists them. */
-static void default_server(struct options_draft *d)
+static void defaults_server(struct options_draft *d)
 {
     struct config *config = &d->options->config;
     bool listed = port_set_first(&config->ports) != 0;
@@ -129,35 +129,35 @@ static void default_server(struct options_draft *d)
         port_set_add(&config->ports, PORT_SET_LOW, UINT16_MAX);
     if (config->start_port == 0)
         config->start_port = listed ? port_set_first(&config->ports) : DEFAULT_START_PORT;
-    default_roles(d);
+    defaults_roles(d);
 }
 
-static void default_client(struct options_draft *d)
+static void defaults_client(struct options_draft *d)
 {
     struct config *config = &d->options->config;
 
     config->role = CONFIG_CLIENT;
     d->options->server_is_default = config->server_count == 0;
     if (config->server_count == 0)
-        default_preset(d, options_table_find("server", strlen("server"), OPTIONS_CLIENT));
-    default_roles(d);
+        defaults_preset(d, options_table_find("server", strlen("server"), OPTIONS_CLIENT));
+    defaults_roles(d);
 }
 
 void options_defaults_after(struct options_draft *d)
 {
     switch (d->options->command) {
     case OPTIONS_SERVER:
-        default_server(d);
+        defaults_server(d);
         return;
     case OPTIONS_CLIENT:
-        default_client(d);
+        defaults_client(d);
         return;
     case OPTIONS_DEMO:
-        default_workers(&d->options->config);
-        default_tls(d);
+        defaults_workers(&d->options->config);
+        defaults_tls(d);
         return;
     case OPTIONS_GEN_CERT:
-        default_state_dir(&d->options->config);
+        defaults_state_dir(&d->options->config);
         return;
     default:
         return;
