@@ -331,7 +331,7 @@ static void on_signal(struct engine *engine)
         stop(engine);
         break;
     case SIGUSR1:
-        tell_all(engine, &worker_message_snapshot, 0);
+        tell_all(engine, &worker_message_counters, 0);
         break;
     default: /* SIGHUP */
         if (engine->config->role == CONFIG_SERVER)

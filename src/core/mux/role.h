@@ -14,6 +14,7 @@
 struct frame;
 struct lane;
 struct session;
+struct snapshot;
 struct stream;
 struct worker;
 
@@ -22,6 +23,9 @@ struct worker;
 struct role {
     const char *name;
     bool opens_streams; /* the server: ids are made here, from slots */
+    /* Before there are workers' threads: the snapshot that a worker begins with, and a reference to
+     * it; NULL: there is none (core/run/snapshot.h). */
+    struct snapshot *(*snapshot)(void);
     /* A TLS handshake (client) needs a human's word: lane_answer. */
     void (*lane_asks)(struct lane *lane, const char *pin);
     /* The worker is in its thread and its ring runs. 0, or an exit code after saying why, with

@@ -49,6 +49,13 @@ void message_free(struct message *message)
     free(message);
 }
 
+void message_drop(struct message *message)
+{
+    if (message->dropped != NULL)
+        message->dropped(message);
+    message_free(message);
+}
+
 void message_free_all(void)
 {
     while (!list_empty(&under_way)) {
@@ -57,6 +64,6 @@ void message_free_all(void)
         if (message->loose.fd >= 0)
             sock_close(message->loose.fd);
         crypt_close(message->loose.crypt);
-        message_free(message);
+        message_drop(message);
     }
 }

@@ -30,10 +30,12 @@ struct message {
     uint64_t session;
     uint32_t number;
     uint64_t count;
-    struct conn_loose loose;          /* a lane's connection, or a visitor's */
-    void *pointer;                    /* from malloc, or NULL; goes with the message */
-    void *secret;                     /* from secret_alloc, or NULL; goes with the message */
-    uint8_t answer[FRAME_PROOF_SIZE]; /* the proof of JOIN_OK */
+    struct conn_loose loose; /* a lane's connection, or a visitor's */
+    void *pointer;           /* from malloc, or NULL; goes with the message */
+    void *secret;            /* from secret_alloc, or NULL; goes with the message */
+    void *held;              /* of somebody who counts it: the callee's, or taken back by ... */
+    void (*dropped)(struct message *message); /* ... this, in any thread, if no worker takes it */
+    uint8_t answer[FRAME_PROOF_SIZE];         /* the proof of JOIN_OK */
 };
 
 /* Never NULL: out of memory for a control message of some 50 bytes ends the process. Any thread. */
@@ -43,7 +45,11 @@ void message_free(struct message *message);
 /* The same where its maker can do without: NULL when out of memory. */
 struct message *message_try(const struct message_type *type);
 
-/* When all workers have ended: frees what none of them took, and closes its descriptors. */
+/* Frees one that no worker takes: its ring does not run yet, or has stopped. Descriptor and crypt
+ * are the caller's to close. */
+void message_drop(struct message *message);
+
+/* When all workers have ended: drops what none of them took, and closes its descriptors. */
 void message_free_all(void);
 
 #endif

@@ -211,6 +211,7 @@ struct worker *worker_open(const struct config *config, const struct role *role,
         return NULL;
     }
     init(w, config, role, index);
+    w->snapshot = role->snapshot != NULL ? role->snapshot() : NULL;
     if (!open_parts(w, entries, error)) {
         worker_close(w);
         return NULL;
@@ -233,6 +234,7 @@ void worker_close(struct worker *w)
     session_table_close(&w->sessions);
     listener_table_close(&w->listeners);
     share_tree_close(&w->loop.shares);
+    snapshot_unref(w->snapshot);
     free(w);
 }
 
@@ -310,8 +312,44 @@ bool worker_post_from_thread(struct worker *to, struct message *message)
         ring_message_from_thread(ring_fd(to->loop.ring), message_op(message, OP_MESSAGE), 0);
 
     if (result < 0)
-        message_free(message);
+        message_drop(message);
     return result >= 0;
+}
+
+static void worker_change_told(struct worker *w, struct message *message)
+{
+    CHECK(w->change == NULL); /* the one before is done */
+    w->change = message->held;
+}
+
+static void worker_change_dropped(struct message *message)
+{
+    snapshot_change_made(message->held);
+}
+
+static const struct message_type worker_change_message = { "change", worker_change_told };
+
+bool worker_change_from_thread(struct worker *to, struct snapshot_change *change)
+{
+    struct message *message = message_new(&worker_change_message);
+
+    message->held = change;
+    message->dropped = worker_change_dropped;
+    snapshot_change_expect(change);
+    return worker_post_from_thread(to, message);
+}
+
+/* At the end of the turn. What the change is made of may be gone when it is said to be made. */
+static void worker_swap_snapshot(struct worker *w)
+{
+    struct snapshot_change *change = w->change;
+
+    if (change == NULL)
+        return;
+    snapshot_unref(w->snapshot);
+    w->snapshot = snapshot_ref(change->next);
+    w->change = NULL;
+    snapshot_change_made(change);
 }
 
 static unsigned helpers;
@@ -349,7 +387,7 @@ static void message_sent_done(void *part, const struct ring_cqe *cqe)
     struct message *message = message_of(cqe);
 
     conn_loose_close(&message->loose, w->loop.ring);
-    message_free(message);
+    message_drop(message);
 }
 
 static void message_done(void *part, const struct ring_cqe *cqe)
@@ -365,7 +403,7 @@ static void stop_told(struct worker *w, struct message *message)
     worker_stop(w, (enum worker_stop_how)message->number);
 }
 
-static void snapshot_told(struct worker *w, struct message *message)
+static void counters_told(struct worker *w, struct message *message)
 {
     (void)message;
     dump(w);
@@ -378,7 +416,7 @@ static void drained_told(struct worker *w, struct message *message)
 }
 
 const struct message_type worker_message_stop = { "stop", stop_told };
-const struct message_type worker_message_snapshot = { "snapshot", snapshot_told };
+const struct message_type worker_message_counters = { "counters", counters_told };
 
 /* To worker 0: the sender's last stream is gone. */
 static const struct message_type drained_message = { "drained", drained_told };
@@ -680,6 +718,7 @@ bool worker_turn(struct worker *w, uint64_t max_wait)
     flush(w, count);
     reap(w);
     refill(w);
+    worker_swap_snapshot(w);
     if (is_over(w)) {
         if (w->role->stop != NULL)
             w->role->stop(w);

@@ -16,9 +16,10 @@
  *   8. reap: lost connections are taken in, closed objects with nothing in flight are freed
  *   9. refill: lent buffers are replaced, and what waited for buffers, or for a share of them, is
  *      marked
+ *  10. the role's snapshot is swapped, if there is another one
  *
- * Objects are freed in step 8 only, so that a pointer is good for the whole turn. Roles hang in by
- * one const table of callbacks.
+ * Objects are freed in step 8 only, so that a pointer is good for the whole turn, and so is what a
+ * snapshot says. Roles hang in by one const table of callbacks.
  */
 #ifndef CULVERT_CORE_RUN_WORKER_H
 #define CULVERT_CORE_RUN_WORKER_H
@@ -33,6 +34,7 @@
 #include "core/mux/session.h"
 #include "core/mux/stream.h"
 #include "core/run/message.h"
+#include "core/run/snapshot.h"
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -41,7 +43,9 @@ struct worker {
     struct loop loop;
     const struct role *role;
     void *role_state;
-    struct worker **peers; /* all workers of the instance, by index */
+    struct snapshot *snapshot;      /* the role's, or NULL if it has none; one for a whole turn */
+    struct snapshot_change *change; /* to be made at the end of this turn; NULL: none */
+    struct worker **peers;          /* all workers of the instance, by index */
     unsigned peer_count;
     int exit_code;
 
@@ -76,7 +80,8 @@ struct worker_error {
 };
 
 /* Maps all memory and makes the ring, of WORKER_SQ_LEAST to WORKER_SQ_ENTRIES entries; callable
- * from any thread. NULL and *error. `peers` may be filled in later, before worker_start. */
+ * from any thread. NULL and *error. `peers` may be filled in later, before worker_start. With the
+ * role's snapshot of now. */
 struct worker *worker_open(const struct config *config, const struct role *role, unsigned index,
                            unsigned entries, struct worker_error *error);
 void worker_close(struct worker *worker);
@@ -111,6 +116,12 @@ bool worker_is_message(uint64_t user_data);
 /* The same from a thread without a worker. False if it could not be sent (the message is freed). */
 bool worker_post_from_thread(struct worker *to, struct message *message);
 
+/* The same of a change of snapshots, to each worker of the instance: between snapshot_change_begin
+ * and the poster's own snapshot_change_made. Before the one before it is done there is no other. A
+ * worker that ends does not swap, which counts as if it had: at its last look at its ring, or, if
+ * the message came later, in message_free_all. */
+bool worker_change_from_thread(struct worker *to, struct snapshot_change *change);
+
 /* Such a thread may be out for long (a dead name server, a human): as long as one is, no worker is
  * freed. begin: before it is made; end: its last call, or its maker's if it could not be made. */
 void worker_helper_begin(void);
@@ -127,6 +138,6 @@ enum worker_stop_how {
 void worker_stop(struct worker *worker, enum worker_stop_how how);
 
 /* The same by message, `number` says how; and: print the counters on standard error. */
-extern const struct message_type worker_message_stop, worker_message_snapshot;
+extern const struct message_type worker_message_stop, worker_message_counters;
 
 #endif
