@@ -4,13 +4,16 @@
  * The main thread makes the workers, then only waits: for signals (signalfd) and for workers that
  * ended (an eventfd that they write). It talks to workers by messages like everybody else, and
  * reads their counters after they have ended, or from the copies that they make on request. Like
- * them it never waits for who reads what the program says (sink.h), or a reader that has stopped
- * would take the signals' effect away.
+ * them it waits neither for who reads what the program says (sink.h), nor for a file (service.h):
+ * a reader that has stopped, or a file system, would take the signals' effect away.
  *
  * The start is all or nothing, and ends in order whatever fails in it: every worker has its memory
  * and its ring before there is a second thread; the threads wait for each other at two gates, and
  * what stops one of them stops all there. Between the gates all workers but the first start their
- * role.
+ * role. A server's service, which is made before them, has nothing to do until they are there.
+ *
+ * The end waits for workers, and for nobody else. A service that is in a job, and a helper that is
+ * out (worker.h), may come back when it likes: what they use is left to the end of the process.
  */
 #include "app/engine.h"
 
@@ -21,6 +24,7 @@
 #include "core/base/log.h"
 #include "core/base/sink.h"
 #include "core/io/fds.h"
+#include "core/run/service.h"
 #include "core/run/summary.h"
 #include "core/run/worker.h"
 #include "server/server.h"
@@ -71,7 +75,11 @@ struct engine {
     struct gate gates[GATE_COUNT];
     int done_fd, signal_fd;
     unsigned stops;
+    bool left_service; /* it is in a job */
 };
+
+/* Not on a stack: a service that was left behind may still look at it. */
+static struct engine engine_only;
 
 static void pin(int cpu)
 {
@@ -152,14 +160,6 @@ static void *seat_main(void *arg)
         seat->code = worker_run(seat->worker);
     seat_over(seat);
     return NULL;
-}
-
-static uint64_t now_ns(void)
-{
-    struct timespec ts;
-
-    clock_gettime(CLOCK_MONOTONIC, &ts);
-    return (uint64_t)ts.tv_sec * NSEC_PER_SEC + (uint64_t)ts.tv_nsec;
 }
 
 /* Workers */
@@ -243,19 +243,26 @@ static void start_threads(struct engine *engine)
 }
 
 /* A ring must be running to take messages: a worker that is still starting is tried again. */
+#define STARTING_USEC 1000
+
+static bool seat_is_over(const struct seat *seat)
+{
+    return __atomic_load_n(&seat->over, __ATOMIC_ACQUIRE);
+}
+
 static void tell_session(struct engine *engine, const struct message_type *type, uint64_t session,
                          uint32_t number)
 {
     for (unsigned i = 0; i < engine->threads; i++) {
         struct seat *seat = &engine->seats[i];
 
-        for (bool sent = false; !sent && !__atomic_load_n(&seat->over, __ATOMIC_ACQUIRE);) {
+        for (bool sent = false; !sent && !seat_is_over(seat);) {
             struct message *message = message_new(type);
             message->session = session;
             message->number = number;
             sent = worker_post_from_thread(seat->worker, message);
             if (!sent)
-                usleep(1000);
+                usleep(STARTING_USEC);
         }
     }
 }
@@ -265,11 +272,24 @@ static void tell_all(struct engine *engine, const struct message_type *type, uin
     tell_session(engine, type, 0, number);
 }
 
-/* tokens_tell */
+/* reload_workers.tell */
 static void tell_of_session(void *arg, const struct message_type *type, uint64_t session,
                             uint32_t number)
 {
     tell_session(arg, type, session, number);
+}
+
+/* reload_workers.change */
+static void engine_change(void *arg, struct snapshot_change *change)
+{
+    struct engine *engine = arg;
+
+    for (unsigned i = 0; i < engine->threads; i++) {
+        struct seat *seat = &engine->seats[i];
+
+        while (!seat_is_over(seat) && !worker_change_from_thread(seat->worker, change))
+            usleep(STARTING_USEC);
+    }
 }
 
 static unsigned count_over(const struct engine *engine)
@@ -277,7 +297,7 @@ static unsigned count_over(const struct engine *engine)
     unsigned over = 0;
 
     for (unsigned i = 0; i < engine->threads; i++)
-        over += __atomic_load_n(&engine->seats[i].over, __ATOMIC_ACQUIRE);
+        over += seat_is_over(&engine->seats[i]);
     return over;
 }
 
@@ -335,7 +355,7 @@ static void on_signal(struct engine *engine)
         break;
     default: /* SIGHUP */
         if (engine->config->role == CONFIG_SERVER)
-            server_reload(engine->config, tell_of_session, engine);
+            server_reload();
         break;
     }
 }
@@ -345,7 +365,7 @@ static void on_signal(struct engine *engine)
 static void end_with_the_failed(struct engine *engine)
 {
     for (unsigned i = 0; i < engine->threads; i++)
-        if (__atomic_load_n(&engine->seats[i].over, __ATOMIC_ACQUIRE) && engine->seats[i].failed)
+        if (seat_is_over(&engine->seats[i]) && engine->seats[i].failed)
             tell_all(engine, &worker_message_stop, WORKER_STOP_NOW);
 }
 
@@ -358,8 +378,6 @@ static void wait_for_end(struct engine *engine)
         if (poll(fds, ARRAY_SIZE(fds), LOG_FLUSH_MS) < 0)
             continue;
         log_flush(false);
-        if (engine->config->role == CONFIG_SERVER)
-            server_tick(engine->config, now_ns());
         if ((fds[0].revents & POLLIN) != 0)
             on_signal(engine);
         if ((fds[1].revents & POLLIN) != 0) {
@@ -431,21 +449,44 @@ static void share_out(struct engine *engine)
     }
 }
 
+/* Of a server: a client has no use for one. */
+static bool engine_open_service(const struct engine *engine)
+{
+    int error = engine->config->role == CONFIG_SERVER ? service_start() : 0;
+
+    if (error != 0)
+        log_at(LOG_ERROR, "culvert", "cannot make a thread for what reads files again: %s%s",
+               strerror(error), cure_text(error));
+    return error == 0;
+}
+
+static void engine_serve(struct engine *engine)
+{
+    const struct reload_workers workers = { .arg = engine,
+                                            .tell = tell_of_session,
+                                            .change = engine_change };
+
+    if (engine->config->role == CONFIG_SERVER)
+        server_serve(&workers);
+}
+
 static int run_workers(struct engine *engine)
 {
     struct stats sum = { .value = { 0 } };
-    uint64_t started = now_ns();
+    uint64_t started = service_now();
     int code = EXIT_CODE_CANNOT_START;
 
-    if (open_signals(engine) && open_workers(engine)) {
+    if (open_signals(engine) && open_workers(engine) && engine_open_service(engine)) {
         share_out(engine);
         start_threads(engine);
+        engine_serve(engine);
         wait_for_end(engine);
         code = join_threads(engine, &sum);
         if (code != EXIT_CODE_CANNOT_START)
-            print_summary(&sum, now_ns() - started, engine->config->role == CONFIG_SERVER);
+            print_summary(&sum, service_now() - started, engine->config->role == CONFIG_SERVER);
     }
-    if (!worker_helpers_out()) { /* otherwise the end of the process does it */
+    engine->left_service = !service_stop();
+    if (!engine->left_service && !worker_helpers_out()) { /* or the end of the process does it */
         message_free_all();
         close_workers(engine);
     }
@@ -461,33 +502,45 @@ static int prepare(struct config *config)
     return config->role == CONFIG_SERVER ? server_prepare(config) : client_prepare(config);
 }
 
+static void engine_finish(struct engine *engine)
+{
+    if (engine->config->role == CONFIG_SERVER)
+        server_finish();
+    else
+        client_finish();
+    free(engine->seats);
+    free(engine->peers);
+}
+
+bool engine_left_service(void)
+{
+    return engine_only.left_service;
+}
+
 int engine_run(struct config *config)
 {
-    struct engine engine = {
-        .config = config, .count = config->workers, .signal_fd = -1, .done_fd = -1
-    };
+    struct engine *engine = &engine_only;
     int code = EXIT_CODE_OK;
 
+    *engine = (struct engine){
+        .config = config, .count = config->workers, .signal_fd = -1, .done_fd = -1
+    };
     if (!ring_features()->usable) {
         log_at(LOG_ERROR, "culvert", "%s", ring_unusable_text());
         return EXIT_CODE_CANNOT_START;
     }
-    engine.seats = calloc(engine.count, sizeof(struct seat));
-    engine.peers = calloc(engine.count, sizeof(struct worker *));
-    if (engine.seats != NULL && engine.peers != NULL) {
+    engine->seats = calloc(engine->count, sizeof(struct seat));
+    engine->peers = calloc(engine->count, sizeof(struct worker *));
+    if (engine->seats != NULL && engine->peers != NULL) {
         code = prepare(config);
     } else {
-        log_at(LOG_ERROR, "culvert", "out of memory for --workers %u", engine.count);
+        log_at(LOG_ERROR, "culvert", "out of memory for --workers %u", engine->count);
         code = EXIT_CODE_CANNOT_START;
     }
     tls_short_begin();
     if (code == EXIT_CODE_OK)
-        code = run_workers(&engine);
-    if (config->role == CONFIG_SERVER)
-        server_finish();
-    else
-        client_finish();
-    free(engine.seats);
-    free(engine.peers);
+        code = run_workers(engine);
+    if (!engine->left_service)
+        engine_finish(engine);
     return code;
 }

@@ -106,6 +106,10 @@ static int main_run_engine(struct options *options)
     secret_warn();
     status = engine_run(&options->config);
     main_finish_saying(status);
+    if (engine_left_service()) {
+        sink_stop();
+        _exit(status);
+    }
     return status;
 }
 

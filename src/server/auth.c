@@ -5,10 +5,8 @@
  * is a mac, so that its first bytes are as good as any hash, and no secret. A token that stands in
  * two lines is one token, the first.
  *
- * All of it is one table that nobody changes. A log-in takes a reference under a mutex, for a few
- * instructions and twice; who reads the tokens again makes another table and puts it in the place
- * of the old one, which goes with its last reference. Numbers are given by him alone: a token that
- * is in both tables keeps its own.
+ * All of it is one table that nobody changes; who reads the tokens again makes another one. Numbers
+ * are given by him alone: a token that is in both tables keeps its own.
  *
  * Rejected: verifiers in the places themselves, which takes three times the secret memory on the
  * average; and a sorted table, since qsort(3) may copy what it sorts to ordinary memory.
@@ -23,7 +21,7 @@
 #include "core/io/addr.h"
 
 #include <errno.h>
-#include <pthread.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
@@ -37,7 +35,7 @@ struct entry {
 CHECK_STATIC(sizeof(struct entry) <= 84, "what docs/OPERATIONS.md says a token takes");
 
 struct auth_table {
-    unsigned refs;         /* under the mutex */
+    atomic_uint refs;
     struct entry *entries; /* secret memory */
     uint32_t count;
     uint32_t *places; /* of ids: the number of an entry, from 1; 0: free */
@@ -45,12 +43,9 @@ struct auth_table {
     uint32_t *tokens; /* the numbers of all entries, in order */
 };
 
-static pthread_mutex_t auth_mutex = PTHREAD_MUTEX_INITIALIZER; /* for `current`, and all refs */
-
 static struct {
-    struct auth_table *current;
-    unsigned next;                /* the number of the next token that is new */
-    struct scram_verifier nobody; /* stands for ids that are not known */
+    unsigned next; /* the number of the next token that is new; of who makes tables */
+    struct scram_verifier nobody; /* stands for ids that are not known; does not change */
 } auth;
 
 CHECK_STATIC(CONFIG_TOKENS_MAX <= UINT32_MAX / 4, "places of tokens of one byte can be counted");
@@ -59,41 +54,22 @@ CHECK_STATIC(CONFIG_TOKENS_MAX <= UINT32_MAX / 4, "places of tokens of one byte 
 
 static void table_free(struct auth_table *table)
 {
-    if (table == NULL)
-        return;
     secret_free(table->entries);
     free(table->places);
     free(table->tokens);
     free(table);
 }
 
-static struct auth_table *table_get(void)
+struct auth_table *auth_ref(struct auth_table *table)
 {
-    pthread_mutex_lock(&auth_mutex);
-    struct auth_table *table = auth.current;
-    table->refs++;
-    pthread_mutex_unlock(&auth_mutex);
+    CHECK(atomic_fetch_add(&table->refs, 1) > 0);
     return table;
 }
 
-static void table_put(struct auth_table *table)
+void auth_unref(struct auth_table *table)
 {
-    pthread_mutex_lock(&auth_mutex);
-    bool last = --table->refs == 0;
-    pthread_mutex_unlock(&auth_mutex);
-    if (last)
+    if (table != NULL && atomic_fetch_sub(&table->refs, 1) == 1)
         table_free(table);
-}
-
-/* From here on it is the one that log-ins look at. */
-static void table_put_in_place(struct auth_table *table)
-{
-    pthread_mutex_lock(&auth_mutex);
-    struct auth_table *old = auth.current;
-    auth.current = table;
-    pthread_mutex_unlock(&auth_mutex);
-    if (old != NULL)
-        table_put(old);
 }
 
 static bool stands_at(const struct auth_table *table, uint32_t place,
@@ -227,20 +203,12 @@ static struct auth_table *table_make(struct config *config, const struct auth_ta
         log_at(LOG_ERROR, "server", "out of memory for %u tokens", count);
     while (table != NULL && config_next_token(config, &token))
         add(table, before, &token);
-    if (table != NULL) {
+    if (table != NULL)
         qsort(table->tokens, table->count, sizeof(table->tokens[0]), compare_tokens);
-    }
     if (table != NULL && !config->token_is_default && !addr_host_is_loopback(config->listen.host))
         warn_of_weak(config);
     config_drop_token(config);
     return table;
-}
-
-static bool has_token(const struct auth_table *table, unsigned token)
-{
-    const uint32_t key = token;
-
-    return bsearch(&key, table->tokens, table->count, sizeof(key), compare_tokens) != NULL;
 }
 
 /* Of the tokens in `a`, those that `b` has not. */
@@ -249,7 +217,7 @@ static uint32_t count_others(const struct auth_table *a, const struct auth_table
     uint32_t others = 0;
 
     for (uint32_t i = 0; i < a->count; i++)
-        others += !has_token(b, a->tokens[i]);
+        others += !auth_knows(b, a->tokens[i]);
     return others;
 }
 
@@ -265,46 +233,30 @@ static bool make_nobody(void)
     return made;
 }
 
-bool auth_open(struct config *config)
+struct auth_table *auth_open(struct config *config)
 {
-    struct auth_table *table = make_nobody() ? table_make(config, NULL) : NULL;
-
-    if (table != NULL)
-        table_put_in_place(table);
-    return table != NULL;
+    return make_nobody() ? table_make(config, NULL) : NULL;
 }
 
-bool auth_renew(struct config *tokens, struct auth_change *change)
+struct auth_table *auth_renew(const struct auth_table *before, struct config *tokens,
+                              struct auth_change *change)
 {
-    struct auth_table *before = table_get();
     struct auth_table *table = table_make(tokens, before);
 
-    if (table != NULL) {
+    if (table != NULL)
         *change = (struct auth_change){ .count = table->count,
                                         .fresh = count_others(table, before),
                                         .gone = count_others(before, table) };
-        table_put_in_place(table);
-    }
-    table_put(before);
-    return table != NULL;
-}
-
-void auth_close(void)
-{
-    if (auth.current != NULL)
-        table_put(auth.current);
-    auth.current = NULL;
+    return table;
 }
 
 /* Log-ins */
 
-bool auth_knows(unsigned token)
+bool auth_knows(const struct auth_table *table, unsigned token)
 {
-    struct auth_table *table = table_get();
-    bool knows = has_token(table, token);
+    const uint32_t key = token;
 
-    table_put(table);
-    return knows;
+    return bsearch(&key, table->tokens, table->count, sizeof(key), compare_tokens) != NULL;
 }
 
 static enum reason accept_from(const struct entry *entry, const union sock_addr *peer)
@@ -312,9 +264,9 @@ static enum reason accept_from(const struct entry *entry, const union sock_addr 
     return entry->weak && !sock_addr_is_loopback(peer) ? REASON_AUTH_WEAK_TOKEN : REASON_DONE;
 }
 
-static enum reason check_in(const struct auth_table *table, const union sock_addr *peer,
-                            const struct frame_auth *frame, const struct scram_channel *channel,
-                            struct auth_login *login)
+enum reason auth_check(const struct auth_table *table, const union sock_addr *peer,
+                       const struct frame_auth *frame, const struct scram_channel *channel,
+                       struct auth_login *login)
 {
     const struct entry *entry = find(table, frame->id);
     const struct scram_verifier *verifier = entry != NULL ? &entry->verifier : &auth.nobody;
@@ -326,42 +278,30 @@ static enum reason check_in(const struct auth_table *table, const union sock_add
     return entry != NULL && proved ? accept_from(entry, peer) : REASON_AUTH_FAILED;
 }
 
-enum reason auth_check(const union sock_addr *peer, const struct frame_auth *frame,
-                       const struct scram_channel *channel, struct auth_login *login)
-{
-    struct auth_table *table = table_get();
-    enum reason reason = check_in(table, peer, frame, channel, login);
-
-    table_put(table);
-    return reason;
-}
-
-static enum reason check_v1_in(const struct auth_table *table, const union sock_addr *peer,
-                               const struct scram_keys *keys, unsigned *number)
+/* Of the token with these keys; NULL: it is none. */
+static const struct entry *auth_find_shown(const struct auth_table *table,
+                                           const struct scram_keys *keys)
 {
     const struct entry *entry = find(table, keys->verifier.id);
-    bool good = entry != NULL && scram_shown(&entry->verifier, keys);
 
-    *number = good ? entry->token : 0;
-    return good ? accept_from(entry, peer) : REASON_AUTH_FAILED;
+    return entry != NULL && scram_shown(&entry->verifier, keys) ? entry : NULL;
 }
 
-enum reason auth_check_v1(const union sock_addr *peer, const void *token, size_t size,
-                          unsigned *number)
+enum reason auth_check_v1(const struct auth_table *table, const union sock_addr *peer,
+                          const void *token, size_t size, unsigned *number)
 {
     struct scram_keys keys;
 
     if (size > FRAME_TOKEN_MAX) /* no token; strangers need not be hashed at length */
         return REASON_AUTH_FAILED;
     scram_keys(&keys, token, size);
-    struct auth_table *table = table_get();
-    enum reason reason = check_v1_in(table, peer, &keys, number);
-    table_put(table);
+    const struct entry *entry = auth_find_shown(table, &keys);
     explicit_bzero(&keys, sizeof(keys));
-    return reason;
+    *number = entry != NULL ? entry->token : 0;
+    return entry != NULL ? accept_from(entry, peer) : REASON_AUTH_FAILED;
 }
 
-bool auth_has_but_for_blanks(const void *token, size_t size)
+bool auth_has_but_for_blanks(const struct auth_table *table, const void *token, size_t size)
 {
     const char *at = token;
     struct scram_keys keys;
@@ -370,10 +310,7 @@ bool auth_has_but_for_blanks(const void *token, size_t size)
         return false;
     token_trim(&at, &size);
     scram_keys(&keys, at, size);
-    struct auth_table *table = table_get();
-    const struct entry *entry = find(table, keys.verifier.id);
-    bool has = entry != NULL && scram_shown(&entry->verifier, &keys);
-    table_put(table);
+    bool has = auth_find_shown(table, &keys) != NULL;
     explicit_bzero(&keys, sizeof(keys));
     return has;
 }

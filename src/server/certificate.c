@@ -1,16 +1,13 @@
-/* certificate: see certificate.h. The context pointer is guarded by a mutex, which a worker takes
- * once per new lane. */
+/* certificate: see certificate.h. */
 #include "server/certificate.h"
 
 #include "core/base/base.h"
 #include "core/base/dirs.h"
 #include "core/base/log.h"
 #include "core/io/addr.h"
-#include "core/mux/crypt.h"
 #include "core/mux/crypt_ctx.h"
 
 #include <errno.h>
-#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -18,12 +15,9 @@
 #include <time.h>
 #include <unistd.h>
 
-static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
-
 /* Whence certificate and key are. */
 enum own { OWN_NONE, OWN_FILES, OWN_MEMORY };
 
-static struct crypt_ctx *current;
 static enum own source; /* of the one in use: a key stays what it is until the program ends */
 static char shown[512]; /* its file */
 
@@ -247,7 +241,8 @@ static const char *quoted(const char *word, char *text, size_t size)
 }
 
 /* The whole command of a client. A token that is no file's is not printed. */
-static void print_command(const struct config *config, const union sock_addr *listen)
+static void print_command(const struct config *config, const union sock_addr *listen,
+                          const struct crypt_ctx *ctx)
 {
     struct config_endpoint at = { .port = sock_addr_port(listen) };
     char text[ADDR_ENDPOINT_TEXT_MAX], word[1024];
@@ -257,41 +252,34 @@ static void print_command(const struct config *config, const union sock_addr *li
     find_host(config, listen, at.host, sizeof(at.host));
     addr_format_endpoint(&at, text, sizeof(text));
     log_out("tls: culvert client --server %s --local HOST:PORT --tls-pin %s%s%s%s", text,
-            crypt_ctx_pin(current), config->token_is_default ? "" : " --token-file ",
+            crypt_ctx_pin(ctx), config->token_is_default ? "" : " --token-file ",
             config->token_is_default ? "" : file,
             config->tls_ca[0] == '\0' ? "" : " --tls-cert client.pem --tls-key client.key");
 }
 
-bool certificate_open(const struct config *config, const union sock_addr *listen)
+struct crypt_ctx *certificate_open(const struct config *config, const union sock_addr *listen)
 {
     bool for_others = config->tls == CONFIG_ON || !sock_addr_is_loopback(listen);
+    struct crypt_ctx *ctx = open_ctx(config);
 
-    current = open_ctx(config);
-    if (current != NULL && source == OWN_MEMORY && config->state_dir[0] == '\0' && for_others)
+    if (ctx != NULL && source == OWN_MEMORY && config->state_dir[0] == '\0' && for_others)
         log_at(LOG_WARN, "tls",
                "there is no directory for the server's key, which lives in memory, so the pin "
                "changes at each start: name one with --state-dir");
-    if (current != NULL && for_others)
-        print_command(config, listen);
-    return current != NULL;
+    if (ctx != NULL && for_others)
+        print_command(config, listen, ctx);
+    return ctx;
 }
 
-void certificate_reload(const struct config *config)
+struct crypt_ctx *certificate_read_again(const struct config *config)
 {
     if (source == OWN_MEMORY && config->tls_ca[0] == '\0')
-        return; /* there is nothing to read */
+        return NULL; /* there is nothing to read */
     struct crypt_ctx *fresh = open_ctx(config);
 
-    if (fresh == NULL) {
+    if (fresh == NULL)
         log_at(LOG_WARN, "tls", "the certificate in use stays, and the CA file as it was read");
-        return;
-    }
-    pthread_mutex_lock(&mutex);
-    struct crypt_ctx *old = current;
-    current = fresh;
-    pthread_mutex_unlock(&mutex);
-    log_at(LOG_INFO, "tls", "certificate read again: %s", crypt_ctx_pin(fresh));
-    crypt_ctx_unref(old);
+    return fresh;
 }
 
 /* Whether somebody has set the clock since the last look. */
@@ -305,44 +293,30 @@ static bool clock_was_set(uint64_t now)
     return was_set;
 }
 
-/* Between looks, and after one that came to nothing. */
-#define LOOK_PAUSE   (5 * NSEC_PER_SEC)
+/* After a look that came to nothing. */
 #define LOOK_IN_VAIN (3600 * NSEC_PER_SEC)
+
+bool certificate_is_own(const struct config *config)
+{
+    return config->tls_cert[0] == '\0' && shown[0] != '\0';
+}
 
 static bool own_is_due(const struct config *config)
 {
     struct crypt_dates dates;
-    bool own = config->tls_cert[0] == '\0' && shown[0] != '\0';
 
-    return own && crypt_certificate_dates(shown, &dates) && renewal_is_due(&dates);
+    return certificate_is_own(config) && crypt_certificate_dates(shown, &dates) &&
+           renewal_is_due(&dates);
 }
 
-void certificate_tick(const struct config *config, uint64_t now)
+struct crypt_ctx *certificate_look(const struct config *config, uint64_t now)
 {
     static uint64_t next;
+    bool was_set = clock_was_set(now);
 
-    if (now < next && !clock_was_set(now))
-        return;
-    next = now + LOOK_PAUSE;
-    if (!own_is_due(config))
-        return;
-    certificate_reload(config);
-    if (own_is_due(config))
-        next = now + LOOK_IN_VAIN;
-}
-
-void certificate_close(void)
-{
-    crypt_ctx_unref(current);
-    current = NULL;
-}
-
-struct crypt *certificate_crypt(void)
-{
-    pthread_mutex_lock(&mutex);
-    struct crypt_ctx *ctx = crypt_ctx_ref(current);
-    pthread_mutex_unlock(&mutex);
-    struct crypt *crypt = crypt_open(ctx, NULL, NULL);
-    crypt_ctx_unref(ctx);
-    return crypt;
+    if ((now < next && !was_set) || !own_is_due(config))
+        return NULL;
+    struct crypt_ctx *fresh = certificate_read_again(config);
+    next = own_is_due(config) ? now + LOOK_IN_VAIN : now;
+    return fresh;
 }

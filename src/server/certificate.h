@@ -1,5 +1,6 @@
 /*
- * certificate: the server's TLS context: opened at start, read again on SIGHUP.
+ * certificate: the server's TLS context: opened at start, read again on SIGHUP. Workers have it in
+ * their snapshot (reload.h).
  *
  * Without --tls-cert the server makes itself a certificate in its state directory (once; it is
  * kept, and renewed from 30 days before its end, while the server runs too: the clock may have been
@@ -14,20 +15,21 @@
 
 #include <stdbool.h>
 
-struct crypt;
+struct crypt_ctx;
 
-/* False after saying what to change. */
-bool certificate_open(const struct config *config, const union sock_addr *listen);
+/* Before there is a service; the rest is the service's, one call at a time. NULL after saying what
+ * to change. */
+struct crypt_ctx *certificate_open(const struct config *config, const union sock_addr *listen);
 
-/* Any thread but the workers'. The old certificate stays in use when the new one cannot be read. */
-void certificate_reload(const struct config *config);
+/* Another context, to take the place of the one in use; NULL: that stays, because the files cannot
+ * be read, which is said, or there is nothing to read. */
+struct crypt_ctx *certificate_read_again(const struct config *config);
 
-/* From time to time in the same thread (now: ns, of a clock that nobody sets): one of ours that has
- * become due is renewed. */
-void certificate_tick(const struct config *config, uint64_t now);
-void certificate_close(void);
+/* Whether the one in use is in files that we made, which are renewed. */
+bool certificate_is_own(const struct config *config);
 
-/* For a new lane; NULL: out of memory. Any worker. */
-struct crypt *certificate_crypt(void);
+/* Every few seconds (now: ns, of a clock that nobody sets), if it is our own: one that has become
+ * due is renewed, and read again as above. */
+struct crypt_ctx *certificate_look(const struct config *config, uint64_t now);
 
 #endif

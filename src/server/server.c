@@ -30,10 +30,9 @@
 #include "core/run/summary.h"
 #include "core/run/worker.h"
 #include "server/auth.h"
-#include "server/certificate.h"
 #include "server/registry.h"
+#include "server/reload.h"
 #include "server/ticket.h"
-#include "server/tokens.h"
 #include "server/tunnel.h"
 #include "server/visitor.h"
 
@@ -149,9 +148,9 @@ int server_prepare(struct config *config)
     if (!pick_address(config->public_addr, 0, "--public-addr", &public_addr))
         return EXIT_CODE_CANNOT_START;
     tunnel_open(&public_addr, config->public_addr[0] != '\0');
-    if (config->tls != CONFIG_OFF && !certificate_open(config, &listen_addr))
+    if (!reload_open(config, &listen_addr))
         return EXIT_CODE_CANNOT_START;
-    if (!registry_open(config) || !auth_open(config) || !ticket_open(config))
+    if (!registry_open(config) || !ticket_open(config))
         return EXIT_CODE_CANNOT_START;
     if (config->token_is_default)
         log_at(LOG_WARN, "server",
@@ -162,24 +161,25 @@ int server_prepare(struct config *config)
 
 void server_finish(void)
 {
-    auth_close();
+    reload_close();
     registry_close();
     ticket_close();
-    certificate_close();
 }
 
-void server_reload(const struct config *config, tokens_tell *tell, void *arg)
+void server_serve(const struct reload_workers *workers)
 {
-    if (config->tls != CONFIG_OFF)
-        certificate_reload(config);
-    if (config->token_file != NULL)
-        tokens_reload(config, tell, arg);
+    reload_serve(workers);
 }
 
-void server_tick(const struct config *config, uint64_t now)
+void server_reload(void)
 {
-    if (config->tls != CONFIG_OFF)
-        certificate_tick(config, now);
+    reload_all();
+}
+
+/* What the worker lets clients in by: one and the same for a whole turn. */
+static const struct reload_snapshot *server_snapshot(const struct worker *w)
+{
+    return container_of(w->snapshot, struct reload_snapshot, snapshot);
 }
 
 static void lane_accepted(struct listener *listener, int fd);
@@ -361,15 +361,16 @@ static uint8_t *put_auth_ok(const struct lane *lane, uint64_t session,
 static enum reason check_auth(const struct lane *lane, const uint8_t *src, const uint8_t *end,
                               struct auth_login *login)
 {
+    const struct auth_table *tokens = server_snapshot(worker_of(lane->loop))->tokens;
     struct frame_auth auth;
     struct scram_channel channel;
 
     if (lane->version == FRAME_V1)
-        return auth_check_v1(&lane->conn.peer, src, (size_t)(end - src), &login->token);
+        return auth_check_v1(tokens, &lane->conn.peer, src, (size_t)(end - src), &login->token);
     if (!frame_get_auth(src, end, &auth))
         return REASON_BAD_FRAME;
     conn_channel(&lane->conn, &channel);
-    return auth_check(&lane->conn.peer, &auth, &channel, login);
+    return auth_check(tokens, &lane->conn.peer, &auth, &channel, login);
 }
 
 /* Whether the owner may have this lane, and its descriptor. */
@@ -402,6 +403,7 @@ static enum reason session_room(struct lane *lane, const struct share *share)
     return lane_control_begin(lane) != NULL ? REASON_DONE : REASON_LIMIT_BUFFERS;
 }
 
+/* In the turn in which it was checked: see tokens.h. */
 static enum reason log_in(struct lane *lane, const struct auth_login *login)
 {
     struct worker *w = worker_of(lane->loop);
@@ -430,11 +432,6 @@ static enum reason log_in(struct lane *lane, const struct auth_login *login)
     }
     if (added.replaced != 0)
         tunnel_replace_session(w, added.replaced, "its client has logged in anew");
-    if (!auth_knows(login->token)) { /* see tokens.h */
-        (void)registry_remove(shared.id);
-        share_unref(share);
-        return refuse_auth(lane, REASON_AUTH_FAILED);
-    }
     struct session *session = session_open(&w->sessions, shared.id, lane->version, share);
     CHECK(session != NULL);
     authenticated(lane);
@@ -454,7 +451,9 @@ static enum reason log_in(struct lane *lane, const struct auth_login *login)
  * else. */
 static void hint_at_blanks(const struct lane *lane, const uint8_t *src, const uint8_t *end)
 {
-    if (lane->version == FRAME_V1 && auth_has_but_for_blanks(src, (size_t)(end - src)))
+    const struct auth_table *tokens = server_snapshot(worker_of(lane->loop))->tokens;
+
+    if (lane->version == FRAME_V1 && auth_has_but_for_blanks(tokens, src, (size_t)(end - src)))
         log_at(LOG_WARN, lane_subject(lane),
                "this client's token is a known one but for white space at its ends: it should be "
                "given without");
@@ -747,6 +746,7 @@ static enum reason server_frame(struct lane *lane, const struct frame *frame, co
 
 static void accept_lane(struct worker *w, int fd)
 {
+    struct crypt_ctx *ctx = server_snapshot(w)->crypt;
     struct conn_loose loose = { .fd = fd };
     struct lane *lane = NULL;
     union sock_addr peer;
@@ -758,7 +758,7 @@ static void accept_lane(struct worker *w, int fd)
     }
     if (!strangers_room(&w->lanes.strangers))
         dismiss_stranger(w);
-    if (w->loop.config->tls == CONFIG_OFF || (loose.crypt = certificate_crypt()) != NULL)
+    if (ctx == NULL || (loose.crypt = crypt_open(ctx, NULL, NULL)) != NULL)
         lane = lane_open(&w->lanes, &loose);
     if (lane != NULL)
         return;
@@ -868,6 +868,7 @@ static void server_drain(struct worker *w)
 const struct role server_role = {
     .name = "server",
     .opens_streams = true,
+    .snapshot = reload_first,
     .start = server_start,
     .lane_out = join,
     .frame = server_frame,

@@ -5,7 +5,7 @@
 #include "core/base/config.h"
 #include "core/io/sock.h"
 #include "core/mux/role.h"
-#include "server/tokens.h"
+#include "server/reload.h"
 
 #include <stdbool.h>
 
@@ -17,14 +17,14 @@ extern const struct role server_role;
  * the kernel chose. */
 int server_prepare(struct config *config);
 
-/* SIGHUP, in the thread of signals: reads certificate and key again, without touching lanes that
- * are up, and the file of the tokens: sessions whose token is not there any more end. */
-void server_reload(const struct config *config, tokens_tell *tell, void *arg);
+/* When there is a service (core/run/service.h): what is done beside the workers (reload.h). */
+void server_serve(const struct reload_workers *workers);
 
-/* From time to time, in the thread of signals: what is to be done by the clock. */
-void server_tick(const struct config *config, uint64_t now);
+/* SIGHUP, which waits for nothing: certificate, key and the file of the tokens are read again,
+ * without touching lanes that are up; sessions whose token is not there any more end. */
+void server_reload(void);
 
-/* After the workers have ended. */
+/* After the workers and the service have ended. */
 void server_finish(void);
 
 #endif

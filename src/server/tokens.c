@@ -24,7 +24,7 @@ static bool tokens_end(uint64_t session, tokens_tell *tell, void *arg)
 }
 
 /* Ends all sessions whose token is gone; how many. */
-static unsigned tokens_end_all(tokens_tell *tell, void *arg)
+static unsigned tokens_end_all(const struct auth_table *table, tokens_tell *tell, void *arg)
 {
     struct registry_owned found[REGISTRY_PORTION];
     unsigned ended = 0;
@@ -34,34 +34,18 @@ static unsigned tokens_end_all(tokens_tell *tell, void *arg)
         unsigned count = registry_list(&place, found, &over);
 
         for (unsigned i = 0; i < count; i++)
-            if (!auth_knows(found[i].token))
+            if (!auth_knows(table, found[i].token))
                 ended += tokens_end(found[i].session, tell, arg);
     }
     return ended;
 }
 
-/* False after saying why. */
-static bool tokens_read(const struct config *config, struct auth_change *change)
+struct auth_table *tokens_read_again(const struct config *config, const struct auth_table *before,
+                                     struct auth_change *change)
 {
     struct config fresh = { .token = NULL };
     char warning[OPTIONS_WARNING_MAX];
     struct options_error error;
-
-    if (!options_token_again(config, &fresh, warning, &error)) {
-        log_at(LOG_ERROR, "server",
-               "tokens not read again, those in use stay: %s; mend the file '%.200s', and send "
-               "SIGHUP once more",
-               error.text, config->token_file);
-        return false;
-    }
-    if (warning[0] != '\0')
-        log_at(LOG_WARN, "server", "%s", warning);
-    return auth_renew(&fresh, change);
-}
-
-void tokens_reload(const struct config *config, tokens_tell *tell, void *arg)
-{
-    struct auth_change change;
 
     if (!config->token_again) {
         log_at(
@@ -69,11 +53,25 @@ void tokens_reload(const struct config *config, tokens_tell *tell, void *arg)
             "tokens not read again: --token-file '%.200s' is no regular file, it was read to its "
             "end; name a regular one to change tokens without a restart",
             config->token_file);
-        return;
+        return NULL;
     }
-    if (!tokens_read(config, &change))
-        return;
-    unsigned ended = change.gone > 0 ? tokens_end_all(tell, arg) : 0;
+    if (!options_token_again(config, &fresh, warning, &error)) {
+        log_at(LOG_ERROR, "server",
+               "tokens not read again, those in use stay: %s; mend the file '%.200s', and send "
+               "SIGHUP once more",
+               error.text, config->token_file);
+        return NULL;
+    }
+    if (warning[0] != '\0')
+        log_at(LOG_WARN, "server", "%s", warning);
+    return auth_renew(before, &fresh, change);
+}
+
+void tokens_changed(const struct auth_table *table, const struct auth_change *change,
+                    tokens_tell *tell, void *arg)
+{
+    unsigned ended = change->gone > 0 ? tokens_end_all(table, tell, arg) : 0;
+
     log_at(LOG_INFO, "server", "tokens read again: %u, %u new, %u gone (%u sessions end)",
-           change.count, change.fresh, change.gone, ended);
+           change->count, change->fresh, change->gone, ended);
 }

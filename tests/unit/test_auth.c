@@ -5,7 +5,6 @@
  * implementation.
  */
 #include <check.h>
-#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -17,6 +16,7 @@
 #define COUNT 20000u
 
 static struct config config;
+static struct auth_table *table; /* the newest */
 static const struct scram_channel channel = { .transcript = "a transcript", .bound = 0 };
 
 static void with_token(const char *token, bool is_default)
@@ -24,14 +24,16 @@ static void with_token(const char *token, bool is_default)
     memset(&config, 0, sizeof(config));
     ck_assert(config_copy_token(&config, token, strlen(token)));
     config.token_is_default = is_default;
-    ck_assert(auth_open(&config));
+    table = auth_open(&config);
+    ck_assert_ptr_nonnull(table);
 }
 
 static bool is_far;
 
 static void teardown(void)
 {
-    auth_close();
+    auth_unref(table);
+    table = NULL;
     config_drop_token(&config);
     is_far = false;
 }
@@ -56,7 +58,7 @@ static enum reason log_in(const char *token, const struct scram_channel *said,
     scram_keys(&keys, token, strlen(token));
     scram_client_proof(&keys, said, proof);
     struct frame_auth auth = { .id = keys.verifier.id, .proof = proof, .bound = said->bound };
-    enum reason reason = auth_check(&peer, &auth, seen, login);
+    enum reason reason = auth_check(table, &peer, &auth, seen, login);
     if (reason != REASON_DONE)
         return reason;
     uint8_t secret[SCRAM_KEY_SIZE];
@@ -74,7 +76,7 @@ static enum reason check_token(const char *token)
     unsigned number;
 
     enum reason reason = log_in(token, &channel, &channel, &login);
-    ck_assert_int_eq(auth_check_v1(&peer, token, strlen(token), &number), reason);
+    ck_assert_int_eq(auth_check_v1(table, &peer, token, strlen(token), &number), reason);
     if (reason == REASON_DONE)
         ck_assert_uint_eq(number, login.token);
     return reason;
@@ -119,10 +121,10 @@ START_TEST(white_space_is_told_apart)
     with_token("other\nsecret", false);
     for (unsigned i = 0; i < ARRAY_SIZE(near); i++) {
         ck_assert_int_eq(check_token(near[i]), REASON_AUTH_FAILED);
-        ck_assert(auth_has_but_for_blanks(near[i], strlen(near[i])));
+        ck_assert(auth_has_but_for_blanks(table, near[i], strlen(near[i])));
     }
     for (unsigned i = 0; i < ARRAY_SIZE(far); i++)
-        ck_assert(!auth_has_but_for_blanks(far[i], strlen(far[i])));
+        ck_assert(!auth_has_but_for_blanks(table, far[i], strlen(far[i])));
 }
 END_TEST
 
@@ -221,9 +223,9 @@ START_TEST(every_bit_of_a_proof_counts)
     struct frame_auth auth = { .id = keys.verifier.id, .proof = proof };
     for (size_t bit = 0; bit < 8 * sizeof(proof); bit++) {
         scram_client_proof(&keys, &channel, proof);
-        ck_assert_int_eq(auth_check(&peer, &auth, &channel, &login), REASON_DONE);
+        ck_assert_int_eq(auth_check(table, &peer, &auth, &channel, &login), REASON_DONE);
         proof[bit / 8] ^= (uint8_t)(1u << bit % 8);
-        ck_assert_int_eq(auth_check(&peer, &auth, &channel, &login), REASON_AUTH_FAILED);
+        ck_assert_int_eq(auth_check(table, &peer, &auth, &channel, &login), REASON_AUTH_FAILED);
     }
 }
 END_TEST
@@ -235,8 +237,11 @@ static struct auth_change renew(const char *token)
     struct config fresh = { .token = NULL };
 
     ck_assert(config_copy_token(&fresh, token, strlen(token)));
-    ck_assert(auth_renew(&fresh, &change));
+    struct auth_table *next = auth_renew(table, &fresh, &change);
+    ck_assert_ptr_nonnull(next);
     ck_assert_ptr_null(fresh.token);
+    auth_unref(table);
+    table = next;
     return change;
 }
 
@@ -263,8 +268,8 @@ START_TEST(a_token_keeps_its_number_wherever_it_stands)
     ck_assert_uint_eq(number_of("gamma"), 2);
     ck_assert_uint_eq(number_of("delta"), 3); /* not 1, which sessions of beta have */
     ck_assert_int_eq(check_token("beta"), REASON_AUTH_FAILED);
-    ck_assert(auth_knows(0) && auth_knows(2) && auth_knows(3));
-    ck_assert(!auth_knows(1) && !auth_knows(4));
+    ck_assert(auth_knows(table, 0) && auth_knows(table, 2) && auth_knows(table, 3));
+    ck_assert(!auth_knows(table, 1) && !auth_knows(table, 4));
     check_change(renew("beta\nalpha"), 2, 1, 2); /* it comes back as another one */
     ck_assert_uint_eq(number_of("beta"), 4);
     ck_assert_uint_eq(number_of("alpha"), 0);
@@ -295,44 +300,31 @@ START_TEST(thousands_come_and_go)
             size += (size_t)snprintf(tokens + size, sizeof(tokens) - size, "t%u\n", i);
         check_change(renew(tokens), COUNT / 4 - round, round == 0 ? COUNT / 4 - 2 : 0, 1);
     }
-    ck_assert(!auth_knows(0) && !auth_knows(1) && !auth_knows(2));
+    ck_assert(!auth_knows(table, 0) && !auth_knows(table, 1) && !auth_knows(table, 2));
     ck_assert_uint_eq(number_of("t2"), 3);
     ck_assert_uint_eq(number_of("t4999"), 3 + 4997);
 }
 END_TEST
 
-static bool over;
-
-/* Another worker: who has a token that stays is never refused. */
-static void *log_in_all_the_time(void *arg)
+/* Whoever has a reference to a table sees no other one. */
+START_TEST(a_table_does_not_change)
 {
-    unsigned *count = arg;
-
-    while (!__atomic_load_n(&over, __ATOMIC_ACQUIRE)) {
-        struct auth_login login;
-
-        CHECK(log_in("stays", &channel, &channel, &login) == REASON_DONE && login.token == 1);
-        CHECK(auth_knows(login.token));
-        (void)log_in("comes and goes", &channel, &channel, &login);
-        __atomic_add_fetch(count, 1, __ATOMIC_RELAXED);
-    }
-    return NULL;
-}
-
-START_TEST(log_ins_do_not_mind)
-{
-    pthread_t threads[2];
-    unsigned count = 0;
+    struct auth_login login;
 
     with_token("first\nstays", false);
-    __atomic_store_n(&over, false, __ATOMIC_RELEASE);
-    for (unsigned i = 0; i < ARRAY_SIZE(threads); i++)
-        ck_assert_int_eq(pthread_create(&threads[i], NULL, log_in_all_the_time, &count), 0);
-    for (unsigned i = 0; i < 200 || __atomic_load_n(&count, __ATOMIC_RELAXED) < 200; i++)
-        (void)renew(i % 2 == 0 ? "comes and goes\nstays" : "stays\nfirst");
-    __atomic_store_n(&over, true, __ATOMIC_RELEASE);
-    for (unsigned i = 0; i < ARRAY_SIZE(threads); i++)
-        pthread_join(threads[i], NULL);
+    struct auth_table *before = auth_ref(table);
+    check_change(renew("second\nstays"), 2, 1, 1);
+    struct auth_table *now = table;
+    table = before;
+    ck_assert_int_eq(check_token("first"), REASON_DONE);
+    ck_assert_int_eq(check_token("second"), REASON_AUTH_FAILED);
+    ck_assert(auth_knows(before, 0) && !auth_knows(now, 0));
+    ck_assert_int_eq(log_in("stays", &channel, &channel, &login), REASON_DONE);
+    ck_assert_uint_eq(login.token, 1);
+    table = now;
+    auth_unref(before);
+    ck_assert_int_eq(check_token("first"), REASON_AUTH_FAILED);
+    ck_assert_int_eq(check_token("second"), REASON_DONE);
 }
 END_TEST
 
@@ -355,7 +347,7 @@ int main(void)
     tcase_add_test(tcase, a_token_keeps_its_number_wherever_it_stands);
     tcase_add_test(tcase, tokens_of_a_file_are_no_default);
     tcase_add_test(tcase, thousands_come_and_go);
-    tcase_add_test(tcase, log_ins_do_not_mind);
+    tcase_add_test(tcase, a_table_does_not_change);
     suite_add_tcase(suite, tcase);
     srunner_run_all(runner, CK_ENV);
     int failed = srunner_ntests_failed(runner);

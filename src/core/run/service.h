@@ -58,8 +58,8 @@ void service_post_after(struct service_job *job, uint64_t ns);
 uint64_t service_now(void);
 
 /* From the return on no job begins, and none is known here. True: none runs either, the thread has
- * ended. False: one does; it may come back at any time or never, and the thread ends then. Once,
- * not from a job; true without a start. */
+ * ended. False: one does; it may come back at any time or never, and the thread ends then. Once
+ * more: whether it has come back meanwhile. True without a start; not from a job. */
 bool service_stop(void);
 
 #endif

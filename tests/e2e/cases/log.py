@@ -11,6 +11,7 @@ import threading
 import time
 
 import net
+import v1peer
 import v2wire
 from harness import case, check, check_equal, small_disk
 
@@ -74,18 +75,23 @@ def stuck_pair(t, number, *flags):
     return *silent_pair(t, [pipe.under for pipe in pipes], *flags), pipes
 
 
-def silent_pair(t, under, *flags):
-    """They work, though they cannot say so."""
-    server = t.server(*flags, wait=False, under=under[0])
-
-    def listens():
+def listens(t, server):
+    """Waits for a server that cannot say so."""
+    def answers():
         try:
             net.connect(server.addr).close()
             return True
         except ConnectionRefusedError:
             check(server.running(), f"the server ended: {server.last_words()}")
             return False
-    t.until(listens, "the server to listen")
+    t.until(answers, "the server to listen")
+
+
+def silent_pair(t, under, *flags):
+    """They work, though they cannot say so."""
+    server = t.server(*flags, wait=False, under=under[0])
+
+    listens(t, server)
     client = t.client(server, t.origin(net.echo), *flags, wait=False, under=under[1])
     client.addr = (server.host, server.start_port)
     works(t, client.addr)
@@ -142,6 +148,33 @@ def log_nobody_reads(t):
     for proc, pipe in ((server, pipes[0]), (client, pipes[1])):
         check("summary" in proc.out, f"no summary of the {proc.name}")
         check_equal(pipe.read(), "", "what came through a pipe that was full")
+
+
+@case()
+def log_nobody_reads_and_tokens_change(t):
+    """Standard error is a full pipe, with more to be said than its queue holds: SIGHUP brings the tokens of the file into force."""
+    pipe, path, token = Reader(t, 2), t.write("tokens", f"{t.token}\n", 0o600), f"{t.token}-new".encode()
+    server = t.server("--token-file", path, token=None, wait=False, under=pipe.under)
+    listens(t, server)
+    for _ in range(600):
+        signal_taken(t, server, signal.SIGUSR1)
+
+    def logs_in():
+        with contextlib.closing((v1peer if t.mode.v1 else v2wire).client_wire(server.addr)) as wire:
+            try:
+                if t.mode.v1:
+                    v1peer.log_in(wire, token)
+                else:
+                    v2wire.log_in(wire, token, upto=v2wire.AUTH)
+                return True
+            except (OSError, net.NetError, v1peer.ProtocolError, v2wire.ProtocolError):
+                return False
+    check(not logs_in(), "a token of nobody logs in")
+    t.write("tokens", f"{token.decode()}\n", 0o644)  # everyone can read it: that is said first
+    signal_taken(t, server, signal.SIGHUP)
+    t.until(logs_in, "the new token to log in")
+    ends_soon(t, server)
+    check_equal(pipe.read(), "", "what came through a pipe that was full")
 
 
 @case()

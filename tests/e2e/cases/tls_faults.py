@@ -1,4 +1,5 @@
 """tls_faults: what goes wrong on the way and in time: changed records, cut connections, handshakes that stop or storm; and what must not leak."""
+import errno
 import json
 import os
 import re
@@ -406,6 +407,53 @@ def tls_reload(t):
         check(net.recv_exact(sock, MIB) == net.Pattern("reload").block(index), f"wrong bytes in MiB {index}")
     check_equal(net.end_of(sock), "eof", "end of the download")
     check_equal(client.out.count("ready:"), 1, "ready lines of the client with the old key")
+
+
+def hung_reader(t, path):
+    """The other end of a FIFO that somebody has opened, and reads until this end is closed."""
+    def opened():
+        try:
+            return os.open(path, os.O_WRONLY | os.O_NONBLOCK)
+        except OSError as error:
+            check_equal(error.errno, errno.ENXIO, "why the FIFO cannot be opened")
+            return None
+    return t.until(opened, f"{path.name} to be read")
+
+
+@case(not_in={kind: why for kind, why in NOT_IN.items() if kind != "v2-2w"})
+def tls_reload_hangs(t):
+    """A certificate file that says nothing and has no end holds up no signal: counters are printed, another SIGHUP is obeyed when
+    the file system comes back, and SIGTERM ends the server while it does not."""
+    first, second = certs.gen_cert(t, "first"), certs.gen_cert(t, "second")
+    pins = [certs.server_cert(directory).pin for directory in (first, second)]
+    live, echo = certs.Cert(t.dir / "live.pem", t.dir / "live.key"), t.origin(net.echo)
+    for target, source in ((live.cert, "server.pem"), (live.key, "server.key")):
+        target.write_bytes((first / source).read_bytes())
+    server = tls_server(t, *live.flags)
+
+    def hang():
+        os.mkfifo(t.dir / "fifo")
+        os.replace(t.dir / "fifo", live.cert)
+        server.send(signal.SIGHUP)
+        return hung_reader(t, live.cert)
+    end = hang()
+    server.send(signal.SIGUSR1)
+    server.expect("^worker 0: phase 0", stream="err")
+    works(tls_client(t, server, echo, "--tls-pin", pins[0]))
+    (t.dir / "new").write_bytes((second / "server.pem").read_bytes())
+    os.replace(t.dir / "new", live.cert)
+    live.key.write_bytes((second / "server.key").read_bytes())
+    server.send(signal.SIGHUP)
+    server.send(signal.SIGUSR1)  # of two that wait the one with the lower number is taken first: SIGHUP
+    server.expect("^worker 0: phase 0", stream="err", count=2)
+    check("read again" not in server.err, "the certificate was read while the file hung")
+    os.close(end)
+    server.expect(f"certificate read again: {pins[1]}", stream="err", count=2)
+    works(tls_client(t, server, echo, "--tls-pin", pins[1]))
+    end = hang()
+    check_equal(server.stop(), 0, "exit status of the server whose file hangs")
+    check("\nsummary\n" in server.out, "no summary")
+    os.close(end)
 
 
 # Secrets
