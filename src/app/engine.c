@@ -81,7 +81,7 @@ struct engine {
 /* Not on a stack: a service that was left behind may still look at it. */
 static struct engine engine_only;
 
-static void pin(int cpu)
+static void engine_pin(int cpu)
 {
     cpu_set_t set;
 
@@ -91,7 +91,7 @@ static void pin(int cpu)
         log_at(LOG_WARN, "worker", "cannot run on CPU %d: %s", cpu, strerror(errno));
 }
 
-static void seat_over(struct seat *seat)
+static void engine_seat_over(struct seat *seat)
 {
     uint64_t one = 1;
 
@@ -99,7 +99,7 @@ static void seat_over(struct seat *seat)
     CHECK(write(seat->done_fd, &one, sizeof(one)) == sizeof(one));
 }
 
-static void gate_init(struct gate *gate, unsigned expected)
+static void engine_gate_init(struct gate *gate, unsigned expected)
 {
     *gate = (struct gate){ .mutex = PTHREAD_MUTEX_INITIALIZER,
                            .changed = PTHREAD_COND_INITIALIZER,
@@ -108,7 +108,7 @@ static void gate_init(struct gate *gate, unsigned expected)
 }
 
 /* With a thread's code; waits for the others, and returns the worst of all. */
-static int gate_pass(struct gate *gate, int code)
+static int engine_gate_pass(struct gate *gate, int code)
 {
     pthread_mutex_lock(&gate->mutex);
     gate->arrived++;
@@ -123,7 +123,7 @@ static int gate_pass(struct gate *gate, int code)
 }
 
 /* There are only so many threads, and so none passes. */
-static void gate_shut(struct gate *gate, unsigned threads, int code)
+static void engine_gate_shut(struct gate *gate, unsigned threads, int code)
 {
     pthread_mutex_lock(&gate->mutex);
     gate->expected = threads;
@@ -133,38 +133,38 @@ static void gate_shut(struct gate *gate, unsigned threads, int code)
 }
 
 /* A message to a ring that is not enabled yet would be lost: nothing starts before all are. */
-static int seat_start(struct seat *seat)
+static int engine_seat_start(struct seat *seat)
 {
     bool last = seat->worker->loop.index == 0;
-    int code = gate_pass(&seat->gates[GATE_PREPARED], worker_prepare(seat->worker));
+    int code = engine_gate_pass(&seat->gates[GATE_PREPARED], worker_prepare(seat->worker));
 
     if (code != EXIT_CODE_OK)
         return code;
     if (!last)
         code = worker_start(seat->worker);
-    int all = gate_pass(&seat->gates[GATE_STARTED], code);
+    int all = engine_gate_pass(&seat->gates[GATE_STARTED], code);
     if (last && all == EXIT_CODE_OK)
         return worker_start(seat->worker);
     return last ? all : code; /* one that has started ends by a message, in its loop */
 }
 
-static void *seat_main(void *arg)
+static void *engine_seat_main(void *arg)
 {
     struct seat *seat = arg;
 
     if (seat->cpu >= 0)
-        pin(seat->cpu);
-    seat->code = seat_start(seat);
+        engine_pin(seat->cpu);
+    seat->code = engine_seat_start(seat);
     seat->failed = seat->code != EXIT_CODE_OK;
     if (!seat->failed)
         seat->code = worker_run(seat->worker);
-    seat_over(seat);
+    engine_seat_over(seat);
     return NULL;
 }
 
 /* Workers */
 
-static void close_workers(struct engine *engine)
+static void engine_close_workers(struct engine *engine)
 {
     for (unsigned i = 0; i < engine->count; i++) {
         if (engine->seats[i].worker != NULL)
@@ -174,14 +174,14 @@ static void close_workers(struct engine *engine)
 }
 
 /* All or none. */
-static bool open_all(struct engine *engine, unsigned entries, struct worker_error *error)
+static bool engine_open_all(struct engine *engine, unsigned entries, struct worker_error *error)
 {
     const struct role *role = engine->config->role == CONFIG_SERVER ? &server_role : &client_role;
 
     for (unsigned i = 0; i < engine->count; i++) {
         struct worker *worker = worker_open(engine->config, role, i, entries, error);
         if (worker == NULL) {
-            close_workers(engine);
+            engine_close_workers(engine);
             return false;
         }
         worker->peers = engine->peers;
@@ -192,16 +192,16 @@ static bool open_all(struct engine *engine, unsigned entries, struct worker_erro
 
 /* Where the user's locked memory is short, with smaller rings: first as small as this process makes
  * necessary, then as the user's other processes do. */
-static bool open_workers(struct engine *engine)
+static bool engine_open_workers(struct engine *engine)
 {
     unsigned entries =
         ring_entries(engine->count, BUF_PROVIDED, WORKER_SQ_ENTRIES, WORKER_SQ_LEAST);
     struct worker_error error = { .text = NULL };
-    bool open = open_all(engine, entries, &error);
+    bool open = engine_open_all(engine, entries, &error);
 
     while (!open && error.smaller_ring && entries / 2 >= WORKER_SQ_LEAST) {
         entries /= 2;
-        open = open_all(engine, entries, &error);
+        open = engine_open_all(engine, entries, &error);
     }
     if (!open)
         log_at(LOG_ERROR, "culvert", "%s", error.text);
@@ -213,7 +213,7 @@ static bool open_workers(struct engine *engine)
     return open;
 }
 
-static int make_thread(struct engine *engine, unsigned index)
+static int engine_make_thread(struct engine *engine, unsigned index)
 {
     const struct config *config = engine->config;
     struct seat *seat = &engine->seats[index];
@@ -221,42 +221,42 @@ static int make_thread(struct engine *engine, unsigned index)
     seat->done_fd = engine->done_fd;
     seat->gates = engine->gates;
     seat->cpu = config->cpu_count > 0 ? config->cpus[index % config->cpu_count] : -1;
-    return pthread_create(&seat->thread, NULL, seat_main, seat);
+    return pthread_create(&seat->thread, NULL, engine_seat_main, seat);
 }
 
 /* The gates need all of them: if one cannot be made, the others find them shut. */
-static void start_threads(struct engine *engine)
+static void engine_start_threads(struct engine *engine)
 {
     int error = 0;
 
     for (unsigned i = 0; i < GATE_COUNT; i++)
-        gate_init(&engine->gates[i], engine->count);
+        engine_gate_init(&engine->gates[i], engine->count);
     while (engine->threads < engine->count && error == 0) {
-        error = make_thread(engine, engine->threads);
+        error = engine_make_thread(engine, engine->threads);
         engine->threads += error == 0;
     }
     if (error == 0)
         return;
     log_at(LOG_ERROR, "culvert", "cannot make a thread for each of %u workers: %s%s", engine->count,
            strerror(error), cure_text(error));
-    gate_shut(&engine->gates[GATE_PREPARED], engine->threads, EXIT_CODE_CANNOT_START);
+    engine_gate_shut(&engine->gates[GATE_PREPARED], engine->threads, EXIT_CODE_CANNOT_START);
 }
 
 /* A ring must be running to take messages: a worker that is still starting is tried again. */
 #define STARTING_USEC 1000
 
-static bool seat_is_over(const struct seat *seat)
+static bool engine_seat_is_over(const struct seat *seat)
 {
     return __atomic_load_n(&seat->over, __ATOMIC_ACQUIRE);
 }
 
-static void tell_session(struct engine *engine, const struct message_type *type, uint64_t session,
-                         uint32_t number)
+static void engine_tell_session(struct engine *engine, const struct message_type *type,
+                                uint64_t session, uint32_t number)
 {
     for (unsigned i = 0; i < engine->threads; i++) {
         struct seat *seat = &engine->seats[i];
 
-        for (bool sent = false; !sent && !seat_is_over(seat);) {
+        for (bool sent = false; !sent && !engine_seat_is_over(seat);) {
             struct message *message = message_new(type);
             message->session = session;
             message->number = number;
@@ -267,16 +267,16 @@ static void tell_session(struct engine *engine, const struct message_type *type,
     }
 }
 
-static void tell_all(struct engine *engine, const struct message_type *type, uint32_t number)
+static void engine_tell_all(struct engine *engine, const struct message_type *type, uint32_t number)
 {
-    tell_session(engine, type, 0, number);
+    engine_tell_session(engine, type, 0, number);
 }
 
 /* reload_workers.tell */
-static void tell_of_session(void *arg, const struct message_type *type, uint64_t session,
-                            uint32_t number)
+static void engine_tell_of_session(void *arg, const struct message_type *type, uint64_t session,
+                                   uint32_t number)
 {
-    tell_session(arg, type, session, number);
+    engine_tell_session(arg, type, session, number);
 }
 
 /* reload_workers.change */
@@ -287,23 +287,23 @@ static void engine_change(void *arg, struct snapshot_change *change)
     for (unsigned i = 0; i < engine->threads; i++) {
         struct seat *seat = &engine->seats[i];
 
-        while (!seat_is_over(seat) && !worker_change_from_thread(seat->worker, change))
+        while (!engine_seat_is_over(seat) && !worker_change_from_thread(seat->worker, change))
             usleep(STARTING_USEC);
     }
 }
 
-static unsigned count_over(const struct engine *engine)
+static unsigned engine_count_over(const struct engine *engine)
 {
     unsigned over = 0;
 
     for (unsigned i = 0; i < engine->threads; i++)
-        over += seat_is_over(&engine->seats[i]);
+        over += engine_seat_is_over(&engine->seats[i]);
     return over;
 }
 
 /* Signals */
 
-static bool open_signals(struct engine *engine)
+static bool engine_open_signals(struct engine *engine)
 {
     sigset_t set;
 
@@ -324,22 +324,22 @@ static bool open_signals(struct engine *engine)
     return false;
 }
 
-static void stop(struct engine *engine)
+static void engine_stop(struct engine *engine)
 {
     engine->stops++;
     if (engine->stops == 1) {
-        tell_all(engine, &worker_message_stop, WORKER_STOP_DRAIN);
+        engine_tell_all(engine, &worker_message_stop, WORKER_STOP_DRAIN);
         log_at(LOG_INFO, "culvert",
                "stopping: streams may end within %.0f s; once more to stop at once",
                (double)engine->config->drain_timeout / 1e9);
     } else if (engine->stops == 2) {
-        tell_all(engine, &worker_message_stop, WORKER_STOP_NOW);
+        engine_tell_all(engine, &worker_message_stop, WORKER_STOP_NOW);
     } else {
         _exit(EXIT_CODE_FAILED); /* workers that do not even end at once */
     }
 }
 
-static void on_signal(struct engine *engine)
+static void engine_on_signal(struct engine *engine)
 {
     struct signalfd_siginfo info;
 
@@ -348,10 +348,10 @@ static void on_signal(struct engine *engine)
     switch (info.ssi_signo) {
     case SIGINT:
     case SIGTERM:
-        stop(engine);
+        engine_stop(engine);
         break;
     case SIGUSR1:
-        tell_all(engine, &worker_message_counters, 0);
+        engine_tell_all(engine, &worker_message_counters, 0);
         break;
     default: /* SIGHUP */
         if (engine->config->role == CONFIG_SERVER)
@@ -362,34 +362,34 @@ static void on_signal(struct engine *engine)
 
 /* One that could not start ends the others. One that ran has told them itself, and their last words
  * may still be on their way. */
-static void end_with_the_failed(struct engine *engine)
+static void engine_end_with_the_failed(struct engine *engine)
 {
     for (unsigned i = 0; i < engine->threads; i++)
-        if (seat_is_over(&engine->seats[i]) && engine->seats[i].failed)
-            tell_all(engine, &worker_message_stop, WORKER_STOP_NOW);
+        if (engine_seat_is_over(&engine->seats[i]) && engine->seats[i].failed)
+            engine_tell_all(engine, &worker_message_stop, WORKER_STOP_NOW);
 }
 
-static void wait_for_end(struct engine *engine)
+static void engine_wait_for_end(struct engine *engine)
 {
     struct pollfd fds[] = { { .fd = engine->signal_fd, .events = POLLIN },
                             { .fd = engine->done_fd, .events = POLLIN } };
 
-    while (count_over(engine) < engine->threads) {
+    while (engine_count_over(engine) < engine->threads) {
         if (poll(fds, ARRAY_SIZE(fds), LOG_FLUSH_MS) < 0)
             continue;
         log_flush(false);
         if ((fds[0].revents & POLLIN) != 0)
-            on_signal(engine);
+            engine_on_signal(engine);
         if ((fds[1].revents & POLLIN) != 0) {
             uint64_t count;
             CHECK(read(engine->done_fd, &count, sizeof(count)) == sizeof(count));
-            end_with_the_failed(engine);
+            engine_end_with_the_failed(engine);
         }
     }
 }
 
 /* The worst of the workers' codes: any that is not 0. */
-static int join_threads(struct engine *engine, struct stats *sum)
+static int engine_join_threads(struct engine *engine, struct stats *sum)
 {
     int code = engine->threads == engine->count ? EXIT_CODE_OK : EXIT_CODE_CANNOT_START;
 
@@ -402,7 +402,7 @@ static int join_threads(struct engine *engine, struct stats *sum)
     return code;
 }
 
-static void print_summary(const struct stats *sum, uint64_t uptime, bool server)
+static void engine_print_summary(const struct stats *sum, uint64_t uptime, bool server)
 {
     char *text = NULL;
     size_t size = 0;
@@ -416,12 +416,12 @@ static void print_summary(const struct stats *sum, uint64_t uptime, bool server)
     free(text);
 }
 
-static uint64_t memory_of_machine(void)
+static uint64_t engine_memory_of_machine(void)
 {
     return (uint64_t)sysconf(_SC_PHYS_PAGES) * (uint64_t)sysconf(_SC_PAGESIZE);
 }
 
-static uint32_t for_strangers(struct worker *w, uint64_t descriptors)
+static uint32_t engine_for_strangers(struct worker *w, uint64_t descriptors)
 {
     if (w->loop.config->role != CONFIG_SERVER)
         return 0;
@@ -436,15 +436,15 @@ static uint32_t for_strangers(struct worker *w, uint64_t descriptors)
 }
 
 /* What the machine has and the process may take, in equal parts. */
-static void share_out(struct engine *engine)
+static void engine_share_out(struct engine *engine)
 {
     uint64_t descriptors = fds_part(engine->count);
-    uint64_t unsent = memory_of_machine() / STREAMS_UNSENT_PART / engine->count;
+    uint64_t unsent = engine_memory_of_machine() / STREAMS_UNSENT_PART / engine->count;
 
     for (unsigned i = 0; i < engine->count; i++) {
         struct worker *w = engine->peers[i];
 
-        w->loop.shares.capacity[SHARE_FDS] = descriptors - for_strangers(w, descriptors);
+        w->loop.shares.capacity[SHARE_FDS] = descriptors - engine_for_strangers(w, descriptors);
         w->streams.unsent = unsent;
     }
 }
@@ -463,32 +463,33 @@ static bool engine_open_service(const struct engine *engine)
 static void engine_serve(struct engine *engine)
 {
     const struct reload_workers workers = { .arg = engine,
-                                            .tell = tell_of_session,
+                                            .tell = engine_tell_of_session,
                                             .change = engine_change };
 
     if (engine->config->role == CONFIG_SERVER)
         server_serve(&workers);
 }
 
-static int run_workers(struct engine *engine)
+static int engine_run_workers(struct engine *engine)
 {
     struct stats sum = { .value = { 0 } };
     uint64_t started = service_now();
     int code = EXIT_CODE_CANNOT_START;
 
-    if (open_signals(engine) && open_workers(engine) && engine_open_service(engine)) {
-        share_out(engine);
-        start_threads(engine);
+    if (engine_open_signals(engine) && engine_open_workers(engine) && engine_open_service(engine)) {
+        engine_share_out(engine);
+        engine_start_threads(engine);
         engine_serve(engine);
-        wait_for_end(engine);
-        code = join_threads(engine, &sum);
+        engine_wait_for_end(engine);
+        code = engine_join_threads(engine, &sum);
         if (code != EXIT_CODE_CANNOT_START)
-            print_summary(&sum, service_now() - started, engine->config->role == CONFIG_SERVER);
+            engine_print_summary(&sum, service_now() - started,
+                                 engine->config->role == CONFIG_SERVER);
     }
     engine->left_service = !service_stop();
     if (!engine->left_service && !worker_helpers_out()) { /* or the end of the process does it */
         message_free_all();
-        close_workers(engine);
+        engine_close_workers(engine);
     }
     if (engine->signal_fd >= 0)
         close(engine->signal_fd);
@@ -497,7 +498,7 @@ static int run_workers(struct engine *engine)
     return code;
 }
 
-static int prepare(struct config *config)
+static int engine_prepare(struct config *config)
 {
     return config->role == CONFIG_SERVER ? server_prepare(config) : client_prepare(config);
 }
@@ -532,14 +533,14 @@ int engine_run(struct config *config)
     engine->seats = calloc(engine->count, sizeof(struct seat));
     engine->peers = calloc(engine->count, sizeof(struct worker *));
     if (engine->seats != NULL && engine->peers != NULL) {
-        code = prepare(config);
+        code = engine_prepare(config);
     } else {
         log_at(LOG_ERROR, "culvert", "out of memory for --workers %u", engine->count);
         code = EXIT_CODE_CANNOT_START;
     }
     tls_short_begin();
     if (code == EXIT_CODE_OK)
-        code = run_workers(engine);
+        code = engine_run_workers(engine);
     if (!engine->left_service)
         engine_finish(engine);
     return code;

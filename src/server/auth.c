@@ -52,7 +52,7 @@ CHECK_STATIC(CONFIG_TOKENS_MAX <= UINT32_MAX / 4, "places of tokens of one byte 
 
 /* Tables */
 
-static void table_free(struct auth_table *table)
+static void auth_table_free(struct auth_table *table)
 {
     secret_free(table->entries);
     free(table->places);
@@ -69,41 +69,42 @@ struct auth_table *auth_ref(struct auth_table *table)
 void auth_unref(struct auth_table *table)
 {
     if (table != NULL && atomic_fetch_sub(&table->refs, 1) == 1)
-        table_free(table);
+        auth_table_free(table);
 }
 
-static bool stands_at(const struct auth_table *table, uint32_t place,
-                      const uint8_t id[FRAME_ID_SIZE])
+static bool auth_stands_at(const struct auth_table *table, uint32_t place,
+                           const uint8_t id[FRAME_ID_SIZE])
 {
     return memcmp(table->entries[table->places[place] - 1].verifier.id, id, FRAME_ID_SIZE) == 0;
 }
 
 /* The place of an id: that of its entry, or the free one where it would be. */
-static uint32_t *place_of(const struct auth_table *table, const uint8_t id[FRAME_ID_SIZE])
+static uint32_t *auth_place_of(const struct auth_table *table, const uint8_t id[FRAME_ID_SIZE])
 {
     uint32_t at;
 
     memcpy(&at, id, sizeof(at));
     at &= table->mask;
-    while (table->places[at] != 0 && !stands_at(table, at, id))
+    while (table->places[at] != 0 && !auth_stands_at(table, at, id))
         at = (at + 1) & table->mask;
     return &table->places[at];
 }
 
 /* NULL: nobody's. */
-static const struct entry *find(const struct auth_table *table, const uint8_t id[FRAME_ID_SIZE])
+static const struct entry *auth_find(const struct auth_table *table,
+                                     const uint8_t id[FRAME_ID_SIZE])
 {
-    uint32_t number = *place_of(table, id);
+    uint32_t number = *auth_place_of(table, id);
 
     return number != 0 ? &table->entries[number - 1] : NULL;
 }
 
 /* The number of a token that had one; otherwise its line, or the next if there were tokens
  * before. */
-static unsigned number_of(const struct auth_table *before, const struct config_token *token,
-                          const uint8_t id[FRAME_ID_SIZE])
+static unsigned auth_number_of(const struct auth_table *before, const struct config_token *token,
+                               const uint8_t id[FRAME_ID_SIZE])
 {
-    const struct entry *known = before != NULL ? find(before, id) : NULL;
+    const struct entry *known = before != NULL ? auth_find(before, id) : NULL;
 
     if (known != NULL)
         return known->token;
@@ -114,16 +115,16 @@ static unsigned number_of(const struct auth_table *before, const struct config_t
     return before == NULL ? token->line : auth.next++;
 }
 
-static void add(struct auth_table *table, const struct auth_table *before,
-                const struct config_token *token)
+static void auth_add(struct auth_table *table, const struct auth_table *before,
+                     const struct config_token *token)
 {
     struct scram_keys keys;
 
     scram_keys(&keys, token->bytes, token->size);
-    uint32_t *place = place_of(table, keys.verifier.id);
+    uint32_t *place = auth_place_of(table, keys.verifier.id);
     if (*place == 0) {
         struct entry *entry = &table->entries[table->count];
-        entry->token = number_of(before, token, keys.verifier.id) & INT32_MAX;
+        entry->token = auth_number_of(before, token, keys.verifier.id) & INT32_MAX;
         entry->weak = token_weakness(token->bytes, token->size) != NULL;
         secret_copy(&entry->verifier, &keys.verifier, sizeof(entry->verifier));
         table->tokens[table->count++] = entry->token;
@@ -132,7 +133,7 @@ static void add(struct auth_table *table, const struct auth_table *before,
     explicit_bzero(&keys, sizeof(keys));
 }
 
-static uint32_t count_tokens(const struct config *config)
+static uint32_t auth_count_tokens(const struct config *config)
 {
     struct config_token token = { 0 };
     uint32_t count = 0;
@@ -142,7 +143,7 @@ static uint32_t count_tokens(const struct config *config)
     return count;
 }
 
-static struct auth_table *table_alloc(uint32_t count)
+static struct auth_table *auth_table_alloc(uint32_t count)
 {
     struct auth_table *table = calloc(1, sizeof(*table));
     uint32_t places = 2;
@@ -159,11 +160,11 @@ static struct auth_table *table_alloc(uint32_t count)
                                   .tokens = calloc(count, sizeof(table->tokens[0])) };
     if (table->entries != NULL && table->places != NULL && table->tokens != NULL)
         return table;
-    table_free(table);
+    auth_table_free(table);
     return NULL;
 }
 
-static int compare_tokens(const void *a, const void *b)
+static int auth_compare_tokens(const void *a, const void *b)
 {
     uint32_t x = *(const uint32_t *)a, y = *(const uint32_t *)b;
 
@@ -171,7 +172,7 @@ static int compare_tokens(const void *a, const void *b)
 }
 
 /* Of all that are weak the first is named. */
-static void warn_of_weak(const struct config *config)
+static void auth_warn_of_weak(const struct config *config)
 {
     struct config_token token = { 0 }, first = { 0 };
     const char *weakness = NULL;
@@ -193,26 +194,26 @@ static void warn_of_weak(const struct config *config)
 }
 
 /* Of the tokens in *config, which are dropped. NULL after saying why. */
-static struct auth_table *table_make(struct config *config, const struct auth_table *before)
+static struct auth_table *auth_table_make(struct config *config, const struct auth_table *before)
 {
     struct config_token token = { 0 };
-    uint32_t count = count_tokens(config);
-    struct auth_table *table = table_alloc(count);
+    uint32_t count = auth_count_tokens(config);
+    struct auth_table *table = auth_table_alloc(count);
 
     if (table == NULL)
         log_at(LOG_ERROR, "server", "out of memory for %u tokens", count);
     while (table != NULL && config_next_token(config, &token))
-        add(table, before, &token);
+        auth_add(table, before, &token);
     if (table != NULL)
-        qsort(table->tokens, table->count, sizeof(table->tokens[0]), compare_tokens);
+        qsort(table->tokens, table->count, sizeof(table->tokens[0]), auth_compare_tokens);
     if (table != NULL && !config->token_is_default && !addr_host_is_loopback(config->listen.host))
-        warn_of_weak(config);
+        auth_warn_of_weak(config);
     config_drop_token(config);
     return table;
 }
 
 /* Of the tokens in `a`, those that `b` has not. */
-static uint32_t count_others(const struct auth_table *a, const struct auth_table *b)
+static uint32_t auth_count_others(const struct auth_table *a, const struct auth_table *b)
 {
     uint32_t others = 0;
 
@@ -223,7 +224,7 @@ static uint32_t count_others(const struct auth_table *a, const struct auth_table
 
 /* Life */
 
-static bool make_nobody(void)
+static bool auth_make_nobody(void)
 {
     bool made = getrandom(&auth.nobody, sizeof(auth.nobody), 0) == (ssize_t)sizeof(auth.nobody);
 
@@ -235,18 +236,18 @@ static bool make_nobody(void)
 
 struct auth_table *auth_open(struct config *config)
 {
-    return make_nobody() ? table_make(config, NULL) : NULL;
+    return auth_make_nobody() ? auth_table_make(config, NULL) : NULL;
 }
 
 struct auth_table *auth_renew(const struct auth_table *before, struct config *tokens,
                               struct auth_change *change)
 {
-    struct auth_table *table = table_make(tokens, before);
+    struct auth_table *table = auth_table_make(tokens, before);
 
     if (table != NULL)
         *change = (struct auth_change){ .count = table->count,
-                                        .fresh = count_others(table, before),
-                                        .gone = count_others(before, table) };
+                                        .fresh = auth_count_others(table, before),
+                                        .gone = auth_count_others(before, table) };
     return table;
 }
 
@@ -256,10 +257,10 @@ bool auth_knows(const struct auth_table *table, unsigned token)
 {
     const uint32_t key = token;
 
-    return bsearch(&key, table->tokens, table->count, sizeof(key), compare_tokens) != NULL;
+    return bsearch(&key, table->tokens, table->count, sizeof(key), auth_compare_tokens) != NULL;
 }
 
-static enum reason accept_from(const struct entry *entry, const union sock_addr *peer)
+static enum reason auth_accept_from(const struct entry *entry, const union sock_addr *peer)
 {
     return entry->weak && !sock_addr_is_loopback(peer) ? REASON_AUTH_WEAK_TOKEN : REASON_DONE;
 }
@@ -268,21 +269,21 @@ enum reason auth_check(const struct auth_table *table, const union sock_addr *pe
                        const struct frame_auth *frame, const struct scram_channel *channel,
                        struct auth_login *login)
 {
-    const struct entry *entry = find(table, frame->id);
+    const struct entry *entry = auth_find(table, frame->id);
     const struct scram_verifier *verifier = entry != NULL ? &entry->verifier : &auth.nobody;
     bool proved = scram_client_proved(verifier, channel, frame->proof, login->secret, login->proof);
 
     login->token = entry != NULL ? entry->token : 0;
     if (frame->bound != channel->bound)
         return REASON_TLS_ENDS_BETWEEN; /* no proof could be right */
-    return entry != NULL && proved ? accept_from(entry, peer) : REASON_AUTH_FAILED;
+    return entry != NULL && proved ? auth_accept_from(entry, peer) : REASON_AUTH_FAILED;
 }
 
 /* Of the token with these keys; NULL: it is none. */
 static const struct entry *auth_find_shown(const struct auth_table *table,
                                            const struct scram_keys *keys)
 {
-    const struct entry *entry = find(table, keys->verifier.id);
+    const struct entry *entry = auth_find(table, keys->verifier.id);
 
     return entry != NULL && scram_shown(&entry->verifier, keys) ? entry : NULL;
 }
@@ -298,7 +299,7 @@ enum reason auth_check_v1(const struct auth_table *table, const union sock_addr 
     const struct entry *entry = auth_find_shown(table, &keys);
     explicit_bzero(&keys, sizeof(keys));
     *number = entry != NULL ? entry->token : 0;
-    return entry != NULL ? accept_from(entry, peer) : REASON_AUTH_FAILED;
+    return entry != NULL ? auth_accept_from(entry, peer) : REASON_AUTH_FAILED;
 }
 
 bool auth_has_but_for_blanks(const struct auth_table *table, const void *token, size_t size)

@@ -45,7 +45,7 @@ static struct {
 
 /* For each session its token and address; and as many that have ended, whose sockets still
  * close. */
-static bool open_shares(uint32_t sessions, uint32_t ports)
+static bool registry_open_shares(uint32_t sessions, uint32_t ports)
 {
     if (!share_tree_open(&registry.shares, 4 * sessions, &registry.key))
         return false;
@@ -54,7 +54,7 @@ static bool open_shares(uint32_t sessions, uint32_t ports)
     return true;
 }
 
-static bool open_tables(const struct config *config)
+static bool registry_open_tables(const struct config *config)
 {
     uint32_t sessions = config->max_sessions;
 
@@ -63,7 +63,7 @@ static bool open_tables(const struct config *config)
            chain_open(&registry.ids, sessions) && chain_open(&registry.clients, sessions) &&
            memory_open(&registry.memory, &registry.key) &&
            ports_open(&registry.ports, &config->ports) &&
-           open_shares(sessions, port_set_count(&config->ports, config->start_port)) &&
+           registry_open_shares(sessions, port_set_count(&config->ports, config->start_port)) &&
            registry.secrets != NULL;
 }
 
@@ -79,7 +79,7 @@ bool registry_open(const struct config *config)
                strerror(errno));
         return false;
     }
-    if (open_tables(config))
+    if (registry_open_tables(config))
         return true;
     log_at(LOG_ERROR, "server", "out of memory for --max-sessions %u: lower it, or raise ulimit -v",
            config->max_sessions);
@@ -101,62 +101,63 @@ void registry_close(void)
 
 /* Entries */
 
-static struct entry *entry_at(uint32_t index)
+static struct entry *registry_entry_at(uint32_t index)
 {
     return slab_at(&registry.entries, index);
 }
 
-static uint32_t entry_index(const struct entry *entry)
+static uint32_t registry_entry_index(const struct entry *entry)
 {
     return slab_index(&registry.entries, entry);
 }
 
-static uint8_t *entry_secret(const struct entry *entry)
+static uint8_t *registry_entry_secret(const struct entry *entry)
 {
-    return registry.secrets[entry_index(entry)];
+    return registry.secrets[registry_entry_index(entry)];
 }
 
-static struct entry *entry_find(uint64_t id)
+static struct entry *registry_entry_find(uint64_t id)
 {
     uint32_t i = chain_first(&registry.ids, id);
 
-    while (i != CHAIN_END && entry_at(i)->session.id != id)
+    while (i != CHAIN_END && registry_entry_at(i)->session.id != id)
         i = chain_next(&registry.ids, i);
-    return i != CHAIN_END ? entry_at(i) : NULL;
+    return i != CHAIN_END ? registry_entry_at(i) : NULL;
 }
 
-static uint64_t entry_hash(const struct client_key *client)
+static uint64_t registry_entry_hash(const struct client_key *client)
 {
     return client_key_hash(client, 0, &registry.key);
 }
 
 /* The session that this client had until now; NULL if it had none. */
-static struct entry *entry_find_client(const struct client_key *client)
+static struct entry *registry_entry_find_client(const struct client_key *client)
 {
-    uint32_t i = client->size > 0 ? chain_first(&registry.clients, entry_hash(client)) : CHAIN_END;
+    uint32_t i =
+        client->size > 0 ? chain_first(&registry.clients, registry_entry_hash(client)) : CHAIN_END;
 
-    while (i != CHAIN_END && !client_key_equal(&entry_at(i)->session.client, client))
+    while (i != CHAIN_END && !client_key_equal(&registry_entry_at(i)->session.client, client))
         i = chain_next(&registry.clients, i);
-    return i != CHAIN_END ? entry_at(i) : NULL;
+    return i != CHAIN_END ? registry_entry_at(i) : NULL;
 }
 
 /* Takes over the reference on share. There is room. */
-static void entry_add(const struct registry_session *session, const uint8_t *secret,
-                      struct share *share)
+static void registry_entry_add(const struct registry_session *session, const uint8_t *secret,
+                               struct share *share)
 {
     uint32_t i = slab_take(&registry.entries);
-    struct entry *entry = entry_at(i);
+    struct entry *entry = registry_entry_at(i);
 
     *entry = (struct entry){ .session = *session, .share = share, .up = 1 };
     share_take(share, SHARE_SESSIONS, 1);
-    secret_copy(entry_secret(entry), secret, SCRAM_KEY_SIZE);
+    secret_copy(registry_entry_secret(entry), secret, SCRAM_KEY_SIZE);
     chain_add(&registry.ids, session->id, i);
     if (session->client.size > 0)
-        chain_add(&registry.clients, entry_hash(&session->client), i);
+        chain_add(&registry.clients, registry_entry_hash(&session->client), i);
 }
 
 /* It waits for no port any more. */
-static void entry_wait_over(struct entry *entry, uint16_t index)
+static void registry_entry_wait_over(struct entry *entry, uint16_t index)
 {
     if (entry->awaits[index] != 0)
         ports_await(&registry.ports, entry->awaits[index], 0);
@@ -165,27 +166,28 @@ static void entry_wait_over(struct entry *entry, uint16_t index)
 
 /* Its ports are remembered. What it holds in registry.ports is nobody's as soon as its id is not
  * found any more. */
-static void entry_remove(struct entry *entry)
+static void registry_entry_remove(struct entry *entry)
 {
     const struct registry_session *s = &entry->session;
 
     for (uint16_t i = 0; i < CONFIG_TUNNELS_MAX; i++) {
-        entry_wait_over(entry, i);
+        registry_entry_wait_over(entry, i);
         if (s->tunnels[i].port != 0)
             memory_note(&registry.memory, &s->client, i, s->tunnels[i].port);
     }
-    explicit_bzero(entry_secret(entry), SCRAM_KEY_SIZE);
-    chain_remove(&registry.ids, s->id, entry_index(entry));
+    explicit_bzero(registry_entry_secret(entry), SCRAM_KEY_SIZE);
+    chain_remove(&registry.ids, s->id, registry_entry_index(entry));
     if (s->client.size > 0)
-        chain_remove(&registry.clients, entry_hash(&s->client), entry_index(entry));
+        chain_remove(&registry.clients, registry_entry_hash(&s->client),
+                     registry_entry_index(entry));
     entry->session.id = 0;
     share_give(entry->share, SHARE_SESSIONS, 1);
     share_unref(entry->share);
-    slab_give(&registry.entries, entry_index(entry));
+    slab_give(&registry.entries, registry_entry_index(entry));
 }
 
 /* Without the tunnels that it has not. */
-static void entry_copy(const struct entry *entry, struct registry_session *out)
+static void registry_entry_copy(const struct entry *entry, struct registry_session *out)
 {
     size_t size = offsetof(struct registry_session, tunnels) +
                   entry->session.tunnel_count * sizeof(out->tunnels[0]);
@@ -204,7 +206,7 @@ uint64_t registry_next_id(void)
 }
 
 /* Who takes a session and its ports: what one session holds of them is little. */
-static struct share *share_of(const struct registry_session *session)
+static struct share *registry_share_of(const struct registry_session *session)
 {
     struct share *token = share_open(&registry.shares.pool, SHARE_TOKEN, session->client.token);
     struct share *address = share_open_address(token, &session->peer);
@@ -213,11 +215,11 @@ static struct share *share_of(const struct registry_session *session)
     return address;
 }
 
-static enum reason add_locked(const struct registry_session *session, const uint8_t *secret,
-                              struct registry_added *added)
+static enum reason registry_add_locked(const struct registry_session *session,
+                                       const uint8_t *secret, struct registry_added *added)
 {
-    struct share *share = share_of(session);
-    struct entry *old = entry_find_client(&session->client);
+    struct share *share = registry_share_of(session);
+    struct entry *old = registry_entry_find_client(&session->client);
 
     if (old == NULL && !share_may(share, SHARE_SESSIONS, 1)) {
         added->blame = share_blame(share, SHARE_SESSIONS);
@@ -226,9 +228,9 @@ static enum reason add_locked(const struct registry_session *session, const uint
     }
     if (old != NULL) {
         added->replaced = old->session.id;
-        entry_remove(old);
+        registry_entry_remove(old);
     }
-    entry_add(session, secret, share);
+    registry_entry_add(session, secret, share);
     return REASON_DONE;
 }
 
@@ -237,19 +239,19 @@ enum reason registry_add(const struct registry_session *session,
 {
     *added = (struct registry_added){ .replaced = 0 };
     pthread_mutex_lock(&registry.mutex);
-    enum reason reason = add_locked(session, secret, added);
+    enum reason reason = registry_add_locked(session, secret, added);
     pthread_mutex_unlock(&registry.mutex);
     return reason;
 }
 
 /* A session's facts with its secret; false if it has ended. */
-static bool copy_all(uint64_t id, struct registry_session *out, uint8_t *secret)
+static bool registry_copy_all(uint64_t id, struct registry_session *out, uint8_t *secret)
 {
     pthread_mutex_lock(&registry.mutex);
-    const struct entry *entry = entry_find(id);
+    const struct entry *entry = registry_entry_find(id);
     if (entry != NULL) {
-        entry_copy(entry, out);
-        secret_copy(secret, entry_secret(entry), SCRAM_KEY_SIZE);
+        registry_entry_copy(entry, out);
+        secret_copy(secret, registry_entry_secret(entry), SCRAM_KEY_SIZE);
     }
     pthread_mutex_unlock(&registry.mutex);
     return entry != NULL;
@@ -265,7 +267,7 @@ enum reason registry_join(const struct frame_join *join, const struct scram_chan
 
     if (secret == NULL)
         return REASON_LIMIT_BUFFERS;
-    if (copy_all(join->session, out, secret)) {
+    if (registry_copy_all(join->session, out, secret)) {
         scram_join(secret, channel, join, proof);
         if (scram_equal(proof, join->proof, sizeof(proof))) {
             scram_join_ok(secret, channel, join, answer);
@@ -279,16 +281,16 @@ enum reason registry_join(const struct frame_join *join, const struct scram_chan
 bool registry_get(uint64_t id, struct registry_session *out)
 {
     pthread_mutex_lock(&registry.mutex);
-    const struct entry *entry = entry_find(id);
+    const struct entry *entry = registry_entry_find(id);
     if (entry != NULL)
-        entry_copy(entry, out);
+        registry_entry_copy(entry, out);
     pthread_mutex_unlock(&registry.mutex);
     return entry != NULL;
 }
 
-static struct registry_home home_of(uint64_t id)
+static struct registry_home registry_home_of(uint64_t id)
 {
-    const struct entry *entry = entry_find(id);
+    const struct entry *entry = registry_entry_find(id);
 
     if (entry == NULL)
         return (struct registry_home){ .session = 0 };
@@ -298,12 +300,12 @@ static struct registry_home home_of(uint64_t id)
 bool registry_home(uint64_t id, struct registry_home *out)
 {
     pthread_mutex_lock(&registry.mutex);
-    *out = home_of(id);
+    *out = registry_home_of(id);
     pthread_mutex_unlock(&registry.mutex);
     return out->session != 0;
 }
 
-static void entry_note_lane(struct entry *entry, uint16_t lane, bool up, uint64_t now)
+static void registry_entry_note_lane(struct entry *entry, uint16_t lane, bool up, uint64_t now)
 {
     uint64_t bit = UINT64_C(1) << lane, before = entry->up;
 
@@ -316,16 +318,16 @@ static void entry_note_lane(struct entry *entry, uint16_t lane, bool up, uint64_
 void registry_lane(uint64_t id, uint16_t lane, bool up, uint64_t now)
 {
     pthread_mutex_lock(&registry.mutex);
-    struct entry *entry = entry_find(id);
+    struct entry *entry = registry_entry_find(id);
     if (entry != NULL)
-        entry_note_lane(entry, lane, up, now);
+        registry_entry_note_lane(entry, lane, up, now);
     pthread_mutex_unlock(&registry.mutex);
 }
 
 void registry_drain(uint64_t id)
 {
     pthread_mutex_lock(&registry.mutex);
-    struct entry *entry = entry_find(id);
+    struct entry *entry = registry_entry_find(id);
     if (entry != NULL)
         entry->session.draining = true;
     pthread_mutex_unlock(&registry.mutex);
@@ -338,7 +340,7 @@ unsigned registry_list(uint32_t *place, struct registry_owned found[REGISTRY_POR
     pthread_mutex_lock(&registry.mutex);
     uint32_t end = (uint32_t)min_u64((uint64_t)*place + REGISTRY_PORTION, registry.entries.fresh);
     for (; *place < end; (*place)++) {
-        const struct registry_session *s = &entry_at(*place)->session;
+        const struct registry_session *s = &registry_entry_at(*place)->session;
 
         if (s->id != 0)
             found[count++] = (struct registry_owned){ .session = s->id, .token = s->client.token };
@@ -351,9 +353,9 @@ unsigned registry_list(uint32_t *place, struct registry_owned found[REGISTRY_POR
 bool registry_remove(uint64_t id)
 {
     pthread_mutex_lock(&registry.mutex);
-    struct entry *entry = entry_find(id);
+    struct entry *entry = registry_entry_find(id);
     if (entry != NULL)
-        entry_remove(entry);
+        registry_entry_remove(entry);
     pthread_mutex_unlock(&registry.mutex);
     return entry != NULL;
 }
@@ -375,7 +377,7 @@ struct binding {
 /* A listening socket on the port, or -errno. A first bind without SO_REUSEPORT shows a port that
  * any other program (or another culvert of the same user, whose SO_REUSEPORT would let us in)
  * has. */
-static int listen_on(const union sock_addr *addr, uint16_t port)
+static int registry_listen_on(const union sock_addr *addr, uint16_t port)
 {
     union sock_addr at = *addr;
 
@@ -388,30 +390,30 @@ static int listen_on(const union sock_addr *addr, uint16_t port)
 }
 
 /* The server gives it, whoever asks: what a client had may be from a time with other --ports. */
-static bool is_given(uint16_t port)
+static bool registry_is_given(uint16_t port)
 {
     return port_set_has(&registry.ports.given, port);
 }
 
-static bool is_held(const struct port *port)
+static bool registry_is_held(const struct port *port)
 {
-    return port->holder != 0 && entry_find(port->holder) != NULL;
+    return port->holder != 0 && registry_entry_find(port->holder) != NULL;
 }
 
 /* What others lack when somebody has it: who takes any port finds those from the start port up. */
-static bool is_shared(uint16_t port)
+static bool registry_is_shared(uint16_t port)
 {
     return port >= registry.start_port;
 }
 
 /* The first socket of a port, which the session will open. */
-static void port_take(uint16_t number, const struct entry *entry)
+static void registry_port_take(uint16_t number, const struct entry *entry)
 {
     struct port *port = ports_at(&registry.ports, number);
 
     ports_ref(&registry.ports, number);
     port->holder = entry->session.id;
-    if (!is_shared(number))
+    if (!registry_is_shared(number))
         return;
     CHECK(port->refs == 1 && port->owner == NULL);
     port->owner = entry->share;
@@ -419,7 +421,7 @@ static void port_take(uint16_t number, const struct entry *entry)
 }
 
 /* One listening socket less; *waiter: the session that waits for it, if that was the last one. */
-static void port_let_go(uint16_t number, struct registry_home *waiter)
+static void registry_port_let_go(uint16_t number, struct registry_home *waiter)
 {
     struct port *port = ports_at(&registry.ports, number);
 
@@ -430,29 +432,29 @@ static void port_let_go(uint16_t number, struct registry_home *waiter)
         share_give(port->owner, SHARE_PORTS, 1);
     port->owner = NULL;
     if (port->awaited != 0)
-        *waiter = home_of(port->awaited);
+        *waiter = registry_home_of(port->awaited);
 }
 
 /* Workers read their clocks at different moments: `now` may lie before it was lost. */
-static bool is_given_up(const struct entry *entry, uint64_t now)
+static bool registry_is_given_up(const struct entry *entry, uint64_t now)
 {
     return entry->up == 0 && now >= entry->lost + registry.patience;
 }
 
 /* Of the same token and address. */
-static bool is_alike(const struct entry *a, const struct entry *b)
+static bool registry_is_alike(const struct entry *a, const struct entry *b)
 {
     return a->session.client.token == b->session.client.token && a->share == b->share;
 }
 
 /* Whether the entry may have the port once whoever has it gives it. */
-static bool may_follow(const struct entry *entry, uint16_t number)
+static bool registry_may_follow(const struct entry *entry, uint16_t number)
 {
     struct share *owner = ports_at(&registry.ports, number)->owner;
 
     if (owner != NULL)
         share_give(owner, SHARE_PORTS, 1);
-    bool may = !is_shared(number) || share_may(entry->share, SHARE_PORTS, 1);
+    bool may = !registry_is_shared(number) || share_may(entry->share, SHARE_PORTS, 1);
     if (owner != NULL)
         share_take(owner, SHARE_PORTS, 1);
     return may;
@@ -460,31 +462,31 @@ static bool may_follow(const struct entry *entry, uint16_t number)
 
 /* Somebody alike wants a port by number that a session has which nobody may ever come back to: one
  * that was started again with another command line, as a rule. */
-static uint64_t evict(const struct entry *entry, const struct registry_wish *wish)
+static uint64_t registry_evict(const struct entry *entry, const struct registry_wish *wish)
 {
     uint64_t heir = entry->session.id;
     struct port *port = ports_at(&registry.ports, wish->wanted);
-    struct entry *other = wish->wanted != 0 ? entry_find(port->holder) : NULL;
+    struct entry *other = wish->wanted != 0 ? registry_entry_find(port->holder) : NULL;
 
-    if (other == NULL || other == entry || !is_alike(entry, other) ||
-        !is_given_up(other, wish->now) || !may_follow(entry, wish->wanted))
+    if (other == NULL || other == entry || !registry_is_alike(entry, other) ||
+        !registry_is_given_up(other, wish->now) || !registry_may_follow(entry, wish->wanted))
         return 0;
     uint64_t id = other->session.id;
     port->taken = heir;
     for (uint32_t i = 0; i < other->session.tunnel_count; i++)
         ports_at(&registry.ports, other->session.tunnels[i].port)->taken = heir;
-    entry_remove(other);
+    registry_entry_remove(other);
     return id;
 }
 
-static void bind_begin(struct binding *b, struct entry *entry)
+static void registry_bind_begin(struct binding *b, struct entry *entry)
 {
     const struct registry_wish *wish = b->wish;
     const struct registry_session *s = &entry->session;
 
     ports_tick(&registry.ports, wish->now);
-    entry_wait_over(entry, wish->index);
-    b->bound->evicted = evict(entry, wish);
+    registry_entry_wait_over(entry, wish->index);
+    b->bound->evicted = registry_evict(entry, wish);
     b->claims[0] = memory_recall(&registry.memory, &s->client, wish->index);
     b->claims[1] = wish->ticket;
     if (ports_at(&registry.ports, wish->wanted)->taken == s->id)
@@ -493,15 +495,15 @@ static void bind_begin(struct binding *b, struct entry *entry)
 }
 
 /* The next port that the client has a claim to; 0: none, or one to wait for. */
-static uint16_t next_claim(struct binding *b, struct entry *entry)
+static uint16_t registry_next_claim(struct binding *b, struct entry *entry)
 {
     for (unsigned i = 0; i < ARRAY_SIZE(b->claims); i++) {
         uint16_t number = b->claims[i], wanted = b->wish->wanted;
         const struct port *port = ports_at(&registry.ports, number);
 
         b->claims[i] = 0;
-        if (!is_given(number) || (wanted != 0 && number != wanted) || is_held(port) ||
-            port->awaited != 0)
+        if (!registry_is_given(number) || (wanted != 0 && number != wanted) ||
+            registry_is_held(port) || port->awaited != 0)
             continue;
         b->bound->closing = port->refs > 0;
         if (!b->bound->closing)
@@ -513,7 +515,7 @@ static uint16_t next_claim(struct binding *b, struct entry *entry)
     return 0;
 }
 
-static uint16_t next_wanted(struct binding *b)
+static uint16_t registry_next_wanted(struct binding *b)
 {
     uint16_t port = (uint16_t)b->next;
 
@@ -522,7 +524,7 @@ static uint16_t next_wanted(struct binding *b)
 }
 
 /* What other programs had some seconds ago is looked at again before there is no port. */
-static uint16_t next_free(struct binding *b)
+static uint16_t registry_next_free(struct binding *b)
 {
     bool all = b->all || b->bound->tries < REGISTRY_AGAIN;
     uint16_t port = b->next < PORTS_COUNT ? ports_find(&registry.ports, b->next, all) : 0;
@@ -535,16 +537,16 @@ static uint16_t next_free(struct binding *b)
     return port;
 }
 
-static enum reason bind_next(struct binding *b, struct entry *entry)
+static enum reason registry_bind_next(struct binding *b, struct entry *entry)
 {
     bool any = b->wish->wanted == 0;
 
-    b->port = next_claim(b, entry);
+    b->port = registry_next_claim(b, entry);
     b->claimed = b->port != 0;
     if (b->bound->closing)
         return REASON_PORT_BUSY;
     if (!b->claimed)
-        b->port = any ? next_free(b) : next_wanted(b);
+        b->port = any ? registry_next_free(b) : registry_next_wanted(b);
     if (b->port == 0)
         return any ? REASON_PORTS_EXHAUSTED : REASON_PORT_BUSY;
     if (b->bound->tries == REGISTRY_TRIES) {
@@ -552,17 +554,17 @@ static enum reason bind_next(struct binding *b, struct entry *entry)
         b->bound->later = !b->all; /* otherwise all that is left is other programs' */
         return b->all ? REASON_PORTS_EXHAUSTED : REASON_PORT_BUSY;
     }
-    if (is_shared(b->port) && !share_may(entry->share, SHARE_PORTS, 1)) {
+    if (registry_is_shared(b->port) && !share_may(entry->share, SHARE_PORTS, 1)) {
         b->port = 0;
         b->bound->blame = share_blame(entry->share, SHARE_PORTS);
         return REASON_PORTS_EXHAUSTED;
     }
-    port_take(b->port, entry);
+    registry_port_take(b->port, entry);
     return REASON_DONE;
 }
 
 /* The tunnel is there. */
-static void bind_note(struct binding *b, struct registry_session *session, int fd)
+static void registry_bind_note(struct binding *b, struct registry_session *session, int fd)
 {
     struct registry_tunnel *tunnel = &session->tunnels[b->wish->index];
 
@@ -574,12 +576,12 @@ static void bind_note(struct binding *b, struct registry_session *session, int f
 }
 
 /* The port could not be had: what that says, REASON_DONE if others are to be tried. */
-static enum reason bind_failed(struct binding *b, int error)
+static enum reason registry_bind_failed(struct binding *b, int error)
 {
     struct registry_home waiter;
 
     ports_at(&registry.ports, b->port)->holder = 0;
-    port_let_go(b->port, &waiter);
+    registry_port_let_go(b->port, &waiter);
     CHECK(waiter.session == 0); /* nobody waits for what a living session holds */
     if (error == EADDRINUSE)
         ports_note_foreign(&registry.ports, b->port);
@@ -596,52 +598,52 @@ static enum reason bind_failed(struct binding *b, int error)
 
 /* Takes in what came of b->port (0: this is the beginning; result: a descriptor, or -errno), and
  * reserves the next one to be tried. */
-static enum reason bind_step(struct binding *b, int result)
+static enum reason registry_bind_step(struct binding *b, int result)
 {
-    struct entry *entry = entry_find(b->id);
+    struct entry *entry = registry_entry_find(b->id);
 
     if (entry == NULL)
         return REASON_UNKNOWN_SESSION;
-    if (b->port == 0 && b->wish->wanted != 0 && !is_given(b->wish->wanted)) {
+    if (b->port == 0 && b->wish->wanted != 0 && !registry_is_given(b->wish->wanted)) {
         b->bound->given = registry.given;
         return REASON_PORT_FORBIDDEN;
     }
     if (b->port == 0) {
-        bind_begin(b, entry);
+        registry_bind_begin(b, entry);
     } else if (result >= 0) {
-        bind_note(b, &entry->session, result);
+        registry_bind_note(b, &entry->session, result);
         return REASON_DONE;
     } else {
-        enum reason reason = bind_failed(b, -result);
+        enum reason reason = registry_bind_failed(b, -result);
         if (reason != REASON_DONE)
             return reason;
     }
-    return bind_next(b, entry);
+    return registry_bind_next(b, entry);
 }
 
-static uint64_t looked(void)
+static uint64_t registry_looked(void)
 {
     return registry.ids.looked + registry.clients.looked + registry.memory.chain.looked +
            registry.ports.looked;
 }
 
-static enum reason bind_locked_step(struct binding *b, int result)
+static enum reason registry_bind_locked_step(struct binding *b, int result)
 {
     pthread_mutex_lock(&registry.mutex);
-    uint64_t before = looked();
-    enum reason reason = bind_step(b, result);
-    b->bound->looked += (unsigned)(looked() - before);
+    uint64_t before = registry_looked();
+    enum reason reason = registry_bind_step(b, result);
+    b->bound->looked += (unsigned)(registry_looked() - before);
     pthread_mutex_unlock(&registry.mutex);
     return reason;
 }
 
 /* The session has ended while its port was tried. */
-static void bind_drop(struct binding *b, int result)
+static void registry_bind_drop(struct binding *b, int result)
 {
     if (result >= 0)
         sock_close(result);
     pthread_mutex_lock(&registry.mutex);
-    port_let_go(b->port, &b->bound->freed);
+    registry_port_let_go(b->port, &b->bound->freed);
     pthread_mutex_unlock(&registry.mutex);
 }
 
@@ -653,21 +655,21 @@ enum reason registry_bind(uint64_t id, const struct registry_wish *wish,
 
     CHECK(wish->index < CONFIG_TUNNELS_MAX);
     *bound = (struct registry_bound){ .fd = -1 };
-    enum reason reason = bind_locked_step(&b, result);
+    enum reason reason = registry_bind_locked_step(&b, result);
     while (reason == REASON_DONE && b.port != 0) {
         bound->tries++;
-        result = listen_on(wish->addr, b.port);
-        reason = bind_locked_step(&b, result);
+        result = registry_listen_on(wish->addr, b.port);
+        reason = registry_bind_locked_step(&b, result);
     }
     if (b.port != 0)
-        bind_drop(&b, result);
+        registry_bind_drop(&b, result);
     return reason;
 }
 
 void registry_unbind(uint64_t id, uint16_t index, uint16_t port)
 {
     pthread_mutex_lock(&registry.mutex);
-    struct entry *entry = entry_find(id);
+    struct entry *entry = registry_entry_find(id);
     struct port *p = ports_at(&registry.ports, port);
     CHECK(index < CONFIG_TUNNELS_MAX && p->refs > 0);
     if (entry != NULL && entry->session.tunnels[index].port == port) {
@@ -685,7 +687,7 @@ void registry_unbind(uint64_t id, uint16_t index, uint16_t port)
 bool registry_port_ref(uint64_t id, uint16_t index, uint16_t port)
 {
     pthread_mutex_lock(&registry.mutex);
-    const struct entry *entry = entry_find(id);
+    const struct entry *entry = registry_entry_find(id);
     bool stands = entry != NULL && entry->session.tunnels[index].port == port &&
                   ports_at(&registry.ports, port)->holder == id;
     if (stands)
@@ -699,7 +701,7 @@ struct registry_home registry_port_unref(uint16_t port)
     struct registry_home waiter;
 
     pthread_mutex_lock(&registry.mutex);
-    port_let_go(port, &waiter);
+    registry_port_let_go(port, &waiter);
     pthread_mutex_unlock(&registry.mutex);
     return waiter;
 }

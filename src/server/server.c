@@ -57,7 +57,7 @@ static union sock_addr listen_addr;
 #define LISTEN_PAUSE (10 * NSEC_PER_MSEC)
 #define LISTEN_WAIT  (LISTEN_TRIES * LISTEN_PAUSE / NSEC_PER_SEC)
 
-static int listen_wait(const union sock_addr *addr, const sigset_t *ends)
+static int server_listen_wait(const union sock_addr *addr, const sigset_t *ends)
 {
     const struct timespec pause = { .tv_nsec = (long)LISTEN_PAUSE };
     int fd = -EADDRINUSE;
@@ -67,7 +67,7 @@ static int listen_wait(const union sock_addr *addr, const sigset_t *ends)
     return fd;
 }
 
-static int listen_patiently(const union sock_addr *addr)
+static int server_listen_patiently(const union sock_addr *addr)
 {
     int fd = sock_listen(addr, false, 1);
     char text[ADDR_TEXT_MAX];
@@ -84,13 +84,13 @@ static int listen_patiently(const union sock_addr *addr)
     sigaddset(&ends, SIGINT);
     sigaddset(&ends, SIGTERM);
     pthread_sigmask(SIG_BLOCK, &ends, &before);
-    fd = listen_wait(addr, &ends);
+    fd = server_listen_wait(addr, &ends);
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     return fd;
 }
 
 /* Options have seen to the form; the interface of a zone may still be missing. */
-static void fail_address(const char *host, const char *text, const char *flag)
+static void server_fail_address(const char *host, const char *text, const char *flag)
 {
     const char *zone = addr_missing_zone(host);
 
@@ -106,7 +106,8 @@ static void fail_address(const char *host, const char *text, const char *flag)
                text);
 }
 
-static bool pick_address(const char *host, uint16_t port, const char *flag, union sock_addr *out)
+static bool server_pick_address(const char *host, uint16_t port, const char *flag,
+                                union sock_addr *out)
 {
     struct resolve_result result;
     struct config_endpoint endpoint = { .port = port };
@@ -115,12 +116,12 @@ static bool pick_address(const char *host, uint16_t port, const char *flag, unio
     snprintf(endpoint.host, sizeof(endpoint.host), "%s", host);
     addr_format_endpoint(&endpoint, text, sizeof(text));
     if (!resolve_numeric(host, port, &result)) {
-        fail_address(host, text, flag);
+        server_fail_address(host, text, flag);
         return false;
     }
     int error = 0;
     for (unsigned i = 0; i < result.count; i++) {
-        int fd = listen_patiently(&result.addr[i]);
+        int fd = server_listen_patiently(&result.addr[i]);
         if (fd >= 0) {
             *out = result.addr[i];
             if (port == 0)
@@ -143,9 +144,9 @@ int server_prepare(struct config *config)
 {
     union sock_addr public_addr;
 
-    if (!pick_address(config->listen.host, config->listen.port, "--addr", &listen_addr))
+    if (!server_pick_address(config->listen.host, config->listen.port, "--addr", &listen_addr))
         return EXIT_CODE_CANNOT_START;
-    if (!pick_address(config->public_addr, 0, "--public-addr", &public_addr))
+    if (!server_pick_address(config->public_addr, 0, "--public-addr", &public_addr))
         return EXIT_CODE_CANNOT_START;
     tunnel_open(&public_addr, config->public_addr[0] != '\0');
     if (!reload_open(config, &listen_addr))
@@ -182,11 +183,11 @@ static const struct reload_snapshot *server_snapshot(const struct worker *w)
     return container_of(w->snapshot, struct reload_snapshot, snapshot);
 }
 
-static void lane_accepted(struct listener *listener, int fd);
+static void server_lane_accepted(struct listener *listener, int fd);
 
 static int server_start(struct worker *w)
 {
-    static const struct listener_use lanes = { .accepted = lane_accepted, .lanes = true };
+    static const struct listener_use lanes = { .accepted = server_lane_accepted, .lanes = true };
     char text[ADDR_TEXT_MAX];
     int fd = sock_listen(&listen_addr, true, LISTENER_BACKLOG);
 
@@ -205,7 +206,7 @@ static int server_start(struct worker *w)
 /* Sessions across workers */
 
 /* `session` may be on its way out already. */
-static void end_session(struct session *session, enum reason reason)
+static void server_end_session(struct session *session, enum reason reason)
 {
     struct worker *w = worker_of(session->loop);
 
@@ -222,7 +223,7 @@ static void end_session(struct session *session, enum reason reason)
 }
 
 /* Whether the lane has a connection: who has none on any lane for long is given up. */
-static void note_lane(const struct lane *lane, const struct session *session, bool up)
+static void server_note_lane(const struct lane *lane, const struct session *session, bool up)
 {
     registry_lane(session->id, lane->index, up, lane->loop->now);
 }
@@ -236,12 +237,12 @@ static void server_session_closed(struct session *session, enum reason reason)
 
 /* Frames */
 
-static void authenticated(struct lane *lane)
+static void server_authenticated(struct lane *lane)
 {
     strangers_remove(&lane->table->strangers, &lane->stranger);
 }
 
-static enum reason refuse_auth(struct lane *lane, enum reason reason)
+static enum reason server_refuse_auth(struct lane *lane, enum reason reason)
 {
     /* Whoever tries tokens does not learn that this one was right, but weak. */
     enum reason told = reason == REASON_AUTH_WEAK_TOKEN ? REASON_AUTH_FAILED : reason;
@@ -257,7 +258,7 @@ static enum reason refuse_auth(struct lane *lane, enum reason reason)
 }
 
 /* text: more than the reason says, or NULL. */
-static enum reason refuse_session(struct lane *lane, enum reason reason, const char *text)
+static enum reason server_refuse_session(struct lane *lane, enum reason reason, const char *text)
 {
     loop_count(lane->loop, STAT_REFUSED_SESSIONS, 1);
     lane_goaway_text(lane, reason, text != NULL ? text : reason_text(reason));
@@ -266,16 +267,16 @@ static enum reason refuse_session(struct lane *lane, enum reason reason, const c
 }
 
 /* Somebody else may still come. */
-static enum reason refuse_share(struct lane *lane, enum reason reason, const char *blame)
+static enum reason server_refuse_share(struct lane *lane, enum reason reason, const char *blame)
 {
     char text[256];
 
     snprintf(text, sizeof(text), "%s, of %u: end some, or raise --max-sessions of the server",
              blame, lane->loop->config->max_sessions);
-    return refuse_session(lane, reason, text);
+    return server_refuse_session(lane, reason, text);
 }
 
-static uint16_t lanes_offered(const struct worker *w, const struct frame_hello *hello)
+static uint16_t server_lanes_offered(const struct worker *w, const struct frame_hello *hello)
 {
     uint64_t lanes = hello->lanes != 0 ? hello->lanes : max_u64(w->peer_count, hello->workers);
 
@@ -283,7 +284,7 @@ static uint16_t lanes_offered(const struct worker *w, const struct frame_hello *
 }
 
 /* What the client says of itself; its answer tells a stranger nothing but a nonce. */
-static enum reason rx_hello_v2(struct lane *lane, const uint8_t *src, const uint8_t *end)
+static enum reason server_rx_hello_v2(struct lane *lane, const uint8_t *src, const uint8_t *end)
 {
     struct frame_hello hello;
 
@@ -298,7 +299,8 @@ static enum reason rx_hello_v2(struct lane *lane, const uint8_t *src, const uint
         return REASON_BAD_FRAME;
     const struct lane_terms terms = { .window = hello.window,
                                       .max_data = hello.max_data,
-                                      .lanes = lanes_offered(worker_of(lane->loop), &hello) };
+                                      .lanes =
+                                          server_lanes_offered(worker_of(lane->loop), &hello) };
     bool grace = config_grace(lane->loop->config, conn_is_tls(&lane->conn)) > 0;
     lane_agree(lane, &terms);
     lane_introduce(lane, &hello.client, grace && (hello.caps & FRAME_CAP_RESUME) != 0);
@@ -306,7 +308,7 @@ static enum reason rx_hello_v2(struct lane *lane, const uint8_t *src, const uint
     return REASON_DONE;
 }
 
-static enum reason rx_hello_v1(struct lane *lane, const uint8_t *src, const uint8_t *end)
+static enum reason server_rx_hello_v1(struct lane *lane, const uint8_t *src, const uint8_t *end)
 {
     struct frame_hello hello;
     uint8_t *p = lane_control_begin(lane);
@@ -320,10 +322,10 @@ static enum reason rx_hello_v1(struct lane *lane, const uint8_t *src, const uint
     return REASON_DONE;
 }
 
-static enum reason rx_hello(struct lane *lane, const uint8_t *src, const uint8_t *end)
+static enum reason server_rx_hello(struct lane *lane, const uint8_t *src, const uint8_t *end)
 {
-    enum reason reason =
-        lane->version == FRAME_V1 ? rx_hello_v1(lane, src, end) : rx_hello_v2(lane, src, end);
+    enum reason reason = lane->version == FRAME_V1 ? server_rx_hello_v1(lane, src, end)
+                                                   : server_rx_hello_v2(lane, src, end);
 
     if (reason == REASON_DONE)
         lane_set_fsm(lane, SESSION_HANDSHAKEN);
@@ -331,7 +333,7 @@ static enum reason rx_hello(struct lane *lane, const uint8_t *src, const uint8_t
 }
 
 /* The owner of what a session takes here: token, client's address, session. */
-static struct share *session_share(struct worker *w, const struct registry_session *shared)
+static struct share *server_session_share(struct worker *w, const struct registry_session *shared)
 {
     struct share *token = share_open(&w->loop.shares.pool, SHARE_TOKEN, shared->client.token);
     struct share *address = share_open_address(token, &shared->peer);
@@ -342,8 +344,8 @@ static struct share *session_share(struct worker *w, const struct registry_sessi
     return session;
 }
 
-static uint8_t *put_auth_ok(const struct lane *lane, uint64_t session,
-                            const struct auth_login *login, uint8_t *p)
+static uint8_t *server_put_auth_ok(const struct lane *lane, uint64_t session,
+                                   const struct auth_login *login, uint8_t *p)
 {
     struct frame_auth_ok ok = { .proof = login->proof,
                                 .caps = lane->will_log ? FRAME_CAP_RESUME : 0,
@@ -358,8 +360,8 @@ static uint8_t *put_auth_ok(const struct lane *lane, uint64_t session,
 }
 
 /* Who it is, with what the log-in brings forth. */
-static enum reason check_auth(const struct lane *lane, const uint8_t *src, const uint8_t *end,
-                              struct auth_login *login)
+static enum reason server_check_auth(const struct lane *lane, const uint8_t *src,
+                                     const uint8_t *end, struct auth_login *login)
 {
     const struct auth_table *tokens = server_snapshot(worker_of(lane->loop))->tokens;
     struct frame_auth auth;
@@ -374,7 +376,7 @@ static enum reason check_auth(const struct lane *lane, const uint8_t *src, const
 }
 
 /* Whether the owner may have this lane, and its descriptor. */
-static enum reason lane_room(const struct lane *lane, const struct share *share)
+static enum reason server_lane_room(const struct lane *lane, const struct share *share)
 {
     if (!share_may(share, SHARE_LANES, 1)) {
         log_at(LOG_WARN, lane_subject(lane), "too many lanes: %s", share_blame(share, SHARE_LANES));
@@ -390,11 +392,11 @@ static enum reason lane_room(const struct lane *lane, const struct share *share)
 
 /* Everything that a session needs is there: afterwards nothing refuses it, so that no session of
  * the same client ends for one that does not come to be. */
-static enum reason session_room(struct lane *lane, const struct share *share)
+static enum reason server_session_room(struct lane *lane, const struct share *share)
 {
     struct worker *w = worker_of(lane->loop);
 
-    enum reason reason = lane_room(lane, share);
+    enum reason reason = server_lane_room(lane, share);
     if (reason != REASON_DONE)
         return reason;
     if (slab_available(&w->sessions.slab) == 0 ||
@@ -404,7 +406,7 @@ static enum reason session_room(struct lane *lane, const struct share *share)
 }
 
 /* In the turn in which it was checked: see tokens.h. */
-static enum reason log_in(struct lane *lane, const struct auth_login *login)
+static enum reason server_log_in(struct lane *lane, const struct auth_login *login)
 {
     struct worker *w = worker_of(lane->loop);
     struct registry_session shared = { .id = registry_next_id(),
@@ -418,29 +420,29 @@ static enum reason log_in(struct lane *lane, const struct auth_login *login)
                                        .client = { .token = login->token,
                                                    .size = lane->client_size },
                                        .peer = lane->conn.peer };
-    struct share *share = session_share(w, &shared);
+    struct share *share = server_session_share(w, &shared);
     struct registry_added added = { .replaced = 0 };
-    enum reason reason = session_room(lane, share);
+    enum reason reason = server_session_room(lane, share);
 
     memcpy(shared.client.bytes, lane->client, sizeof(shared.client.bytes));
     if (reason == REASON_DONE)
         reason = registry_add(&shared, login->secret, &added);
     if (reason != REASON_DONE) {
         share_unref(share);
-        return added.blame != NULL ? refuse_share(lane, reason, added.blame)
-                                   : refuse_session(lane, reason, NULL);
+        return added.blame != NULL ? server_refuse_share(lane, reason, added.blame)
+                                   : server_refuse_session(lane, reason, NULL);
     }
     if (added.replaced != 0)
         tunnel_replace_session(w, added.replaced, "its client has logged in anew");
     struct session *session = session_open(&w->sessions, shared.id, lane->version, share);
     CHECK(session != NULL);
-    authenticated(lane);
+    server_authenticated(lane);
     lane_attach(lane, session);
     loop_count(&w->loop, STAT_SESSIONS, 1);
     lane_set_fsm(lane, SESSION_AUTHENTICATED);
     if (lane->will_log) /* not for strangers: they have nothing to resume */
         lane_log_open(lane);
-    lane_control_end(lane, put_auth_ok(lane, shared.id, login, lane_control_begin(lane)));
+    lane_control_end(lane, server_put_auth_ok(lane, shared.id, login, lane_control_begin(lane)));
     log_at(LOG_INFO, lane_subject(lane), "logged in (v%u), %s", lane->version,
            lane->conn.crypt != NULL ? crypt_summary(lane->conn.crypt) : "plain");
     lane_warn_plain(lane);
@@ -449,7 +451,7 @@ static enum reason log_in(struct lane *lane, const struct auth_login *login)
 
 /* Only v1 shows its token; v2 proves that it has it, and what is almost right looks like all
  * else. */
-static void hint_at_blanks(const struct lane *lane, const uint8_t *src, const uint8_t *end)
+static void server_hint_at_blanks(const struct lane *lane, const uint8_t *src, const uint8_t *end)
 {
     const struct auth_table *tokens = server_snapshot(worker_of(lane->loop))->tokens;
 
@@ -459,24 +461,24 @@ static void hint_at_blanks(const struct lane *lane, const uint8_t *src, const ui
                "given without");
 }
 
-static enum reason rx_auth(struct lane *lane, const uint8_t *src, const uint8_t *end)
+static enum reason server_rx_auth(struct lane *lane, const uint8_t *src, const uint8_t *end)
 {
     struct auth_login *login = secret_alloc(sizeof(*login));
 
     if (login == NULL)
-        return refuse_session(lane, REASON_LIMIT_SESSIONS, NULL);
-    enum reason reason = check_auth(lane, src, end, login);
+        return server_refuse_session(lane, REASON_LIMIT_SESSIONS, NULL);
+    enum reason reason = server_check_auth(lane, src, end, login);
     if (reason == REASON_AUTH_FAILED)
-        hint_at_blanks(lane, src, end);
+        server_hint_at_blanks(lane, src, end);
     if (reason == REASON_DONE)
-        reason = log_in(lane, login);
+        reason = server_log_in(lane, login);
     else if (reason != REASON_BAD_FRAME)
-        reason = refuse_auth(lane, reason);
+        reason = server_refuse_auth(lane, reason);
     secret_free(login);
     return reason;
 }
 
-static struct lane *find_lane(struct worker *w, uint64_t id, uint16_t index)
+static struct lane *server_find_lane(struct worker *w, uint64_t id, uint16_t index)
 {
     struct session *session = session_find(&w->sessions, id);
 
@@ -484,7 +486,7 @@ static struct lane *find_lane(struct worker *w, uint64_t id, uint16_t index)
 }
 
 /* The oldest stranger of the busiest address makes room for a new one. */
-static void dismiss_stranger(struct worker *w)
+static void server_dismiss_stranger(struct worker *w)
 {
     struct lane *lane = lane_of_stranger(strangers_last(&w->lanes.strangers));
     char text[96];
@@ -498,7 +500,7 @@ static void dismiss_stranger(struct worker *w)
     lane_close(lane, REASON_LIMIT_UNAUTHENTICATED, text);
 }
 
-static enum reason refuse_join(struct lane *lane, enum reason reason)
+static enum reason server_refuse_join(struct lane *lane, enum reason reason)
 {
     lane_goaway(lane, reason);
     lane_finish(lane, reason, NULL);
@@ -507,7 +509,7 @@ static enum reason refuse_join(struct lane *lane, enum reason reason)
 
 /* The newest connection of a lane wins: the old one may be half dead, which only its client knows
  * yet. All of one index are on one worker. */
-static void replace_lane(struct session *session, uint16_t index)
+static void server_replace_lane(struct session *session, uint16_t index)
 {
     struct lane *old = lane_of_session(session, index);
 
@@ -522,19 +524,19 @@ static void replace_lane(struct session *session, uint16_t index)
 }
 
 /* A lane of a known session, on the worker where it belongs. */
-static void adopt_lane(struct lane *lane, const struct registry_session *shared, uint16_t index,
-                       const uint8_t answer[FRAME_PROOF_SIZE])
+static void server_adopt_lane(struct lane *lane, const struct registry_session *shared,
+                              uint16_t index, const uint8_t answer[FRAME_PROOF_SIZE])
 {
     struct worker *w = worker_of(lane->loop);
     struct session *session = session_find(&w->sessions, shared->id);
-    struct share *share = session_share(w, shared);
+    struct share *share = server_session_share(w, shared);
 
-    bool replaces = find_lane(w, shared->id, index) != NULL;
-    enum reason reason = replaces ? REASON_DONE : lane_room(lane, share);
+    bool replaces = server_find_lane(w, shared->id, index) != NULL;
+    enum reason reason = replaces ? REASON_DONE : server_lane_room(lane, share);
     if (reason != REASON_DONE) {
         loop_count(&w->loop, STAT_REFUSED_LANES, 1);
         share_unref(share);
-        refuse_join(lane, reason);
+        server_refuse_join(lane, reason);
         return;
     }
     if (session == NULL)
@@ -542,17 +544,17 @@ static void adopt_lane(struct lane *lane, const struct registry_session *shared,
     else
         share_unref(share);
     if (session == NULL) {
-        refuse_session(lane, REASON_LIMIT_SESSIONS, NULL);
+        server_refuse_session(lane, REASON_LIMIT_SESSIONS, NULL);
         return;
     }
-    replace_lane(session, index);
+    server_replace_lane(session, index);
     const struct lane_terms terms = { .window = shared->peer_window,
                                       .max_data = shared->peer_max_data,
                                       .lanes = shared->lanes };
     lane_set_index(lane, index);
     lane_agree(lane, &terms);
     lane_attach(lane, session);
-    note_lane(lane, session, true);
+    server_note_lane(lane, session, true);
     tunnel_copy(session, shared);
     if (shared->draining)
         tunnel_stop(session);
@@ -567,44 +569,44 @@ static void adopt_lane(struct lane *lane, const struct registry_session *shared,
 /* The client of this lane may never have got JOIN_OK, and then knows nothing of it and joins anew,
  * while visitors may be on it already: it goes on from its first byte, like a lane of which the
  * client has counted none. */
-static bool is_unheard(const struct lane *lane)
+static bool server_is_unheard(const struct lane *lane)
 {
     return lane != NULL && lane->retain.keeps && lane->rx_bytes == 0 && lane->retain.counted == 0;
 }
 
-static void join_here(struct worker *w, struct message *message);
+static void server_join_here(struct worker *w, struct message *message);
 
 /* The connection of a joined lane that belongs to this worker, `number`; and of one that comes
  * back, of which its client has received `count` bytes. */
-static const struct message_type lane_message = { "lane", join_here };
-static const struct message_type resume_message = { "resume", join_here };
+static const struct message_type lane_message = { "lane", server_join_here };
+static const struct message_type resume_message = { "resume", server_join_here };
 
 /* The connection of a lane that comes back, on the worker where the lane is. */
-static bool resume_lane(struct worker *w, const struct message *message)
+static bool server_resume_lane(struct worker *w, const struct message *message)
 {
-    struct lane *lane = find_lane(w, message->session, (uint16_t)message->number);
+    struct lane *lane = server_find_lane(w, message->session, (uint16_t)message->number);
 
-    if (lane == NULL || (message->type == &lane_message && !is_unheard(lane)))
+    if (lane == NULL || (message->type == &lane_message && !server_is_unheard(lane)))
         return false;
     return lane_resume_later(lane, &message->loose, message->count, message->answer);
 }
 
 /* Who is refused after its proof has the place of a stranger while it reads why. */
-static void stranger_again(struct worker *w, struct lane *lane)
+static void server_stranger_again(struct worker *w, struct lane *lane)
 {
     if (!strangers_room(&w->lanes.strangers))
-        dismiss_stranger(w);
+        server_dismiss_stranger(w);
     strangers_add(&w->lanes.strangers, &lane->stranger, lane->share);
 }
 
 /* A worker that does not have the lane says so itself: a refusal needs a lane object, which the
  * hand-over makes. */
-static void join_here(struct worker *w, struct message *message)
+static void server_join_here(struct worker *w, struct message *message)
 {
     struct registry_session shared;
     struct lane *lane = NULL;
 
-    if (w->loop.phase == LOOP_RUNNING && resume_lane(w, message))
+    if (w->loop.phase == LOOP_RUNNING && server_resume_lane(w, message))
         return;
     if (w->loop.phase == LOOP_RUNNING && registry_get(message->session, &shared))
         lane = lane_adopt(&w->lanes, &message->loose);
@@ -616,15 +618,15 @@ static void join_here(struct worker *w, struct message *message)
     lane_set_version(lane, FRAME_V2);
     lane_be_joining(lane);
     if (message->type == &resume_message) {
-        stranger_again(w, lane);
-        refuse_join(lane, REASON_LANE_GONE);
+        server_stranger_again(w, lane);
+        server_refuse_join(lane, REASON_LANE_GONE);
     } else {
-        adopt_lane(lane, &shared, (uint16_t)message->number, message->answer);
+        server_adopt_lane(lane, &shared, (uint16_t)message->number, message->answer);
     }
 }
 
 /* To the worker where the lane belongs, as a descriptor: this lane object is done with. */
-static void hand_lane_over(struct lane *lane, unsigned target, const uint8_t *answer)
+static void server_hand_lane_over(struct lane *lane, unsigned target, const uint8_t *answer)
 {
     struct worker *w = worker_of(lane->loop);
     bool resume = (lane->join.flags & FRAME_JOIN_RESUME) != 0;
@@ -640,12 +642,12 @@ static void hand_lane_over(struct lane *lane, unsigned target, const uint8_t *an
         worker_post(w, target, message);
         return;
     }
-    join_here(w, message);
+    server_join_here(w, message);
     message_free(message);
 }
 
-static enum reason check_join(struct lane *lane, struct registry_session *shared,
-                              uint8_t answer[FRAME_PROOF_SIZE])
+static enum reason server_check_join(struct lane *lane, struct registry_session *shared,
+                                     uint8_t answer[FRAME_PROOF_SIZE])
 {
     const struct frame_join *join = &lane->join;
     struct scram_channel channel;
@@ -663,29 +665,30 @@ static enum reason check_join(struct lane *lane, struct registry_session *shared
 }
 
 /* JOIN was read, and HELLO_OK is out. */
-static void join(struct lane *lane)
+static void server_join(struct lane *lane)
 {
     struct worker *w = worker_of(lane->loop);
     struct registry_session shared;
     uint8_t answer[FRAME_PROOF_SIZE];
     bool resume = (lane->join.flags & FRAME_JOIN_RESUME) != 0;
-    enum reason reason = check_join(lane, &shared, answer);
+    enum reason reason = server_check_join(lane, &shared, answer);
 
     if (reason == REASON_DONE && w->loop.phase != LOOP_RUNNING)
         reason = REASON_SHUTDOWN;
     if (reason != REASON_DONE) {
-        refuse_join(lane, reason);
+        server_refuse_join(lane, reason);
         return;
     }
-    authenticated(lane);
+    server_authenticated(lane);
     unsigned target = (shared.home + lane->join.lane) % w->peer_count;
-    if (target == w->loop.index && !resume && !is_unheard(find_lane(w, shared.id, lane->join.lane)))
-        adopt_lane(lane, &shared, lane->join.lane, answer);
+    if (target == w->loop.index && !resume &&
+        !server_is_unheard(server_find_lane(w, shared.id, lane->join.lane)))
+        server_adopt_lane(lane, &shared, lane->join.lane, answer);
     else
-        hand_lane_over(lane, target, answer);
+        server_hand_lane_over(lane, target, answer);
 }
 
-static enum reason rx_join(struct lane *lane, const uint8_t *src, const uint8_t *end)
+static enum reason server_rx_join(struct lane *lane, const uint8_t *src, const uint8_t *end)
 {
     if (!frame_get_join(src, end, &lane->join))
         return REASON_BAD_FRAME;
@@ -695,7 +698,7 @@ static enum reason rx_join(struct lane *lane, const uint8_t *src, const uint8_t 
     return REASON_DONE;
 }
 
-static void session_drains(struct worker *w, struct message *message)
+static void server_session_drains(struct worker *w, struct message *message)
 {
     struct session *session = session_find(&w->sessions, message->session);
 
@@ -703,9 +706,9 @@ static void session_drains(struct worker *w, struct message *message)
         tunnel_stop(session);
 }
 
-static const struct message_type drain_message = { "session_drain", session_drains };
+static const struct message_type drain_message = { "session_drain", server_session_drains };
 
-static enum reason rx_goaway(struct lane *lane, const uint8_t *src, const uint8_t *end)
+static enum reason server_rx_goaway(struct lane *lane, const uint8_t *src, const uint8_t *end)
 {
     struct session *session = lane->session;
     struct frame_error error;
@@ -727,16 +730,16 @@ static enum reason server_frame(struct lane *lane, const struct frame *frame, co
 {
     switch (frame->kind) {
     case FRAME_HELLO:
-        return rx_hello(lane, src, end);
+        return server_rx_hello(lane, src, end);
     case FRAME_AUTH:
-        return rx_auth(lane, src, end);
+        return server_rx_auth(lane, src, end);
     case FRAME_BIND:
         return tunnel_bind(lane, src, end);
     case FRAME_JOIN:
         lane_be_joining(lane);
-        return rx_join(lane, src, end);
+        return server_rx_join(lane, src, end);
     case FRAME_GOAWAY:
-        return rx_goaway(lane, src, end);
+        return server_rx_goaway(lane, src, end);
     default:
         return REASON_BAD_STATE;
     }
@@ -744,7 +747,7 @@ static enum reason server_frame(struct lane *lane, const struct frame *frame, co
 
 /* Lanes come and go */
 
-static void accept_lane(struct worker *w, int fd)
+static void server_accept_lane(struct worker *w, int fd)
 {
     struct crypt_ctx *ctx = server_snapshot(w)->crypt;
     struct conn_loose loose = { .fd = fd };
@@ -757,7 +760,7 @@ static void accept_lane(struct worker *w, int fd)
         return;
     }
     if (!strangers_room(&w->lanes.strangers))
-        dismiss_stranger(w);
+        server_dismiss_stranger(w);
     if (ctx == NULL || (loose.crypt = crypt_open(ctx, NULL, NULL)) != NULL)
         lane = lane_open(&w->lanes, &loose);
     if (lane != NULL)
@@ -768,12 +771,12 @@ static void accept_lane(struct worker *w, int fd)
     conn_loose_close(&loose, w->loop.ring);
 }
 
-static void lane_accepted(struct listener *listener, int fd)
+static void server_lane_accepted(struct listener *listener, int fd)
 {
-    accept_lane(worker_of(listener->loop), fd);
+    server_accept_lane(worker_of(listener->loop), fd);
 }
 
-static bool is_violation(enum reason reason)
+static bool server_is_violation(enum reason reason)
 {
     return reason >= REASON_BAD_VERSION && reason <= REASON_FLOW_CONTROL;
 }
@@ -781,11 +784,11 @@ static bool is_violation(enum reason reason)
 /* A refused lane counts until its slot is free. */
 static void server_lane_freed(struct lane *lane)
 {
-    authenticated(lane);
+    server_authenticated(lane);
 }
 
 /* A server that was started anew hears it from every lane of every client: once in ten seconds. */
-static bool tells_of_unknown(uint64_t now)
+static bool server_tells_of_unknown(uint64_t now)
 {
     static _Atomic uint64_t told;
     uint64_t before = atomic_load(&told);
@@ -795,14 +798,14 @@ static bool tells_of_unknown(uint64_t now)
 }
 
 /* Of the lanes of one session that go together one is told. */
-static void log_closed(struct lane *lane, struct session *session, enum reason reason,
-                       const char *text)
+static void server_log_closed(struct lane *lane, struct session *session, enum reason reason,
+                              const char *text)
 {
     const char *colon = text != NULL ? ": " : "", *detail = text != NULL ? text : "";
 
-    if (is_violation(reason) && session != NULL)
+    if (server_is_violation(reason) && session != NULL)
         log_at(LOG_WARN, lane_subject(lane), "closed: %s%s%s", reason_text(reason), colon, detail);
-    else if (reason == REASON_UNKNOWN_SESSION && tells_of_unknown(lane->loop->now))
+    else if (reason == REASON_UNKNOWN_SESSION && server_tells_of_unknown(lane->loop->now))
         log_at(LOG_INFO, lane_subject(lane),
                "closed: it belongs to a session that is over, or that was another server's: its "
                "client begins a new one");
@@ -818,14 +821,14 @@ static void server_lane_closed(struct lane *lane, struct session *session, enum 
                                const char *text)
 {
     if (lane->loop->phase < LOOP_STOPPING && reason != REASON_DONE)
-        log_closed(lane, session, reason, text);
+        server_log_closed(lane, session, reason, text);
     if (session != NULL)
-        note_lane(lane, session, false);
-    if (session != NULL && (lane->index == 0 || is_violation(reason)))
-        end_session(session, reason); /* a lane 0 that may come back is frozen, not closed */
+        server_note_lane(lane, session, false);
+    if (session != NULL && (lane->index == 0 || server_is_violation(reason)))
+        server_end_session(session, reason); /* a lane 0 that may come back is frozen, not closed */
 }
 
-static void drop_streams(struct lane *lane)
+static void server_drop_streams(struct lane *lane)
 {
     for (struct list *node = lane->streams.next, *next; node != &lane->streams; node = next) {
         struct stream *s = container_of(node, struct stream, lane_node);
@@ -839,12 +842,12 @@ static void drop_streams(struct lane *lane)
 static void server_frozen(struct lane *lane, const char *text)
 {
     (void)text;
-    note_lane(lane, lane->session, false);
+    server_note_lane(lane, lane->session, false);
 }
 
 static void server_back(struct lane *lane)
 {
-    note_lane(lane, lane->session, true);
+    server_note_lane(lane, lane->session, true);
 }
 
 static void server_drain(struct worker *w)
@@ -860,7 +863,7 @@ static void server_drain(struct worker *w)
     /* Nobody can come back to a server that does not listen. The lanes stay: lane 0 is its
      * session's, whose other lanes may live. */
     for (node = w->lanes.frozen.next; node != &w->lanes.frozen; node = node->next)
-        drop_streams(container_of(node, struct lane, frozen_node));
+        server_drop_streams(container_of(node, struct lane, frozen_node));
     for (node = w->lanes.all.next; node != &w->lanes.all; node = node->next)
         lane_goaway(container_of(node, struct lane, node), REASON_SHUTDOWN);
 }
@@ -870,7 +873,7 @@ const struct role server_role = {
     .opens_streams = true,
     .snapshot = reload_first,
     .start = server_start,
-    .lane_out = join,
+    .lane_out = server_join,
     .frame = server_frame,
     .lane_closed = server_lane_closed,
     .lane_freed = server_lane_freed,

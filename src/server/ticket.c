@@ -27,7 +27,7 @@ CHECK_STATIC(TICKET_SIZE <= FRAME_TICKET_MAX, "a ticket fits its field");
 static uint8_t *key; /* secret memory */
 
 /* NULL: there is no file, or one that is cut short. */
-static uint8_t *read_key(const char *path)
+static uint8_t *ticket_read_key(const char *path)
 {
     char *text;
     size_t size;
@@ -39,10 +39,10 @@ static uint8_t *read_key(const char *path)
 }
 
 /* Unless another server, which started at the same time, has kept its own: then it is that. */
-static int write_or_find(const char *dir, const char *path)
+static int ticket_write_or_find(const char *dir, const char *path)
 {
     int lock = dirs_lock(dir), error = 0;
-    uint8_t *other = read_key(path);
+    uint8_t *other = ticket_read_key(path);
 
     if (other != NULL) {
         secret_free(key);
@@ -56,12 +56,12 @@ static int write_or_find(const char *dir, const char *path)
 }
 
 /* The key outlives the process, if the state directory can be written. */
-static void keep_key(const struct config *config, const char *path)
+static void ticket_keep_key(const struct config *config, const char *path)
 {
     int error = dirs_make(config->state_dir);
 
     if (error == 0)
-        error = write_or_find(config->state_dir, path);
+        error = ticket_write_or_find(config->state_dir, path);
     if (error != 0)
         log_at(LOG_WARN, "server",
                "cannot write %s: %s; after a restart clients may get other ports", path,
@@ -73,7 +73,7 @@ bool ticket_open(const struct config *config)
     char path[sizeof(config->state_dir) + 16];
 
     snprintf(path, sizeof(path), "%s/ticket.key", config->state_dir);
-    key = config->state_dir[0] != '\0' ? read_key(path) : NULL;
+    key = config->state_dir[0] != '\0' ? ticket_read_key(path) : NULL;
     if (key != NULL)
         return true;
     key = secret_alloc(KEY_SIZE);
@@ -87,7 +87,7 @@ bool ticket_open(const struct config *config)
         return false;
     }
     if (config->state_dir[0] != '\0')
-        keep_key(config, path);
+        ticket_keep_key(config, path);
     return true;
 }
 
@@ -97,7 +97,8 @@ void ticket_close(void)
     key = NULL;
 }
 
-static void sign(const uint8_t *head, const uint8_t *client, size_t client_size, uint8_t *mac)
+static void ticket_sign(const uint8_t *head, const uint8_t *client, size_t client_size,
+                        uint8_t *mac)
 {
     uint8_t text[TICKET_HEAD + FRAME_CLIENT_MAX];
 
@@ -112,7 +113,7 @@ size_t ticket_make(uint8_t *dst, uint16_t port, const uint8_t *client, size_t cl
     dst[0] = TICKET_VERSION;
     dst[1] = (uint8_t)(port >> 8);
     dst[2] = (uint8_t)port;
-    sign(dst, client, client_size, dst + TICKET_HEAD);
+    ticket_sign(dst, client, client_size, dst + TICKET_HEAD);
     return TICKET_SIZE;
 }
 
@@ -123,7 +124,7 @@ uint16_t ticket_port(struct frame_text ticket, const uint8_t *client, size_t cli
 
     if (ticket.size != TICKET_SIZE || given[0] != TICKET_VERSION)
         return 0;
-    sign(given, client, client_size, mac);
+    ticket_sign(given, client, client_size, mac);
     if (!scram_equal(mac, given + TICKET_HEAD, sizeof(mac)))
         return 0;
     return (uint16_t)(given[1] << 8 | given[2]);

@@ -27,7 +27,7 @@ void tunnel_open(const union sock_addr *addr, bool named)
         addr_format_host(&public_addr.sa, public_host, sizeof(public_host));
 }
 
-static void text_copy(char *dst, size_t size, struct frame_text text)
+static void tunnel_text_copy(char *dst, size_t size, struct frame_text text)
 {
     size_t n = min_size(size - 1, text.size);
 
@@ -40,7 +40,7 @@ static void text_copy(char *dst, size_t size, struct frame_text text)
 
 static void tunnel_bind_again(struct session *session);
 
-static void bind_again_told(struct worker *w, struct message *message)
+static void tunnel_bind_again_told(struct worker *w, struct message *message)
 {
     struct session *session = session_find(&w->sessions, message->session);
 
@@ -49,10 +49,10 @@ static void bind_again_told(struct worker *w, struct message *message)
 }
 
 /* A BIND of the session that waits may go on. */
-static const struct message_type bind_again_message = { "bind_again", bind_again_told };
+static const struct message_type bind_again_message = { "bind_again", tunnel_bind_again_told };
 
 /* The session (0: none) may go on with its BIND, on its own worker and in a turn of its own. */
-static void tell_waiter(struct worker *w, struct registry_home waiter)
+static void tunnel_tell_waiter(struct worker *w, struct registry_home waiter)
 {
     if (waiter.session == 0)
         return;
@@ -61,27 +61,28 @@ static void tell_waiter(struct worker *w, struct registry_home waiter)
     worker_post(w, waiter.worker, message);
 }
 
-static void port_unref(struct worker *w, uint16_t port)
+static void tunnel_port_unref(struct worker *w, uint16_t port)
 {
-    tell_waiter(w, registry_port_unref(port));
+    tunnel_tell_waiter(w, registry_port_unref(port));
 }
 
-static void visitor_accepted(struct listener *listener, int fd)
+static void tunnel_visitor_accepted(struct listener *listener, int fd)
 {
     visitor_accept(listener->owner, listener->index, fd);
 }
 
-static void port_closed(struct listener *listener)
+static void tunnel_port_closed(struct listener *listener)
 {
-    port_unref(worker_of(listener->loop), listener->port);
+    tunnel_port_unref(worker_of(listener->loop), listener->port);
 }
 
-static const struct listener_use visitors = { .accepted = visitor_accepted, .closed = port_closed };
+static const struct listener_use visitors = { .accepted = tunnel_visitor_accepted,
+                                              .closed = tunnel_port_closed };
 
 /* Puts tunnel `index` on this worker; takes over fd (the first listening socket of its port)
  * unless it is -1, which opens one more. False: it came to nothing, and the first one's port is
  * free again. */
-static bool add_tunnel(struct session *session, uint16_t index, const struct registry_tunnel *what,
+static bool tunnel_add(struct session *session, uint16_t index, const struct registry_tunnel *what,
                        int fd)
 {
     struct worker *w = worker_of(session->loop);
@@ -98,7 +99,7 @@ static bool add_tunnel(struct session *session, uint16_t index, const struct reg
             fd = sock_listen_streams(&at, LISTENER_BACKLOG);
     }
     if (fd < 0) {
-        port_unref(w, what->port);
+        tunnel_port_unref(w, what->port);
         return false;
     }
     struct listener *listener =
@@ -107,7 +108,7 @@ static bool add_tunnel(struct session *session, uint16_t index, const struct reg
         sock_close(fd);
         if (first)
             registry_unbind(session->id, index, what->port);
-        port_unref(w, what->port);
+        tunnel_port_unref(w, what->port);
         return false;
     }
     listener->index = index;
@@ -124,7 +125,7 @@ void tunnel_copy(struct session *session, const struct registry_session *shared)
 {
     for (uint32_t i = 0; i < shared->tunnel_count; i++)
         if (shared->tunnels[i].port != 0 && !session->tunnels[i].bound &&
-            !add_tunnel(session, (uint16_t)i, &shared->tunnels[i], -1))
+            !tunnel_add(session, (uint16_t)i, &shared->tunnels[i], -1))
             log_at(LOG_WARN, "server", "worker %u cannot listen on port %u: other workers carry it",
                    session->loop->index, shared->tunnels[i].port);
 }
@@ -158,7 +159,7 @@ static const struct message_type tunnel_message = { "tunnel", tunnel_told };
 
 /* BIND */
 
-static void session_over(struct worker *w, struct message *message)
+static void tunnel_session_over_told(struct worker *w, struct message *message)
 {
     struct session *session = session_find(&w->sessions, message->session);
 
@@ -166,7 +167,7 @@ static void session_over(struct worker *w, struct message *message)
         lane_session_close(session, (enum reason)message->number);
 }
 
-const struct message_type tunnel_session_over = { "session_over", session_over };
+const struct message_type tunnel_session_over = { "session_over", tunnel_session_over_told };
 
 void tunnel_replace_session(struct worker *w, uint64_t id, const char *why)
 {
@@ -181,8 +182,8 @@ void tunnel_replace_session(struct worker *w, uint64_t id, const char *why)
 }
 
 /* Asks the registry, and does what follows from its answer for others. */
-static enum reason ask_registry(struct lane *lane, const struct registry_wish *wish,
-                                struct registry_bound *bound)
+static enum reason tunnel_ask_registry(struct lane *lane, const struct registry_wish *wish,
+                                       struct registry_bound *bound)
 {
     struct worker *w = worker_of(lane->loop);
     uint64_t id = lane->session->id;
@@ -191,15 +192,15 @@ static enum reason ask_registry(struct lane *lane, const struct registry_wish *w
     if (bound->evicted != 0)
         tunnel_replace_session(w, bound->evicted,
                                "it has no connection, and a client with its token wants its port");
-    tell_waiter(w, bound->freed);
+    tunnel_tell_waiter(w, bound->freed);
     if (bound->later)
-        tell_waiter(w, (struct registry_home){ .session = id, .worker = w->loop.index });
+        tunnel_tell_waiter(w, (struct registry_home){ .session = id, .worker = w->loop.index });
     return reason;
 }
 
 /* What the log and the client are told of a BIND that was refused, in a static thread-local
  * buffer. */
-static const char *refusal(enum reason reason, const struct registry_bound *bound)
+static const char *tunnel_refusal(enum reason reason, const struct registry_bound *bound)
 {
     static _Thread_local char text[256];
 
@@ -216,7 +217,7 @@ static const char *refusal(enum reason reason, const struct registry_bound *boun
     return text;
 }
 
-static void log_tunnel(struct lane *lane, const struct session_tunnel *tunnel)
+static void tunnel_log(struct lane *lane, const struct session_tunnel *tunnel)
 {
     char name[sizeof(tunnel->name)];
 
@@ -229,8 +230,8 @@ static void log_tunnel(struct lane *lane, const struct session_tunnel *tunnel)
 /* Indices are the client's choice: one whose BIND was refused stays free, and the next ones do not
  * depend on it. DONE without a port: it waits. *why: more than the reason says, if there is
  * more. */
-static enum reason bind_tunnel(struct lane *lane, uint16_t index, uint16_t wanted, uint16_t ticket,
-                               struct registry_tunnel *what, const char **why)
+static enum reason tunnel_bind_one(struct lane *lane, uint16_t index, uint16_t wanted,
+                                   uint16_t ticket, struct registry_tunnel *what, const char **why)
 {
     struct session *session = lane->session;
     struct worker *w = worker_of(lane->loop);
@@ -252,26 +253,27 @@ static enum reason bind_tunnel(struct lane *lane, uint16_t index, uint16_t wante
         *why = share_blame(session->share, SHARE_FDS);
         return REASON_LIMIT_DESCRIPTORS;
     }
-    enum reason reason = ask_registry(lane, &wish, &bound);
+    enum reason reason = tunnel_ask_registry(lane, &wish, &bound);
     if (bound.closing || bound.later)
         return REASON_DONE;
     if (reason != REASON_DONE) {
-        *why = refusal(reason, &bound);
+        *why = tunnel_refusal(reason, &bound);
         return reason;
     }
     what->port = bound.port;
-    if (!add_tunnel(session, index, what, bound.fd))
+    if (!tunnel_add(session, index, what, bound.fd))
         return REASON_LIMIT_TUNNELS;
     worker_post_others(w, &tunnel_message, session->id, index);
     if (lane->fsm != SESSION_FORWARDING) {
         lane_set_fsm(lane, SESSION_FORWARDING);
         lane_start_heartbeat(lane);
     }
-    log_tunnel(lane, &session->tunnels[index]);
+    tunnel_log(lane, &session->tunnels[index]);
     return REASON_DONE;
 }
 
-static uint8_t *put_bind_ok(const struct lane *lane, uint16_t index, uint16_t port, uint8_t *p)
+static uint8_t *tunnel_put_bind_ok(const struct lane *lane, uint16_t index, uint16_t port,
+                                   uint8_t *p)
 {
     uint8_t ticket[FRAME_TICKET_MAX];
     struct frame_bind_ok ok = { .tunnel = index,
@@ -285,8 +287,8 @@ static uint8_t *put_bind_ok(const struct lane *lane, uint16_t index, uint16_t po
 }
 
 /* Answered when its port is there. */
-static void bind_later(struct session *session, uint16_t index, uint16_t wanted, uint16_t ticket,
-                       const struct registry_tunnel *what)
+static void tunnel_bind_later(struct session *session, uint16_t index, uint16_t wanted,
+                              uint16_t ticket, const struct registry_tunnel *what)
 {
     struct session_tunnel *tunnel = session_tunnel_place(session, index);
 
@@ -298,7 +300,7 @@ static void bind_later(struct session *session, uint16_t index, uint16_t wanted,
 }
 
 /* A client asks again for as long as it has a session: said once. */
-static void log_refusal(struct lane *lane, uint16_t index, uint16_t wanted, const char *why)
+static void tunnel_log_refusal(struct lane *lane, uint16_t index, uint16_t wanted, const char *why)
 {
     struct session_tunnel *tunnel =
         index < CONFIG_TUNNELS_MAX ? &lane->session->tunnels[index] : NULL;
@@ -311,69 +313,69 @@ static void log_refusal(struct lane *lane, uint16_t index, uint16_t wanted, cons
 }
 
 /* v1 has no answer but the end; what is said before it a client may show. */
-static enum reason refuse_v1(struct lane *lane, uint16_t wanted, enum reason reason,
-                             const char *why)
+static enum reason tunnel_refuse_v1(struct lane *lane, uint16_t wanted, enum reason reason,
+                                    const char *why)
 {
     const struct frame_error error = { .code = reason_code(reason), .text = frame_text_of(why) };
     uint8_t *p = lane_control_begin(lane);
 
-    log_refusal(lane, 0, wanted, why);
+    tunnel_log_refusal(lane, 0, wanted, why);
     if (p != NULL)
         lane_control_end(lane, frame_put_goaway(FRAME_V1, p, &error));
     return reason;
 }
 
-static enum reason bind_and_answer(struct lane *lane, uint16_t index, uint16_t wanted,
-                                   uint16_t ticket, struct registry_tunnel *what)
+static enum reason tunnel_bind_and_answer(struct lane *lane, uint16_t index, uint16_t wanted,
+                                          uint16_t ticket, struct registry_tunnel *what)
 {
     const char *why = NULL;
-    enum reason reason = bind_tunnel(lane, index, wanted, ticket, what, &why);
+    enum reason reason = tunnel_bind_one(lane, index, wanted, ticket, what, &why);
 
     if (why == NULL)
         why = reason_text(reason);
     if (lane->session == NULL)
         return REASON_DONE; /* it has ended on the way */
     if (reason == REASON_DONE && what->port == 0) {
-        bind_later(lane->session, index, wanted, ticket, what);
+        tunnel_bind_later(lane->session, index, wanted, ticket, what);
         return REASON_DONE;
     }
     if (reason != REASON_DONE && lane->version == FRAME_V1)
-        return refuse_v1(lane, wanted, reason, why);
+        return tunnel_refuse_v1(lane, wanted, reason, why);
     uint8_t *p = lane_control_begin(lane);
     if (p == NULL)
         return REASON_LIMIT_BUFFERS;
     if (reason == REASON_DONE) {
-        lane_control_end(lane, put_bind_ok(lane, index, what->port, p));
+        lane_control_end(lane, tunnel_put_bind_ok(lane, index, what->port, p));
     } else {
         struct frame_error error = { .tunnel = index,
                                      .code = reason_code(reason),
                                      .text = frame_text_of(why) };
-        log_refusal(lane, index, wanted, why);
+        tunnel_log_refusal(lane, index, wanted, why);
         lane_control_end(lane, frame_put_bind_err(p, &error));
     }
     return REASON_DONE;
 }
 
-static void bind_again(struct lane *lane, struct session_tunnel *tunnel, uint16_t index)
+static void tunnel_bind_one_again(struct lane *lane, struct session_tunnel *tunnel, uint16_t index)
 {
     struct registry_tunnel what = { .port = 0 };
 
     tunnel->waits = false;
     memcpy(what.name, tunnel->name, sizeof(what.name));
     memcpy(what.origin, tunnel->origin, sizeof(what.origin));
-    enum reason reason = bind_and_answer(lane, index, tunnel->wanted, tunnel->ticket, &what);
+    enum reason reason = tunnel_bind_and_answer(lane, index, tunnel->wanted, tunnel->ticket, &what);
     if (reason != REASON_DONE)
         lane_finish(lane, reason, NULL);
 }
 
 /* By index: the order in which a client sends them. */
-static void bind_in_order(struct session *session, struct lane *lane)
+static void tunnel_bind_in_order(struct session *session, struct lane *lane)
 {
     for (uint32_t i = 0; i < session->tunnel_count && lane->session == session && lane_takes(lane);
          i++) {
         if (!session->tunnels[i].waits)
             continue;
-        bind_again(lane, &session->tunnels[i], (uint16_t)i);
+        tunnel_bind_one_again(lane, &session->tunnels[i], (uint16_t)i);
         if (session->tunnels[i].waits)
             return;
     }
@@ -384,11 +386,11 @@ static void tunnel_bind_again(struct session *session)
     struct lane *lane = lane_of_session(session, 0);
 
     if (lane != NULL)
-        bind_in_order(session, lane);
+        tunnel_bind_in_order(session, lane);
 }
 
 /* A new tunnel, while an earlier one waits. */
-static bool must_queue(const struct session *session, uint16_t index)
+static bool tunnel_must_queue(const struct session *session, uint16_t index)
 {
     if (index >= CONFIG_TUNNELS_MAX || session->tunnels[index].bound)
         return false;
@@ -406,18 +408,18 @@ enum reason tunnel_bind(struct lane *lane, const uint8_t *src, const uint8_t *en
     if (!frame_get_bind(src, end, &bind) || bind.ticket.size > FRAME_TICKET_MAX ||
         lane->session == NULL)
         return REASON_BAD_FRAME;
-    text_copy(what.name, sizeof(what.name), bind.name);
-    text_copy(what.origin, sizeof(what.origin), bind.origin);
+    tunnel_text_copy(what.name, sizeof(what.name), bind.name);
+    tunnel_text_copy(what.origin, sizeof(what.origin), bind.origin);
     uint16_t had = ticket_port(bind.ticket, lane->client, lane->client_size);
-    if (must_queue(lane->session, bind.tunnel)) {
-        bind_later(lane->session, bind.tunnel, bind.port, had, &what);
+    if (tunnel_must_queue(lane->session, bind.tunnel)) {
+        tunnel_bind_later(lane->session, bind.tunnel, bind.port, had, &what);
         return REASON_DONE;
     }
-    return bind_and_answer(lane, bind.tunnel, bind.port, had, &what);
+    return tunnel_bind_and_answer(lane, bind.tunnel, bind.port, had, &what);
 }
 
 enum reason tunnel_bind_v1(struct lane *lane)
 {
     struct registry_tunnel what = { .port = 0 };
-    return bind_and_answer(lane, 0, 0, 0, &what);
+    return tunnel_bind_and_answer(lane, 0, 0, 0, &what);
 }

@@ -26,8 +26,8 @@ struct visitor {
     union sock_addr addr;
 };
 
-static void refuse(const struct visitor *v, enum stats_item stat, enum reason reason,
-                   const char *who)
+static void visitor_refuse(const struct visitor *v, enum stats_item stat, enum reason reason,
+                           const char *who)
 {
     struct worker *w = worker_of(v->session->loop);
 
@@ -38,8 +38,8 @@ static void refuse(const struct visitor *v, enum stats_item stat, enum reason re
 }
 
 /* There is nobody to open a stream to; tunnel: NULL if that is not known. */
-static void turn_away(struct worker *w, uint64_t session, const struct session_tunnel *tunnel,
-                      int fd, enum reason reason)
+static void visitor_turn_away(struct worker *w, uint64_t session,
+                              const struct session_tunnel *tunnel, int fd, enum reason reason)
 {
     union sock_addr visitor, local;
 
@@ -51,7 +51,7 @@ static void turn_away(struct worker *w, uint64_t session, const struct session_t
 }
 
 /* False: who comes from there has its share already, and is refused. */
-static bool may_come(const struct visitor *v, const struct share *share)
+static bool visitor_may_come(const struct visitor *v, const struct share *share)
 {
     static const struct {
         enum share_kind kind;
@@ -63,13 +63,13 @@ static bool may_come(const struct visitor *v, const struct share *share)
     for (unsigned i = 0; i < ARRAY_SIZE(needs); i++) {
         if (share_may(share, needs[i].kind, 1))
             continue;
-        refuse(v, needs[i].stat, needs[i].reason, share_blame(share, needs[i].kind));
+        visitor_refuse(v, needs[i].stat, needs[i].reason, share_blame(share, needs[i].kind));
         return false;
     }
     return true;
 }
 
-static void put_open(struct lane *lane, struct stream *s, uint8_t *p)
+static void visitor_put_open(struct lane *lane, struct stream *s, uint8_t *p)
 {
     struct frame_open open = { .tunnel = s->tunnel->index };
     union sock_addr addr;
@@ -83,7 +83,7 @@ static void put_open(struct lane *lane, struct stream *s, uint8_t *p)
 }
 
 /* Takes over the reference on share. */
-static void open_for(struct lane *lane, const struct visitor *v, struct share *share)
+static void visitor_open_for(struct lane *lane, const struct visitor *v, struct share *share)
 {
     uint8_t *p = lane_data_begin(lane, LANE_OPEN_ROOM);
     uint32_t id = lane->version == FRAME_V1 ? lane_v1_id(lane) : 0;
@@ -93,20 +93,21 @@ static void open_for(struct lane *lane, const struct visitor *v, struct share *s
         s = stream_open(lane, id, v->fd, STREAM_OPEN, share);
     if (s != NULL) {
         stream_serve(s, v->tunnel, &v->addr);
-        put_open(lane, s, p);
+        visitor_put_open(lane, s, p);
         return;
     }
     share_unref(share);
     if (p == NULL)
-        refuse(v, STAT_REFUSED_BUFFERS, REASON_LIMIT_BUFFERS,
-               share_blame(lane->share, SHARE_SMALL));
+        visitor_refuse(v, STAT_REFUSED_BUFFERS, REASON_LIMIT_BUFFERS,
+                       share_blame(lane->share, SHARE_SMALL));
     else
-        refuse(v, STAT_REFUSED_STREAMS, REASON_LIMIT_STREAMS, share_blame(lane->share, SHARE_IDS));
+        visitor_refuse(v, STAT_REFUSED_STREAMS, REASON_LIMIT_STREAMS,
+                       share_blame(lane->share, SHARE_IDS));
     if (p != NULL)
         lane_data_drop(lane);
 }
 
-static void open_stream(struct lane *lane, struct session_tunnel *tunnel, int fd)
+static void visitor_open_stream(struct lane *lane, struct session_tunnel *tunnel, int fd)
 {
     struct visitor v = { .session = lane->session, .tunnel = tunnel, .fd = fd };
 
@@ -116,8 +117,8 @@ static void open_stream(struct lane *lane, struct session_tunnel *tunnel, int fd
         return;
     }
     struct share *share = session_tunnel_share(lane->session, tunnel, &v.addr);
-    if (may_come(&v, share))
-        open_for(lane, &v, share);
+    if (visitor_may_come(&v, share))
+        visitor_open_for(lane, &v, share);
     else
         share_unref(share);
 }
@@ -128,13 +129,13 @@ static void visitor_told(struct worker *w, struct message *message);
 static const struct message_type visitor_message = { "visitor", visitor_told };
 
 /* No lane here: the home worker has lane 0. */
-static void hand_over(struct session *session, const struct session_tunnel *tunnel, int fd)
+static void visitor_hand_over(struct session *session, const struct session_tunnel *tunnel, int fd)
 {
     struct worker *w = worker_of(session->loop);
     struct registry_home home;
 
     if (!registry_home(session->id, &home) || home.worker == w->loop.index) {
-        turn_away(w, session->id, tunnel, fd, REASON_SESSION_LOST);
+        visitor_turn_away(w, session->id, tunnel, fd, REASON_SESSION_LOST);
         return;
     }
     struct message *message = message_new(&visitor_message);
@@ -145,25 +146,26 @@ static void hand_over(struct session *session, const struct session_tunnel *tunn
     worker_post(w, home.worker, message);
 }
 
-static void accept_on(struct session *session, uint16_t index, int fd, bool may_hand_over)
+static void visitor_accept_on(struct session *session, uint16_t index, int fd, bool may_hand_over)
 {
     struct worker *w = worker_of(session->loop);
     struct session_tunnel *tunnel = session_tunnel(session, index);
     struct lane *lane = lane_pick(session);
 
     if (tunnel == NULL || session->draining || w->loop.phase != LOOP_RUNNING)
-        turn_away(w, session->id, tunnel, fd, tunnel == NULL ? REASON_NO_TUNNEL : REASON_DRAIN);
+        visitor_turn_away(w, session->id, tunnel, fd,
+                          tunnel == NULL ? REASON_NO_TUNNEL : REASON_DRAIN);
     else if (lane != NULL)
-        open_stream(lane, tunnel, fd);
+        visitor_open_stream(lane, tunnel, fd);
     else if (may_hand_over)
-        hand_over(session, tunnel, fd);
+        visitor_hand_over(session, tunnel, fd);
     else
-        turn_away(w, session->id, tunnel, fd, REASON_SESSION_LOST);
+        visitor_turn_away(w, session->id, tunnel, fd, REASON_SESSION_LOST);
 }
 
 void visitor_accept(struct session *session, uint16_t tunnel, int fd)
 {
-    accept_on(session, tunnel, fd, true);
+    visitor_accept_on(session, tunnel, fd, true);
 }
 
 static void visitor_told(struct worker *w, struct message *message)
@@ -171,7 +173,7 @@ static void visitor_told(struct worker *w, struct message *message)
     struct session *session = session_find(&w->sessions, message->session);
 
     if (session != NULL)
-        accept_on(session, (uint16_t)message->number, message->loose.fd, false);
+        visitor_accept_on(session, (uint16_t)message->number, message->loose.fd, false);
     else
-        turn_away(w, message->session, NULL, message->loose.fd, REASON_SESSION_LOST);
+        visitor_turn_away(w, message->session, NULL, message->loose.fd, REASON_SESSION_LOST);
 }

@@ -27,7 +27,7 @@ static struct row folded; /* rows that had no place; session = how many */
 
 static struct missing missing[CONFIG_TUNNELS_MAX];
 
-static struct row *row_for(uint64_t session, const struct session_tunnel *tunnel)
+static struct row *summary_row_for(uint64_t session, const struct session_tunnel *tunnel)
 {
     for (unsigned i = 0; i < row_count; i++) {
         if (rows[i].session != session || rows[i].index != tunnel->index)
@@ -53,7 +53,7 @@ static struct row *row_for(uint64_t session, const struct session_tunnel *tunnel
 
 /* A client's workers but the first take every tunnel for bound, since no answer comes there: one
  * without a port on them is told of by its streams, or by the worker that knows the port. */
-static bool tells_of(const struct session_tunnel *tunnel)
+static bool summary_tells_of(const struct session_tunnel *tunnel)
 {
     return tunnel->bound && (tunnel->port != 0 || tunnel->streams > 0);
 }
@@ -66,9 +66,9 @@ void summary_session(const struct session *session)
     for (uint32_t i = 0; i < session->tunnel_count; i++) {
         const struct session_tunnel *tunnel = &session->tunnels[i];
 
-        if (!tells_of(tunnel))
+        if (!summary_tells_of(tunnel))
             continue;
-        struct row *row = row_for(session->id, tunnel);
+        struct row *row = summary_row_for(session->id, tunnel);
         row->streams += tunnel->streams;
         row->bytes_up += server ? tunnel->to_lane : tunnel->from_lane;
         row->bytes_down += server ? tunnel->from_lane : tunnel->to_lane;
@@ -85,7 +85,7 @@ void summary_missing(unsigned index, uint16_t port, const char *origin, const ch
     pthread_mutex_unlock(&mutex);
 }
 
-static void print_missing(FILE *out)
+static void summary_print_missing(FILE *out)
 {
     for (unsigned i = 0; i < CONFIG_TUNNELS_MAX; i++) {
         const struct missing *m = &missing[i];
@@ -101,7 +101,7 @@ static void print_missing(FILE *out)
     }
 }
 
-static void print_bytes(FILE *out, uint64_t bytes)
+static void summary_print_bytes(FILE *out, uint64_t bytes)
 {
     static const char *const units[] = { "B", "KiB", "MiB", "GiB", "TiB" };
     double value = (double)bytes;
@@ -114,37 +114,37 @@ static void print_bytes(FILE *out, uint64_t bytes)
     fprintf(out, unit == 0 ? "%.0f %s" : "%.1f %s", value, units[unit]);
 }
 
-static void print_moved(FILE *out, uint64_t up, uint64_t down)
+static void summary_print_moved(FILE *out, uint64_t up, uint64_t down)
 {
-    print_bytes(out, up);
+    summary_print_bytes(out, up);
     fprintf(out, " up, ");
-    print_bytes(out, down);
+    summary_print_bytes(out, down);
     fprintf(out, " down\n");
 }
 
-static void print_row(FILE *out, const struct row *row)
+static void summary_print_row(FILE *out, const struct row *row)
 {
     fprintf(out, "%llu streams, ", (unsigned long long)row->streams);
-    print_moved(out, row->bytes_up, row->bytes_down);
+    summary_print_moved(out, row->bytes_up, row->bytes_down);
 }
 
-static void print_tunnels(FILE *out)
+static void summary_print_tunnels(FILE *out)
 {
     if (folded.session > 0) {
         fprintf(out, "  %llu earlier tunnels: ", (unsigned long long)folded.session);
-        print_row(out, &folded);
+        summary_print_row(out, &folded);
     }
     for (unsigned i = 0; i < row_count; i++) {
         fprintf(out, "  tunnel %s%sport %u -> %s (session %llu): ", rows[i].name,
                 rows[i].name[0] != '\0' ? ", " : "", rows[i].port,
                 rows[i].origin[0] != '\0' ? rows[i].origin : "origin",
                 (unsigned long long)rows[i].session);
-        print_row(out, &rows[i]);
+        summary_print_row(out, &rows[i]);
     }
 }
 
 /* What the rows do not have: bytes of streams whose session had ended. */
-static void print_rest(FILE *out, uint64_t up, uint64_t down)
+static void summary_print_rest(FILE *out, uint64_t up, uint64_t down)
 {
     for (unsigned i = 0; i < row_count; i++) {
         up -= rows[i].bytes_up;
@@ -155,17 +155,17 @@ static void print_rest(FILE *out, uint64_t up, uint64_t down)
     if (up == 0 && down == 0)
         return;
     fprintf(out, "  streams that outlived their session: ");
-    print_moved(out, up, down);
+    summary_print_moved(out, up, down);
 }
 
-static void print_total(FILE *out, const char *name, uint64_t bytes, const char *way)
+static void summary_print_total(FILE *out, const char *name, uint64_t bytes, const char *way)
 {
     fprintf(out, "  %-12s ", name);
-    print_bytes(out, bytes);
+    summary_print_bytes(out, bytes);
     fprintf(out, " (%llu) %s\n", (unsigned long long)bytes, way);
 }
 
-static void print_streams(FILE *out, const struct stats *sum, bool server)
+static void summary_print_streams(FILE *out, const struct stats *sum, bool server)
 {
     uint64_t to_lane = sum->value[STAT_BYTES_UP], from_lane = sum->value[STAT_BYTES_DOWN];
     uint64_t up = server ? to_lane : from_lane, down = server ? from_lane : to_lane;
@@ -173,10 +173,10 @@ static void print_streams(FILE *out, const struct stats *sum, bool server)
     fprintf(out, "  streams      %llu (%llu ended by an error)\n",
             (unsigned long long)sum->value[STAT_STREAMS],
             (unsigned long long)sum->value[STAT_STREAMS_RESET]);
-    print_total(out, "bytes up", up, "from visitors");
-    print_total(out, "bytes down", down, "to visitors");
-    print_tunnels(out);
-    print_rest(out, up, down);
+    summary_print_total(out, "bytes up", up, "from visitors");
+    summary_print_total(out, "bytes down", down, "to visitors");
+    summary_print_tunnels(out);
+    summary_print_rest(out, up, down);
 }
 
 void summary_print(FILE *out, const struct stats *sum, uint64_t uptime, bool server)
@@ -191,11 +191,11 @@ void summary_print(FILE *out, const struct stats *sum, uint64_t uptime, bool ser
     fprintf(out, "  sessions     %llu", (unsigned long long)sum->value[STAT_SESSIONS]);
     if (sum->value[STAT_SESSIONS] > 0) {
         fprintf(out, "\n");
-        print_streams(out, sum, server);
+        summary_print_streams(out, sum, server);
     } else {
         fprintf(out, "%s\n", server ? ": no client has logged in" : ": it was never logged in");
     }
-    print_missing(out);
+    summary_print_missing(out);
     fflush(out);
     pthread_mutex_unlock(&mutex);
 }

@@ -30,14 +30,14 @@
 
 enum { OP_MESSAGE = OP_NONE + 1, OP_MESSAGE_SENT, OPS };
 
-static void none_done(void *part, const struct ring_cqe *cqe);
-static void message_done(void *part, const struct ring_cqe *cqe);
-static void message_sent_done(void *part, const struct ring_cqe *cqe);
-static void one_drained(struct worker *w);
-static void drain_timer_fire(struct timer *timer);
-static void starve_timer_fire(struct timer *timer);
-static void short_timer_fire(struct timer *timer);
-static void reap(struct worker *w);
+static void worker_none_done(void *part, const struct ring_cqe *cqe);
+static void worker_message_done(void *part, const struct ring_cqe *cqe);
+static void worker_message_sent_done(void *part, const struct ring_cqe *cqe);
+static void worker_one_drained(struct worker *w);
+static void worker_drain_timer_fire(struct timer *timer);
+static void worker_starve_timer_fire(struct timer *timer);
+static void worker_short_timer_fire(struct timer *timer);
+static void worker_reap(struct worker *w);
 
 /* Two lines, and one for each counter: a number and a text of stats.h. What would not fit is left
  * out. */
@@ -46,7 +46,8 @@ struct dump {
     size_t size;
 };
 
-__attribute__((format(printf, 2, 3))) static void dump_put(struct dump *d, const char *format, ...)
+__attribute__((format(printf, 2, 3))) static void worker_dump_put(struct dump *d,
+                                                                  const char *format, ...)
 {
     size_t room = sizeof(d->text) - d->size;
     va_list args;
@@ -59,25 +60,25 @@ __attribute__((format(printf, 2, 3))) static void dump_put(struct dump *d, const
 }
 
 /* For SIGUSR1, and before a failed CHECK aborts. One text, so that it stays together. */
-static void dump(void *arg)
+static void worker_dump(void *arg)
 {
     const struct worker *w = arg;
     const struct ring_stats *ring = ring_stats(w->loop.ring);
     struct dump d = { .size = 0 };
 
-    dump_put(&d,
-             "worker %u: phase %d, streams %u, stream ids %u, lanes %u, sessions %u, small buffers "
-             "%u, big buffers %u, slices %u\n",
-             w->loop.index, w->loop.phase, w->streams.slab.used, w->lanes.ids.used,
-             w->lanes.slab.used, w->sessions.slab.used, w->loop.bufs.small.used,
-             w->loop.bufs.big.used, w->loop.slices.used);
-    dump_put(&d, "  ring: %llu waits, %llu submissions, %llu completions, %llu overflows\n",
-             (unsigned long long)ring->waits, (unsigned long long)ring->submissions,
-             (unsigned long long)ring->completions, (unsigned long long)ring->overflows);
+    worker_dump_put(
+        &d,
+        "worker %u: phase %d, streams %u, stream ids %u, lanes %u, sessions %u, small buffers "
+        "%u, big buffers %u, slices %u\n",
+        w->loop.index, w->loop.phase, w->streams.slab.used, w->lanes.ids.used, w->lanes.slab.used,
+        w->sessions.slab.used, w->loop.bufs.small.used, w->loop.bufs.big.used, w->loop.slices.used);
+    worker_dump_put(&d, "  ring: %llu waits, %llu submissions, %llu completions, %llu overflows\n",
+                    (unsigned long long)ring->waits, (unsigned long long)ring->submissions,
+                    (unsigned long long)ring->completions, (unsigned long long)ring->overflows);
     for (unsigned i = 0; i < STAT_COUNT; i++)
         if (w->loop.stats.value[i] != 0)
-            dump_put(&d, "  %llu %s\n", (unsigned long long)w->loop.stats.value[i],
-                     stat_text((enum stats_item)i));
+            worker_dump_put(&d, "  %llu %s\n", (unsigned long long)w->loop.stats.value[i],
+                            stat_text((enum stats_item)i));
     sink_put(SINK_ERR, d.text, d.size);
 }
 
@@ -88,14 +89,14 @@ static void dump(void *arg)
     "raise "                                                                                  \
     "ulimit -v"
 
-static uint32_t lanes_most(const struct config *config)
+static uint32_t worker_lanes_most(const struct config *config)
 {
     return config->role == CONFIG_SERVER ? config->max_lanes + config->max_unauthenticated : 256;
 }
 
 /* Windows grow within the memory of the big buffers. Logs may keep half of these, and a little more
  * for what one owner alone may not have. */
-static void set_capacities(struct worker *w)
+static void worker_set_capacities(struct worker *w)
 {
     const struct config *config = w->loop.config;
     uint64_t *capacity = w->loop.shares.capacity;
@@ -106,31 +107,32 @@ static void set_capacities(struct worker *w)
     capacity[SHARE_STREAMS] = config->max_streams;
     capacity[SHARE_FDS] = FDS_MOST; /* until the engine shares them out */
     capacity[SHARE_IDS] = w->lanes.ids.count;
-    capacity[SHARE_LANES] = config->role == CONFIG_SERVER ? config->max_lanes : lanes_most(config);
+    capacity[SHARE_LANES] =
+        config->role == CONFIG_SERVER ? config->max_lanes : worker_lanes_most(config);
 }
 
-static bool open_buffers(struct loop *loop)
+static bool worker_open_buffers(struct loop *loop)
 {
     return buf_pool_open(&loop->bufs, &loop->shares, BUF_SMALL_COUNT, loop->config->bulk_buffers) &&
            slab_open(&loop->slices, sizeof(struct slice), SLICE_COUNT, 0);
 }
 
 /* All are made, whatever fails: they can be closed then. */
-static bool open_tables(struct worker *w)
+static bool worker_open_tables(struct worker *w)
 {
     const struct config *config = w->loop.config;
     bool server = config->role == CONFIG_SERVER;
     uint32_t sessions = server ? config->max_sessions : 4;
     /* The server listens once for lanes and once per tunnel of every session. */
     uint32_t listeners = server ? 1 + sessions * CONFIG_TUNNELS_MAX : 1;
-    bool good = open_buffers(&w->loop);
+    bool good = worker_open_buffers(&w->loop);
 
     trim_init(&w->trim, &w->loop);
 
     good = stream_table_open(&w->streams, &w->loop, w->role) && good;
     relay_open(&w->streams);
     quiet_init(&w->streams);
-    good = lane_table_open(&w->lanes, &w->loop, w->role, lanes_most(config),
+    good = lane_table_open(&w->lanes, &w->loop, w->role, worker_lanes_most(config),
                            server ? config->max_unauthenticated : 1) &&
            good;
     demux_open(&w->lanes, &w->streams);
@@ -138,13 +140,13 @@ static bool open_tables(struct worker *w)
     return listener_table_open(&w->listeners, &w->loop, listeners) && good;
 }
 
-static void init(struct worker *w, const struct config *config, const struct role *role,
-                 unsigned index)
+static void worker_init(struct worker *w, const struct config *config, const struct role *role,
+                        unsigned index)
 {
     static const struct loop_op ops[OPS] = {
-        [OP_NONE] = { "none", none_done },
-        [OP_MESSAGE] = { "message", message_done },
-        [OP_MESSAGE_SENT] = { "message_sent", message_sent_done },
+        [OP_NONE] = { "none", worker_none_done },
+        [OP_MESSAGE] = { "message", worker_message_done },
+        [OP_MESSAGE_SENT] = { "message_sent", worker_message_sent_done },
     };
 
     w->loop.index = index;
@@ -155,7 +157,7 @@ static void init(struct worker *w, const struct config *config, const struct rol
     CHECK(loop_register(&w->loop, w, ops, OPS) == OP_NONE); /* the same numbers on all workers */
 }
 
-static bool open_ring(struct worker *w, unsigned entries, struct worker_error *error)
+static bool worker_open_ring(struct worker *w, unsigned entries, struct worker_error *error)
 {
     int code = 0;
 
@@ -169,11 +171,12 @@ static bool open_ring(struct worker *w, unsigned entries, struct worker_error *e
 }
 
 /* An owner for each stream's address, each lane, and each session with its tunnels. */
-static bool open_shares(struct worker *w, struct worker_error *error)
+static bool worker_open_shares(struct worker *w, struct worker_error *error)
 {
     const struct config *config = w->loop.config;
     uint32_t sessions = config->role == CONFIG_SERVER ? config->max_sessions : 1;
-    uint32_t nodes = config->max_streams + lanes_most(config) + sessions * (3 + CONFIG_TUNNELS_MAX);
+    uint32_t nodes =
+        config->max_streams + worker_lanes_most(config) + sessions * (3 + CONFIG_TUNNELS_MAX);
     struct hash_key key;
 
     if (getrandom(&key, sizeof(key), 0) != (ssize_t)sizeof(key)) {
@@ -187,13 +190,13 @@ static bool open_shares(struct worker *w, struct worker_error *error)
     return true;
 }
 
-static bool open_parts(struct worker *w, unsigned entries, struct worker_error *error)
+static bool worker_open_parts(struct worker *w, unsigned entries, struct worker_error *error)
 {
-    if (!open_shares(w, error))
+    if (!worker_open_shares(w, error))
         return false;
-    if (open_tables(w)) {
-        set_capacities(w);
-        return open_ring(w, entries, error);
+    if (worker_open_tables(w)) {
+        worker_set_capacities(w);
+        return worker_open_ring(w, entries, error);
     }
     *error = (struct worker_error){ .text = NO_MEMORY };
     return false;
@@ -210,17 +213,17 @@ struct worker *worker_open(const struct config *config, const struct role *role,
         *error = (struct worker_error){ .text = "out of memory" };
         return NULL;
     }
-    init(w, config, role, index);
+    worker_init(w, config, role, index);
     w->snapshot = role->snapshot != NULL ? role->snapshot() : NULL;
-    if (!open_parts(w, entries, error)) {
+    if (!worker_open_parts(w, entries, error)) {
         worker_close(w);
         return NULL;
     }
     w->loop.now = ring_now(w->loop.ring);
     timer_wheel_init(&w->loop.timers, w->loop.now);
-    timer_init(&w->drain_timer, drain_timer_fire);
-    timer_init(&w->starve_timer, starve_timer_fire);
-    timer_init(&w->short_timer, short_timer_fire);
+    timer_init(&w->drain_timer, worker_drain_timer_fire);
+    timer_init(&w->starve_timer, worker_starve_timer_fire);
+    timer_init(&w->short_timer, worker_short_timer_fire);
     return w;
 }
 
@@ -246,7 +249,7 @@ int worker_prepare(struct worker *w)
         log_at(LOG_ERROR, "worker", "cannot start its ring: %s", strerror(-result));
         return EXIT_CODE_CANNOT_START;
     }
-    check_set_dump(dump, w);
+    check_set_dump(worker_dump, w);
     if (w->loop.config->zero_copy != CONFIG_OFF && ring_features()->send_zc)
         w->loop.bufs.registered =
             ring_register_table(w->loop.ring, w->loop.config->bulk_buffers) == 0;
@@ -260,13 +263,13 @@ int worker_start(struct worker *w)
     int result = w->role->start(w);
 
     if (result == EXIT_CODE_OK)
-        reap(w);
+        worker_reap(w);
     return result;
 }
 
 /* Messages */
 
-static uint64_t message_op(struct message *message, unsigned kind)
+static uint64_t worker_message_op(struct message *message, unsigned kind)
 {
     uint64_t address = (uint64_t)(uintptr_t)message;
 
@@ -277,7 +280,7 @@ static uint64_t message_op(struct message *message, unsigned kind)
     return (uint64_t)kind << 58 | address;
 }
 
-static struct message *message_of(const struct ring_cqe *cqe)
+static struct message *worker_message_of(const struct ring_cqe *cqe)
 {
     struct message *message =
         (struct message *)(uintptr_t)(cqe->user_data & ((UINT64_C(1) << 58) - 1));
@@ -290,7 +293,8 @@ void worker_post(struct worker *from, unsigned to, struct message *message)
 {
     CHECK(to < from->peer_count);
     ring_message(from->loop.ring, ring_fd(from->peers[to]->loop.ring),
-                 message_op(message, OP_MESSAGE), 0, message_op(message, OP_MESSAGE_SENT));
+                 worker_message_op(message, OP_MESSAGE), 0,
+                 worker_message_op(message, OP_MESSAGE_SENT));
 }
 
 void worker_post_others(struct worker *from, const struct message_type *type, uint64_t session,
@@ -309,7 +313,7 @@ void worker_post_others(struct worker *from, const struct message_type *type, ui
 bool worker_post_from_thread(struct worker *to, struct message *message)
 {
     int result =
-        ring_message_from_thread(ring_fd(to->loop.ring), message_op(message, OP_MESSAGE), 0);
+        ring_message_from_thread(ring_fd(to->loop.ring), worker_message_op(message, OP_MESSAGE), 0);
 
     if (result < 0)
         message_drop(message);
@@ -369,7 +373,7 @@ bool worker_helpers_out(void)
     return __atomic_load_n(&helpers, __ATOMIC_ACQUIRE) > 0;
 }
 
-static void none_done(void *part, const struct ring_cqe *cqe)
+static void worker_none_done(void *part, const struct ring_cqe *cqe)
 {
     (void)part;
     (void)cqe;
@@ -381,49 +385,49 @@ bool worker_is_message(uint64_t user_data)
 }
 
 /* A message that could not be delivered: its worker has stopped. */
-static void message_sent_done(void *part, const struct ring_cqe *cqe)
+static void worker_message_sent_done(void *part, const struct ring_cqe *cqe)
 {
     struct worker *w = part;
-    struct message *message = message_of(cqe);
+    struct message *message = worker_message_of(cqe);
 
     conn_loose_close(&message->loose, w->loop.ring);
     message_drop(message);
 }
 
-static void message_done(void *part, const struct ring_cqe *cqe)
+static void worker_message_done(void *part, const struct ring_cqe *cqe)
 {
-    struct message *message = message_of(cqe);
+    struct message *message = worker_message_of(cqe);
 
     message->type->arrived(part, message);
     message_free(message);
 }
 
-static void stop_told(struct worker *w, struct message *message)
+static void worker_stop_told(struct worker *w, struct message *message)
 {
     worker_stop(w, (enum worker_stop_how)message->number);
 }
 
-static void counters_told(struct worker *w, struct message *message)
+static void worker_counters_told(struct worker *w, struct message *message)
 {
     (void)message;
-    dump(w);
+    worker_dump(w);
 }
 
-static void drained_told(struct worker *w, struct message *message)
+static void worker_drained_told(struct worker *w, struct message *message)
 {
     (void)message;
-    one_drained(w);
+    worker_one_drained(w);
 }
 
-const struct message_type worker_message_stop = { "stop", stop_told };
-const struct message_type worker_message_counters = { "counters", counters_told };
+const struct message_type worker_message_stop = { "stop", worker_stop_told };
+const struct message_type worker_message_counters = { "counters", worker_counters_told };
 
 /* To worker 0: the sender's last stream is gone. */
-static const struct message_type drained_message = { "drained", drained_told };
+static const struct message_type drained_message = { "drained", worker_drained_told };
 
 /* Stop */
 
-static void close_everything(struct worker *w)
+static void worker_close_everything(struct worker *w)
 {
     struct list *node;
 
@@ -443,17 +447,17 @@ static void close_everything(struct worker *w)
     }
 }
 
-static void drain_timer_fire(struct timer *timer)
+static void worker_drain_timer_fire(struct timer *timer)
 {
     struct worker *w = container_of(timer, struct worker, drain_timer);
     char subject[32];
 
     snprintf(subject, sizeof(subject), "worker %u", w->loop.index);
     log_at(LOG_WARN, subject, "drain time-out: %u streams are cut", w->streams.slab.used);
-    close_everything(w);
+    worker_close_everything(w);
 }
 
-static void tell_all_stop(struct worker *w, enum worker_stop_how how)
+static void worker_tell_all_stop(struct worker *w, enum worker_stop_how how)
 {
     worker_post_others(w, &worker_message_stop, 0, how);
     worker_stop(w, how);
@@ -461,32 +465,32 @@ static void tell_all_stop(struct worker *w, enum worker_stop_how how)
 
 /* Worker 0: lanes stay up until no worker has streams, because a session ends with its lane 0,
  * wherever that is. */
-static void one_drained(struct worker *w)
+static void worker_one_drained(struct worker *w)
 {
     if (++w->drained_count == w->peer_count)
-        tell_all_stop(w, WORKER_STOP_DRAINED);
+        worker_tell_all_stop(w, WORKER_STOP_DRAINED);
 }
 
-static void check_drained(struct worker *w)
+static void worker_check_drained(struct worker *w)
 {
     if (w->loop.phase != LOOP_DRAINING || w->drained || w->streams.slab.used > 0)
         return;
     w->drained = true;
     if (w->loop.index == 0)
-        one_drained(w);
+        worker_one_drained(w);
     else
         worker_post(w, 0, message_new(&drained_message));
 }
 
 /* At once: lanes do not wait for their peers. */
-static void cut_everything(struct worker *w)
+static void worker_cut_everything(struct worker *w)
 {
-    close_everything(w);
+    worker_close_everything(w);
     while (!list_empty(&w->lanes.all))
         lane_close(container_of(w->lanes.all.next, struct lane, node), REASON_SHUTDOWN, NULL);
 }
 
-static void mark_all_streams(struct worker *w)
+static void worker_mark_all_streams(struct worker *w)
 {
     for (struct list *node = w->lanes.all.next; node != &w->lanes.all; node = node->next) {
         struct lane *lane = container_of(node, struct lane, node);
@@ -504,35 +508,35 @@ void worker_stop(struct worker *w, enum worker_stop_how how)
     if (w->loop.phase == LOOP_STOPPED)
         return;
     if (how == WORKER_STOP_NOW) {
-        cut_everything(w);
+        worker_cut_everything(w);
     } else if (how == WORKER_STOP_DRAINED) {
         if (w->loop.phase < LOOP_STOPPING)
-            close_everything(w);
+            worker_close_everything(w);
     } else if (w->loop.phase == LOOP_RUNNING) {
         w->loop.phase = LOOP_DRAINING;
         timer_set(&w->loop.timers, &w->drain_timer, w->loop.now + w->loop.config->drain_timeout);
         w->role->drain(w);
-        mark_all_streams(w); /* v1's quiet time is shorter now */
-        check_drained(w);
+        worker_mark_all_streams(w); /* v1's quiet time is shorter now */
+        worker_check_drained(w);
     }
 }
 
 /* The loop */
 
-static void dispatch(struct worker *w, unsigned count)
+static void worker_dispatch(struct worker *w, unsigned count)
 {
     for (unsigned i = 0; i < count; i++)
         loop_complete(&w->loop, &w->batch[i]);
     loop_count(&w->loop, STAT_EVENTS, count);
 }
 
-static bool hands_wait(const struct worker *w)
+static bool worker_hands_wait(const struct worker *w)
 {
     return !list_empty(&w->lanes.shaking) || !list_empty(&w->lanes.strangers.due);
 }
 
 /* Our own lanes, and those that come back by themselves, before strangers. */
-static struct lane *next_hand(struct worker *w)
+static struct lane *worker_next_hand(struct worker *w)
 {
     struct list *node = list_pop(&w->lanes.shaking);
 
@@ -544,15 +548,15 @@ static struct lane *next_hand(struct worker *w)
  * two turns of the streams. While streams move, a step is followed by a pause of three times as
  * long as it took: a storm of handshakes has a quarter of the core, and all of it when there is
  * nothing else to do. */
-static void shake_hands(struct worker *w)
+static void worker_shake_hands(struct worker *w)
 {
     uint64_t moved = w->loop.stats.value[STAT_BYTES_UP] + w->loop.stats.value[STAT_BYTES_DOWN];
 
     w->moves = moved != w->moved;
     w->moved = moved;
-    if (!hands_wait(w) || (w->moves && w->loop.now < w->shake_at))
+    if (!worker_hands_wait(w) || (w->moves && w->loop.now < w->shake_at))
         return;
-    struct lane *lane = next_hand(w);
+    struct lane *lane = worker_next_hand(w);
     if (lane == NULL)
         return;
     uint64_t began = ring_now(w->loop.ring);
@@ -562,56 +566,56 @@ static void shake_hands(struct worker *w)
 }
 
 /* Stopping, and nothing is left whose end would be an event. */
-static bool is_over(const struct worker *w)
+static bool worker_is_over(const struct worker *w)
 {
     return w->loop.phase == LOOP_STOPPING && w->streams.slab.used == 0 && w->lanes.slab.used == 0 &&
            w->listeners.slab.used == 0;
 }
 
 /* How long the ring may wait for completions. */
-static uint64_t patience(struct worker *w)
+static uint64_t worker_patience(struct worker *w)
 {
     uint64_t timeout = timer_next(&w->loop.timers, w->loop.now);
 
     if (!list_empty(&w->streams.dirty) || !list_empty(&w->streams.closing) ||
         !list_empty(&w->lanes.dirty) || !list_empty(&w->lanes.late) ||
-        !list_empty(&w->lanes.arrived) || !list_empty(&w->loop.woken) || is_over(w))
+        !list_empty(&w->lanes.arrived) || !list_empty(&w->loop.woken) || worker_is_over(w))
         return 0;
-    if (!hands_wait(w))
+    if (!worker_hands_wait(w))
         return timeout;
     return !w->moves || w->loop.now >= w->shake_at ? 0
                                                    : min_u64(timeout, w->shake_at - w->loop.now);
 }
 
 /* What has arrived on lanes. */
-static void pull(struct worker *w)
+static void worker_pull(struct worker *w)
 {
     if (!list_empty(&w->lanes.arrived))
         demux_pull(&w->lanes);
 }
 
 /* Streams that found no room on their lanes, and may find some now. */
-static void wake(struct worker *w)
+static void worker_wake(struct worker *w)
 {
     if (!list_empty(&w->loop.woken))
         stream_woken(&w->streams);
 }
 
-static void pump(struct worker *w)
+static void worker_pump(struct worker *w)
 {
     struct list *node;
 
-    wake(w);
+    worker_wake(w);
     while ((node = list_pop(&w->streams.dirty)) != NULL) {
         relay_pump(container_of(node, struct stream, dirty_node));
-        wake(w);
+        worker_wake(w);
     }
 }
 
 /* A turn that has some completions will have more at once: those that came while its own operations
  * were submitted. A lane with little to send, and its next read, wait for what they bring, one turn
  * and no longer (docs/BENCHMARKS.md, "What we tried"). */
-static void flush(struct worker *w, unsigned count)
+static void worker_flush(struct worker *w, unsigned count)
 {
     struct list held, *node;
     bool hold = !w->holds && count >= LANE_HOLD_EVENTS;
@@ -630,19 +634,19 @@ static void flush(struct worker *w, unsigned count)
         list_append(&w->lanes.dirty, node);
 }
 
-static void reap(struct worker *w)
+static void worker_reap(struct worker *w)
 {
     struct list *node, *next;
     bool gone = false;
 
     lane_settle(&w->lanes);
-    wake(w);
+    worker_wake(w);
     while ((node = list_pop(&w->streams.closing)) != NULL) {
         gone |= stream_join(container_of(node, struct stream, sweep_node));
-        wake(w);
+        worker_wake(w);
     }
     if (gone)
-        check_drained(w); /* may close everything else: before that is looked at */
+        worker_check_drained(w); /* may close everything else: before that is looked at */
     for (node = w->lanes.closing.next; node != &w->lanes.closing; node = next) {
         next = node->next;
         lane_join(container_of(node, struct lane, node));
@@ -656,12 +660,12 @@ static void reap(struct worker *w)
 }
 
 /* Buffers that came back are lent again, and what waited for one goes on. */
-static void starve_timer_fire(struct timer *timer)
+static void worker_starve_timer_fire(struct timer *timer)
 {
     lane_unstarve(&container_of(timer, struct worker, starve_timer)->lanes, SHORT_LOOKS);
 }
 
-static void short_timer_fire(struct timer *timer)
+static void worker_short_timer_fire(struct timer *timer)
 {
     struct worker *w = container_of(timer, struct worker, short_timer);
 
@@ -669,7 +673,7 @@ static void short_timer_fire(struct timer *timer)
     lane_unwait(&w->lanes, SHORT_LOOKS);
 }
 
-static void refill(struct worker *w)
+static void worker_refill(struct worker *w)
 {
     buf_provide(&w->loop.bufs, w->loop.ring);
     if (!list_empty(&w->streams.starved))
@@ -692,7 +696,7 @@ static void refill(struct worker *w)
 /* What a timer waits for may be among the completions that are still to be read: timers run when
  * all are, or when so many full batches have been that everything which lay there before them was
  * seen. */
-static void run_timers(struct worker *w)
+static void worker_run_timers(struct worker *w)
 {
     w->full_batches = ring_has_more(w->loop.ring) ? w->full_batches + 1 : 0;
     if (w->full_batches % WORKER_CQ_BATCHES == 0)
@@ -704,22 +708,22 @@ bool worker_turn(struct worker *w, uint64_t max_wait)
     if (w->loop.phase == LOOP_STOPPED)
         return false;
     unsigned count =
-        ring_wait(w->loop.ring, min_u64(patience(w), max_wait), w->batch, WORKER_BATCH);
+        ring_wait(w->loop.ring, min_u64(worker_patience(w), max_wait), w->batch, WORKER_BATCH);
     w->loop.now = ring_now(w->loop.ring);
     loop_count(&w->loop, STAT_TURNS, 1);
     if (!list_empty(&w->lanes.late))
         demux_late(&w->lanes);
-    dispatch(w, count);
-    pull(w);
-    run_timers(w);
-    shake_hands(w);
-    pull(w); /* what stood behind a handshake */
-    pump(w);
-    flush(w, count);
-    reap(w);
-    refill(w);
+    worker_dispatch(w, count);
+    worker_pull(w);
+    worker_run_timers(w);
+    worker_shake_hands(w);
+    worker_pull(w); /* what stood behind a handshake */
+    worker_pump(w);
+    worker_flush(w, count);
+    worker_reap(w);
+    worker_refill(w);
     worker_swap_snapshot(w);
-    if (is_over(w)) {
+    if (worker_is_over(w)) {
         if (w->role->stop != NULL)
             w->role->stop(w);
         w->loop.phase = LOOP_STOPPED;
@@ -733,7 +737,7 @@ void worker_discard(struct worker *w)
 
     for (unsigned i = 0; i < count; i++) {
         if (worker_is_message(w->batch[i].user_data))
-            message_sent_done(w, &w->batch[i]);
+            worker_message_sent_done(w, &w->batch[i]);
     }
     (void)ring_wait(w->loop.ring, 0, w->batch, WORKER_BATCH); /* the last closes go out */
 }
