@@ -19,6 +19,10 @@
  * or it has taken the rest quickly, and its bytes move to small buffers. A bulk stream with its
  * socket full meets that now and then, whenever a small piece is all that waits: were it to stay
  * blocked, everything behind would be copied, and sent in pieces of 8 KiB.
+ *
+ * A RESET for the local socket's reset follows the data that was read before it, and the receiver
+ * delivers that data first: as TCP does, and as an origin that answers and closes with unread input
+ * relies on.
  */
 #ifndef CULVERT_CORE_MUX_RELAY_H
 #define CULVERT_CORE_MUX_RELAY_H
