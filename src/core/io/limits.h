@@ -222,6 +222,10 @@ CHECK_STATIC(QUIET_ASK_NS < PEER_QUIET_S * NSEC_PER_SEC, "in time for the first 
 
 /* Completions handled in one turn. */
 #define WORKER_BATCH 512u
+/* A server's lanes that are being closed and have their slots yet. Each accept may close a stranger
+ * (strangers.h), whose slot is free when its read was cancelled: in the next turn, or some turns
+ * later where completions are many. Without them a newcomer would find a place, but no slot. */
+#define WORKER_LANES_CLOSING (4u * WORKER_BATCH)
 /* Submission queue of a worker's ring: as wished, and what it may come down to by halves where the
  * user's locked memory is short (ring_entries; 276 KiB and 44 KiB of it). What is too many for it
  * is submitted in the middle of a turn. */

@@ -91,7 +91,9 @@ static void worker_dump(void *arg)
 
 static uint32_t worker_lanes_most(const struct config *config)
 {
-    return config->role == CONFIG_SERVER ? config->max_lanes + config->max_unauthenticated : 256;
+    return config->role == CONFIG_SERVER
+               ? config->max_lanes + config->max_unauthenticated + WORKER_LANES_CLOSING
+               : 256;
 }
 
 /* Windows grow within the memory of the big buffers. Logs may keep half of these, and a little more
