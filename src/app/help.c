@@ -1,11 +1,10 @@
 /*
  * help: see help.h.
  *
- * Only texts that no other file needs stand here: usage lines, examples, and
- * what variables mean. Flags come from core/options, exit codes from
- * core/exit_code, so the help cannot promise what the program does not do; and
- * `culvert help table` has all of it in lines that the build makes the man page
- * and the completions of, so neither can they.
+ * Only texts that no other file needs stand here: usage lines, examples, and what variables mean.
+ * Flags come from config/options_table, exit codes from core/base/exit_code, so the help cannot
+ * promise what the program does not do; and `culvert help table` has all of it in lines that the
+ * build makes the man page and the completions of, so neither can they.
  */
 #include "app/help.h"
 
