@@ -522,6 +522,8 @@ static enum reason client_rx_hello_ok(struct client *client, struct lane *lane, 
         return REASON_OLD_WIRE;
     if (lane->conn.crypt != NULL && crypt_is_12(lane->conn.crypt))
         return REASON_TLS_TOO_OLD;
+    if (conn_preface_waits(&lane->conn))
+        return REASON_BAD_STATE; /* an answer, and HELLO has not left */
     lane_greeted(lane, src, end);
     return lane == client->primary ? client_log_in(client, lane) : dialer_greeted(lane);
 }

@@ -335,7 +335,8 @@ static int crypt_take(struct crypt *crypt, int fd, bool rx)
 
 bool crypt_offload_due(const struct crypt *crypt)
 {
-    return crypt->rx_due;
+    return crypt->rx_due && record_error(crypt->record) == RECORD_ERROR_NONE &&
+           !record_closed(crypt->record, RECORD_RX);
 }
 
 bool crypt_offload(struct crypt *crypt, int fd, bool rx, bool force)
@@ -488,6 +489,8 @@ enum crypt_opened crypt_open_record(struct crypt *crypt, uint8_t *src, uint8_t *
     enum crypt_opened opened = crypt_opened_of(crypt, record_open(crypt->record, src, end, &in));
 
     *used = opened == CRYPT_MORE || opened == CRYPT_BROKEN ? 0 : (size_t)(in.next - src);
+    if (opened == CRYPT_CLOSED) /* what follows is nobody's (RFC 8446, 6.1) */
+        *used = (size_t)(end - src);
     *size = 0;
     if (opened == CRYPT_DATA) {
         CHECK(in.len <= CRYPT_PAYLOAD);

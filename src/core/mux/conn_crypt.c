@@ -484,7 +484,7 @@ enum conn_flow conn_seal(struct conn *conn, unsigned count, uint32_t *taken)
     if (!conn_sealed_take(conn, conn_sealed_size(conn, count)))
         return CONN_STARVED;
     if (!conn_seal_pieces(conn, count, taken)) {
-        conn->crypt_ended = true; /* the keys are used up: nothing of what was sealed leaves */
+        conn->crypt_ended = true; /* the keys are used up; what was sealed may leave, uncounted */
         *taken = 0;
         return CONN_REFUSED;
     }

@@ -73,6 +73,8 @@ void crypt_leftover(struct crypt *crypt, uint8_t *dst, size_t size);
  * receives is due, for a second call when that is so. `force`: an engine of user space is not
  * accepted. False with crypt_why if that fails. */
 bool crypt_offload(struct crypt *crypt, int fd, bool rx, bool force);
+
+/* Not once a record did not open, or close_notify came: nothing is received any more. */
 bool crypt_offload_due(const struct crypt *crypt);
 bool crypt_tx_kernel(const struct crypt *crypt);
 bool crypt_rx_kernel(const struct crypt *crypt);
@@ -111,7 +113,7 @@ size_t crypt_record_room(const uint8_t *src, const uint8_t *end);
 
 /* User engine, receiving: opens the record at src. DATA: *size bytes of payload were written to dst
  * (room for crypt_record_room, may be NULL if that is 0). *used: bytes of src consumed; 0 with
- * MORE. */
+ * MORE, all with CLOSED. */
 enum crypt_opened crypt_open_record(struct crypt *crypt, uint8_t *src, uint8_t *end, uint8_t *dst,
                                     size_t *used, size_t *size);
 

@@ -109,7 +109,7 @@ void lane_read(struct lane *lane)
         return;
     if (lane->state == LANE_LINGER) /* nobody opens or handles anything: there is room for more */
         rx_drop(lane);
-    if (rx_rests(lane) || !lane_offload(lane) ||
+    if (rx_rests(lane) || (lane->state == LANE_OPEN && !lane_offload(lane)) ||
         (conn_is_tls(&lane->conn) && list_linked(&lane->starved_node)))
         return;
     switch (conn_read(&lane->conn, &lane->rx)) {

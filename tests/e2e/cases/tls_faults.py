@@ -202,6 +202,33 @@ def tls_changed_behind_handshake(t):
     check(len(proxy.links) >= links + 3, "the attacked resume was not tried again")
 
 
+@case(not_in=NOT_IN)
+def tls_bytes_behind_the_end(t):
+    """Whole records, junk and single bytes behind close_notify, in one read with it and in later ones, from a stranger: they are
+    dropped, and whoever else uses the worker does not notice."""
+    ca = certs.gen_cert(t, "ca")
+    server = tls_server(t, *certs.server_cert(ca).flags)
+    client = tls_client(t, server, t.origin(net.echo), "--tls-ca", ca / "ca.pem")
+    context = ssl.create_default_context(cafile=str(ca / "ca.pem"))
+    for behind in (b"\x17\x03\x03\x00\x30" + bytes(48), b"\x17", b"HTTP/1.1 200 OK\r\n"):
+        for together in (True, False):
+            with net.connect(server.addr) as sock:
+                pipe = tlspipe.Pipe(sock, context, False, "localhost")
+                pipe.shake()
+                try:
+                    pipe.tls.unwrap()
+                except ssl.SSLError:
+                    pass  # it wants the server's close_notify
+                end = pipe.outgoing.read()
+                check(len(end) > 5, "no close_notify")
+                parts = [end + behind] if together else [end, behind, behind]
+                for part in parts:
+                    sock.sendall(part)
+                    works(client)
+            works(client)
+    check_equal(client.out.count("ready:"), 1, "sessions")
+
+
 # Truncation
 
 @case(not_in=NOT_IN)
