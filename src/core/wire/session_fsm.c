@@ -142,8 +142,10 @@ enum session_state session_fsm_next(enum session_role role, uint8_t version,
     if (kind == FRAME_GOAWAY || kind == FRAME_AUTH_ERR)
         return SESSION_CLOSING;
     for (size_t i = 0; i < ARRAY_SIZE(steps); i++)
-        if (steps[i].kind == kind && steps[i].from == state)
+        if (steps[i].kind == kind && steps[i].from == state) {
+            CHECK(session_fsm_may(state, steps[i].to)); /* one table against the other */
             return steps[i].to;
+        }
     return state;
 }
 

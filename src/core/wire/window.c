@@ -45,6 +45,7 @@ void window_rx_init(struct window_rx *w, uint32_t size, uint64_t now)
 
 bool window_tx_add(struct window_tx *w, uint32_t increment)
 {
+    CHECK(w->credit <= CREDIT_MAX);
     if (increment > CREDIT_MAX - w->credit)
         return false;
     w->credit += increment;
@@ -77,6 +78,7 @@ void window_rx_consume(struct window_rx *w, uint32_t bytes)
 
 bool window_rx_is_sparse(struct window_rx *w, uint32_t bytes, uint64_t now)
 {
+    CHECK(now >= w->late_since);
     if (now - w->late_since > SPARSE_NS) {
         w->late_since = now;
         w->late_bytes = 0;
@@ -100,6 +102,7 @@ static void window_measure_rate(struct window_rx *w, uint64_t now, uint64_t rtt)
 {
     uint64_t elapsed = now - w->rate_since;
 
+    CHECK(now >= w->rate_since && w->withheld <= w->unreported);
     w->rate_bytes += w->unreported - w->withheld;
     if (elapsed < max_u64(rtt, RATE_NS))
         return;
@@ -113,6 +116,7 @@ static uint32_t window_update_limited(struct window_rx *w, uint64_t now, uint32_
 {
     uint32_t increment = limit - (w->size - w->unreported);
 
+    CHECK(increment <= limit && increment <= w->unreported);
     w->granted += increment;
     w->unreported -= increment;
     w->withheld = w->unreported;
@@ -168,6 +172,7 @@ uint32_t window_rx_lapse(struct window_rx *w)
 {
     uint32_t counted = w->counted;
 
+    window_check_invariant(w);
     if (w->held > 0)
         return 0;
     w->counted = 0;
