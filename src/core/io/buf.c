@@ -86,6 +86,7 @@ uint32_t buf_take_big(struct buf_pool *pool, struct share *owner)
 
     if (index == SLAB_NONE)
         return BUF_NONE;
+    CHECK(pool->big_refs[index] == 0); /* both ends of its being free */
     pool->big_refs[index] = 1;
     pool->big_owner[index].share = owner;
     share_take(owner, SHARE_BIG, 1);
@@ -217,7 +218,7 @@ int buf_fixed_index(struct buf_pool *pool, struct ring *ring, uint32_t id)
 {
     uint32_t index = id & ~BUF_BIG_BIT;
 
-    CHECK(buf_is_big(id));
+    CHECK(buf_is_big(id) && pool->big_refs[index] > 0);
     if (!pool->registered)
         return -1;
     if (pool->big_fixed[index] == FIXED_UNKNOWN)
@@ -257,6 +258,8 @@ static bool buf_unfix(struct buf_pool *pool, struct ring *ring, uint32_t index)
         if (ring_unregister_buffer(ring, index) != 0)
             return false;
         uint64_t cost = buf_cost_of(pool, index);
+        CHECK(pool->pinned >=
+              cost); /* a huge page was counted with the first, goes with the last */
         pinned_drop(cost);
         pool->pinned -= cost;
     }

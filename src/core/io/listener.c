@@ -14,6 +14,7 @@ static void listener_arm(struct listener *listener)
     struct loop *loop = listener->loop;
     bool many = !listener->short_of && !share_is_scarce(&loop->shares, SHARE_FDS);
 
+    CHECK(!listener->flight && !listener->closing);
     listener->flight = true;
     ring_accept(loop->ring, op_pack(listener->table->op, listener->slot, 0, 0), listener->fd, many);
 }
@@ -33,6 +34,7 @@ static bool listener_spares_fill(struct listener_table *table)
 
 static void listener_spares_drop(struct listener_table *table, unsigned count)
 {
+    CHECK(table->spares <= LISTENER_SPARES);
     for (; count > 0 && table->spares > 0; count--)
         sock_close(table->spare_fds[--table->spares]);
 }
@@ -66,6 +68,7 @@ static void listener_short_begins(struct listener *listener, int error)
     table->short_of += !listener->short_of;
     listener->short_of = true;
     listener->short_at = loop->now;
+    CHECK(table->short_of <= table->slab.used);
     if (times == 0)
         return;
     if (times > 1)
@@ -119,6 +122,7 @@ struct listener *listener_open(struct listener_table *table, int fd, const struc
 {
     uint32_t slot = slab_take(&table->slab);
 
+    CHECK(fd >= 0);
     if (slot == SLAB_NONE)
         return NULL;
     struct listener *listener = slab_at(&table->slab, slot);
@@ -165,6 +169,7 @@ void listener_close(struct listener *listener)
 
 bool listener_join(struct listener *listener)
 {
+    CHECK(listener->closing && !listener->short_of && listener->owner == NULL);
     if (listener->flight)
         return false;
     timer_stop(&listener->timer);
@@ -213,6 +218,7 @@ static void listener_accept_done(void *part, const struct ring_cqe *cqe)
     struct listener_table *table = part;
     struct listener *listener = slab_at(&table->slab, op_unpack(cqe->user_data).slot);
 
+    CHECK(listener->flight);
     if ((cqe->flags & RING_CQE_MORE) == 0)
         listener->flight = false;
     if (cqe->res >= 0) {

@@ -15,6 +15,7 @@
 
 #include "core/base/check.h"
 
+#include <stdbool.h>
 #include <stdint.h>
 
 /* Kinds are given out by loop_register. 0 is the ring's own: nobody waits for it. */
@@ -40,6 +41,12 @@ static inline uint64_t op_pack(unsigned kind, uint32_t slot, uint32_t generation
     CHECK(kind < OP_KINDS && slot < (1u << OP_SLOT_BITS) && aux < (1u << OP_AUX_BITS));
     return (uint64_t)kind << 58 | (uint64_t)slot << 34 |
            (uint64_t)(generation & ((1u << OP_GENERATION_BITS) - 1)) << 24 | aux;
+}
+
+/* Whether it was packed for this generation of its slot, as far as the bits tell. */
+static inline bool op_is_of(struct op op, uint32_t generation)
+{
+    return op.generation == (generation & ((1u << OP_GENERATION_BITS) - 1));
 }
 
 static inline unsigned op_kind(uint64_t user_data)

@@ -59,6 +59,7 @@ struct share *share_open(struct share *parent, enum share_level level, uint64_t 
         return s;
     }
     uint32_t index = slab_take(&tree->nodes);
+    CHECK(parent->refs > 0);
     parent->refs++; /* of the new node, or of the caller */
     if (index == SLAB_NONE)
         return parent;
@@ -86,8 +87,10 @@ struct share *share_open_address(struct share *parent, const union sock_addr *ad
 
 void share_ref(struct share *share)
 {
-    if (share != NULL)
-        share->refs++;
+    if (share == NULL)
+        return;
+    CHECK(share->refs > 0); /* what nobody refers to may be gone in the next moment */
+    share->refs++;
 }
 
 void share_unref(struct share *share)
@@ -112,6 +115,7 @@ static void share_forget(struct share *share)
     struct share_tree *tree = share->tree;
     uint32_t index = slab_index(&tree->nodes, share);
 
+    CHECK(share->tag == 0); /* whoever keeps something for it has a reference */
     chain_remove(&tree->chain,
                  share_hash_of(tree, share->parent, (enum share_level)share->level, share->key),
                  index);
@@ -135,6 +139,7 @@ void share_gone(struct share *share)
 
 void share_move(struct share *from, struct share *to, enum share_kind kind, uint64_t amount)
 {
+    CHECK(from->tree == to->tree);
     share_take(to, kind, amount);
     share_give(from, kind, amount);
 }
@@ -179,6 +184,7 @@ static uint64_t share_room_of(const struct share *s, enum share_kind kind, struc
 
         return capacity > used ? capacity - used : 0;
     }
+    CHECK(used <= s->parent->used[kind]);
     if (!asker.self)
         asker.lenience = (unsigned)max_u64(asker.lenience, share_lenience_of(s, asker.below, used));
     asker.self = false;

@@ -30,6 +30,7 @@ void timer_set(struct timer_wheel *wheel, struct timer *timer, uint64_t due)
     uint64_t tick = max_u64(timer_tick_of(due), wheel->tick + 1);
     unsigned bucket = (unsigned)(tick & (TIMER_BUCKETS - 1));
 
+    CHECK(timer->fire != NULL);
     list_remove(&timer->node);
     timer->due = due;
     list_append(&wheel->buckets[bucket], &timer->node);
@@ -82,10 +83,14 @@ static void timer_run_bucket(struct list *bucket, struct timer_wheel *wheel)
     for (struct list *node; (node = list_pop(bucket)) != NULL;) {
         struct timer *timer = container_of(node, struct timer, node);
 
-        if (timer_tick_of(timer->due) > wheel->tick)
-            list_append(&later, node); /* of a later rotation */
-        else
+        uint64_t tick = timer_tick_of(timer->due);
+
+        if (tick <= wheel->tick) {
             timer->fire(timer);
+            continue;
+        }
+        CHECK((tick - wheel->tick) % TIMER_BUCKETS == 0); /* of a later rotation */
+        list_append(&later, node);
     }
     for (struct list *node; (node = list_pop(&later)) != NULL;) {
         struct timer *timer = container_of(node, struct timer, node);
