@@ -51,6 +51,7 @@ static void open_session(void)
     session = session_open(&worker->sessions, shared.id, FRAME_V2,
                            share_open(&worker->loop.shares.pool, SHARE_SESSION, shared.id));
     ck_assert_ptr_nonnull(session);
+    strangers_remove(&worker->lanes.strangers, &lane->stranger);
     lane_attach(lane, session);
     lane->version = FRAME_V2;
     lane_set_fsm(lane, SESSION_HANDSHAKEN);

@@ -16,6 +16,15 @@
 #include <errno.h>
 #include <string.h>
 
+/* What is in flight has a socket; what is handled or sent came or was filled before. */
+static void conn_check(const struct conn *conn)
+{
+    CHECK(conn->fd >= 0 || !conn_flies(conn));
+    CHECK(conn->raw.parsed <= conn->raw.filled);
+    CHECK(conn->sealed_sent <= conn->sealed_filled &&
+          (conn->sealed_buf != BUF_NONE || conn->sealed_filled == 0));
+}
+
 /* Life */
 
 void conn_init(struct conn *conn, struct loop *loop, struct conn_spare *spare,
@@ -84,6 +93,7 @@ void conn_cancel(struct conn *conn)
 {
     struct ring *ring = conn->loop->ring;
 
+    conn_check(conn);
     if (conn->recv_flight)
         ring_cancel(ring, conn->ops.recv);
     if (conn->send_flight)
@@ -106,6 +116,7 @@ void conn_cancel_read(struct conn *conn)
 void conn_drop(struct conn *conn)
 {
     CHECK(!conn_flies(conn) && conn->fd < 0);
+    conn_check(conn);
     conn_preface_drop(conn);
     conn_rx_release(conn, &conn->raw); /* records that were not opened are not counted */
     conn_crypt_release(conn);
@@ -125,6 +136,7 @@ struct conn_loose conn_loosen(struct conn *conn, int fd)
 
 void conn_tie(struct conn *conn, const struct conn_loose *loose)
 {
+    conn_check(conn);
     CHECK(conn->fd == loose->fd && conn->crypt == NULL && conn_tx_done(conn));
     CHECK(conn_is_tls(conn) == (loose->crypt != NULL));
     conn->crypt = loose->crypt;
@@ -228,6 +240,7 @@ bool conn_rx_room(struct conn *conn, struct conn_rx *rx, uint32_t want)
     struct buf_pool *bufs = &conn->loop->bufs;
     uint32_t left = rx->filled - rx->parsed;
 
+    CHECK(rx->parsed <= rx->filled && want <= BUF_BIG_SIZE);
     if (left == 0)
         conn_rx_release(conn, rx);
     if (conn_rx_left(rx) >= want ||

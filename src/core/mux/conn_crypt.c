@@ -129,6 +129,7 @@ static bool conn_take_leftover(struct conn *conn)
     struct buf_pool *bufs = &conn->loop->bufs;
     size_t size = crypt_leftover_size(conn->crypt);
 
+    CHECK(conn->raw.buf == BUF_NONE && size <= BUF_BIG_SIZE); /* of what was read into one */
     if (size > 0 && size <= BUF_SMALL_SIZE)
         conn->raw.buf = buf_take_small(bufs, conn->share);
     if (size > 0 && conn->raw.buf == BUF_NONE && !conn_rx_room(conn, &conn->raw, BUF_BIG_SIZE))
@@ -375,6 +376,7 @@ static uint32_t conn_open_one(struct conn *conn, struct conn_rx *rx, uint32_t wa
     uint8_t *src = buf_data(bufs, raw->buf) + raw->parsed;
     uint8_t *end = buf_data(bufs, raw->buf) + raw->filled, *dst = NULL;
 
+    CHECK(want == 0 || conn_rx_fits(rx, want)); /* the payload is opened to there */
     if (want > 0)
         dst = buf_data(bufs, rx->buf) + rx->filled;
     enum crypt_opened opened = crypt_open_record(conn->crypt, src, end, dst, &used, &size);

@@ -24,8 +24,7 @@ void conn_preface_drop(struct conn *conn)
 
 static void preface_end(struct conn *conn, const uint8_t *end)
 {
-    CHECK(conn->preface_size == 0); /* one at a time */
-    conn->preface_sent = 0;
+    CHECK(conn->preface_size == 0 && conn->preface_sent == 0); /* one at a time */
     conn->preface_size = (uint32_t)(end - conn->preface);
     CHECK(conn->preface_size <= sizeof(conn->preface));
 }

@@ -175,6 +175,7 @@ static void demux_data(struct lane *lane)
     struct stream *s =
         lane->in.stream; /* not who has the id now: the frame may have begun before it came */
 
+    CHECK(s == NULL || s->lane == lane);
     if (s != NULL && size > 0 && (s->ends & STREAM_DOWN_FIN) == 0)
         stream_rx_push(s, lane->rx.buf, lane->rx.parsed, size);
     lane->rx.parsed += size;
@@ -262,6 +263,7 @@ static enum reason demux_take(struct lane *lane)
         handled = true;
     } while (more && reason == REASON_DONE && lane_takes(lane) &&
              !list_linked(&lane->in.late_node));
+    CHECK(lane->rx.parsed <= lane->rx.filled && lane->rx_acked <= lane->rx_bytes);
     return lane_rx_settle(lane, reason);
 }
 

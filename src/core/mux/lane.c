@@ -18,6 +18,14 @@ static void lane_timer_fire(struct timer *timer);
 
 /* Life */
 
+void lane_check_sends(const struct lane *lane)
+{
+    CHECK((lane->seg_count == 0) == (lane->bulk_bytes == 0));
+    CHECK(lane->seg_count > 0 || lane->seg_sent == 0);
+    CHECK(lane->control.sent <= lane->control.filled && lane->data.sent <= lane->data.filled);
+    CHECK(!lane->data_cut || lane->data.sent < lane->data.filled);
+}
+
 /* The lane's socket, and its end: as descriptors of its owner. Those of strangers are set aside
  * (strangers.h). */
 
@@ -270,14 +278,6 @@ struct lane *lane_dial(struct lane_table *table, const union sock_addr *addr, st
     return lane;
 }
 
-struct lane *lane_from_op(struct lane_table *table, const struct ring_cqe *cqe)
-{
-    struct lane *lane = slab_at(&table->slab, op_unpack(cqe->user_data).slot);
-
-    CHECK(lane->state != LANE_FREE);
-    return lane;
-}
-
 void lane_connect_done(void *part, const struct ring_cqe *cqe)
 {
     struct lane_table *table = part;
@@ -294,7 +294,8 @@ void lane_connect_done(void *part, const struct ring_cqe *cqe)
 
 void lane_attach(struct lane *lane, struct session *session)
 {
-    CHECK(lane->session == NULL);
+    CHECK(lane->session == NULL && !session->closing && !lane->counted);
+    CHECK(lane->stranger.address == NULL); /* who is let in has given up that place */
     lane->session = session;
     conn_stand(&lane->conn, CONN_MEMBER);
     list_append(&session->lanes, &lane->session_node);
@@ -310,6 +311,7 @@ void lane_detach(struct lane *lane)
     CHECK(lane->session->lane_count > 0);
     list_remove(&lane->session_node);
     lane->session->lane_count--;
+    CHECK((lane->session->lane_count == 0) == list_empty(&lane->session->lanes));
     lane->session = NULL;
     conn_stand(&lane->conn, lane_outsider(lane->table));
 }
@@ -385,11 +387,27 @@ static void lane_release_buffers(struct lane *lane)
     conn_drop(&lane->conn);
 }
 
+static bool lane_is_listed(const struct lane *lane)
+{
+    const struct list *nodes[] = {
+        &lane->node,         &lane->session_node, &lane->dirty_node,    &lane->starved_node,
+        &lane->sweep_node,   &lane->frozen_node,  &lane->settle_node,   &lane->in.arrived_node,
+        &lane->in.late_node, &lane->retain.node,  &lane->stranger.node, &lane->stranger.step_node,
+        &lane->timer.node
+    };
+
+    for (unsigned i = 0; i < ARRAY_SIZE(nodes); i++)
+        if (list_linked(nodes[i]))
+            return true;
+    return false;
+}
+
 bool lane_join(struct lane *lane)
 {
     struct lane_table *table = lane->table;
 
-    CHECK(lane->state == LANE_CLOSING);
+    CHECK(lane->state == LANE_CLOSING && lane->fsm == SESSION_CLOSED && lane->session == NULL);
+    CHECK(lane->stream_count == 0 && lane->kept.count == 0 && lane->next.loose.fd < 0);
     if (conn_flies(&lane->conn))
         return false;
     if (lane->conn.fd >= 0) {
@@ -410,6 +428,7 @@ bool lane_join(struct lane *lane)
     if (lane->counted)
         share_give(lane->share, SHARE_LANES, 1);
     share_unref(lane->share);
+    CHECK(!lane_is_listed(lane) && lane->stranger.address == NULL);
     lane_set_state(lane, LANE_FREE);
     slab_give(&table->slab, lane->slot);
     return true;
@@ -655,6 +674,7 @@ uint32_t lane_slot(const struct lane *lane, uint32_t wire_id)
 
 void lane_hold(struct lane *lane)
 {
+    CHECK(lane->paused < lane->stream_count);
     lane->paused++;
 }
 

@@ -2,6 +2,7 @@
 #ifndef CULVERT_CORE_MUX_LANE_IMPL_H
 #define CULVERT_CORE_MUX_LANE_IMPL_H
 
+#include "core/io/op.h"
 #include "core/mux/lane.h"
 #include "core/wire/reason.h"
 
@@ -16,14 +17,25 @@ void lane_connect_done(void *part, const struct ring_cqe *cqe);
 /* lane_rx.c: lane_table.sweep. */
 void lane_sweep(struct timer *timer);
 
-/* lane.c: the lane of a completion. */
-struct lane *lane_from_op(struct lane_table *table, const struct ring_cqe *cqe);
+/* The lane of a completion: its slot is neither freed nor used again while an operation is in
+ * flight. */
+static inline struct lane *lane_from_op(struct lane_table *table, const struct ring_cqe *cqe)
+{
+    struct op op = op_unpack(cqe->user_data);
+    struct lane *lane = slab_at(&table->slab, op.slot);
+
+    CHECK(lane->state != LANE_FREE && op_is_of(op, lane->generation));
+    return lane;
+}
 
 /* lane_rx.c: there is no buffer: the lane stands in line, and is marked when there are some. */
 void lane_starve(struct lane *lane);
 
 /* lane.c: the only one that writes a lane's state: asserts that the new one may follow. */
 void lane_set_state(struct lane *lane, enum lane_state state);
+
+/* lane.c: counts of what waits to be sent that are kept at two ends; between two steps. */
+void lane_check_sends(const struct lane *lane);
 
 /* lane.c: the lane's socket, and its end (the caller closes what it takes): as descriptors of its
  * owner. */

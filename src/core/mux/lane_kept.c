@@ -80,6 +80,7 @@ bool lane_data_left(const struct lane *lane, uint64_t mark)
 {
     bool flies = lane->conn.send_flight && conn_flight_frames(&lane->conn) > 0;
 
+    CHECK(mark <= lane_data_mark(lane));
     return lane->kept.left.data + (flies ? lane->flight_data : 0) >= mark;
 }
 
@@ -88,6 +89,7 @@ bool lane_data_left(const struct lane *lane, uint64_t mark)
 /* Bytes of the lane up to the end of the last frame that was handled. */
 static uint64_t kept_fence_handled(const struct lane *lane)
 {
+    CHECK(lane->rx.filled - lane->rx.parsed <= lane->rx_bytes);
     return lane->rx_bytes - (lane->rx.filled - lane->rx.parsed);
 }
 
@@ -104,6 +106,7 @@ void lane_fence(struct lane *lane)
         fence->count = kept_fence_handled(lane) - 1;
     fence->stands = true;
     fence->marks = marks;
+    CHECK(fence->count < kept_fence_handled(lane) && fence->count >= kept->fences[0].count);
 }
 
 /* True if one fell: the peer is told what it was not told before. */
@@ -176,9 +179,12 @@ static void kept_give_back(struct lane *lane, struct list *node)
 {
     struct slab *ids = &lane->table->ids;
 
+    const struct lane_id *id = container_of(node, struct lane_id, node);
+
+    CHECK(lane->kept.count > 0 && id->stream == 0);
     lane->kept.count--;
     share_give(lane->share, SHARE_IDS, 1);
-    slab_give(ids, slab_index(ids, container_of(node, struct lane_id, node)));
+    slab_give(ids, slab_index(ids, id));
 }
 
 /* How the low bits of an id say where it is. */
@@ -216,6 +222,7 @@ void lane_keep(struct lane *lane, uint32_t wire_id)
     id->stream = 0;
     list_append(&lane->kept.fresh, &id->node);
     lane->kept.count++;
+    CHECK(lane->kept.count <= lane->share->used[SHARE_IDS]); /* until given back they are held */
     if (lane_takes(lane))
         lane_kept_look(lane);
     else
@@ -240,6 +247,7 @@ static void kept_pass_second(struct lane *lane)
     while (!list_empty(&kept->sent)) {
         const struct lane_id *id = container_of(kept->sent.next, struct lane_id, node);
 
+        CHECK(id->until <= lane->retain.sent);
         if (!kept->peer_counts_not && id->until > kept->counted)
             return;
         kept_give_back(lane, list_pop(&kept->sent));
@@ -289,4 +297,5 @@ void lane_kept_release(struct lane *lane)
         while ((node = list_pop(lists[i])) != NULL)
             kept_give_back(lane, node);
     }
+    CHECK(lane->kept.count == 0);
 }

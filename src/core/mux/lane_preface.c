@@ -17,6 +17,7 @@
 /* The lane's bytes begin behind the frame that was just read. */
 static void preface_count(struct lane *lane)
 {
+    CHECK(lane->stream_count == 0 && lane->kept.count == 0 && !lane->kept.fences[0].stands);
     lane->rx_bytes = lane->rx.filled - lane->rx.parsed;
     lane->kept.told = 0;
 }

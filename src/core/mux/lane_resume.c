@@ -89,8 +89,10 @@ bool lane_acked(struct lane *lane, uint64_t rx_bytes)
     uint64_t sent = lane->retain.sent; /* once, be it through a connection before this one */
 
     if (lane->conn.send_flight &&
-        conn_flight_frames(&lane->conn) > 0) /* may have arrived before we know that it left */
+        conn_flight_frames(&lane->conn) > 0) { /* may have arrived before we know that it left */
+        CHECK(lane->flight_replay <= lane->conn.flight_size);
         sent += lane->conn.flight_size - lane->flight_replay;
+    }
     if (lane->retain.keeps && rx_bytes > sent)
         return false;
     lane_kept_counted(lane, rx_bytes, rx_bytes <= sent);
@@ -174,6 +176,7 @@ static void resume_freeze(struct lane *lane, enum reason reason, const char *tex
     struct loop *loop = lane->loop;
     struct lane_table *table = lane->table;
 
+    CHECK(!list_linked(&lane->frozen_node) && !list_linked(&lane->settle_node));
     lane_set_state(lane, LANE_FROZEN);
     lane->reason = (uint8_t)reason;
     lane->frozen_since = loop->now;
@@ -248,6 +251,7 @@ void lane_frozen_recv(struct lane *lane, uint32_t size)
 
 static void resume_unlist(struct lane *lane)
 {
+    CHECK(list_linked(&lane->frozen_node));
     list_remove(&lane->frozen_node);
     list_remove(&lane->settle_node);
 }
@@ -325,6 +329,7 @@ static void resume_take_next(struct lane *lane)
 bool lane_resume_later(struct lane *lane, const struct conn_loose *loose, uint64_t peer_rx,
                        const uint8_t answer[FRAME_PROOF_SIZE])
 {
+    CHECK(loose->fd >= 0);
     if (peer_rx < lane->retain.counted)
         return false;
     if (lane->state == LANE_OPEN && resume_can_freeze(lane))
@@ -342,7 +347,7 @@ bool lane_resume_later(struct lane *lane, const struct conn_loose *loose, uint64
 
 bool lane_resume(struct lane *lane, struct lane *from, uint64_t peer_rx)
 {
-    CHECK(lane_is_still(lane) && !conn_flies(&from->conn));
+    CHECK(lane_is_still(lane) && lane->retain.keeps && !conn_flies(&from->conn));
     CHECK(from->rx.buf == BUF_NONE); /* the caller has it */
     struct conn_loose loose = lane_loosen(from);
     conn_move_raw(&lane->conn, &from->conn);
@@ -385,6 +390,9 @@ static void resume_settle(struct lane *lane)
 {
     struct lane_table *table = lane->table;
 
+    /* Its grace ends by the timer, which nothing but its return moves. */
+    CHECK(lane->state == LANE_FROZEN && timer_is_set(&lane->timer) &&
+          lane->timer.due == lane->frozen_since + lane->loop->config->grace);
     if (conn_flies(&lane->conn)) {
         list_append(&table->settling, &lane->settle_node);
         return;

@@ -63,6 +63,7 @@ static void rx_watch(struct lane *lane)
 {
     struct loop *loop = lane->loop;
 
+    CHECK(!list_linked(&lane->sweep_node));
     list_append(&lane->table->busy, &lane->sweep_node);
     if (!timer_is_set(&lane->table->sweep))
         timer_set(&loop->timers, &lane->table->sweep, loop->now + LANE_QUIET);
@@ -211,6 +212,7 @@ static enum reason rx_take(struct lane *lane, uint32_t size)
     case CONN_GOT_FRAMES:
         if (got == CONN_GOT_PLAIN)
             lane_set_state(lane, LANE_OPEN);
+        CHECK(size <= lane->rx.filled - lane->rx.parsed);
         lane->rx_bytes += size;
         lane_arrive(lane);
         break;

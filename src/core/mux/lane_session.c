@@ -43,6 +43,7 @@ void lane_session_close(struct session *session, enum reason reason)
         lane_goaway(lane, reason);
         lane_finish(lane, reason, NULL);
     }
+    CHECK(session->lane_count == 0);
     if (role->session_closed != NULL)
         role->session_closed(session, reason);
 }

@@ -32,6 +32,7 @@ void lane_shake_due(struct lane *lane)
 {
     struct lane_table *table = lane->table;
 
+    CHECK(lane->state == LANE_TLS);
     if (list_linked(&lane->stranger.step_node))
         return;
     if (lane->stranger.address != NULL)

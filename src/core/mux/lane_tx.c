@@ -172,17 +172,19 @@ bool lane_bulk_room(const struct lane *lane)
 void lane_bulk_push(struct lane *lane, struct lane_waiter *waiter, uint32_t buf, uint32_t offset,
                     uint32_t size)
 {
-    CHECK(lane_bulk_room(lane));
+    CHECK(lane_bulk_room(lane) && size > 0 && offset + size <= buf_size(buf));
     lane->segments[(lane->seg_head + lane->seg_count) % LANE_SEGMENTS] =
         (struct lane_segment){ .buf = buf, .offset = offset, .size = size, .waiter = waiter };
     lane->seg_count++;
     lane->bulk_bytes += size;
     waiter->pending += size;
+    CHECK(waiter->pending <= lane->bulk_bytes + lane->seg_sent);
     lane_mark(lane);
 }
 
 void lane_disown(struct lane *lane, struct lane_waiter *waiter)
 {
+    CHECK(waiter->line == LANE_LINE_NONE ? !waiter->turn : list_linked(&waiter->node));
     lane_line_leave(lane, waiter);
     for (uint32_t i = 0; i < lane->seg_count && waiter->pending > 0; i++) {
         struct lane_segment *segment = &lane->segments[(lane->seg_head + i) % LANE_SEGMENTS];
@@ -209,6 +211,9 @@ static void tx_segment_left(struct lane *lane, const struct lane_segment *segmen
 
 static void tx_segments_sent(struct lane *lane, uint32_t bytes)
 {
+    if (bytes == 0)
+        return;
+    CHECK(bytes <= lane->bulk_bytes);
     lane->bulk_bytes -= bytes;
     lane->kept.left.bulk += bytes;
     while (bytes > 0) {
@@ -226,6 +231,7 @@ static void tx_segments_sent(struct lane *lane, uint32_t bytes)
         lane->seg_count--;
         lane->seg_sent = 0;
     }
+    lane_check_sends(lane);
 }
 
 /* What has left */
@@ -246,6 +252,7 @@ static void tx_account(struct lane *lane, uint32_t bytes)
     bool data_first = lane->data_cut;
     uint32_t n = min_u32(bytes, lane->flight_replay);
 
+    CHECK(n <= lane->retain.replay);
     lane->retain.replay -= n;
     bytes -= n;
     if (bytes == 0)
@@ -491,12 +498,12 @@ void lane_send_done(void *part, const struct ring_cqe *cqe)
 {
     struct lane_table *table = part;
     struct loop *loop = table->loop;
-    struct op op = op_unpack(cqe->user_data);
-    struct lane *lane = slab_at(&table->slab, op.slot);
+    struct lane *lane = lane_from_op(table, cqe);
 
-    CHECK(lane->state != LANE_FREE);
     if ((cqe->flags & RING_CQE_NOTIF) != 0) {
-        zero_copy_notified(&lane->conn.zc, lane->loop, op.aux, cqe);
+        uint32_t buf = op_unpack(cqe->user_data).aux;
+
+        zero_copy_notified(&lane->conn.zc, lane->loop, buf, cqe);
         return;
     }
     conn_send_done(&lane->conn, cqe);
@@ -530,6 +537,8 @@ void lane_tx_release(struct lane *lane)
 {
     struct buf_pool *bufs = &lane->loop->bufs;
 
+    CHECK(!lane->conn.send_flight);
+    lane_check_sends(lane);
     for (; lane->seg_count > 0; lane->seg_count--) {
         CHECK(lane->segments[lane->seg_head].waiter == NULL); /* the streams are gone */
         buf_put(bufs, lane->segments[lane->seg_head].buf);

@@ -95,6 +95,7 @@ static void quiet_look_at(struct stream *s, struct quiet_batch *batch)
     } else if (s->broken || (s->ends & told) != 0) {
         quiet_is_broken(s);
     } else if ((s->flight & (STREAM_RECV | STREAM_SEND)) == 0) {
+        CHECK(batch->count < QUIET_BATCH && s->fd >= 0);
         batch->streams[batch->count] = s;
         batch->fds[batch->count++] = s->fd;
     }

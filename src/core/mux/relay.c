@@ -42,14 +42,16 @@ static void relay_set_bulk(struct stream *s, bool bulk)
         return;
     s->bulk = bulk;
     s->table->bulk += bulk ? 1u : -1u;
+    CHECK(s->table->bulk <= s->table->slab.used);
 }
 
-/* Reads no more until its owner holds less. */
-static void relay_wait_for_share(struct stream *s)
+/* Reads no more until there is a small buffer, or until its owner holds less. */
+static void relay_starve(struct stream *s, struct list *line)
 {
     s->starved = true;
     lane_line_leave(s->lane, &s->waiter);
-    list_append(&s->table->short_of, &s->waiter.node);
+    CHECK(!list_linked(&s->waiter.node));
+    list_append(line, &s->waiter.node);
 }
 
 static void relay_recv(struct stream *s)
@@ -57,8 +59,9 @@ static void relay_recv(struct stream *s)
     struct loop *loop = s->loop;
     unsigned flags = s->dry ? RING_POLL_FIRST : 0;
 
+    CHECK(s->held == BUF_NONE && s->recv_buf == BUF_NONE);
     if (!share_may(s->share, SHARE_SMALL, 1)) {
-        relay_wait_for_share(s);
+        relay_starve(s, &s->table->short_of);
         return;
     }
     s->recv_buf = s->bulk && !share_sparing(s->share, SHARE_BIG)
@@ -68,6 +71,7 @@ static void relay_recv(struct stream *s)
         uint32_t size =
             min_u32(relay_bulk_share(s->table), min_u32(s->tx.credit, s->lane->terms.max_data));
 
+        CHECK(size > 0); /* a read of nothing looks like the end */
         ring_recv(loop->ring, stream_op(s, STREAM_OP_RECV, s->recv_buf), s->fd,
                   buf_data(&loop->bufs, s->recv_buf) + BUF_HEADROOM, size, flags);
         loop_count(loop, STAT_BULK_READS, 1);
@@ -94,9 +98,7 @@ static void relay_recv_failed(struct stream *s, int error)
 {
     if (error == -ENOBUFS) {
         loop_count(s->loop, STAT_STARVED_SMALL, 1);
-        s->starved = true;
-        lane_line_leave(s->lane, &s->waiter);
-        list_append(&s->table->starved, &s->waiter.node);
+        relay_starve(s, &s->table->starved);
         return;
     }
     if (error == -ECANCELED || error == -EINTR || error == -EAGAIN) {
@@ -112,6 +114,7 @@ static void relay_recv_data(struct stream *s, uint32_t buf, uint32_t size, bool 
 {
     bool big = buf_is_big(buf);
 
+    CHECK(s->held == BUF_NONE && buf != BUF_NONE && size <= buf_size(buf) - BUF_HEADROOM);
     s->held = buf;
     s->held_offset = BUF_HEADROOM;
     s->held_size = size;
@@ -125,7 +128,7 @@ static void relay_recv_done(void *part, const struct ring_cqe *cqe)
 {
     struct stream_table *table = part;
     struct loop *loop = table->loop;
-    struct stream *s = stream_from_op(table, op_unpack(cqe->user_data).slot);
+    struct stream *s = stream_from_op(table, op_unpack(cqe->user_data));
     uint32_t buf = s->recv_buf;
 
     CHECK((s->flight & STREAM_RECV) != 0);
@@ -268,6 +271,7 @@ static void relay_send_fin(struct stream *s)
     struct lane *lane = s->lane;
     struct frame frame = relay_data_frame(s, 0, true);
 
+    CHECK(s->held == BUF_NONE);
     if (s->waiter.pending > 0)
         return; /* lane_send_done marks the stream */
     uint8_t *p = lane_data_begin(lane, FRAME_HEADER_MAX);
@@ -408,6 +412,7 @@ static void relay_send(struct stream *s)
     uint64_t user_data = stream_op(s, STREAM_OP_SEND, slice->buf);
     struct iovec iov[RING_PIECES];
 
+    CHECK(s->pieces == 0 && s->sending == 0);
     s->flight |= STREAM_SEND;
     s->send_since = loop->now;
     if (relay_zc_wanted(s, slice)) {
@@ -418,7 +423,7 @@ static void relay_send(struct stream *s)
         return;
     }
     unsigned count = relay_gather(s, iov);
-    CHECK(count > 0);
+    CHECK(count > 0 && s->sending > 0 && s->sending <= s->queued);
     CHECK_STATIC(RING_PIECES <= UINT8_MAX, "stream.pieces");
     s->pieces = (uint8_t)count;
     s->sending_all = s->sending > TRY_FIRST || s->blocked;
@@ -489,7 +494,7 @@ static void relay_send_done(void *part, const struct ring_cqe *cqe)
 {
     struct stream_table *table = part;
     struct op op = op_unpack(cqe->user_data);
-    struct stream *s = stream_from_op(table, op.slot);
+    struct stream *s = stream_from_op(table, op);
     uint32_t asked = s->sending;
 
     if ((cqe->flags & RING_CQE_NOTIF) != 0) {
@@ -516,6 +521,7 @@ static void relay_lapse_windows(struct stream_table *table)
 {
     for (unsigned i = 0; i < WIDE_LOOKS && !list_empty(&table->wide); i++) {
         struct stream *s = container_of(list_pop(&table->wide), struct stream, wide_node);
+        CHECK(s->rx.counted > 0);
         bool rests = table->loop->now - s->rx.updated >= WINDOW_REST_NS;
         uint32_t counted = rests ? window_rx_lapse(&s->rx) : 0;
 
@@ -666,6 +672,7 @@ static void relay_pump_orphan(struct stream *s)
 static void relay_pump_open(struct stream *s)
 {
     if (s->lane == NULL) {
+        CHECK(list_linked(&s->lane_node)); /* in table->orphans */
         relay_pump_orphan(s);
         return;
     }
@@ -711,6 +718,7 @@ static void relay_sweep_fire(struct timer *timer)
          node = node->next) {
         struct stream *s = container_of(node, struct stream, sweep_node);
 
+        CHECK((s->flight & STREAM_RECV) != 0 && s->recv_buf != BUF_NONE);
         if (s->recv_since + BULK_QUIET > loop->now) {
             next = min_u64(next, s->recv_since + BULK_QUIET);
             continue;
@@ -727,7 +735,7 @@ static void relay_connect_done(void *part, const struct ring_cqe *cqe)
 {
     struct stream_table *table = part;
     struct op op = op_unpack(cqe->user_data);
-    struct stream *s = stream_from_op(table, op.slot);
+    struct stream *s = stream_from_op(table, op);
     uint8_t flight = op.aux == 0 ? STREAM_CONNECT : STREAM_BESIDE;
 
     CHECK((s->flight & flight) != 0);
@@ -756,6 +764,7 @@ void relay_unwait(struct stream_table *table, unsigned most)
          looks--) {
         struct stream *s = container_of(list_pop(&table->short_of), struct stream, waiter.node);
 
+        CHECK(s->starved && s->waiter.line == LANE_LINE_NONE);
         if (!share_may(s->share, SHARE_SMALL, 1)) {
             list_append(&table->short_of, &s->waiter.node);
             continue;
@@ -774,6 +783,7 @@ void relay_unstarve(struct stream_table *table)
          n > 0 && (node = list_pop(&table->starved)) != NULL;) {
         struct stream *s = container_of(node, struct stream, waiter.node);
 
+        CHECK(s->starved && s->waiter.line == LANE_LINE_NONE);
         if (!share_may(s->share, SHARE_SMALL, 1)) { /* it would only go over to these */
             list_append(&table->short_of, &s->waiter.node);
             continue;

@@ -24,6 +24,15 @@ static struct slice *retain_slice(const struct retain *retain, uint32_t index)
     return slab_at(&retain->loop->slices, index);
 }
 
+/* What is kept, and its counts. */
+static void retain_check(const struct retain *retain)
+{
+    CHECK((retain->head == SLAB_NONE) == (retain->slices == 0) && retain->big <= retain->slices);
+    CHECK(retain->keeps || retain->slices == 0);
+    CHECK(retain->acked <= retain->counted && retain->acked <= retain->sent &&
+          retain->replay <= retain->sent - retain->acked);
+}
+
 /* Big buffers are counted by runs of slices in one buffer: one that begins, one that ends. */
 static bool retain_is_run(const struct retain *retain, uint32_t buf, uint32_t neighbour)
 {
@@ -39,6 +48,7 @@ static void retain_pop(struct retain *retain)
 
     CHECK(retain->slices > 0);
     if (retain_is_run(retain, slice->buf, slice->next)) {
+        CHECK(retain->big > 0);
         retain->big--;
         share_give(retain->share, SHARE_LOG, 1);
     }
@@ -53,7 +63,7 @@ static void retain_pop(struct retain *retain)
 
 void retain_begin(struct retain *retain)
 {
-    CHECK(retain->head == SLAB_NONE);
+    CHECK(retain->head == SLAB_NONE && !retain->keeps);
     retain->keeps = true;
     retain->acked = retain->counted = retain->sent;
 }
@@ -64,12 +74,14 @@ void retain_end(struct retain *retain)
         retain_pop(retain);
     retain->keeps = false;
     retain->replay = 0;
+    retain_check(retain);
 }
 
 static void retain_append(struct retain *retain, uint32_t index, const struct slice *slice)
 {
     struct loop *loop = retain->loop;
 
+    CHECK(slice->offset + slice->size <= buf_size(slice->buf));
     share_take(retain->share, SHARE_SLICES, 1);
     retain->slices++;
     buf_ref(&loop->bufs, slice->buf);
@@ -83,6 +95,7 @@ static void retain_append(struct retain *retain, uint32_t index, const struct sl
     else
         retain_slice(retain, retain->tail)->next = index;
     retain->tail = index;
+    retain_check(retain);
 }
 
 const char *retain_add(struct retain *retain, uint32_t buf, uint32_t offset, uint32_t size)
@@ -132,6 +145,7 @@ bool retain_trim(struct retain *retain)
         if (slice->size == 0)
             retain_pop(retain);
     }
+    retain_check(retain);
     return true;
 }
 
@@ -182,6 +196,7 @@ unsigned retain_gather(const struct retain *retain, struct iovec *iov, unsigned 
     uint64_t skip = retain->sent - retain->replay - retain->acked;
     unsigned count = 0;
 
+    retain_check(retain);
     *bytes = 0;
     for (uint32_t index = retain->head; index != SLAB_NONE && count < most;
          index = retain_slice(retain, index)->next) {

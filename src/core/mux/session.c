@@ -50,8 +50,11 @@ struct session *session_open(struct session_table *table, uint64_t id, uint8_t v
 
 void session_free(struct session *session)
 {
-    for (uint32_t i = 0; i < CONFIG_TUNNELS_MAX; i++)
+    CHECK(session->closing && session->lane_count == 0 && list_empty(&session->lanes));
+    for (uint32_t i = 0; i < CONFIG_TUNNELS_MAX; i++) {
+        CHECK(session->tunnels[i].listener == NULL); /* it would go on to name the session */
         share_unref(session->tunnels[i].share);
+    }
     share_unref(session->share);
     slab_give(&session->table->slab, session->slot);
 }
@@ -67,7 +70,11 @@ struct session *session_find(struct session_table *table, uint64_t id)
 
     while (slot != CHAIN_END && session_at(table, slot)->id != id)
         slot = chain_next(&table->ids, slot);
-    return slot != CHAIN_END ? session_at(table, slot) : NULL;
+    if (slot == CHAIN_END)
+        return NULL;
+    struct session *session = session_at(table, slot);
+    CHECK(!session->closing); /* which left the index with it */
+    return session;
 }
 
 bool session_tells(struct session *session)
@@ -109,6 +116,7 @@ struct session_tunnel *session_tunnel(struct session *session, uint16_t index)
 {
     if (index >= session->tunnel_count || !session->tunnels[index].bound)
         return NULL;
+    CHECK(session->tunnels[index].index == index);
     return &session->tunnels[index];
 }
 
@@ -127,6 +135,7 @@ void session_tunnel_name(const struct session_tunnel *tunnel, const char *none, 
 struct share *session_tunnel_share(struct session *session, struct session_tunnel *tunnel,
                                    const union sock_addr *visitor)
 {
+    CHECK(tunnel == &session->tunnels[tunnel->index] && tunnel->bound);
     if (tunnel->share == NULL)
         tunnel->share = share_open(session->share, SHARE_TUNNEL, tunnel->index);
     return share_open_address(tunnel->share, visitor);

@@ -31,6 +31,8 @@ static void strangers_sort_in(struct strangers *strangers, struct strangers_addr
 {
     uint32_t place = min_u32(address->count, STRANGERS_COUNTS) - 1;
 
+    CHECK(address->count > 0 && address->count <= strangers->count);
+    CHECK(strangers->addresses.used <= strangers->count); /* each has somebody */
     list_remove(&address->count_node);
     list_append(&strangers->by_count[place], &address->count_node);
 }
@@ -38,11 +40,13 @@ static void strangers_sort_in(struct strangers *strangers, struct strangers_addr
 static struct strangers_address *strangers_address_of(struct strangers *strangers,
                                                       struct share *share)
 {
-    if (share->tag != 0)
-        return slab_at(&strangers->addresses, share->tag - 1);
-    uint32_t index = slab_take(&strangers->addresses);
+    uint32_t index = share->tag != 0 ? share->tag - 1 : slab_take(&strangers->addresses);
     CHECK(index != SLAB_NONE); /* one for each place */
     struct strangers_address *address = slab_at(&strangers->addresses, index);
+    if (share->tag != 0) {
+        CHECK(address->share == share);
+        return address;
+    }
     *address = (struct strangers_address){ .share = share };
     list_init(&address->members);
     list_init(&address->due);
@@ -55,6 +59,7 @@ static struct strangers_address *strangers_address_of(struct strangers *stranger
 
 static void strangers_forget(struct strangers *strangers, struct strangers_address *address)
 {
+    CHECK(list_empty(&address->members) && list_empty(&address->due));
     list_remove(&address->count_node);
     list_remove(&address->due_node);
     address->share->tag = 0;
@@ -71,9 +76,8 @@ void stranger_init(struct stranger *stranger)
 
 void strangers_add(struct strangers *strangers, struct stranger *stranger, struct share *share)
 {
-    struct strangers_address *address = strangers_address_of(strangers, share);
-
     CHECK(strangers_room(strangers) && stranger->address == NULL);
+    struct strangers_address *address = strangers_address_of(strangers, share);
     stranger->address = address;
     list_append(&address->members, &stranger->node);
     address->count++;
@@ -87,6 +91,7 @@ void strangers_remove(struct strangers *strangers, struct stranger *stranger)
 
     if (address == NULL)
         return;
+    CHECK(address->count > 0 && list_linked(&stranger->node));
     stranger->address = NULL;
     list_remove(&stranger->node);
     list_remove(&stranger->step_node);
@@ -124,6 +129,7 @@ struct stranger *strangers_last(const struct strangers *strangers)
         const struct strangers_address *address = strangers_busiest_of(list);
         return container_of(address->members.next, struct stranger, node);
     }
+    CHECK(strangers->count == 0);
     return NULL;
 }
 
@@ -131,6 +137,7 @@ void strangers_due(struct strangers *strangers, struct stranger *stranger)
 {
     struct strangers_address *address = stranger->address;
 
+    CHECK(address != NULL && !list_linked(&stranger->step_node));
     list_append(&address->due, &stranger->step_node);
     if (!list_linked(&address->due_node))
         list_append(&strangers->due, &address->due_node);

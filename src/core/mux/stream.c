@@ -58,8 +58,10 @@ static void stream_init(struct stream *s, struct lane *lane, uint32_t slot, stru
 
 static void stream_limit_unsent(const struct stream_table *table, int fd)
 {
-    uint64_t part = table->unsent / table->loop->shares.pool.used[SHARE_STREAMS];
+    uint64_t streams = table->loop->shares.pool.used[SHARE_STREAMS];
 
+    CHECK(streams == table->slab.used && streams > 0); /* this one at least */
+    uint64_t part = table->unsent / streams;
     if (part < STREAM_UNSENT_MOST)
         sock_set_unsent(fd, (uint32_t)max_u64(part, STREAM_UNSENT_LEAST));
 }
@@ -74,6 +76,7 @@ void stream_set_fd(struct stream *s, int fd)
 
 void stream_drop_fd(struct stream *s)
 {
+    CHECK(s->fd >= 0 && (s->flight & (STREAM_RECV | STREAM_SEND | STREAM_CONNECT)) == 0);
     ring_close_fd(s->loop->ring, s->fd);
     s->fd = -1;
     share_give(s->share, SHARE_FDS, 1);
@@ -89,6 +92,7 @@ void stream_set_beside(struct stream *s, int fd)
 
 void stream_drop_beside(struct stream *s)
 {
+    CHECK(s->way.beside >= 0 && (s->flight & STREAM_BESIDE) == 0);
     ring_close_fd(s->loop->ring, s->way.beside);
     s->way.beside = -1;
     share_give(s->share, SHARE_FDS, 1);
@@ -178,6 +182,7 @@ struct stream *stream_open(struct lane *lane, uint32_t wire_id, int fd, enum str
     struct loop *loop = lane->loop;
     uint32_t slot = slab_take(&lane->table->streams->slab);
 
+    CHECK(lane_takes(lane));
     if (slot == SLAB_NONE)
         return NULL;
     CHECK((wire_id == 0) == stream_makes_ids(lane));
@@ -241,14 +246,6 @@ void stream_woken(struct stream_table *table)
 
     while ((node = list_pop(&table->loop->woken)) != NULL)
         stream_mark(container_of(node, struct stream, waiter.woken));
-}
-
-struct stream *stream_from_op(struct stream_table *table, uint32_t slot)
-{
-    struct stream *s = slab_at(&table->slab, slot);
-
-    CHECK(s->state != STREAM_FREE); /* a slot is not freed while an operation is in flight */
-    return s;
 }
 
 void stream_mark(struct stream *s)
@@ -387,6 +384,7 @@ void stream_rx_push(struct stream *s, uint32_t buf, uint32_t offset, uint32_t si
         stream_refuse_buffers(s);
         return;
     }
+    CHECK(s->lane->version == FRAME_V1 || s->queued <= s->rx.held);
     stream_mark(s);
 }
 
@@ -428,6 +426,7 @@ void stream_rx_consume(struct stream *s, uint32_t bytes)
             break;
         stream_queue_pop(s);
     }
+    CHECK((s->queued == 0) == (s->head == SLAB_NONE));
 }
 
 /* Whether a slice that has to wait may stay where it lies: it fills its buffer well, or nobody else
@@ -448,6 +447,7 @@ static uint32_t stream_queue_cut(struct stream *s)
 {
     uint32_t last = SLAB_NONE, rest = s->head;
 
+    CHECK((s->pieces > 0) == ((s->flight & STREAM_SEND) != 0));
     for (unsigned i = 0; i < s->pieces; i++) {
         last = rest;
         rest = stream_slice_at(s, rest)->next;
@@ -529,7 +529,10 @@ static void stream_detach_lane(struct stream *s)
     if (lane == NULL)
         return;
     lane_disown(lane, &s->waiter);
+    CHECK(lane->stream_count > 0);
     lane->stream_count--;
+    CHECK((lane->stream_count == 0) == list_empty(&lane->streams));
+    CHECK(lane->paused <= lane->stream_count);
     if (lane->ids.map != NULL && lane->ids.map[s->wire_id & lane->ids.mask] == s->slot + 1)
         lane->ids.map[s->wire_id & lane->ids.mask] = 0;
     if (lane->in.stream == s)
@@ -572,6 +575,7 @@ static void stream_drop_queue(struct stream *s)
 
 void stream_rx_drop(struct stream *s)
 {
+    CHECK(s->sending <= s->queued);
     stream_drop_queue(s);
     s->bytes_down -= s->queued - s->sending;
     s->queued = s->sending;
@@ -594,6 +598,7 @@ static bool stream_peer_is_done(const struct stream *s)
 
 static void stream_drop_window(struct stream *s)
 {
+    CHECK(list_linked(&s->wide_node) == (s->rx.counted > 0));
     list_remove(&s->wide_node);
     if (s->rx.counted > 0)
         share_give(s->share, SHARE_WINDOW, s->rx.counted);
@@ -633,6 +638,7 @@ void stream_close(struct stream *s, enum reason reason, bool tell)
     s->starved = false;
     list_remove(&s->sweep_node);
     stream_mark(s);
+    CHECK(!s->bulk || s->table->bulk > 0);
     if (s->bulk)
         s->table->bulk--;
     stream_cancel_flight(s);
@@ -733,7 +739,14 @@ static bool stream_is_listed(const struct stream *s)
 {
     return list_linked(&s->lane_node) || list_linked(&s->dirty_node) ||
            list_linked(&s->waiter.node) || list_linked(&s->sweep_node) ||
-           list_linked(&s->wide_node);
+           list_linked(&s->wide_node) || timer_is_set(&s->timer) || list_linked(&s->waiter.woken);
+}
+
+/* It holds nothing that somebody would still expect back. */
+static bool stream_holds(const struct stream *s)
+{
+    return s->held != BUF_NONE || s->recv_buf != BUF_NONE || s->head != SLAB_NONE ||
+           s->rx.counted > 0 || s->lane_paused || s->waiter.pending > 0;
 }
 
 bool stream_join(struct stream *s)
@@ -759,7 +772,7 @@ bool stream_join(struct stream *s)
         stream_drop_queue(s);
     timer_stop(&s->timer);
     list_remove(&s->waiter.woken);
-    CHECK(!stream_is_listed(s));
+    CHECK(!stream_is_listed(s) && !stream_holds(s));
     stream_set_state(s, STREAM_FREE);
     share_give(s->share, SHARE_STREAMS, 1);
     share_unref(s->share);

@@ -259,8 +259,15 @@ struct stream *stream_find_closing(struct lane *lane, uint32_t wire_id);
 /* Marks those for whom there is room on their lanes again. */
 void stream_woken(struct stream_table *table);
 
-/* The stream of a completion: its slot is not used again while an operation is in flight. */
-struct stream *stream_from_op(struct stream_table *table, uint32_t slot);
+/* The stream of a completion: its slot is neither freed nor used again while an operation is in
+ * flight. */
+static inline struct stream *stream_from_op(struct stream_table *table, struct op op)
+{
+    struct stream *stream = slab_at(&table->slab, op.slot);
+
+    CHECK(stream->state != STREAM_FREE && op_is_of(op, stream->generation));
+    return stream;
+}
 
 /* Payload from the lane: `size` bytes at `offset` of buffer `buf` (the callee takes its own
  * reference). Window accounting was done with the frame's header. */
