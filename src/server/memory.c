@@ -2,6 +2,7 @@
 #include "server/memory.h"
 
 #include "core/base/base.h"
+#include "core/base/check.h"
 
 bool memory_open(struct memory *memory, const struct hash_key *key)
 {
@@ -59,6 +60,7 @@ void memory_note(struct memory *memory, const struct client_key *client, uint16_
 {
     struct memory_item *item = memory_find(memory, client, index);
 
+    CHECK(port != 0); /* which says that nothing is known */
     if (client->size == 0)
         return;
     if (item == NULL) {

@@ -48,6 +48,7 @@ bool ports_unref(struct ports *ports, uint16_t port)
 
 void ports_await(struct ports *ports, uint16_t port, uint64_t session)
 {
+    CHECK(session == 0 || ports_at(ports, port)->awaited == 0); /* nobody is thrown out */
     ports_at(ports, port)->awaited = session;
     ports_set_busy(ports, port);
 }
@@ -82,8 +83,11 @@ uint16_t ports_find(struct ports *ports, uint32_t first, bool all)
             passed |= ports->foreign[0][i] | ports->foreign[1][i];
         below = 0;
         ports->looked++;
-        if (passed != UINT64_MAX)
-            return (uint16_t)(i * 64 + (uint32_t)__builtin_ctzll(~passed));
+        if (passed == UINT64_MAX)
+            continue;
+        uint16_t port = (uint16_t)(i * 64 + (uint32_t)__builtin_ctzll(~passed));
+        CHECK(ports_at(ports, port)->refs == 0 && ports_at(ports, port)->awaited == 0);
+        return port;
     }
     return 0;
 }

@@ -141,6 +141,11 @@ static struct entry *registry_entry_find_client(const struct client_key *client)
     return i != CHAIN_END ? registry_entry_at(i) : NULL;
 }
 
+static void registry_check_sessions(void)
+{
+    CHECK(registry.entries.used == registry.shares.pool.used[SHARE_SESSIONS]);
+}
+
 /* Takes over the reference on share. There is room. */
 static void registry_entry_add(const struct registry_session *session, const uint8_t *secret,
                                struct share *share)
@@ -148,8 +153,10 @@ static void registry_entry_add(const struct registry_session *session, const uin
     uint32_t i = slab_take(&registry.entries);
     struct entry *entry = registry_entry_at(i);
 
+    CHECK(session->id > 0 && session->id <= registry.last_id);
     *entry = (struct entry){ .session = *session, .share = share, .up = 1 };
     share_take(share, SHARE_SESSIONS, 1);
+    registry_check_sessions();
     secret_copy(registry_entry_secret(entry), secret, SCRAM_KEY_SIZE);
     chain_add(&registry.ids, session->id, i);
     if (session->client.size > 0)
@@ -159,8 +166,12 @@ static void registry_entry_add(const struct registry_session *session, const uin
 /* It waits for no port any more. */
 static void registry_entry_wait_over(struct entry *entry, uint16_t index)
 {
-    if (entry->awaits[index] != 0)
-        ports_await(&registry.ports, entry->awaits[index], 0);
+    uint16_t number = entry->awaits[index];
+
+    if (number == 0)
+        return;
+    CHECK(ports_at(&registry.ports, number)->awaited == entry->session.id);
+    ports_await(&registry.ports, number, 0);
     entry->awaits[index] = 0;
 }
 
@@ -184,6 +195,7 @@ static void registry_entry_remove(struct entry *entry)
     share_give(entry->share, SHARE_SESSIONS, 1);
     share_unref(entry->share);
     slab_give(&registry.entries, registry_entry_index(entry));
+    registry_check_sessions();
 }
 
 /* Without the tunnels that it has not. */
@@ -307,9 +319,10 @@ bool registry_home(uint64_t id, struct registry_home *out)
 
 static void registry_entry_note_lane(struct entry *entry, uint16_t lane, bool up, uint64_t now)
 {
-    uint64_t bit = UINT64_C(1) << lane, before = entry->up;
+    uint64_t before = entry->up;
 
     CHECK(lane < SESSION_LANES_MAX);
+    uint64_t bit = UINT64_C(1) << lane;
     entry->up = up ? before | bit : before & ~bit;
     if (before != 0 && entry->up == 0)
         entry->lost = now;
@@ -426,6 +439,7 @@ static void registry_port_let_go(uint16_t number, struct registry_home *waiter)
     struct port *port = ports_at(&registry.ports, number);
 
     *waiter = (struct registry_home){ .session = 0 };
+    CHECK((port->owner != NULL) == registry_is_shared(number));
     if (!ports_unref(&registry.ports, number))
         return;
     if (port->owner != NULL)
@@ -568,6 +582,7 @@ static void registry_bind_note(struct binding *b, struct registry_session *sessi
 {
     struct registry_tunnel *tunnel = &session->tunnels[b->wish->index];
 
+    CHECK(tunnel->port == 0 && ports_at(&registry.ports, b->port)->holder == b->id);
     *tunnel = *b->wish->what;
     tunnel->port = b->bound->port = b->port;
     b->bound->fd = fd;
@@ -580,6 +595,7 @@ static enum reason registry_bind_failed(struct binding *b, int error)
 {
     struct registry_home waiter;
 
+    CHECK(ports_at(&registry.ports, b->port)->holder == b->id);
     ports_at(&registry.ports, b->port)->holder = 0;
     registry_port_let_go(b->port, &waiter);
     CHECK(waiter.session == 0); /* nobody waits for what a living session holds */

@@ -89,6 +89,7 @@ static bool tunnel_add(struct session *session, uint16_t index, const struct reg
     struct session_tunnel *tunnel = &session->tunnels[index];
     bool first = fd >= 0;
 
+    CHECK(what->port != 0 && !tunnel->bound && tunnel->share == NULL && tunnel->listener == NULL);
     if (!first) {
         union sock_addr at = public_addr;
 
@@ -292,6 +293,7 @@ static void tunnel_bind_later(struct session *session, uint16_t index, uint16_t 
 {
     struct session_tunnel *tunnel = session_tunnel_place(session, index);
 
+    CHECK(!tunnel->bound && tunnel->share == NULL);
     *tunnel = (struct session_tunnel){
         .waits = true, .wanted = wanted, .ticket = ticket, .refused = tunnel->refused
     };
@@ -360,6 +362,7 @@ static void tunnel_bind_one_again(struct lane *lane, struct session_tunnel *tunn
 {
     struct registry_tunnel what = { .port = 0 };
 
+    CHECK(tunnel->waits && !tunnel->bound);
     tunnel->waits = false;
     memcpy(what.name, tunnel->name, sizeof(what.name));
     memcpy(what.origin, tunnel->origin, sizeof(what.origin));

@@ -111,6 +111,7 @@ static void visitor_open_stream(struct lane *lane, struct session_tunnel *tunnel
 {
     struct visitor v = { .session = lane->session, .tunnel = tunnel, .fd = fd };
 
+    CHECK(fd >= 0 && tunnel == &lane->session->tunnels[tunnel->index]);
     if (!sock_peer(fd, &v.addr) && !sock_has_unread(fd)) {
         loop_count(lane->loop, STAT_GONE, 1);
         ring_close_fd(lane->loop->ring, fd);
