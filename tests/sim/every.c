@@ -168,27 +168,20 @@ static struct lane *busy_lane(enum side side)
     return NULL;
 }
 
-static enum side stops_first(void)
-{
-    return every.strike.world % 2 == 1 ? SERVER : CLIENT;
-}
-
-/* Whose bytes are struck in PLAN_STOP. */
-static int stop_from(void)
-{
-    return stops_first() == CLIENT ? 0 : 1;
-}
+/* PLAN_STOP: the server is what is stopped while it sends again, and its bytes are struck. Where a
+ * client is, the session ends when its GOAWAY is heard, and there is nothing to count. */
+#define STOP_FROM 1
 
 static void count_passed(void)
 {
-    const struct lane *lane = busy_lane(stops_first() == SERVER ? CLIENT : SERVER);
+    const struct lane *lane = busy_lane(CLIENT);
 
     for (unsigned i = 0; i < min_u32(every.connections, CONNECTIONS); i++)
         for (int from = 0; from < 2; from++)
             every.passed[i][from] =
                 max_u64(every.passed[i][from], fake_passed(every.dialled[i], from));
     if (every.stop_passed == 0 && lane != NULL && lane->goaway_heard)
-        every.stop_passed = every.passed[CONNECTIONS - 1][stop_from()];
+        every.stop_passed = every.passed[CONNECTIONS - 1][STOP_FROM];
 }
 
 static void turn_stopped(struct worker *w)
@@ -278,7 +271,7 @@ static void stop_side(enum side side)
 /* PLAN_STOP: as soon as the lane is back, and still has to send again. */
 static bool sends_again(void)
 {
-    const struct lane *lane = busy_lane(stops_first());
+    const struct lane *lane = busy_lane(SERVER);
 
     return endpoints_ended() ||
            (lane != NULL && lane->state == LANE_OPEN && lane->retain.replay > 0 && every.lost);
@@ -317,7 +310,7 @@ static void talk(void)
         fake_event_set(&every.lose, fake_now() + (much ? NSEC_PER_MSEC : NSEC_PER_SEC / 2));
     if (much) {
         run_until(sends_again, PATIENCE);
-        stop_side(stops_first());
+        stop_side(SERVER);
     }
     run_until(endpoints_ended, PATIENCE);
     fake_event_stop(&every.lose);
@@ -450,7 +443,7 @@ static const uint64_t *places(enum plan plan, uint64_t world)
     if (plan == PLAN_STOP) { /* only what PLAN_RESUME has not */
         uint64_t heard = every.stop_passed;
         memset(every.passed, 0, sizeof(every.passed));
-        every.passed[CONNECTIONS - 1][stop_from()] = heard;
+        every.passed[CONNECTIONS - 1][STOP_FROM] = heard;
     }
     memcpy(known[plan].passed, every.passed, sizeof(known[plan].passed));
     sim_count_endpoints();
