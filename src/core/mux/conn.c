@@ -174,7 +174,9 @@ void conn_loose_close(struct conn_loose *loose, struct ring *ring)
 
 void conn_rx_release(struct conn *conn, struct conn_rx *rx)
 {
-    if (rx->buf != BUF_NONE)
+    if (rx->buf != BUF_NONE && rx->buf == conn->spare->buf)
+        conn_spare_leave(conn);
+    else if (rx->buf != BUF_NONE)
         buf_put(&conn->loop->bufs, rx->buf);
     *rx = (struct conn_rx){ .buf = BUF_NONE };
 }

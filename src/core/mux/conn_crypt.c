@@ -303,14 +303,28 @@ bool conn_is_cut(const struct conn *conn)
     return conn->phase >= CONN_SHAKES && !crypt_eof(conn->crypt);
 }
 
+void conn_spare_leave(struct conn *conn)
+{
+    struct buf_pool *bufs = &conn->loop->bufs;
+    uint32_t big = conn->spare->buf;
+
+    if (buf_refs(bufs, big) == 1)
+        return;
+    /* Big buffers came back while frames were handled, and a stream referred to this one. */
+    buf_charge(bufs, big, conn->share);
+    buf_put(bufs, big);
+    conn->spare->buf = BUF_NONE;
+}
+
 /* The worker's spare takes what waits in rx. False: it has become another buffer's reference, and
- * there is no big one in its place. */
+ * there is no big one in its place; or what waits lies in it already, behind what a stream refers
+ * to. */
 static bool conn_use_spare(struct conn *conn, struct conn_rx *rx)
 {
     struct buf_pool *bufs = &conn->loop->bufs;
     uint32_t left = rx->filled - rx->parsed, spare = conn->spare->buf;
 
-    if (spare == BUF_NONE)
+    if (spare == BUF_NONE || rx->buf == spare)
         return false;
     if (left > 0)
         memcpy(buf_data(bufs, spare), buf_data(bufs, rx->buf) + rx->parsed, left);
@@ -340,14 +354,10 @@ bool conn_open_settle(struct conn *conn, struct conn_rx *rx, bool keep)
         good = conn_rx_move_small(conn, rx);
     if (rx->buf == big)
         *rx = (struct conn_rx){ .buf = BUF_NONE };
-    if (big != spare->buf) {
+    if (big == spare->buf)
+        conn_spare_leave(conn);
+    else
         buf_put(bufs, big);
-    } else if (buf_refs(bufs, big) > 1) {
-        /* Big buffers came back while frames were handled, and a stream referred to this one. */
-        buf_charge(bufs, big, conn->share);
-        buf_put(bufs, big);
-        spare->buf = BUF_NONE;
-    }
     return good;
 }
 

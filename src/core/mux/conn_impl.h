@@ -35,6 +35,10 @@ enum conn_read conn_read_bytes(struct conn *conn, struct conn_rx *rx);
 /* conn_crypt.c: the same of what the kernel has opened, with the type of the record. */
 enum conn_read conn_read_opened(struct conn *conn, struct conn_rx *rx);
 
+/* conn_crypt.c: nothing lies in the worker's spare any more: it takes the next, or, if a stream
+ * refers to it, stays that one's. */
+void conn_spare_leave(struct conn *conn);
+
 /* conn_crypt.c: gives back the sealed buffer, and the crypt. */
 void conn_crypt_release(struct conn *conn);
 

@@ -376,8 +376,7 @@ bool lane_take_rest(struct lane *lane, struct conn_rx *rest)
 
 void lane_drop_rest(struct lane *lane, struct conn_rx *rest)
 {
-    if (rest->buf != lane->table->spare.buf)
-        conn_rx_release(&lane->conn, rest);
+    conn_rx_release(&lane->conn, rest);
 }
 
 void lane_unfreeze(struct lane *lane)
