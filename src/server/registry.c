@@ -704,8 +704,9 @@ bool registry_port_ref(uint64_t id, uint16_t index, uint16_t port)
 {
     pthread_mutex_lock(&registry.mutex);
     const struct entry *entry = registry_entry_find(id);
-    bool stands = entry != NULL && entry->session.tunnels[index].port == port &&
-                  ports_at(&registry.ports, port)->holder == id;
+    const struct port *p = ports_at(&registry.ports, port);
+    bool stands = entry != NULL && entry->session.tunnels[index].port == port && p->holder == id &&
+                  p->refs > 0;
     if (stands)
         ports_ref(&registry.ports, port);
     pthread_mutex_unlock(&registry.mutex);

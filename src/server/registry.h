@@ -178,7 +178,8 @@ enum reason registry_bind(uint64_t id, const struct registry_wish *wish,
 void registry_unbind(uint64_t id, uint16_t index, uint16_t port);
 
 /* One more listening socket, about to be opened, on the port of a tunnel. False: the session has
- * ended, or has not this tunnel, or its port is another session's meanwhile. */
+ * ended, or has not this tunnel, its port is another session's meanwhile, or nobody listens there
+ * any more: it was let go with its last socket, and counts for nobody. */
 bool registry_port_ref(uint64_t id, uint16_t index, uint16_t port);
 
 /* One less, which is closed. If it was the last one: the session that waits for the port. */

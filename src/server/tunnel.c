@@ -124,6 +124,8 @@ static bool tunnel_add(struct session *session, uint16_t index, const struct reg
 
 void tunnel_copy(struct session *session, const struct registry_session *shared)
 {
+    if (session->draining || session->loop->phase != LOOP_RUNNING)
+        return; /* what it listened on is closed for good */
     for (uint32_t i = 0; i < shared->tunnel_count; i++)
         if (shared->tunnels[i].port != 0 && !session->tunnels[i].bound &&
             !tunnel_add(session, (uint16_t)i, &shared->tunnels[i], -1))

@@ -37,7 +37,8 @@ enum reason tunnel_bind_v1(struct lane *lane);
 /* The session is over, `number` says why (enum reason). */
 extern const struct message_type tunnel_session_over;
 
-/* What the registry knows and this worker's part of the session does not have yet. */
+/* What the registry knows and this worker's part of the session does not have yet; nothing where no
+ * visitor is let in any more. */
 void tunnel_copy(struct session *session, const struct registry_session *shared);
 
 /* No new visitors here: the listeners close. stop: nor any that another worker has for it. */

@@ -749,6 +749,18 @@ START_TEST(a_port_that_has_changed_hands_is_opened_by_its_holder_only)
 }
 END_TEST
 
+/* A session that drains has closed its sockets when another worker hears of its tunnel. */
+START_TEST(a_port_that_was_let_go_is_opened_by_nobody)
+{
+    uint64_t a = log_in("a", 0, NULL);
+    uint16_t port = get_port(a, 0);
+
+    ck_assert_uint_eq(port_closed(port), 0);
+    ck_assert(!registry_port_ref(a, 0, port));
+    ck_assert_uint_eq(get_port(log_in("b", 0, NULL), 0), port);
+}
+END_TEST
+
 START_TEST(home_is_where_the_session_was_added)
 {
     struct registry_session session = { .id = registry_next_id(), .home = 5 };
@@ -1069,6 +1081,7 @@ int main(void)
     tcase_add_test(tcase, who_waits_for_a_port_that_is_tried_in_vain_is_told);
     tcase_add_test(tcase, a_port_that_is_tried_is_nobody_elses);
     tcase_add_test(tcase, a_port_that_has_changed_hands_is_opened_by_its_holder_only);
+    tcase_add_test(tcase, a_port_that_was_let_go_is_opened_by_nobody);
     tcase_add_test(tcase, home_is_where_the_session_was_added);
     tcase_add_test(tcase, no_token_takes_all_sessions);
     tcase_add_test(tcase, no_address_takes_all_sessions_of_the_only_token);

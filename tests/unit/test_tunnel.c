@@ -162,6 +162,37 @@ START_TEST(a_listener_that_finds_no_place_leaves_its_port)
 }
 END_TEST
 
+/* The tunnel of another worker of the session. */
+static struct registry_bound bind_elsewhere(uint16_t index)
+{
+    const struct registry_tunnel what = { .origin = "localhost:1" };
+    const struct registry_wish wish = { .index = index, .addr = &loopback, .what = &what };
+    struct registry_bound bound;
+
+    ck_assert_int_eq(registry_bind(session->id, &wish, &bound), REASON_DONE);
+    return bound;
+}
+
+START_TEST(a_worker_that_stops_opens_no_tunnels_of_others)
+{
+    struct registry_bound bound = bind_elsewhere(0);
+    struct registry_session shared;
+
+    ck_assert(registry_get(session->id, &shared));
+    worker->loop.phase = LOOP_DRAINING;
+    tunnel_copy(session, &shared);
+    ck_assert(!session->tunnels[0].bound);
+    worker->loop.phase = LOOP_RUNNING;
+    session->draining = true;
+    tunnel_copy(session, &shared);
+    ck_assert(!session->tunnels[0].bound);
+    session->draining = false;
+    tunnel_copy(session, &shared);
+    ck_assert(session->tunnels[0].bound && session->tunnels[0].port == bound.port);
+    sock_close(bound.fd);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("tunnel");
@@ -174,6 +205,7 @@ int main(void)
     tcase_add_checked_fixture(tcase, setup, teardown);
     tcase_add_test(tcase, bind_gives_a_port);
     tcase_add_test(tcase, a_listener_that_finds_no_place_leaves_its_port);
+    tcase_add_test(tcase, a_worker_that_stops_opens_no_tunnels_of_others);
     suite_add_tcase(suite, tcase);
     SRunner *runner = srunner_create(suite);
     srunner_run_all(runner, CK_NORMAL);
