@@ -103,7 +103,8 @@ void lane_shake_finish(struct lane *lane);
 /* lane_shake.c: the kernel receives from here on, if it waits for that. False: the lane ends. */
 bool lane_offload(struct lane *lane);
 
-/* lane_shake.c: nothing can be sealed any more: crypt_why. */
-void lane_seal_refused(struct lane *lane);
+/* lane_shake.c: its TLS is over, crypt_why: the handshake failed, or nothing can be sealed any
+ * more. The lane freezes, or ends. */
+void lane_tls_failed(struct lane *lane);
 
 #endif

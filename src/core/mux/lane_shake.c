@@ -13,7 +13,7 @@
 #include <string.h>
 
 /* Another connection has other keys: a lane that can be resumed is. */
-static void shake_fail(struct lane *lane)
+void lane_tls_failed(struct lane *lane)
 {
     char why[512];
 
@@ -21,11 +21,6 @@ static void shake_fail(struct lane *lane)
     why[sizeof(why) - 1] = '\0';
     if (!lane_freeze(lane, REASON_TLS_FAILED, why))
         lane_finish(lane, REASON_TLS_FAILED, why);
-}
-
-void lane_seal_refused(struct lane *lane)
-{
-    shake_fail(lane);
 }
 
 void lane_shake_due(struct lane *lane)
@@ -63,7 +58,7 @@ static void shake_log(const struct lane *lane)
 static bool shake_offloaded(struct lane *lane, bool good)
 {
     if (!good)
-        shake_fail(lane);
+        lane_tls_failed(lane);
     else if (!crypt_offload_due(lane->conn.crypt))
         shake_log(lane);
     return good;
@@ -109,7 +104,7 @@ static void shake_stepped(struct lane *lane, enum conn_step step)
             lane_shake_finish(lane);
         break;
     case CONN_STEP_FAILED:
-        shake_fail(lane);
+        lane_tls_failed(lane);
         break;
     case CONN_STEP_STARVED:
         lane_finish(lane, REASON_LIMIT_BUFFERS, NULL);

@@ -426,7 +426,7 @@ static bool tx_may(struct lane *lane, enum conn_flow flow)
         lane_starve(lane);
         return false;
     case CONN_REFUSED:
-        lane_seal_refused(lane);
+        lane_tls_failed(lane);
         return false;
     }
     return lane->state != LANE_TLS;
@@ -491,7 +491,7 @@ static void tx_own_left(struct lane *lane)
     if (lane->state == LANE_TLS && conn_is_through(&lane->conn))
         lane_shake_finish(lane);
     else if (!conn_rekey(&lane->conn))
-        lane_seal_refused(lane);
+        lane_tls_failed(lane);
 }
 
 void lane_send_done(void *part, const struct ring_cqe *cqe)
