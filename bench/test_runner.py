@@ -1,10 +1,11 @@
 """Tests of bench/run's arithmetic: medians, the better floor, verdicts, infinities, SVG; and of what
-its rows and contestants name."""
+its rows and contestants name; and of the congestion control that rows run under."""
 
 import importlib.machinery
 import importlib.util
 import json
 import os
+import subprocess
 import sys
 import tempfile
 import types
@@ -14,6 +15,7 @@ from xml.dom import minidom
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 
 from runner import plot, report  # noqa: E402
+from runner.congestion import Control  # noqa: E402
 from runner.contestants import (  # noqa: E402
     Culvert,
     CulvertPath,
@@ -118,6 +120,128 @@ class Output(unittest.TestCase):
             for target in row.targets:
                 self.assertIn(target.key, keys, row.title)
                 self.assertIn(target.rival_key, keys, row.title)
+
+
+def machine_setting():
+    with open("/proc/sys/net/ipv4/tcp_congestion_control") as text:
+        return text.read().strip()
+
+
+class Picky(Control):
+    """A kernel that knows cubic and bbr."""
+
+    def _write(self, name):
+        if name not in ("cubic", "bbr"):
+            raise OSError(1, "Operation not permitted")
+        super()._write(name)
+
+
+class Congestion(unittest.TestCase):
+    """Over a file that stands for the kernel's setting; the last test asks the kernel itself."""
+
+    def setUp(self):
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        self.setting = os.path.join(folder.name, "setting")
+        self.write("bbr\n")
+
+    def write(self, text):
+        with open(self.setting, "w") as out:
+            out.write(text)
+
+    def in_force(self):
+        with open(self.setting) as text:
+            return text.read().strip()
+
+    def control(self, wanted, refused=None):
+        return Picky(wanted, self.setting, lambda: refused)
+
+    def test_in_a_network_of_its_own_all_that_the_kernel_has(self):
+        control = self.control(["cubic", "vegas", "bbr"])
+        self.assertEqual((control.default, control.names), ("bbr", ["cubic", "bbr"]))
+        self.assertEqual(list(control.absent), ["vegas"])
+        self.assertIn("Operation not permitted", control.absent["vegas"])
+        self.assertEqual(self.in_force(), "bbr")
+        for name in ("cubic", "bbr"):
+            control.use(name)
+            self.assertEqual(self.in_force(), name)
+
+    def test_without_one_nothing_is_set(self):
+        control = self.control(["cubic", "bbr"], refused="not root")
+        self.assertEqual((control.names, control.absent), (["bbr"], {"cubic": "not root"}))
+        self.assertEqual(self.in_force(), "bbr")
+
+    def test_bulk_is_measured_even_if_no_control_can_be_had(self):
+        control = self.control(["cubic"], refused="not root")
+        self.assertEqual((control.names, list(control.absent)), (["bbr"], ["cubic"]))
+
+    def test_bulk_rows_run_under_each_and_no_others(self):
+        control = self.control(["cubic", "bbr"])
+        twice = [row.number for row in all_rows() if control.of(row) == ["cubic", "bbr"]]
+        once = [row.number for row in all_rows() if control.of(row) == ["bbr"]]
+        self.assertEqual(twice, [1, 2, 7, 14])
+        self.assertEqual(sorted(twice + once + [12]), sorted(row.number for row in all_rows()))
+        self.assertEqual([control.of(row) for row in all_rows() if row.number == 12], [[None]])
+
+    def test_each_measurement_is_under_the_control_that_its_table_names(self):
+        program, seen = load_program(), []
+        run = types.SimpleNamespace(control=self.control(["cubic", "bbr"]), round=0)
+        run.args = types.SimpleNamespace(rounds=1)
+        row = types.SimpleNamespace(number=1, bulk=True)
+        row.measure = lambda *_: seen.append(self.in_force()) or {"rate": 1}
+        for name in ("cubic", "bbr", "cubic"):
+            program.measure_one(
+                run, row, report.RowResult(row, name), types.SimpleNamespace(name="a")
+            )
+        self.assertEqual(seen, ["cubic", "bbr", "cubic"])
+
+    def test_output_names_it(self):
+        results = [report.RowResult(all_rows()[0], name) for name in ("cubic", "bbr")]
+        for rate, result in enumerate(results, 1):
+            result.add("direct", {"up": rate})
+            text = report.row_text(result, ["direct"], "culvert v2")
+            self.assertIn(f"plain, under {result.congestion}\n", text)
+            self.assertIn(f"under {result.congestion}<", plot.row_svg(result, ["direct"]))
+        data = json.loads(report.as_json(results, "culvert v2", {}))["rows"]
+        figures = [(row["congestion"], row["medians"]["direct"]["up"]) for row in data]
+        self.assertEqual(figures, [("cubic", 1), ("bbr", 2)])
+        with tempfile.TemporaryDirectory() as folder:
+            plot.write_svgs(results, ["direct"], folder)
+            self.assertEqual(sorted(os.listdir(folder)), ["row-1-bbr.svg", "row-1-cubic.svg"])
+
+    def test_head_names_what_was_not_measured(self):
+        facts = {"congestion": "bbr", "congestion_bulk": ["bbr"], "congestion_absent": {}}
+        program = load_program()
+        self.assertNotIn("not measured", program.congestion_text(facts))
+        facts["congestion_absent"]["cubic"] = "not root"
+        self.assertIn("Bulk under cubic was not measured: not root", program.congestion_text(facts))
+
+    def test_derived_rows_and_the_seeds_table_take_their_own_control(self):
+        one, seven = (next(row for row in all_rows() if row.number == n) for n in (1, 7))
+        results = [report.RowResult(row, cc) for row in (one, seven) for cc in ("cubic", "bbr")]
+        for rate, result in enumerate(results[:2], 1):
+            result.add("culvert v2", {"up": rate, "down": rate, "up_cpu": rate})
+        load_program().derive(results)
+        self.assertEqual([r.median("culvert v2", "up_cpu") for r in results[2:]], [1, 2])
+        for name, rate in (("cubic", 1), ("bbr", 2)):
+            self.assertEqual(report.by_number(results, name)[1].median("culvert v2", "up"), rate)
+
+    @unittest.skipUnless(os.geteuid() == 0, "only root has a network of its own")
+    def test_the_machine_keeps_its_setting(self):
+        code = (
+            "from runner.congestion import Control, enter_network as e; "
+            "c = Control(['reno', 'cubic'], enter=e); "
+            "[c.use(n) for n in c.names]; print(c.own, c.default, c.names[-1], c._read())"
+        )
+        before = machine_setting()
+        env = {**os.environ, "PYTHONPATH": os.path.dirname(os.path.abspath(__file__))}
+        done = subprocess.run(
+            [sys.executable, "-B", "-c", code], env=env, capture_output=True, text=True, check=True
+        )
+        own, default, last, now = done.stdout.split()
+        after = machine_setting()
+        self.assertEqual((after, default), (before, before))
+        self.assertEqual(now, last if own == "True" else default)
 
 
 class Counters(unittest.TestCase):

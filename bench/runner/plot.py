@@ -66,6 +66,8 @@ def row_svg(result, names):
     title = (
         f"Row {result.row.number}: {result.row.title}" if result.row.number else result.row.title
     )
+    if result.congestion:
+        title += f", under {result.congestion}"
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{WIDTH}" height="{height + 8}" '
         f'font-family="sans-serif" font-size="12">\n'
@@ -78,13 +80,14 @@ def row_svg(result, names):
 
 
 def write_svgs(results, names, folder):
-    """row-N.svg for each row with figures; returns the paths."""
+    """row-N.svg, or row-N-CONTROL.svg of bulk, for each row with figures; returns the paths."""
     os.makedirs(folder, exist_ok=True)
     written = []
     for result in results:
         text = row_svg(result, names)
         if text:
-            path = os.path.join(folder, f"row-{result.row.number}.svg")
+            under = f"-{result.congestion}" if result.row.bulk and result.congestion else ""
+            path = os.path.join(folder, f"row-{result.row.number}{under}.svg")
             with open(path, "w") as out:
                 out.write(text)
             written.append(path)

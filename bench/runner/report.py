@@ -12,10 +12,12 @@ from runner.rows import FLOORS
 
 
 class RowResult:
-    """All rounds of one row: rounds[name] lists measured dicts, failures[name] lists reasons."""
+    """All rounds of one row under one congestion control: rounds[name] lists measured dicts,
+    failures[name] lists reasons."""
 
-    def __init__(self, row):
+    def __init__(self, row, congestion=None):
         self.row = row
+        self.congestion = congestion
         self.rounds = {}
         self.failures = {}
         self.absent = {}
@@ -130,6 +132,15 @@ def _ratio_cell(result, name, metric):
     return f"{mine / base:.2f}" if mine is not None and base else "-"
 
 
+def heading(result):
+    row = result.row
+    under = f", under {result.congestion}" if result.congestion else ""
+    if not row.number:
+        return f"## {row.title[0].upper()}{row.title[1:]}{under}"
+    lanes = "" if "TLS" in row.title else ", plain"
+    return f"## Row {row.number}: {row.title}{lanes}{under}"
+
+
 def row_text(result, names, subject):
     """The table of a row, its verdicts, and who was absent, as Markdown."""
     row = result.row
@@ -148,12 +159,7 @@ def row_text(result, names, subject):
             if metric.against:
                 cells.append(_ratio_cell(result, name, metric))
         lines.append(cells)
-    lanes = "" if "TLS" in row.title else ", plain"
-    title = (
-        f"## Row {row.number}: {row.title}{lanes}"
-        if row.number
-        else f"## {row.title[0].upper()}{row.title[1:]}"
-    )
+    title = heading(result)
     parts = [title, ""]
     if row.note:
         parts += [row.note, ""]
@@ -192,7 +198,7 @@ SEED = (
 
 
 def seed_text(results, subject):
-    """The seed's benchmark table with ours beside it; `results` by row number."""
+    """The seed's benchmark table with ours beside it; `results` by row number (see by_number)."""
     ours = {
         "throughput": _seed(
             results,
@@ -224,6 +230,15 @@ def seed_text(results, subject):
     return "## The seed's own table\n\n" + table(lines) + "\n"
 
 
+def by_number(results, congestion):
+    """One result for each row: of those that ran under several controls, the one under this."""
+    found = {}
+    for result in results:
+        if result.row.number not in found or result.congestion == congestion:
+            found[result.row.number] = result
+    return found
+
+
 def _seed(results, number, value, form):
     try:
         return form.format(value(results[number]))
@@ -245,6 +260,7 @@ def as_json(results, subject, about):
             {
                 "row": result.row.number,
                 "title": result.row.title,
+                "congestion": result.congestion,
                 "metrics": metrics,
                 "rounds": result.rounds,
                 "counters": result.counters,

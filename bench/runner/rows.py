@@ -89,6 +89,8 @@ class Row:
     metrics = ()
     targets = ()
     subject = None  # whom the targets judge, where it is not the one that others do
+    bulk = False  # is run under each congestion control that was asked for
+    on_this_kernel = True  # and so under its congestion control
 
     def names(self, quick):
         return self.quick if quick else self.full
@@ -124,6 +126,7 @@ def _bulk(run, contestant, streams, down):
 
 class BulkOne(Row):
     number = 1
+    bulk = True
     title = "bulk, one stream, up and down (iperf3)"
     quick = BASE + ("nginx stream x2", "HAProxy tcp x2", "rathole", "frp no mux")
     metrics = (
@@ -159,6 +162,7 @@ class BulkOne(Row):
 
 class BulkMany(Row):
     number = 2
+    bulk = True
     title = "bulk, 8 and 64 streams, down (iperf3)"
     quick = FLOORS + OURS
     metrics = (
@@ -350,6 +354,7 @@ class CpuPerByte(Row):
     """Not measured again: row 1's CPU account, as a row of its own."""
 
     number = 7
+    bulk = True
     title = "CPU-seconds per GB, server + client, bulk (from row 1)"
     derived_from = 1
     quick = BulkOne.quick
@@ -587,6 +592,7 @@ class LongPath(Row):
     """Needs netem, which the machine's kernel may lack: a lab script measures and prints JSON."""
 
     number = 12
+    on_this_kernel = False
     title = "long fat path, netem 50 ms and 50 Mbit/s (the user-mode lab)"
     quick = full = ("culvert v2",)
     metrics = (
