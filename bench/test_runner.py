@@ -1,4 +1,4 @@
-"""Tests of bench/run's arithmetic: medians, the better floor, verdicts, infinities, SVG; and of what
+"""Tests of bench/run's arithmetic: medians, the best floor, verdicts, infinities, SVG; and of what
 its rows and contestants name; and of the congestion control that rows run under."""
 
 import importlib.machinery
@@ -25,7 +25,7 @@ from runner.contestants import (  # noqa: E402
     all_contestants,
 )
 from runner.procs import StartError, number_list  # noqa: E402
-from runner.rows import Metric, Row, Target, all_rows  # noqa: E402
+from runner.rows import FLOORS, RINGS, Metric, Row, Target, all_rows  # noqa: E402
 from runner.tools import s_time_count  # noqa: E402
 
 
@@ -34,9 +34,9 @@ class Sample(Row):
     title = "a sample"
     metrics = (Metric("rate", "rate", against=True), Metric("wait", "wait", better="less"))
     targets = (
-        Target("rate", ">=", 1.0, "better floor"),
+        Target("rate", ">=", 1.0, "best floor"),
         Target("rate", ">=", 1.5, ("a", "b")),
-        Target("wait", "<=", 1.0, "better floor"),
+        Target("wait", "<=", 1.0, "best floor"),
         Target("wait", "<=", 8),
     )
 
@@ -55,12 +55,29 @@ class Verdicts(unittest.TestCase):
     def verdicts(self, result):
         return report.verdicts(result, "culvert v2")
 
-    def test_better_floor_follows_the_direction_of_the_metric(self):
+    def test_best_floor_follows_the_direction_of_the_metric(self):
         result = sample()
-        self.assertEqual(result.better_floor(result.metric("rate")), "floor ring")
-        self.assertEqual(result.better_floor(result.metric("wait")), "floor ring")
+        self.assertEqual(result.best_floor(result.metric("rate")), "floor ring")
+        self.assertEqual(result.best_floor(result.metric("wait")), "floor ring")
         result.add("floor splice", {"rate": 500, "wait": 1})
-        self.assertEqual(result.better_floor(result.metric("rate")), "floor splice")
+        self.assertEqual(result.best_floor(result.metric("rate")), "floor splice")
+
+    def test_the_ring_floor_is_the_better_of_two_designs_figure_by_figure(self):
+        result = sample()
+        result.row.targets = (Target("rate", ">=", 1.0, RINGS), Target("wait", "<=", 1.0, RINGS))
+        self.assertEqual([v.rival for v in self.verdicts(result)], ["floor ring"] * 2)
+        result.add("floor plain", {"rate": 120, "wait": 9})
+        rate, wait = self.verdicts(result)
+        self.assertEqual((rate.rival, wait.rival), ("floor plain", "floor ring"))
+        self.assertAlmostEqual(rate.ratio, 90 / 120)
+        self.assertEqual(result.best_floor(result.metric("rate")), "floor plain")
+
+    def test_no_target_names_one_ring_floor_alone(self):
+        for row in all_rows():
+            for target in row.targets:
+                self.assertNotIn(target.rival, RINGS, row.title)
+                if isinstance(target.rival, tuple) and set(RINGS) & set(target.rival):
+                    self.assertLessEqual(set(RINGS), set(target.rival), row.title)
 
     def test_ratio_of_medians(self):
         floor, best, wait, limit = self.verdicts(sample())
@@ -279,10 +296,21 @@ class Names(unittest.TestCase):
         for row in all_rows():
             rivals = {row.subject or "culvert v2"}
             for target in row.targets:
-                if isinstance(target.rival, str) and target.rival != "better floor":
+                if target.rival == "best floor":
+                    rivals.update(FLOORS)
+                elif isinstance(target.rival, str):
                     rivals.add(target.rival)
+                elif target.rival == RINGS:
+                    rivals.update(RINGS)
             self.assertLessEqual(rivals, set(row.quick), row.title)
             self.assertLessEqual(rivals, set(row.full), row.title)
+
+    def test_the_open_loop_goes_by_the_better_ring_floor(self):
+        row = next(row for row in all_rows() if row.number == 5)
+        rates = {"floor ring": 1000, "floor plain": 1500}
+        row.capacity = lambda _run, floor: rates[floor]
+        run = types.SimpleNamespace(round=0, contestant=lambda name: name)
+        self.assertEqual(row.half_capacity(run), 750)
 
     def test_row_numbers_differ(self):
         numbers = [row.number for row in all_rows()]

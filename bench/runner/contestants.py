@@ -173,44 +173,22 @@ class Direct(Contestant):
         return Path(origin, [])
 
 
-class FloorRing(Contestant):
-    name = "floor ring"
+class Floor(Contestant):
+    """Two bare relays in a row."""
+
     floor = True
 
-    def start(self, origin):
-        return self.two_hops(
-            lambda role, listen, to: self.spawn(
-                role,
-                [
-                    self.run.program("floor_ring"),
-                    "--listen",
-                    f"{HOST}:{listen}",
-                    "--to",
-                    f"{HOST}:{to}",
-                ],
-            ),
-            origin,
-        )
+    def __init__(self, run, name, program):
+        super().__init__(run)
+        self.name = name
+        self.program = program
 
-
-class FloorSplice(Contestant):
-    name = "floor splice"
-    floor = True
+    def hop(self, role, listen, to):
+        ends = ["--listen", f"{HOST}:{listen}", "--to", f"{HOST}:{to}"]
+        return self.spawn(role, [self.run.program(self.program), *ends])
 
     def start(self, origin):
-        return self.two_hops(
-            lambda role, listen, to: self.spawn(
-                role,
-                [
-                    self.run.program("floor_splice"),
-                    "--listen",
-                    f"{HOST}:{listen}",
-                    "--to",
-                    f"{HOST}:{to}",
-                ],
-            ),
-            origin,
-        )
+        return self.two_hops(self.hop, origin)
 
 
 class Culvert(Contestant):
@@ -648,8 +626,9 @@ def all_contestants(run):
     """In the order in which tables show them."""
     return [
         Direct(run),
-        FloorRing(run),
-        FloorSplice(run),
+        Floor(run, "floor ring", "floor_ring"),
+        Floor(run, "floor plain", "floor_plain"),
+        Floor(run, "floor splice", "floor_splice"),
         Culvert(run, "culvert v2", "v2"),
         Culvert(run, "culvert v1", "v1"),
         CulvertTls(run, "culvert tls", "v2"),

@@ -38,8 +38,8 @@ class RowResult:
         values = self.values(name, key)
         return statistics.median(values) if values else None
 
-    def better_floor(self, metric):
-        """Name of the floor with the better median, or None."""
+    def best_floor(self, metric):
+        """Name of the floor with the best median, or None."""
         have = [name for name in FLOORS if self.median(name, metric.key) is not None]
         return self.best(have, metric.key, metric.better)
 
@@ -76,8 +76,8 @@ class Verdict:
     @staticmethod
     def _rival(result, target):
         metric = result.metric(target.rival_key)
-        if target.rival == "better floor":
-            return result.better_floor(metric)
+        if target.rival == "best floor":
+            return result.best_floor(metric)
         if isinstance(target.rival, tuple):
             return result.best(target.rival, target.rival_key, metric.better)
         return target.rival
@@ -126,7 +126,7 @@ def _cell(result, name, metric):
 
 
 def _ratio_cell(result, name, metric):
-    floor = result.better_floor(metric)
+    floor = result.best_floor(metric)
     mine = result.median(name, metric.key)
     base = result.median(floor, metric.key) if floor else None
     return f"{mine / base:.2f}" if mine is not None and base else "-"
