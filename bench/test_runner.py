@@ -1,8 +1,11 @@
 """Tests of bench/run's arithmetic: medians, the best floor, verdicts, infinities, SVG; and of what
-its rows and contestants name; and of the congestion control that rows run under."""
+its rows and contestants name; of the congestion control that rows run under; and of two builds in pairs."""
 
+import argparse
+import contextlib
 import importlib.machinery
 import importlib.util
+import io
 import json
 import os
 import subprocess
@@ -14,7 +17,7 @@ from xml.dom import minidom
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 
-from runner import plot, report  # noqa: E402
+from runner import pairs, plot, report  # noqa: E402
 from runner.congestion import Control  # noqa: E402
 from runner.contestants import (  # noqa: E402
     Culvert,
@@ -137,6 +140,121 @@ class Output(unittest.TestCase):
             for target in row.targets:
                 self.assertIn(target.key, keys, row.title)
                 self.assertIn(target.rival_key, keys, row.title)
+
+
+class Pairs(unittest.TestCase):
+    """--against: who is measured when, and what the ratios say."""
+
+    def test_interval_by_order_statistics(self):
+        self.assertIsNone(pairs.interval([1, 2, 3, 4, 5]))
+        self.assertEqual(pairs.interval([6, 1, 2, 5, 3, 4]), (1, 6))
+        self.assertEqual(pairs.interval(range(1, 16)), (4, 12))
+        self.assertEqual(pairs.interval(range(1, 26)), (8, 18))
+
+    def result(self, a, b):
+        result = report.RowResult(Sample(), "cubic")
+        for side, figures in (("A", a), ("B", b)):
+            for rate, wait in figures:
+                result.add(f"x {side}", {"rate": rate, "wait": wait})
+        return result
+
+    def test_ratios_are_those_of_the_pairs(self):
+        rate, wait = pairs.comparisons(
+            self.result([(10, 1), (20, 1), (40, 0)], [(20, 2), (20, 3), (20, 4)]), "x"
+        )
+        self.assertEqual((rate.a, rate.b, rate.ratio, rate.count), (20, 20, 1.0, 3))
+        self.assertEqual((wait.ratio, wait.count, wait.word()), (2.5, 2, "too few pairs"))
+
+    def test_words_follow_the_direction_of_the_metric(self):
+        for factor, words in ((2, ["B better", "B WORSE"]), (0.5, ["B WORSE", "B better"])):
+            found = pairs.comparisons(self.result([(1, 1)] * 6, [(factor, factor)] * 6), "x")
+            self.assertEqual([each.word() for each in found], words)
+        mixed = self.result([(1, 1)] * 6, [(2, 1), (0.5, 1)] * 3)
+        self.assertEqual(
+            [each.word() for each in pairs.comparisons(mixed, "x")], ["no difference shown"] * 2
+        )
+
+    def test_text_and_json(self):
+        result = self.result([(10, 1)] * 6, [(20, 2)] * 6)
+        text = report.pairs_row_text(result, "x")
+        self.assertIn("under cubic: x, B / A", text)
+        self.assertRegex(text, r"rate +\| more +\| 10.00 +\| 20.00 +\| 2.000 \| 2.000..2.000 ")
+        self.assertIn("Nothing was measured", report.pairs_row_text(self.result([], []), "x"))
+        data = report.as_json([result], "x", {}, lambda r: pairs.as_dict(r, "x"))
+        (row,) = json.loads(data)["rows"]
+        self.assertEqual(row["targets"], [])
+        self.assertEqual(
+            row["pairs"][0],
+            {"metric": "rate", "a": 10, "b": 20, "b_over_a": 2, "interval": [2, 2], "pairs": 6},
+        )
+
+    def run_of(self, figures):
+        """A run whose contestant, as A and as B, brings the next of these, or fails with it."""
+        order = []
+
+        class Row(Sample):
+            def measure(self, _run, contestant):
+                order.append((contestant.name, contestant.program))
+                figure = figures.pop(0)
+                if isinstance(figure, Exception):
+                    raise figure
+                return {"rate": figure}
+
+        run = types.SimpleNamespace(culvert="/a", round=0, contestant=lambda name: named(name))
+        run.args = types.SimpleNamespace(against="/b", only=None, rounds=2)
+        named = lambda name: types.SimpleNamespace(name=name, program="/a")  # noqa: E731
+        return run, report.RowResult(Row()), order
+
+    def test_the_first_is_so_in_turns(self):
+        run, result, order = self.run_of([1, 2, 3, 4])
+        program = load_program()
+        for run.round in range(2):
+            program.measure_pair(run, result.row, result)
+        a, b = ("culvert v2 A", "/a"), ("culvert v2 B", "/b")
+        self.assertEqual(order, [a, b, b, a])
+        self.assertEqual(result.values(a[0], "rate"), [1, 4])
+        self.assertEqual(result.values(b[0], "rate"), [2, 3])
+
+    def test_a_pair_with_a_failure_is_none(self):
+        run, result, _ = self.run_of([1, StartError("gone")])
+        load_program().measure_pair(run, result.row, result)
+        self.assertEqual((result.rounds, result.failures), ({}, {"culvert v2 B": ["gone"]}))
+
+    def test_both_sides_are_the_contestant_with_another_program(self):
+        run = types.SimpleNamespace(file=lambda name: f"/run/{name}", culvert="/a")
+        for contestant in all_contestants(run):
+            if contestant.ours:
+                a, b = pairs.sides_of(contestant, ("/a", "/b"))
+                a.lanes = b.lanes = lambda: []
+                for role in ("server_argv", "client_argv"):
+                    left, right = (
+                        getattr(side, role)(*(1, 2)[: 1 + (role == "server_argv")])
+                        for side in (a, b)
+                    )
+                    self.assertEqual((left[0], right[0]), ("/a", "/b"))
+                    self.assertEqual(len(left), len(right))
+
+    def arguments(self, **given):
+        wanted = {"pairs": None, "against": None, "rows": None, "rounds": None}
+        args = argparse.Namespace(culvert=sys.executable, **{**wanted, **given})
+        with contextlib.redirect_stderr(io.StringIO()):
+            load_program().check_pairs(argparse.ArgumentParser(), args)
+        return args
+
+    def test_arguments(self):
+        here = sys.executable
+        self.assertEqual(self.arguments(against=here, rows="1").rounds, 15)
+        self.assertEqual(self.arguments(against=here, rows="1", pairs=7).rounds, 7)
+        self.assertIsNone(self.arguments().rounds)
+        for wrong in (
+            {"pairs": 3},
+            {"against": here},
+            {"against": here, "rows": "1", "pairs": 0},
+            {"against": here, "rows": "1", "rounds": 2},
+            {"against": "/nowhere/culvert", "rows": "1"},
+        ):
+            with self.assertRaises(SystemExit, msg=wrong):
+                self.arguments(**wrong)
 
 
 def machine_setting():
@@ -329,7 +447,7 @@ class Names(unittest.TestCase):
             self.assertIn("--tls", after[len(before) :])
             self.assertEqual(after[after.index("--record-engine") + 1], "user")
         self.assertNotIn("--tls", plain.server_argv(1, 2) + plain.client_argv(1))
-        self.assertNotEqual(tls.states["server"], tls.states["client"])
+        self.assertNotEqual(tls.state("server"), tls.state("client"))
 
     def test_haproxy_has_tls_between_the_hops_only(self):
         plain, tls = self.contestants["HAProxy tcp x2"], self.contestants["HAProxy tls x2"]

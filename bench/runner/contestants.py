@@ -199,22 +199,23 @@ class Culvert(Contestant):
 
     def lanes(self):
         """Flags of both ends."""
-        return plain_flag(self.run.culvert)
+        return plain_flag(self.program)
 
     def __init__(self, run, name, wire, workers=1):
         super().__init__(run)
         self.name = name
+        self.program = run.culvert
         self.wire = wire
         self.workers = workers
 
     def missing(self):
-        if not os.access(self.run.culvert, os.X_OK):
-            return f"no program at {self.run.culvert}"
+        if not os.access(self.program, os.X_OK):
+            return f"no program at {self.program}"
         return None
 
     def server_argv(self, control, public):
         return [
-            self.run.culvert,
+            self.program,
             "server",
             "--addr",
             f"{HOST}:{control}",
@@ -227,7 +228,7 @@ class Culvert(Contestant):
 
     def client_argv(self, control):
         return [
-            self.run.culvert,
+            self.program,
             "client",
             "--server",
             f"{HOST}:{control}",
@@ -258,24 +259,22 @@ class CulvertTls(Culvert):
     def lanes(self):
         return ["--tls", "--record-engine", "user"]
 
-    def __init__(self, run, name, wire):
-        super().__init__(run, name, wire)
-        # Kept from start to start: the server makes its certificate once, the client knows it then.
-        self.states = {role: run.file(f"culvert-{role}-state") for role in ("server", "client")}
+    def state(self, role):
+        """Kept from start to start: the server makes its certificate once, the client knows it."""
+        return ["--state-dir", self.run.file(f"{self.name.replace(' ', '-')}-{role}-state")]
 
     def server_argv(self, control, public):
-        return super().server_argv(control, public) + ["--state-dir", self.states["server"]]
+        return super().server_argv(control, public) + self.state("server")
 
     def client_argv(self, control):
-        state = ["--tls-accept-new", "--state-dir", self.states["client"]]
-        return super().client_argv(control) + state
+        return super().client_argv(control) + ["--tls-accept-new", *self.state("client")]
 
     def start_handshaker(self):
         """The server alone, with the certificate that all handshakers have; path.port is TLS."""
         control = free_port()
         cert, key, _ = certificate(self.run)
         argv = super().server_argv(control, free_port())
-        argv += ["--tls-cert", cert, "--tls-key", key, "--state-dir", self.states["server"]]
+        argv += ["--tls-cert", cert, "--tls-key", key, *self.state("server")]
         return self.alone(argv, control)
 
 

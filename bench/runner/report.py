@@ -8,6 +8,7 @@ import json
 import math
 import statistics
 
+from runner import pairs
 from runner.rows import FLOORS
 
 
@@ -169,13 +170,28 @@ def row_text(result, names, subject):
         parts.append(
             f"- {verdict.word()}: {verdict.subject} {verdict.finding()}; {verdict.demand()}"
         )
-    parts += [f"- absent: {name} ({reason})" for name, reason in result.absent.items()]
-    parts += [
+    return "\n".join(parts + _lacking(result)).rstrip() + "\n"
+
+
+def pairs_row_text(result, name):
+    """The table of a row in which two builds of a contestant were compared."""
+    found = pairs.comparisons(result, name)
+    lines = [pairs.HEAD] + [each.cells() for each in found if each.pairs]
+    parts = [f"{heading(result)}: {name}, B / A", ""]
+    if result.row.note:
+        parts += [result.row.note, ""]
+    parts += [table(lines) if len(lines) > 1 else "Nothing was measured.", ""]
+    return "\n".join(parts + _lacking(result)).rstrip() + "\n"
+
+
+def _lacking(result):
+    """Who was absent and who failed, as lines."""
+    lines = [f"- absent: {name} ({reason})" for name, reason in result.absent.items()]
+    return lines + [
         f"- failed in {len(reasons)} of {len(reasons) + len(result.rounds.get(name, []))} rounds: "
         f"{name} ({reasons[-1]})"
         for name, reasons in result.failures.items()
     ]
-    return "\n".join(parts).rstrip() + "\n"
 
 
 def verdicts(result, subject):
@@ -249,7 +265,8 @@ def _seed(results, number, value, form):
 # ---- JSON ----
 
 
-def as_json(results, subject, about):
+def as_json(results, subject, about, instead=lambda result: {}):
+    """`instead` gives what a row has besides, or in place of this."""
     out = {"about": about, "rows": []}
     for result in results:
         metrics = {
@@ -282,6 +299,7 @@ def as_json(results, subject, about):
                     }
                     for verdict in verdicts(result, subject)
                 ],
+                **instead(result),
             }
         )
     return json.dumps(_finite(out), indent=1, allow_nan=False)
