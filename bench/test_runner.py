@@ -1,5 +1,5 @@
 """Tests of bench/run's arithmetic: medians, the best floor, verdicts, infinities, SVG; and of what
-its rows and contestants name; of the congestion control that rows run under; and of two builds in pairs."""
+its rows and contestants name; of the congestion control that rows run under; of two builds in pairs; and of busy loops."""
 
 import argparse
 import contextlib
@@ -8,9 +8,11 @@ import importlib.util
 import io
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
+import time
 import types
 import unittest
 from xml.dom import minidom
@@ -260,6 +262,79 @@ class Pairs(unittest.TestCase):
 def machine_setting():
     with open("/proc/sys/net/ipv4/tcp_congestion_control") as text:
         return text.read().strip()
+
+
+def wait_for(true, within=5.0):
+    deadline = time.monotonic() + within
+    while not true() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    return true()
+
+
+def gone(pids):
+    """Whether all of them have ended; a zombie has."""
+    return wait_for(lambda: all(state_of(pid) in (None, "Z") for pid in pids))
+
+
+def state_of(pid):
+    try:
+        with open(f"/proc/{pid}/stat") as text:
+            return text.read().rsplit(")", 1)[1].split()[0]
+    except OSError:
+        return None
+
+
+class Beside(unittest.TestCase):
+    """--beside: that many loops, busy, and none left over, however the runner ends."""
+
+    def run_script(self, end):
+        code = (
+            "import signal, sys, time\n"
+            "from runner.procs import start_busy, stop_all\n"
+            "signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))\n"
+            "try:\n"
+            "    loops = start_busy(3, '/dev/null')\n"
+            "    print(*(loop.pid for loop in loops), flush=True)\n"
+            f"    {end}\n"
+            "except KeyboardInterrupt:\n"
+            "    pass\n"
+            "finally:\n"
+            "    stop_all()\n"
+        )
+        env = {**os.environ, "PYTHONPATH": os.path.dirname(os.path.abspath(__file__))}
+        runner = subprocess.Popen(
+            [sys.executable, "-B", "-c", code], env=env, stdout=subprocess.PIPE, text=True
+        )
+        self.addCleanup(runner.stdout.close)
+        self.addCleanup(runner.wait)
+        self.addCleanup(runner.kill)
+        return runner, [int(pid) for pid in runner.stdout.readline().split()]
+
+    def test_they_are_busy_and_end_with_the_runner(self):
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGKILL):
+            runner, pids = self.run_script("time.sleep(30)")
+            self.assertEqual(len(pids), 3)
+            self.assertTrue(wait_for(lambda: all(state_of(pid) == "R" for pid in pids)))
+            runner.send_signal(number)
+            self.assertTrue(gone(pids), number)
+
+    def test_they_end_when_all_is_measured(self):
+        _, pids = self.run_script("pass")
+        self.assertEqual(len(pids), 3)
+        self.assertTrue(gone(pids))
+
+    def test_the_report_says_so(self):
+        program = load_program()
+        self.assertEqual(program.beside_text({"beside": 0, "beside_cpu": 0}), "")
+        text = program.beside_text({"beside": 2, "beside_cpu": 7.2})
+        self.assertEqual(text, "beside 2 busy loops, which took 7 CPU-s; ")
+
+    def test_a_loop_that_ended_spoils_the_run(self):
+        loop = types.SimpleNamespace(pid=os.getpid(), alive=lambda: True)
+        ended = types.SimpleNamespace(pid=os.getpid(), alive=lambda: False)
+        self.assertGreaterEqual(load_program().check_busy([loop]), 0)
+        with self.assertRaises(StartError):
+            load_program().check_busy([loop, ended])
 
 
 class Picky(Control):

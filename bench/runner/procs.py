@@ -101,6 +101,19 @@ class Process:
             _started.remove(self)
 
 
+def start_busy(count, log):
+    """Loops that do nothing but take a core, to be beside what is measured; each its own session,
+    as a neighbour's program is, and never before others."""
+    set_before, loops = _priority, []
+    set_priority(False)
+    try:
+        for _ in range(count):
+            loops.append(Process(["/bin/sh", "-c", "while :; do :; done"], log))
+    finally:
+        set_priority(set_before)
+    return loops
+
+
 def stop_all():
     """Ends whatever is still running, newest first."""
     for process in reversed(list(_started)):
