@@ -9,17 +9,19 @@ import io
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
 import time
 import types
 import unittest
+from unittest import mock
 from xml.dom import minidom
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 
-from runner import pairs, plot, report  # noqa: E402
+from runner import pairs, plot, report, rows  # noqa: E402
 from runner.congestion import Control  # noqa: E402
 from runner.contestants import (  # noqa: E402
     Culvert,
@@ -29,9 +31,9 @@ from runner.contestants import (  # noqa: E402
     HAProxyTls,
     all_contestants,
 )
-from runner.procs import StartError, number_list  # noqa: E402
+from runner.procs import StartError, number_list, visitors_of, wait_visitors  # noqa: E402
 from runner.rows import FLOORS, RINGS, Metric, Row, Target, all_rows  # noqa: E402
-from runner.tools import s_time_count  # noqa: E402
+from runner.tools import WARM, s_time_count  # noqa: E402
 
 
 class Sample(Row):
@@ -337,6 +339,65 @@ class Beside(unittest.TestCase):
             load_program().check_busy([loop, ended])
 
 
+class BesideBulk(unittest.TestCase):
+    """Rows 11 and 18: what begins first, and that each is counted only while the other runs."""
+
+    def measured(self, row, monkey):
+        """The row's figures, and the windows: (mode, begins, counts from, ends)."""
+        windows, clock = [], [0.0]
+
+        def started(_run, mode, _ports, **options):
+            window = (mode, clock[0], clock[0] + options["warm"] / 1e3)
+            windows.append(window + (window[2] + options["ms"] / 1e3,))
+            return types.SimpleNamespace(result=lambda _: figures(mode), stop=lambda: None)
+
+        def loadgen(_run, mode, _port, seconds, warm=WARM, **_options):
+            windows.append((mode, clock[0], clock[0] + warm, clock[0] + warm + seconds))
+            clock[0] = windows[-1][3] + 10
+            return figures(mode)
+
+        def figures(mode):
+            number = len(windows)
+            return {"gbit_per_second": 100 + number, "latency_us": {"p50": number, "p99": 9}}
+
+        def wait(_port, count, _processes):
+            self.assertEqual(count, monkey[windows[-1][0]])
+
+        path = types.SimpleNamespace(port=1, processes=[], stop=lambda: None)
+        run = types.SimpleNamespace(seconds=2.0, origins=types.SimpleNamespace(echo=1))
+        with mock.patch.multiple(
+            rows, Background=started, loadgen=loadgen, wait_visitors=wait
+        ), mock.patch.object(
+            rows.time, "sleep", lambda s: clock.__setitem__(0, clock[0] + s)
+        ):
+            got = row.measure(run, types.SimpleNamespace(start=lambda _: path))
+        return got, windows
+
+    def test_both_orders(self):
+        for row, mode, count in ((rows.Fairness(), "open", 64), (rows.PingPong(), "rr", 1)):
+            got, windows = self.measured(row, {mode: count, "bulk": 1})
+            self.assertEqual([w[0] for w in windows], ["bulk", mode, mode, "bulk", "bulk", mode])
+            for first, second in (windows[2:4], windows[4:6]):
+                self.assertLessEqual(first[1], second[1])
+                for one, other in ((first, second), (second, first)):
+                    self.assertGreaterEqual(one[2], other[1])  # counts once the other runs
+                    self.assertLessEqual(one[3], other[3] + 0.11)
+            self.assertGreaterEqual(windows[5][1], windows[4][1] + 0.5)
+            self.assertEqual(set(got), {metric.key for metric in row.metrics})
+            self.assertEqual((got["p50_beside"], got["bulk_beside"]), (4, 104))
+            self.assertEqual((got["late_p50_beside"], got["late_bulk_beside"]), (6, 106))
+
+    def test_visitors_are_counted(self):
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            port = server.getsockname()[1]
+            self.assertEqual(visitors_of(port), 0)
+            with socket.create_connection(("127.0.0.1", port)):
+                self.assertTrue(wait_for(lambda: visitors_of(port) == 1))
+        with self.assertRaises(StartError):
+            wait_visitors(port, 1, [types.SimpleNamespace(
+                alive=lambda: False, argv=["x"], tail=lambda: "")])
+
+
 class Picky(Control):
     """A kernel that knows cubic and bbr."""
 
@@ -507,7 +568,7 @@ class Names(unittest.TestCase):
 
     def test_row_numbers_differ(self):
         numbers = [row.number for row in all_rows()]
-        self.assertEqual(sorted(numbers), list(range(18)))
+        self.assertEqual(sorted(numbers), list(range(19)))
 
     def test_tls_adds_flags_and_changes_none(self):
         plain, tls = self.contestants["culvert v2"], self.contestants["culvert tls"]
@@ -547,7 +608,7 @@ class Parsing(unittest.TestCase):
         self.assertEqual(pick("14-17"), [14, 15, 16, 17])
         self.assertEqual(pick("7"), [1, 7])
         self.assertEqual(len(pick(None)), len(all_rows()))
-        for wrong in ("17-18", "x"):
+        for wrong in ("18-19", "x"):
             with self.assertRaises(SystemExit, msg=wrong):
                 pick(wrong)
 

@@ -202,6 +202,23 @@ def is_listening(port):
     return False
 
 
+def visitors_of(port):
+    """How many connections to this port are established, by the side that asked for them: the
+    other side's may be among those of IPv6."""
+    wanted, count = f":{port:04X}", 0
+    with open("/proc/net/tcp") as lines:
+        for line in lines:
+            fields = line.split(None, 4)
+            count += fields[3] == "01" and fields[2].endswith(wanted)
+    return count
+
+
+def wait_visitors(port, count, processes, timeout=10.0):
+    wait_until(
+        lambda: visitors_of(port) >= count, processes, f"see {count} visitors at {port}", timeout
+    )
+
+
 def wait_listening(port, processes, timeout=10.0):
     """Until somebody listens on the port; StartError when a process dies first or time runs out."""
     wait_until(lambda: is_listening(port), processes, f"open port {port}", timeout)

@@ -21,6 +21,7 @@ from runner.procs import (
     resident_mib,
     run_tool,
     wait_echo,
+    wait_visitors,
     wakeups,
     wakeups_since,
 )
@@ -171,7 +172,8 @@ class BulkMany(Row):
         Metric("s64", "64 streams Gbit/s", against=True),
         Metric("s8_cpu", "8: CPU-s/GB", better="less"),
         Metric("s64_cpu", "64: CPU-s/GB", better="less"),
-        Metric("mem", "peak MiB", "{:.0f}", "less"),
+        Metric("s8_mem", "8: peak MiB", "{:.0f}", "less"),
+        Metric("s64_mem", "64: peak MiB", "{:.0f}", "less"),
     )
     targets = (Target("s8", ">=", 1.0, "best floor"), Target("s64", ">=", 1.0, "best floor"))
 
@@ -183,7 +185,8 @@ class BulkMany(Row):
             "s64": s64,
             "s8_cpu": s8_cpu,
             "s64_cpu": s64_cpu,
-            "mem": max(s8_mem, s64_mem),
+            "s8_mem": s8_mem,
+            "s64_mem": s64_mem,
         }
 
 
@@ -545,52 +548,108 @@ class Isolation(Row):
         return loadgen(run, "bulk", port, run.seconds)["gbit_per_second"]
 
 
-class Fairness(Row):
-    number = 11
-    title = "a bulk stream beside 64 request streams"
-    note = "The requests are an open loop of 5,000 a second over 64 connections, 64 bytes each."
+class BesideBulk(Row):
+    """Sparse requests and one bulk stream (down) on one running path: each alone, then both, once
+    with the connections of the requests open before bulk begins and once opened amid it."""
+
     quick = RINGS + ("culvert v2",)
     full = FLOORS + OURS + ("nginx stream x2", "HAProxy tcp x2", "rathole", "frp", "chisel")
     metrics = (
-        Metric("p99", "p99 beside / alone", better="less"),
-        Metric("bulk", "bulk beside / alone"),
-        Metric("p99_alone", "p99 alone us", "{:.0f}", "less"),
-        Metric("p99_beside", "p99 beside us", "{:.0f}", "less"),
-        Metric("bulk_beside", "bulk beside Gbit/s"),
+        Metric("p99", "before: p99 / alone", better="less"),
+        Metric("bulk", "before: bulk / alone"),
+        Metric("late_p99", "amid: p99 / alone", better="less"),
+        Metric("late_bulk", "amid: bulk / alone"),
+        Metric("p50_alone", "alone p50 us", "{:.0f}", "less"),
+        Metric("p99_alone", "alone p99 us", "{:.0f}", "less"),
+        Metric("bulk_alone", "alone bulk Gbit/s"),
+        Metric("p50_beside", "before: p50 us", "{:.0f}", "less"),
+        Metric("p99_beside", "before: p99 us", "{:.0f}", "less"),
+        Metric("bulk_beside", "before: bulk Gbit/s"),
+        Metric("late_p50_beside", "amid: p50 us", "{:.0f}", "less"),
+        Metric("late_p99_beside", "amid: p99 us", "{:.0f}", "less"),
+        Metric("late_bulk_beside", "amid: bulk Gbit/s"),
     )
-    targets = (Target("p99", "<=", 3.0), Target("bulk", ">=", 0.5))
-    load = {"connections": 64, "rate": 5000}
+    mode = ""  # of loadgen
+    load = {}
+    SETTLED = 0.5  # seconds of bulk before the requests come
 
     def measure(self, run, contestant):
         path = contestant.start(run.origins.echo)
         try:
             bulk = loadgen(run, "bulk", path.port, run.seconds)["gbit_per_second"]
-            alone = loadgen(run, "open", path.port, run.seconds, **self.load)["latency_us"]["p99"]
-            both = Background(
-                run,
-                "open",
-                [path.port],
-                json=True,
-                ms=int(run.seconds * 1000),
-                warm=500,
-                **self.load
-            )
-            try:
-                got = loadgen(run, "bulk", path.port, run.seconds + 0.2, warm=0.3)[
-                    "gbit_per_second"
-                ]
-                beside = both.result(run.seconds + 40)["latency_us"]["p99"]
-            finally:
-                both.stop()
+            alone = loadgen(run, self.mode, path.port, run.seconds, **self.load)["latency_us"]
+            before, bulk_before = self.open_before(run, path)
+            amid, bulk_amid = self.opened_amid(run, path)
             return {
-                "p99": times(beside, alone),
-                "bulk": got / bulk,
-                "p99_alone": alone,
-                "p99_beside": beside,
-                "bulk_beside": got,
+                "p99": times(before["p99"], alone["p99"]),
+                "bulk": bulk_before / bulk,
+                "late_p99": times(amid["p99"], alone["p99"]),
+                "late_bulk": bulk_amid / bulk,
+                "p50_alone": alone["p50"],
+                "p99_alone": alone["p99"],
+                "bulk_alone": bulk,
+                "p50_beside": before["p50"],
+                "p99_beside": before["p99"],
+                "bulk_beside": bulk_before,
+                "late_p50_beside": amid["p50"],
+                "late_p99_beside": amid["p99"],
+                "late_bulk_beside": bulk_amid,
             }
         finally:
             path.stop()
+
+    def open_before(self, run, path):
+        """Bulk is counted while requests run, and requests are while bulk does: from 0.5 s on."""
+        sparse = self._started(run, path, self.mode, run.seconds, 0.5, **self.load)
+        try:
+            wait_visitors(path.port, self.load["connections"], path.processes)
+            got = loadgen(run, "bulk", path.port, run.seconds + 0.1, warm=0.3)
+            return sparse.result(run.seconds + 40)["latency_us"], got["gbit_per_second"]
+        finally:
+            sparse.stop()
+
+    def opened_amid(self, run, path):
+        bulk = self._started(run, path, "bulk", run.seconds + WARM - 0.15, self.SETTLED + 0.15)
+        try:
+            wait_visitors(path.port, 1, path.processes)
+            time.sleep(self.SETTLED)
+            got = loadgen(run, self.mode, path.port, run.seconds, **self.load)
+            return got["latency_us"], bulk.result(run.seconds + 40)["gbit_per_second"]
+        finally:
+            bulk.stop()
+
+    @staticmethod
+    def _started(run, path, mode, seconds, warm, **load):
+        times_ms = {"ms": int(seconds * 1000), "warm": int(warm * 1000)}
+        return Background(run, mode, [path.port], json=True, **times_ms, **load)
+
+
+class Fairness(BesideBulk):
+    number = 11
+    title = "a bulk stream beside 64 request streams"
+    note = (
+        "The requests are an open loop of 5,000 a second over 64 connections, 64 bytes each: open "
+        "before the bulk begins (before), and once more opened amid it (amid)."
+    )
+    targets = (
+        Target("p99", "<=", 3.0),
+        Target("bulk", ">=", 0.5),
+        Target("late_p99", "<=", 3.0),
+        Target("late_bulk", ">=", 0.5),
+    )
+    mode = "open"
+    load = {"connections": 64, "rate": 5000}
+
+
+class PingPong(BesideBulk):
+    number = 18
+    title = "a bulk stream beside one ping-pong stream"
+    note = (
+        "The next request follows each reply (loadgen rr, 64 bytes); its connection is open before "
+        "the bulk begins (before), and once more opened amid it (amid)."
+    )
+    mode = "rr"
+    load = {"connections": 1}
 
 
 class LongPath(Row):
@@ -820,5 +879,6 @@ def all_rows():
         RequestsTls(),
         RequestReplyTls(),
         Handshakes(),
+        PingPong(),
         Seed(),
     ]
