@@ -76,6 +76,9 @@ struct fake_options {
     unsigned seal_refused; /* crypt_fake.c: a key is used up, and cannot be changed */
     unsigned stuck_lies;   /* sock_is_stuck takes a path for dead that is only quiet */
     unsigned message_fails;
+    unsigned pipe_fails; /* no pipe: -EPERM */
+    uint64_t
+        pipe_most; /* bytes that a pipe takes, drawn up to that; 0: as many as it is asked for */
     unsigned register_fails; /* -ENOMEM from ring_register_* */
     unsigned descriptors;    /* of the program, 0: any number; beyond: -EMFILE */
 };

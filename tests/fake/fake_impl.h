@@ -72,6 +72,7 @@ struct fake_socket {
     int side;
     int error; /* pending, told once */
     bool reset, shut, linger0;
+    bool no_wait;                  /* system calls may read and write */
     uint64_t reset_at, reset_mark; /* see fake_reset_for */
     bool over;                     /* shut down both ways: what is submitted on it ends at once */
     uint64_t user_timeout;         /* ns, 0: none */
@@ -154,6 +155,9 @@ void fake_conn_lose(struct fake_conn *conn, enum fake_loss how);
 /* A record begins at this byte of the pipe. */
 void fake_record_begins(struct fake_pipe *p, uint64_t at);
 
+/* Sock_fake.c */
+void fake_pipes_reset(void);
+
 /* Fake_tap.c */
 bool fake_is_tapped(uint16_t port);
 /* About to be written. */
@@ -165,6 +169,8 @@ void fake_tap_reset(void);
 /* Ring_fake.c */
 void fake_rings_reset(void);
 void fake_rings_kill(unsigned process, void (*lost)(uint64_t user_data));
+/* A system call has moved something: the worker whose turn it is does not turn for nothing. */
+void fake_moved(void);
 struct fake_op;
 /* The socket of this operation may have become ready. */
 void fake_op_consider(struct fake_op *op);

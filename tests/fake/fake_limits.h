@@ -13,6 +13,7 @@ struct fake_limits {
     uint32_t generations, apart, ids, ids_ask; /* of stream ids */
     uint32_t small_buffers, provided;
     uint32_t turn_frames;
+    uint32_t pipes, splice_least;
     uint32_t lane_ack, lane_ack_small, lane_log_max, lane_log_big_min;
 };
 extern struct fake_limits fake_limits;

@@ -39,6 +39,7 @@ void fake_close(void)
 {
     fake_rings_reset();
     fake_net_reset();
+    fake_pipes_reset();
     fake_memory_reset();
     fake_limits = (struct fake_limits){ 0 };
     world.count = 0;

@@ -37,6 +37,7 @@
 #define WAKES_TIME   (10 * NSEC_PER_SEC)
 
 static struct ring *rings[RINGS_MAX];
+static struct ring *ring_turns; /* whose worker has its turn: one after the other */
 static unsigned ring_number;
 
 /* Features */
@@ -131,6 +132,8 @@ static void ring_free(struct ring *ring)
     ops_free(&ring->notifs);
     for (size_t i = ring->order_head; i != ring->order_tail; i++)
         fake_release(&ring->provided[ring->order[i % ring->provided_count]].range);
+    if (ring_turns == ring)
+        ring_turns = NULL;
     free(ring->cq);
     free(ring->provided);
     free(ring->order);
@@ -265,6 +268,12 @@ bool fake_rings_idle(uint64_t *wake)
                                                                     : rings[i]->wake);
     }
     return true;
+}
+
+void fake_moved(void)
+{
+    if (ring_turns != NULL)
+        fake_ring_worked(ring_turns);
 }
 
 void fake_ring_worked(struct ring *ring)
@@ -425,7 +434,9 @@ unsigned *fake_op_counter(const struct fake_op *op)
 
     if (s == NULL)
         return NULL;
-    return op->kind == RECV ? &s->recvs : op->kind == SEND ? &s->sends : &s->others;
+    if (op->kind == RECV || op->kind == POLL_IN)
+        return &s->recvs;
+    return op->kind == SEND || op->kind == POLL_OUT ? &s->sends : &s->others;
 }
 
 /* Preparation */
@@ -563,6 +574,14 @@ void ring_sendmsg(struct ring *ring, uint64_t user_data, int fd, const struct ms
     fake_op_seal(op);
 }
 
+void ring_poll(struct ring *ring, uint64_t user_data, int fd, bool out)
+{
+    struct fake_op *op = op_new(ring, out ? POLL_OUT : POLL_IN, user_data, fd);
+
+    CHECK(op->socket->state == FAKE_CONNECTED);
+    fake_op_seal(op);
+}
+
 void ring_cancel(struct ring *ring, uint64_t target)
 {
     (void)op_new(ring, CANCEL, target, -1);
@@ -659,5 +678,6 @@ unsigned ring_wait(struct ring *ring, uint64_t timeout, struct ring_cqe *out, un
     ring->idle = count == 0 && timeout > 0;
     ring->stats.waits++;
     ring->stats.completions += count;
+    ring_turns = ring;
     return (unsigned)count;
 }

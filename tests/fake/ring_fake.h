@@ -5,7 +5,7 @@
 
 #include "fake/fake_impl.h"
 
-enum fake_op_kind { ACCEPT, CONNECT, RECV, SEND, CANCEL, CLOSE, MESSAGE };
+enum fake_op_kind { ACCEPT, CONNECT, RECV, SEND, POLL_IN, POLL_OUT, CANCEL, CLOSE, MESSAGE };
 
 struct fake_op {
     struct list node; /* of ring->prepared, ->flight or ->notifs */

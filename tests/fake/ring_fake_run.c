@@ -14,8 +14,8 @@
 #define MESSAGE_DELAY (20 * UINT64_C(1000))
 #define STARVED_PAUSE (10 * NSEC_PER_MSEC) /* a second try without cause is no loop */
 
-static const char *const kind_names[] = { "accept", "connect", "recv",   "send",
-                                          "cancel", "close",   "message" };
+static const char *const kind_names[] = { "accept",   "connect", "recv",  "send",   "poll in",
+                                          "poll out", "cancel",  "close", "message" };
 
 /* Memory of sends */
 
@@ -101,8 +101,10 @@ static bool op_ready(const struct fake_op *op)
     case CONNECT:
         return op->socket->state != FAKE_CONNECTING;
     case RECV:
+    case POLL_IN:
         return fake_readable(op->socket);
     case SEND:
+    case POLL_OUT:
         return fake_writable(op->socket);
     default:
         return true;
@@ -377,6 +379,10 @@ void fake_op_exec(void *arg)
         break;
     case SEND:
         send_done(op);
+        break;
+    case POLL_IN:
+    case POLL_OUT:
+        op_complete(op, 1, 0, 0);
         break;
     default:
         message_done(op);

@@ -7,6 +7,7 @@
 
 #include <errno.h>
 #include <netinet/in.h>
+#include <stdlib.h>
 
 socklen_t sock_addr_size(const union sock_addr *addr)
 {
@@ -148,8 +149,12 @@ void sock_set_fin(int fd)
     fake_socket(fd)->linger0 = false;
 }
 
+static bool pipe_close(int fd);
+
 void sock_close(int fd)
 {
+    if (pipe_close(fd))
+        return;
     struct fake_socket *s = fake_socket(fd);
 
     CHECK(s->recvs == 0 && s->sends == 0 && s->others == 0);
@@ -222,6 +227,189 @@ uint64_t sock_acked(int fd)
     const struct fake_socket *s = fake_socket(fd);
 
     return s->conn != NULL ? s->conn->pipe[s->side].arrived : 0;
+}
+
+/* Pipes: a FIFO of bytes, and two descriptors. */
+
+struct pipe_fake {
+    struct list node;
+    int out, in;
+    bool closed[2];
+    size_t room, head, size;
+    uint8_t *data;
+};
+
+static struct list pipes = { &pipes, &pipes };
+
+static struct pipe_fake *pipe_of(int fd)
+{
+    for (struct list *node = pipes.next; node != &pipes; node = node->next) {
+        struct pipe_fake *p = container_of(node, struct pipe_fake, node);
+
+        if (p->out == fd || p->in == fd)
+            return p;
+    }
+    return NULL;
+}
+
+static void pipe_free(struct pipe_fake *p)
+{
+    list_remove(&p->node);
+    free(p->data);
+    free(p);
+}
+
+void fake_pipes_reset(void)
+{
+    while (!list_empty(&pipes))
+        pipe_free(container_of(pipes.next, struct pipe_fake, node));
+}
+
+static bool pipe_close(int fd)
+{
+    struct pipe_fake *p = pipe_of(fd);
+
+    if (p == NULL)
+        return false;
+    CHECK(!p->closed[fd == p->in]);
+    p->closed[fd == p->in] = true;
+    if (p->closed[0] && p->closed[1])
+        pipe_free(p);
+    return true;
+}
+
+int sock_pipe(int pipe[2], uint32_t size)
+{
+    const struct fake_options *o = fake_options();
+
+    if (!fake_descriptors_left())
+        return -EMFILE;
+    if (fake_chance(o->pipe_fails))
+        return -EPERM;
+    struct pipe_fake *p = calloc(1, sizeof(*p));
+    CHECK(p != NULL);
+    list_append(&pipes, &p->node);
+    p->room = o->pipe_most > 0 ? fake_between(1, o->pipe_most) : size;
+    p->data = malloc(p->room);
+    CHECK(p->data != NULL);
+    pipe[0] = p->out = fake_fd_take();
+    pipe[1] = p->in = fake_fd_take();
+    return 0;
+}
+
+/* Up to `size` bytes that lie together; out: to be read, otherwise to be written. */
+static size_t pipe_span(const struct pipe_fake *p, size_t size, bool out, uint8_t **at)
+{
+    size_t from = (p->head + (out ? 0 : p->size)) % p->room;
+    size_t most = out ? p->size : p->room - p->size;
+
+    *at = p->data + from;
+    return min_size(min_size(size, most), p->room - from);
+}
+
+static void pipe_skip(struct pipe_fake *p, size_t size)
+{
+    p->head = (p->head + size) % p->room;
+    p->size -= size;
+}
+
+int sock_pipe_read(int pipe, void *dst, uint32_t size)
+{
+    struct pipe_fake *p = pipe_of(pipe);
+    uint8_t *at;
+
+    CHECK(p != NULL && p->out == pipe);
+    size_t n = pipe_span(p, size, true, &at);
+    memcpy(dst, at, n);
+    pipe_skip(p, n);
+    return n > 0 ? (int)n : -EAGAIN;
+}
+
+/* A socket on which a system call may read, or write: nothing in flight does. */
+static struct fake_socket *socket_now(int fd, bool out)
+{
+    struct fake_socket *s = fake_socket(fd);
+
+    CHECK(s->program && (out ? s->sends : s->recvs) == 0);
+    return s;
+}
+
+static size_t shortened(size_t size)
+{
+    return size > 1 && fake_chance(fake_options()->short_chance) ? fake_between(1, size) : size;
+}
+
+int sock_fill(int pipe, int fd, uint32_t size)
+{
+    struct pipe_fake *p = pipe_of(pipe);
+    struct fake_socket *s = socket_now(fd, false);
+    uint8_t *at;
+
+    CHECK(p != NULL && p->in == pipe && s->no_wait && size > 0);
+    size_t n = pipe_span(p, size, false, &at);
+    if (n == 0)
+        return -EAGAIN;
+    int result = (int)fake_socket_read(s, at, shortened(n));
+    fake_trace("fd %d: %d bytes to a pipe", fd, result);
+    if (result > 0) {
+        p->size += (size_t)result;
+        fake_moved();
+    }
+    return result;
+}
+
+static int write_now(struct fake_socket *s, const void *src, size_t size)
+{
+    int result = (int)fake_socket_write(s, src, shortened(size));
+
+    return result == 0 ? -EAGAIN : result;
+}
+
+int sock_drain(int pipe, int fd, uint32_t size)
+{
+    struct pipe_fake *p = pipe_of(pipe);
+    struct fake_socket *s = socket_now(fd, true);
+    uint8_t *at;
+
+    CHECK(p != NULL && p->out == pipe && s->no_wait && size > 0 && size <= p->size);
+    size_t n = pipe_span(p, size, true, &at);
+    int result = write_now(s, at, n);
+    fake_trace("fd %d: %d bytes of a pipe", fd, result);
+    if (result > 0) {
+        pipe_skip(p, (size_t)result);
+        fake_moved();
+    }
+    return result;
+}
+
+void sock_no_wait(int fd)
+{
+    fake_socket(fd)->no_wait = true;
+}
+
+uint32_t sock_unread(int fd)
+{
+    const struct fake_socket *s = fake_socket(fd);
+    const struct fake_pipe *in = s->conn != NULL ? &s->conn->pipe[1 - s->side] : NULL;
+
+    return in != NULL ? (uint32_t)(in->arrived - in->taken) : 0;
+}
+
+int sock_send_begin(int fd, const void *src, uint32_t size)
+{
+    return write_now(socket_now(fd, true), src, size);
+}
+
+int sock_recv_exact(int fd, void *dst, uint32_t size)
+{
+    return (int)fake_socket_read(socket_now(fd, false), dst, shortened(size));
+}
+
+/* Any: from paths that take some bytes in a second to loopback. */
+uint64_t sock_path_rate(int fd)
+{
+    CHECK(fake_is_open(fd));
+    return fake_chance(100) ? 0 : fake_between(1, UINT64_C(1) << fake_between(10, 40));
 }
 
 int sock_netlink(void)

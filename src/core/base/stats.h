@@ -37,6 +37,8 @@
     X(STARVED_SMALL, "reads that found no small buffer")                                \
     X(STARVED_BIG, "reads of lanes that waited for a big buffer")                       \
     X(BULK_READS, "reads into big buffers")                                             \
+    X(SPLICED_UP, "bytes moved through pipes to lanes")                                 \
+    X(SPLICED_DOWN, "bytes moved through pipes from lanes")                             \
     X(COPIED_SLICES, "slices copied out of lane buffers")                               \
     X(WINDOWS_LIMITED, "windows kept small for the sparse streams of a lane")           \
     X(ZC_SENDS, "zero-copy sends")                                                      \

@@ -20,7 +20,8 @@ bool buf_pool_open(struct buf_pool *pool, struct share_tree *tree, uint32_t smal
                                .big_reserve = (uint32_t)max_u64(big_count / 64, 2) };
     tree->capacity[SHARE_SMALL] = small_count;
     tree->capacity[SHARE_BIG] = big_count;
-    if (!slab_open(&pool->small, BUF_SMALL_SIZE, small_count, 0) ||
+    if (!pipe_pool_open(&pool->pipes, tree, PIPES_COUNT) ||
+        !slab_open(&pool->small, BUF_SMALL_SIZE, small_count, 0) ||
         !slab_open(&pool->big, BUF_BIG_SIZE, big_count, 0))
         return false;
     pool->small_refs = mem_map(sizeof(uint32_t) * small_count);
@@ -45,6 +46,7 @@ void buf_pool_close(struct buf_pool *pool)
     mem_unmap(pool->big_fixed, pool->big.count);
     mem_unmap(pool->small_owner, sizeof(pool->small_owner[0]) * pool->small.count);
     mem_unmap(pool->big_owner, sizeof(pool->big_owner[0]) * pool->big.count);
+    pipe_pool_close(&pool->pipes);
     slab_close(&pool->small);
     slab_close(&pool->big);
 }
@@ -93,6 +95,13 @@ uint32_t buf_take_big(struct buf_pool *pool, struct share *owner)
     return index | BUF_BIG_BIT;
 }
 
+uint32_t buf_take_pipe(struct buf_pool *pool, struct share *owner, uint64_t now)
+{
+    uint32_t id = pipe_take(&pool->pipes, owner, now);
+
+    return id != PIPE_NONE ? id | BUF_PIPE_BIT : BUF_NONE;
+}
+
 uint32_t buf_take_allowed(struct buf_pool *pool, struct share *owner)
 {
     return share_may(owner, SHARE_SMALL, 1) ? buf_take_small(pool, owner) : BUF_NONE;
@@ -107,6 +116,10 @@ uint32_t buf_take_bulk(struct buf_pool *pool, struct share *owner)
 
 void buf_charge(struct buf_pool *pool, uint32_t id, struct share *owner)
 {
+    if (buf_is_pipe(id)) {
+        pipe_charge(&pool->pipes, buf_pipe(id), owner);
+        return;
+    }
     struct buf_owner *now = buf_owner_of(pool, id);
 
     if (now->share == owner)
@@ -125,6 +138,10 @@ void buf_ref(struct buf_pool *pool, uint32_t id)
 
 void buf_put(struct buf_pool *pool, uint32_t id)
 {
+    if (buf_is_pipe(id)) {
+        pipe_give(&pool->pipes, buf_pipe(id));
+        return;
+    }
     uint32_t *refs = buf_refs_of(pool, id);
 
     CHECK(*refs > 0);
@@ -140,7 +157,7 @@ void buf_put(struct buf_pool *pool, uint32_t id)
 
 unsigned buf_refs(const struct buf_pool *pool, uint32_t id)
 {
-    return *buf_refs_of(pool, id);
+    return buf_is_pipe(id) ? 1 : *buf_refs_of(pool, id);
 }
 
 void buf_provide(struct buf_pool *pool, struct ring *ring)

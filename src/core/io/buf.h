@@ -19,6 +19,7 @@
 
 #include "core/base/slab.h"
 #include "core/io/limits.h"
+#include "core/io/pipe.h"
 #include "core/io/share.h"
 
 #include <stdbool.h>
@@ -26,8 +27,9 @@
 
 struct ring;
 
-#define BUF_NONE    0xffffffu
-#define BUF_BIG_BIT 0x800000u
+#define BUF_NONE     0xffffffu
+#define BUF_BIG_BIT  0x800000u
+#define BUF_PIPE_BIT 0x400000u
 
 /* A part of a buffer, with a reference on it, in somebody's list. They are a slab of their own. */
 struct slice {
@@ -43,6 +45,7 @@ struct buf_owner {
 
 struct buf_pool {
     struct slab small, big;
+    struct pipe_pool pipes;
     uint32_t *small_refs, *big_refs; /* a read may hold a slice for every one of its streams */
     struct buf_owner *small_owner, *big_owner;
     struct share *pool; /* owns what is lent to the kernel */
@@ -64,6 +67,9 @@ void buf_pool_close(struct buf_pool *pool);
 uint32_t buf_take_small(struct buf_pool *pool, struct share *owner);
 uint32_t buf_take_big(struct buf_pool *pool, struct share *owner);
 
+/* A pipe, see pipe.h; `now`: ns. It has one reference, and no data that could be looked at. */
+uint32_t buf_take_pipe(struct buf_pool *pool, struct share *owner, uint64_t now);
+
 /* The same as far as the owner's share goes; of big ones, it leaves the reserve of the lanes
  * alone. */
 uint32_t buf_take_allowed(struct buf_pool *pool, struct share *owner);
@@ -81,10 +87,22 @@ static inline bool buf_is_big(uint32_t id)
     return (id & BUF_BIG_BIT) != 0;
 }
 
+static inline bool buf_is_pipe(uint32_t id)
+{
+    return (id & (BUF_BIG_BIT | BUF_PIPE_BIT)) == BUF_PIPE_BIT;
+}
+
+static inline uint32_t buf_pipe(uint32_t id)
+{
+    CHECK(buf_is_pipe(id));
+    return id & ~BUF_PIPE_BIT;
+}
+
 static inline uint8_t *buf_data(const struct buf_pool *pool, uint32_t id)
 {
     if (buf_is_big(id))
         return slab_at(&pool->big, id & ~BUF_BIG_BIT);
+    CHECK(!buf_is_pipe(id));
     return slab_at(&pool->small, id);
 }
 

@@ -64,6 +64,30 @@ CHECK_STATIC(BUF_HEADROOM >= FRAME_HEADER_MAX + 5, "frame header and TLS record 
  * streams sees -ENOBUFS and tries again. */
 #define BUF_PROVIDED LIMIT_DRAWN(provided, 512u)
 
+/* Pipes of a worker (pipe.h), how many stay open that are not in use, and the size of one: an
+ * ordinary user may have 256 of them in all her processes (pipe(7), pipe-user-pages-soft). It holds
+ * more where pieces are larger than a page, as on loopback, and less where they are smaller. */
+#define PIPES_COUNT    LIMIT_DRAWN(pipes, 128u)
+#define PIPES_KEPT     32u
+#define PIPE_SIZE      (256u * 1024u)
+#define PIPES_AGAIN_NS (1 * NSEC_PER_SEC)
+
+/* A frame through a pipe. Below SPLICE_WORTH a copy costs less (docs/BENCHMARKS.md, "Bulk that is
+ * not copied"), below SPLICE_LEAST nothing moves. What others on the lane wait for behind the
+ * largest, ns, is its size at the lane's rate. */
+#define SPLICE_LEAST   LIMIT_DRAWN(splice_least, 64u * 1024u)
+#define SPLICE_WORTH   (2u * SPLICE_LEAST)
+#define SPLICE_MOST    (1024u * 1024u)
+#define SPLICE_RATE_NS (10 * NSEC_PER_MSEC)
+/* Who receives moves smaller ones as well, behind a large one, and reads so many times little at a
+ * time before a lane is read as before. */
+#define SPLICE_BEHIND      8u
+#define SPLICE_SMALL_READS 16u
+/* A lane is loaded when something of bulk moved on it so recently. */
+#define LANE_LOADED_NS (200 * NSEC_PER_MSEC)
+/* What a worker moves of a lane in a turn. */
+#define SPLICE_TURN (1024u * 1024u)
+
 /* Slices: one for each small buffer, and as many references into big ones again. */
 #define SLICE_COUNT (2u * BUF_SMALL_COUNT)
 

@@ -21,6 +21,7 @@
 
 #include <errno.h>
 #include <liburing.h>
+#include <poll.h>
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
@@ -643,6 +644,14 @@ void ring_sendmsg(struct ring *ring, uint64_t user_data, int fd, const struct ms
     } else {
         io_uring_prep_sendmsg(sqe, fd, msg, ring_msg_flags(flags));
     }
+    sqe->user_data = user_data;
+}
+
+void ring_poll(struct ring *ring, uint64_t user_data, int fd, bool out)
+{
+    struct io_uring_sqe *sqe = ring_get_sqe(ring, user_data);
+
+    io_uring_prep_poll_add(sqe, fd, out ? POLLOUT : POLLIN);
     sqe->user_data = user_data;
 }
 

@@ -141,6 +141,9 @@ void ring_send_fixed(struct ring *ring, uint64_t user_data, int fd, const void *
 void ring_sendmsg(struct ring *ring, uint64_t user_data, int fd, const struct msghdr *msg,
                   unsigned flags); /* msg and its iovecs must live until completion */
 
+/* Completes when fd can be read, or written, or has an error; res: not negative, or -errno. */
+void ring_poll(struct ring *ring, uint64_t user_data, int fd, bool out);
+
 /* True if a zero-copy send with this result was refused as such, before a byte of it left: the
  * socket cannot do it, or (-ENOMEM, -ENOBUFS) the pages of a buffer that is not registered are over
  * the user's RLIMIT_MEMLOCK. The same bytes can be sent plainly. */

@@ -66,6 +66,7 @@
     X(SMALL, "small buffers")     \
     X(BIG, "big buffers")         \
     X(SLICES, "slices")           \
+    X(PIPES, "pipes")             \
     X(LOG, "big buffers of logs") \
     X(WINDOW, "bytes of windows") \
     X(STREAMS, "streams")         \

@@ -6,13 +6,16 @@
 #include "core/io/limits.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <netinet/in.h>
 #include <linux/netlink.h>
+#include <linux/sockios.h>
 #include <linux/rtnetlink.h>
 #include <linux/tcp.h>
 #include <poll.h>
 #include <stdio.h>
 #include <sys/eventfd.h>
+#include <sys/ioctl.h>
 #include <unistd.h>
 
 CHECK_STATIC(sizeof(struct sockaddr_in6) <= sizeof(union sock_addr), "both families fit");
@@ -331,6 +334,75 @@ uint64_t sock_acked(int fd)
     struct tcp_info info;
 
     return sock_get_tcp_info(fd, &info) ? info.tcpi_bytes_acked : 0;
+}
+
+uint64_t sock_path_rate(int fd)
+{
+    struct tcp_info info;
+
+    return sock_get_tcp_info(fd, &info) ? info.tcpi_delivery_rate : 0;
+}
+
+int sock_pipe(int pipe[2], uint32_t size)
+{
+    if (pipe2(pipe, O_CLOEXEC | O_NONBLOCK) != 0)
+        return -errno;
+    if (fcntl(pipe[1], F_SETPIPE_SZ, (int)size) >= 0)
+        return 0;
+    int error = errno;
+    sock_close(pipe[0]);
+    sock_close(pipe[1]);
+    return -error;
+}
+
+int sock_pipe_read(int pipe, void *dst, uint32_t size)
+{
+    ssize_t n = read(pipe, dst, size);
+
+    return n >= 0 ? (int)n : -errno;
+}
+
+/* One call fills as many pages as the pipe has free, however much lies in each. */
+int sock_fill(int pipe, int fd, uint32_t size)
+{
+    ssize_t n = splice(fd, NULL, pipe, NULL, size, SPLICE_F_MOVE | SPLICE_F_NONBLOCK);
+
+    return n >= 0 ? (int)n : -errno;
+}
+
+uint32_t sock_unread(int fd)
+{
+    int bytes = 0;
+
+    return ioctl(fd, SIOCINQ, &bytes) == 0 && bytes > 0 ? (uint32_t)bytes : 0;
+}
+
+int sock_drain(int pipe, int fd, uint32_t size)
+{
+    ssize_t n = splice(pipe, NULL, fd, NULL, size, SPLICE_F_MOVE | SPLICE_F_NONBLOCK);
+
+    return n >= 0 ? (int)n : -errno;
+}
+
+void sock_no_wait(int fd)
+{
+    int flags = fcntl(fd, F_GETFL);
+
+    CHECK(flags >= 0 && fcntl(fd, F_SETFL, flags | O_NONBLOCK) == 0);
+}
+
+int sock_send_begin(int fd, const void *src, uint32_t size)
+{
+    ssize_t n = send(fd, src, size, MSG_DONTWAIT | MSG_NOSIGNAL | MSG_MORE);
+
+    return n >= 0 ? (int)n : -errno;
+}
+
+int sock_recv_exact(int fd, void *dst, uint32_t size)
+{
+    ssize_t n = recv(fd, dst, size, MSG_DONTWAIT);
+
+    return n >= 0 ? (int)n : -errno;
 }
 
 int sock_spare(void)

@@ -117,6 +117,34 @@ uint64_t sock_path_rtt(int fd);
  * known. */
 uint64_t sock_acked(int fd);
 
+/* A pipe, CLOEXEC and not waiting, that holds `size` bytes in pages of their own, and as many
+ * pieces of other pages as it has pages. 0 or -errno: of an ordinary user -EPERM when her pipes
+ * have pipe-user-pages-soft (pipe(7)). read: copies out of it. */
+int sock_pipe(int pipe[2], uint32_t size);
+int sock_pipe_read(int pipe, void *dst, uint32_t size);
+
+/* Moves up to `size` bytes without a copy (splice(2)) between a pipe's end and a socket that does
+ * not wait (sock_no_wait). The bytes moved, or -errno. fill: 0 at the end; -EAGAIN: the socket has
+ * nothing, or the pipe takes no more. drain: -EAGAIN: the socket takes nothing. */
+int sock_fill(int pipe, int fd, uint32_t size);
+int sock_drain(int pipe, int fd, uint32_t size);
+
+/* Bytes that can be read at once (SIOCINQ, tcp(7)). */
+uint32_t sock_unread(int fd);
+
+/* System calls on this socket wait for nothing (O_NONBLOCK); what is submitted to a ring waits as
+ * before (tests/kernel/test_splice.c). */
+void sock_no_wait(int fd);
+
+/* The same two without a pipe, for a header in front of what is drained, which follows at once, or
+ * filled. Bytes, 0 at the end, or -errno; they wait for nothing. */
+int sock_send_begin(int fd, const void *src, uint32_t size);
+int sock_recv_exact(int fd, void *dst, uint32_t size);
+
+/* Bytes in a second that the path takes, as TCP sees it (tcp(7), TCP_INFO, tcpi_delivery_rate,
+ * Linux 4.9). 0: not known. */
+uint64_t sock_path_rate(int fd);
+
 /* Makes the coming close send RST (SO_LINGER 0), as a stream's socket does by itself. */
 void sock_set_rst(int fd);
 

@@ -44,6 +44,7 @@ static void trim_age(struct trim *trim)
     for (unsigned i = 0; i < trim->count; i++)
         slab_age(trim->slabs[i]);
     trim_age_lent(trim);
+    pipe_pool_age(&trim->loop->bufs.pipes);
     if (trim_has_secrets(trim))
         secret_age();
 }
@@ -89,7 +90,7 @@ static bool trim_is_over(const struct trim *trim)
     for (unsigned i = 0; i < trim->count; i++)
         if (slab_is_warm(trim->slabs[i]))
             return false;
-    return !trim_has_secrets(trim) || !secret_is_warm();
+    return trim->loop->bufs.pipes.open == 0 && (!trim_has_secrets(trim) || !secret_is_warm());
 }
 
 static void trim_timer_fire(struct timer *timer)
