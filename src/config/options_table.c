@@ -144,6 +144,10 @@ const struct options_flag options_flags[] = {
       "send from our own buffers; auto: where the kernel gains by it",
       .kind = KIND_CHOICE, AT(config.zero_copy), .commands = FOR_ROLES, .group = GROUP_CORES },
 
+    { "bulk", "splice|copy", "splice",
+      "how bulk of plain lanes moves: through pipes, uncopied, or through buffers",
+      .kind = KIND_CHOICE, AT(config.bulk), .commands = FOR_ROLES, .group = GROUP_CORES },
+
     { "max-streams", "N", "131072", "streams per worker",
       .kind = KIND_NUMBER, RANGE(1, STREAM_SLOTS_MAX),
       AT(config.max_streams), .commands = FOR_ROLES, .group = GROUP_LIMITS },

@@ -255,7 +255,8 @@ bool path_whole(void)
     struct tally t = { .joined = 0 };
 
     each_lane(tally_lane, &t);
-    return t.joined > 0 && t.standing[0] == t.joined && t.standing[1] == t.joined &&
+    /* Spare ones stand beside them. */
+    return t.joined > 0 && t.standing[0] >= t.joined && t.standing[1] == t.standing[0] &&
            t.other[0] + t.other[1] == 0;
 }
 

@@ -739,11 +739,13 @@ static void check_shares(const struct worker *w, bool stopped)
 
     CHECK(used[SHARE_SMALL] == w->loop.bufs.small.used && used[SHARE_BIG] == w->loop.bufs.big.used);
     CHECK(used[SHARE_SLICES] == w->loop.slices.used && used[SHARE_IDS] == w->lanes.ids.used);
-    CHECK(used[SHARE_STREAMS] == 0 && used[SHARE_WINDOW] == 0);
+    CHECK(used[SHARE_STREAMS] == 0 && used[SHARE_WINDOW] == 0 && used[SHARE_PIPES] == 0 &&
+          w->loop.bufs.pipes.slab.used == 0);
     CHECK(list_empty(&w->streams.wide) && list_empty(&w->streams.short_of));
     if (!stopped)
         return;
-    CHECK(used[SHARE_LANES] == 0 && used[SHARE_FDS] == 0 && used[SHARE_LOG] == 0);
+    CHECK(used[SHARE_LANES] == 0 && used[SHARE_LOG] == 0 &&
+          used[SHARE_FDS] == (uint64_t)PIPE_FDS * w->loop.bufs.pipes.open);
     CHECK(w->loop.shares.nodes.used == (w->role->opens_streams ? 1 : 0) &&
           list_empty(&w->lanes.short_of)); /* the strangers' */
 }
@@ -922,6 +924,20 @@ static void limits_draw(uint64_t seed)
         draw_lasting_dearth(&r);
 }
 
+/* Bulk that is moved: of any size, through pipes that are few and small. */
+static void pipes_draw(uint64_t seed)
+{
+    struct fake_options *options = fake_options();
+    struct fake_random r;
+
+    fake_random_seed(&r, seed + 3);
+    fake_limits.splice_least =
+        fake_random_chance(&r, 800) ? (uint32_t)fake_random_size(&r, 64, 16384) : 0;
+    fake_limits.pipes = fake_random_chance(&r, 300) ? (uint32_t)fake_random_between(&r, 1, 4) : 0;
+    options->pipe_most = fake_random_chance(&r, 700) ? fake_random_size(&r, 1, 65536) : 0;
+    options->pipe_fails = fake_random_chance(&r, 200) ? 300 : 0;
+}
+
 static void options_draw(uint64_t seed)
 {
     struct fake_options options;
@@ -956,6 +972,7 @@ static void options_draw(uint64_t seed)
     run.mood.killed = fake_random_chance(&r, 100);
     fake_open(seed, &options);
     limits_draw(seed);
+    pipes_draw(seed);
 }
 
 /* Every byte of a lane is looked at, on all connections; but v1 shows its token. */

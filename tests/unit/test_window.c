@@ -127,14 +127,16 @@ START_TEST(the_limit_is_a_few_paths_at_the_rate)
     const uint32_t size = 32u << 20, half = size / 2;
 
     window_rx_init(&rx, size, 0);
-    ck_assert_uint_eq(window_rx_limit(&rx, 50 * MSEC), WINDOW_NO_LIMIT); /* nothing is known yet */
+    ck_assert_uint_eq(window_rx_limit(&rx, 50 * MSEC, 1000),
+                      WINDOW_NO_LIMIT); /* nothing is known yet */
     use_half(&rx, 9 * MSEC, MSEC, size, &budget);
-    ck_assert_uint_eq(window_rx_limit(&rx, 50 * MSEC), WINDOW_NO_LIMIT);
+    ck_assert_uint_eq(window_rx_limit(&rx, 50 * MSEC, 1000), WINDOW_NO_LIMIT);
     use_half(&rx, 1000 * MSEC, MSEC, size, &budget); /* 32 MiB in a second */
     ck_assert_uint_eq(rx.rate, size);
-    ck_assert_uint_eq(window_rx_limit(&rx, 50 * MSEC), size / 20 * 2);
-    ck_assert_uint_eq(window_rx_limit(&rx, 0), 160u << 10);
-    ck_assert_uint_eq(window_rx_limit(&rx, 3600000 * MSEC), WINDOW_NO_LIMIT);
+    ck_assert_uint_eq(window_rx_limit(&rx, 50 * MSEC, 1000), size / 20 * 2);
+    ck_assert_uint_eq(window_rx_limit(&rx, 0, 160u << 10), 160u << 10);
+    ck_assert_uint_eq(window_rx_limit(&rx, 0, 96u << 10), 96u << 10);
+    ck_assert_uint_eq(window_rx_limit(&rx, 3600000 * MSEC, 1000), WINDOW_NO_LIMIT);
     use_half(&rx, 9000 * MSEC, MSEC, size, &budget); /* slow for once */
     ck_assert_uint_eq(rx.rate, size - size / 8);
     use_half(&rx, 9010 * MSEC, 20 * MSEC, size, &budget); /* less than a round trip: no sample */

@@ -33,6 +33,7 @@ enum config_role { CONFIG_SERVER, CONFIG_CLIENT };
 enum config_wire { CONFIG_WIRE_AUTO, CONFIG_WIRE_V1, CONFIG_WIRE_V2 };
 enum config_engine { CONFIG_ENGINE_AUTO, CONFIG_ENGINE_KTLS, CONFIG_ENGINE_USER };
 enum config_auto { CONFIG_AUTO, CONFIG_ON, CONFIG_OFF };
+enum config_bulk { CONFIG_SPLICE, CONFIG_COPY };
 
 /* HOST:PORT as given: host without brackets, may be empty for a listen address (all addresses, IPv6
  * and IPv4). */
@@ -68,6 +69,7 @@ struct config {
     bool grace_plain;           /* plain lanes, too: somebody on the path could take one over */
     uint64_t stream_idle;       /* a stream on which nothing moved this long ends; 0: none does */
     enum config_auto zero_copy; /* SEND_ZC */
+    enum config_bulk bulk;      /* how it moves where both ways are open */
     char *token;       /* a server: any number, one in each line; NULL: nobody needs it any more */
     size_t token_size; /* a zero follows, which is not counted */
     bool log_visitors; /* a line for each visitor's end */

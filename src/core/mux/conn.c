@@ -62,6 +62,7 @@ void conn_put_fd(struct conn *conn, int fd)
 {
     CHECK(conn->fd < 0 && fd >= 0 && !conn_flies(conn));
     conn->fd = fd;
+    conn->no_wait = false;
 }
 
 int conn_take_fd(struct conn *conn)
@@ -309,6 +310,42 @@ enum conn_read conn_read(struct conn *conn, struct conn_rx *rx)
     return conn_opens(conn) ? conn_read_bytes(conn, &conn->raw) : conn_read_opened(conn, rx);
 }
 
+void conn_no_wait(struct conn *conn)
+{
+    if (!conn->no_wait)
+        sock_no_wait(conn->fd);
+    conn->no_wait = true;
+}
+
+void conn_be_slow(struct conn *conn)
+{
+    conn->rx_busy = false;
+}
+
+void conn_poll(struct conn *conn)
+{
+    CHECK(!conn->recv_flight && conn->fd >= 0 && !conn_is_tls(conn));
+    ring_poll(conn->loop->ring, conn->ops.recv, conn->fd, false);
+    conn->recv_flight = conn->recv_polls = true;
+}
+
+int conn_read_now(struct conn *conn, struct conn_rx *rx, uint32_t size)
+{
+    struct buf_pool *bufs = &conn->loop->bufs;
+
+    CHECK(!conn->recv_flight && rx->parsed == rx->filled && !conn_is_tls(conn));
+    conn_rx_release(conn, rx);
+    rx->buf = buf_take_small(bufs, conn->share);
+    if (rx->buf == BUF_NONE)
+        return -EAGAIN;
+    int n = sock_recv_exact(conn->fd, buf_data(bufs, rx->buf), size);
+    if (n > 0)
+        rx->filled = (uint32_t)n;
+    else
+        conn_rx_release(conn, rx);
+    return n;
+}
+
 void conn_recv_done(struct conn *conn, const struct ring_cqe *cqe)
 {
     struct loop *loop = conn->loop;
@@ -316,6 +353,10 @@ void conn_recv_done(struct conn *conn, const struct ring_cqe *cqe)
 
     CHECK(conn->recv_flight);
     conn->recv_flight = false;
+    if (conn->recv_polls) {
+        conn->recv_polls = false;
+        return;
+    }
     if ((cqe->flags & RING_CQE_BUFFER) != 0) {
         buf_provided_taken(&loop->bufs, cqe->buffer, conn->share);
         CHECK(rx->buf == BUF_NONE);
@@ -418,6 +459,17 @@ void conn_send_zero_copy(struct conn *conn, uint32_t buf, uint32_t offset, uint3
     conn_gate_segment(conn, buf, offset, size);
 }
 
+int conn_send_pipe(struct conn *conn, const uint8_t *header, uint32_t header_size, uint32_t pipe,
+                   uint32_t body)
+{
+    conn_no_wait(conn);
+    int n = conn_gate_pipe(conn, header, header_size, pipe, body);
+
+    if (n >= 0 && (uint32_t)n < header_size + body)
+        conn_gate_poll(conn);
+    return n;
+}
+
 void conn_send_done(struct conn *conn, const struct ring_cqe *cqe)
 {
     struct loop *loop = conn->loop;
@@ -495,4 +547,16 @@ uint64_t conn_path_rtt(struct conn *conn)
         conn->path_rtt = rtt != 0 ? rtt : conn->path_rtt;
     }
     return conn->rtt_min > LANE_CORE_NS ? max_u64(conn->path_rtt, conn->rtt_min) : conn->path_rtt;
+}
+
+uint32_t conn_path_most(struct conn *conn)
+{
+    uint64_t now = conn->loop->now;
+
+    if (now - conn->rate_asked > LANE_PATH_NS) {
+        conn->rate_asked = now;
+        conn->rate = sock_path_rate(conn->fd);
+    }
+    double most = (double)conn->rate * ((double)SPLICE_RATE_NS / NSEC_PER_SEC);
+    return conn->rate == 0 || most > SPLICE_MOST ? SPLICE_MOST : (uint32_t)most;
 }

@@ -65,7 +65,8 @@ enum conn_flight {
     CONN_FLIGHT_FRAMES,
     CONN_FLIGHT_ZERO_COPY, /* frames: one segment */
     CONN_FLIGHT_PREFACE,
-    CONN_FLIGHT_SEALED
+    CONN_FLIGHT_SEALED,
+    CONN_FLIGHT_POLL /* none: the socket takes no more of what lies in a pipe */
 };
 
 /* user_data of its operations; `send` lacks the buffer of a zero-copy send, its aux. */
@@ -92,6 +93,8 @@ struct conn {
 
     /* receive */
     bool recv_flight;
+    bool recv_polls;         /* it reads nothing, see conn_poll */
+    bool no_wait;            /* system calls on its socket do not wait */
     bool dry;                /* the last read emptied the socket: poll first */
     bool rx_busy;            /* reads go into big buffers */
     struct conn_rx *recv_rx; /* where the read in flight goes: the lane's, or raw */
@@ -133,6 +136,8 @@ struct conn {
     uint64_t rtt_min;  /* ns: the shortest; 0: not measured */
     uint64_t path_rtt; /* ns: what TCP sees, as of path_asked; 0: not known */
     uint64_t path_asked;
+    uint64_t rate; /* bytes in a second, as of rate_asked; 0: not known */
+    uint64_t rate_asked;
 };
 
 /* *conn is zeros. crypt: taken over, NULL for a plain one. Descriptor and owner come later. */
@@ -202,6 +207,18 @@ bool conn_rx_move_small(struct conn *conn, struct conn_rx *rx);
  * STARVED: there is no buffer, and no read. BIG: into a big one, from recv_since on. */
 enum conn_read { CONN_READ_STARVED, CONN_READ_SMALL, CONN_READ_BIG };
 enum conn_read conn_read(struct conn *conn, struct conn_rx *rx);
+
+/* In place of a read: completes when there is something to read. And what comes is to be moved, not
+ * read: system calls on its socket do not wait. */
+void conn_poll(struct conn *conn);
+void conn_no_wait(struct conn *conn);
+
+/* Its next read is a small one, whatever the last one brought. */
+void conn_be_slow(struct conn *conn);
+
+/* Up to `size` bytes to the end of *rx, at once, while no read is in flight. Bytes, 0 at the end,
+ * or -errno: -EAGAIN also if there is no buffer. */
+int conn_read_now(struct conn *conn, struct conn_rx *rx, uint32_t size);
 
 /* A read has completed: the buffer belongs to the bytes that came, or goes back. */
 void conn_recv_done(struct conn *conn, const struct ring_cqe *cqe);
@@ -293,6 +310,12 @@ static inline uint32_t conn_zero_copy_least(const struct conn *conn)
     return conn->zc.mode != ZERO_COPY_ON || conn_is_tls(conn) ? UINT32_MAX : ZERO_COPY_MIN;
 }
 
+/* After FREE, of a plain one: `header` bytes, and then `body` bytes out of a pipe, both as far as
+ * the socket takes them now. What has left, or -errno; if that is not all, a poll is in flight as
+ * the send. */
+int conn_send_pipe(struct conn *conn, const uint8_t *header, uint32_t header_size, uint32_t pipe,
+                   uint32_t body);
+
 /* A send has completed. */
 void conn_send_done(struct conn *conn, const struct ring_cqe *cqe);
 
@@ -338,6 +361,9 @@ static inline bool conn_preface_waits(const struct conn *conn)
 
 /* Forgets it, wherever it stands. */
 void conn_preface_drop(struct conn *conn);
+
+/* How many bytes of one stream may go out at once: what the path takes in SPLICE_RATE_NS. */
+uint32_t conn_path_most(struct conn *conn);
 
 /* What proofs on this connection are bound to, once HELLO and HELLO_OK have been said. */
 void conn_channel(const struct conn *conn, struct scram_channel *channel);

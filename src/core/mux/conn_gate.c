@@ -72,6 +72,38 @@ void conn_gate_segment(struct conn *conn, uint32_t buf, uint32_t offset, uint32_
         ring_send(loop->ring, conn_gate_op(conn), conn->fd, data, size, RING_WAITALL | RING_ZC);
 }
 
+/* The header waits in the socket for what follows it at once. */
+static int gate_header(struct conn *conn, const uint8_t *header, uint32_t size)
+{
+    int n = size > 0 ? sock_send_begin(conn->fd, header, size) : 0;
+
+    return n == -EAGAIN || n == -EINTR ? 0 : n;
+}
+
+int conn_gate_pipe(struct conn *conn, const uint8_t *header, uint32_t header_size, uint32_t pipe,
+                   uint32_t body)
+{
+    CHECK(!conn_is_tls(conn) && conn->crypt == NULL);
+    CHECK(conn->fd >= 0 && !conn->send_flight && !conn->shut && body > 0);
+    int begun = gate_header(conn, header, header_size);
+    if (begun < 0 || (uint32_t)begun < header_size)
+        return begun;
+    int n = pipe_drain(&conn->loop->bufs.pipes, buf_pipe(pipe), conn->fd, body);
+    if (n == -EAGAIN || n == -EINTR)
+        n = 0;
+    return n < 0 ? n : begun + n;
+}
+
+void conn_gate_poll(struct conn *conn)
+{
+    CHECK(conn->fd >= 0 && !conn->send_flight);
+    conn->send_flight = true;
+    conn->send_since = conn->loop->now;
+    conn->flight = CONN_FLIGHT_POLL;
+    conn->flight_size = 0;
+    ring_poll(conn->loop->ring, conn_gate_op(conn), conn->fd, true);
+}
+
 static uint8_t *gate_sealed_bytes(const struct conn *conn)
 {
     return buf_data(&conn->loop->bufs, conn->sealed_buf) + conn->sealed_sent;

@@ -15,6 +15,12 @@ void conn_gate_segment(struct conn *conn, uint32_t buf, uint32_t offset, uint32_
 void conn_gate_sealed(struct conn *conn);
 void conn_gate_control(struct conn *conn);
 
+/* conn_gate.c: a header and what lies in a pipe, now, as far as the socket takes it: bytes or
+ * -errno; and a poll for room in place of a send. */
+int conn_gate_pipe(struct conn *conn, const uint8_t *header, uint32_t header_size, uint32_t pipe,
+                   uint32_t body);
+void conn_gate_poll(struct conn *conn);
+
 /* conn_gate.c: how a send that copies is submitted: whole, but that the kernel's record engine
  * refuses MSG_WAITALL (tls_sw_sendmsg: EOPNOTSUPP), so that its sends may be short. */
 unsigned conn_gate_flags(const struct conn *conn);

@@ -6,6 +6,8 @@
 #include "core/wire/frame.h"
 #include "core/wire/session_fsm.h"
 
+#include <errno.h>
+
 /* Frames */
 
 static enum reason demux_refuse(enum frame_result result)
@@ -160,10 +162,8 @@ static enum reason demux_data_begin(struct lane *lane, const struct frame *frame
         return lane->version == FRAME_V1 ? REASON_DONE : REASON_BAD_FRAME;
     if (lane->version != FRAME_V1 && !window_rx_push(&s->rx, frame->length))
         return REASON_FLOW_CONTROL;
-    if (window_rx_is_sparse(&s->rx, frame->length, lane->loop->now)) {
-        lane->sparse.heard = lane->loop->now;
-        lane->sparse.id = s->wire_id;
-    }
+    if (window_rx_is_sparse(&s->rx, frame->length, lane->loop->now))
+        lane_hears_sparse(lane, s->wire_id);
     if (frame->length == 0 && (frame->flags & FRAME_FLAG_FIN) != 0)
         stream_rx_fin(s);
     return REASON_DONE;
@@ -248,14 +248,102 @@ static enum reason demux_parse(struct lane *lane)
     return REASON_DONE;
 }
 
+/* Bulk */
+
+/* Whether what comes next is moved: the rest of a large frame, or a header behind one. */
+static bool demux_splices(const struct lane *lane, bool behind)
+{
+    const struct stream *s = lane->in.stream;
+
+    if (lane->state != LANE_OPEN || !lane_moves(lane) || lane->rx.parsed < lane->rx.filled)
+        return false;
+    if (lane->in.left == 0)
+        return behind;
+    uint32_t least = behind ? SPLICE_LEAST / SPLICE_BEHIND : SPLICE_LEAST;
+    return s != NULL && lane->in.left >= least && stream_may_fill(s);
+}
+
+/* What comes next is moved; or it is read, and behind bulk little at a time, so that the next large
+ * frame is not read to its end. */
+static void demux_decide(struct lane *lane)
+{
+    bool full = lane->in.full;
+
+    lane->in.full = false;
+    if (!full && demux_splices(lane, lane->in.left > 0 && lane->in.small > 0)) {
+        lane->in.splices = lane->in.ready = true;
+        lane->in.small = SPLICE_SMALL_READS;
+    } else if (lane->in.small > 0) {
+        lane->in.small--;
+        conn_be_slow(&lane->conn);
+    }
+}
+
+/* Payload, as far as it is there. */
+static int demux_move(struct lane *lane)
+{
+    struct stream *s = lane->in.stream;
+    bool more = false;
+    int n = stream_rx_fill(s, lane->conn.fd, min_u32(lane->in.left, SPLICE_TURN), &more);
+
+    if (n <= 0)
+        return n;
+    lane->in.ready = more;
+    lane_rx_moved(lane, (uint32_t)n);
+    lane->in.left -= (uint32_t)n;
+    if (lane->in.left == 0 && (lane->in.frame.flags & FRAME_FLAG_FIN) != 0)
+        stream_rx_fin(s);
+    return n;
+}
+
+/* Frames one after the other, without reading beyond a header, until something else comes. */
+static enum reason demux_splice(struct lane *lane)
+{
+    uint32_t moved = 0;
+
+    conn_no_wait(&lane->conn); /* it may be another connection than when it began */
+    while (lane->state == LANE_OPEN && lane->in.splices && lane->in.ready && moved < SPLICE_TURN) {
+        bool header = lane->in.left == 0;
+
+        if (!header && (lane->in.stream == NULL || !stream_may_fill(lane->in.stream))) {
+            lane->in.splices = false;
+            break;
+        }
+        int n = header ? lane_rx_header(lane) : demux_move(lane);
+
+        if (n == -ENOBUFS) {
+            lane->in.splices = false;
+            lane->in.full = true;
+        } else if (n == -EAGAIN || n == -EINTR) {
+            lane->in.ready = false;
+        } else if (n <= 0) {
+            lane->in.splices = false;
+            lane_rx_ended(lane, n);
+        } else {
+            enum reason reason = header ? demux_parse(lane) : REASON_DONE;
+            if (reason != REASON_DONE)
+                return reason;
+            moved += (uint32_t)n;
+            lane->in.splices = header ? demux_splices(lane, true) && lane->in.left > 0
+                                      : lane->in.left > 0 || demux_splices(lane, true);
+        }
+    }
+    return REASON_DONE;
+}
+
 /* Lanes */
 
 /* What came before a record that is broken is good, and counted. */
 static enum reason demux_take(struct lane *lane)
 {
     bool handled = false, more = false;
-    enum reason reason;
+    enum reason reason = REASON_DONE;
 
+    if (lane->in.splices && lane->state == LANE_OPEN) {
+        reason = demux_splice(lane);
+        if (reason != REASON_DONE || lane->in.splices || !lane_takes(lane))
+            return reason;
+    }
     do {
         reason = lane_rx_open(lane, handled, &more);
         enum reason parsed = demux_parse(lane);
@@ -264,7 +352,10 @@ static enum reason demux_take(struct lane *lane)
     } while (more && reason == REASON_DONE && lane_takes(lane) &&
              !list_linked(&lane->in.late_node));
     CHECK(lane->rx.parsed <= lane->rx.filled && lane->rx_acked <= lane->rx_bytes);
-    return lane_rx_settle(lane, reason);
+    reason = lane_rx_settle(lane, reason);
+    if (reason == REASON_DONE)
+        demux_decide(lane);
+    return reason;
 }
 
 static void demux_lane(struct lane *lane)

@@ -379,6 +379,22 @@ void lane_dismiss(struct lane *lane, enum reason reason)
         lane_close(lane, reason, NULL);
 }
 
+void lane_load(struct lane *lane)
+{
+    const struct role *role = lane->table->role;
+    uint64_t now = lane->loop->now;
+    bool anew = lane->loaded == 0 || now - lane->loaded > LANE_LOADED_NS;
+
+    lane->loaded = now;
+    if (anew && role->lane_loaded != NULL && lane->fsm == SESSION_FORWARDING)
+        role->lane_loaded(lane);
+}
+
+bool lane_is_loaded(const struct lane *lane)
+{
+    return lane->loaded != 0 && lane->loop->now - lane->loaded <= LANE_LOADED_NS;
+}
+
 static void lane_release_buffers(struct lane *lane)
 {
     conn_rx_release(&lane->conn, &lane->rx);

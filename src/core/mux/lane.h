@@ -6,7 +6,7 @@
  * <= filled <= size. Headers and control frames are parsed where they lie; DATA payload is handed
  * to its stream as a reference, in pieces as it arrives, so that a frame of 16 MiB needs no buffer
  * of that size. What is left unparsed is moved to the next buffer (less than one control frame); a
- * lane with nothing unparsed holds no buffer.
+ * lane with nothing unparsed holds no buffer. Where payload is moved, not read (demux.c), it polls.
  *
  * Sending. Three queues, one sendmsg in flight, in this order:
  *   control  PING, WINDOW, handshake frames: a pack (contiguous bytes), its space is theirs alone.
@@ -15,7 +15,8 @@
  *   data     OPEN, RESET, and DATA frames of small payload, copied: a pack; 64 small frames leave
  *            as one piece of memory
  *   bulk     DATA frames framed in place in big buffers: references, up to LANE_BULK_BYTES, sparse
- *            streams never wait behind them
+ *            streams never wait behind them; or what lies in a pipe, with its header beside it,
+ *            which goes out by itself and at once, as far as the socket takes it
  * Order that matters is kept: within a stream, small data follows its bulk only when the bulk is
  * out (pending == 0, otherwise it goes into the bulk queue as well); OPEN is in the data pack
  * so that it cannot overtake the last data of the stream whose id it has, and RESET so that it is
@@ -95,6 +96,8 @@ struct lane_segment {
     uint32_t buf;
     uint32_t offset, size;
     struct lane_waiter *waiter; /* NULL: nobody counts it any more */
+    /* of what lies in a pipe; its first bytes on the wire, which are counted in `size` */
+    uint8_t header[FRAME_HEADER_MAX];
 };
 
 /* Server, v2: one id of the wire, in table->ids: generation << STREAM_SLOT_BITS | its place
@@ -154,12 +157,11 @@ struct lane_in {
     uint32_t left;
     /* whose; NULL: it was not there when the frame began, or has left meanwhile */
     struct stream *stream;
-};
-
-/* The last small frame of a sparse stream. */
-struct lane_sparse {
-    uint64_t heard; /* ns */
-    uint32_t id;    /* whose */
+    /* what comes next is moved through pipes, and the lane is polled, not read: see demux.c */
+    bool splices;
+    bool ready;    /* there may be something */
+    bool full;     /* pipes took no more: what comes next is read, whatever it is */
+    uint8_t small; /* so many reads are small ones: behind them something large may come again */
 };
 
 /* Wire ids where the low bits of an id are no place in a table here. */
@@ -214,6 +216,7 @@ struct lane {
     bool counted; /* as one of its owner's lanes, until it is freed */
     bool goaway_sent, goaway_heard;
     bool peer_beats; /* it has sent a PING or Heartbeat */
+    uint64_t loaded; /* ns: when bulk last moved through pipes on it; 0: never */
     uint16_t index;  /* of the session's lanes */
     uint16_t paused; /* v1: streams that hold up reading */
 
@@ -221,7 +224,6 @@ struct lane {
     struct conn_rx rx; /* bytes of frames */
     struct lane_in in;
     uint64_t rx_bytes;
-    struct lane_sparse sparse;
 
     /* send */
     struct lane_pack control, data;
@@ -385,8 +387,15 @@ static inline bool lane_takes(const struct lane *lane)
     return lane->state == LANE_OPEN || lane->state == LANE_FROZEN;
 }
 
-/* What a stream that receives in bulk may have outstanding: see window.h. */
+/* A small frame of a sparse stream has come. And what a stream that receives in bulk may have
+ * outstanding beside such: see window.h. */
+void lane_hears_sparse(struct lane *lane, uint32_t wire_id);
 uint32_t lane_window_limit(struct lane *lane, uint32_t wire_id, const struct window_rx *rx);
+
+/* Bulk moves through pipes on this lane now; and whether it did of late, so that a newcomer fares
+ * better on another one. */
+void lane_load(struct lane *lane);
+bool lane_is_loaded(const struct lane *lane);
 
 /* True if its connection is up: it is read and flushed. */
 static inline bool lane_is_connected(const struct lane *lane)
@@ -496,6 +505,20 @@ bool lane_bulk_room(const struct lane *lane);
 void lane_bulk_push(struct lane *lane, struct lane_waiter *waiter, uint32_t buf, uint32_t offset,
                     uint32_t size);
 
+/* Whether bulk may move through pipes at all: a plain v2 lane. */
+static inline bool lane_moves(const struct lane *lane)
+{
+    return lane->version == FRAME_V2 && !conn_is_tls(&lane->conn) &&
+           lane->loop->config->bulk == CONFIG_SPLICE;
+}
+
+/* The same of what lies in a pipe, behind this header. Whether a lane takes pipes now, and how
+ * many bytes of one: 1 MiB, less on a slow path. */
+void lane_bulk_push_pipe(struct lane *lane, struct lane_waiter *waiter, uint32_t pipe,
+                         const struct frame *frame);
+bool lane_takes_pipes(const struct lane *lane);
+uint32_t lane_pipe_most(struct lane *lane);
+
 void lane_waiter_init(struct lane_waiter *waiter);
 
 /* It leaves its line, and what of it is in the bulk queue is not counted any more. */
@@ -510,6 +533,12 @@ void lane_goaway_text(struct lane *lane, enum reason reason, const char *text);
  * says they were. settle: afterwards, with what came of it; the reason may be another one. */
 enum reason lane_rx_open(struct lane *lane, bool handled, bool *more);
 enum reason lane_rx_settle(struct lane *lane, enum reason reason);
+
+/* For demux.c, of a lane that splices: a header, exactly, into rx. Bytes, 0 at the end, or -errno.
+ * And: so many bytes of frames came, and went elsewhere; the connection has ended, or failed. */
+int lane_rx_header(struct lane *lane);
+void lane_rx_moved(struct lane *lane, uint32_t size);
+void lane_rx_ended(struct lane *lane, int res);
 
 /* The same: tells the peer, and ends the lane. */
 void lane_violation(struct lane *lane, enum reason reason);

@@ -12,6 +12,7 @@
 #include "core/mux/crypt.h"
 #include "core/mux/lane.h"
 #include "core/mux/lane_impl.h"
+#include "core/mux/session.h"
 
 #include <errno.h>
 
@@ -113,6 +114,13 @@ void lane_read(struct lane *lane)
     if (rx_rests(lane) || (lane->state == LANE_OPEN && !lane_offload(lane)) ||
         (conn_is_tls(&lane->conn) && list_linked(&lane->starved_node)))
         return;
+    if (lane->in.splices && lane->state == LANE_OPEN) {
+        if (lane->in.ready)
+            lane_arrive(lane);
+        else
+            conn_poll(&lane->conn);
+        return;
+    }
     switch (conn_read(&lane->conn, &lane->rx)) {
     case CONN_READ_STARVED:
         lane_starve(lane);
@@ -125,14 +133,22 @@ void lane_read(struct lane *lane)
     }
 }
 
+void lane_hears_sparse(struct lane *lane, uint32_t wire_id)
+{
+    lane->session->sparse =
+        (struct session_sparse){ .heard = lane->loop->now, .id = wire_id, .lane = lane->index };
+}
+
 uint32_t lane_window_limit(struct lane *lane, uint32_t wire_id, const struct window_rx *rx)
 {
-    uint64_t quiet = lane->loop->now - lane->sparse.heard;
+    const struct session_sparse *sparse = &lane->session->sparse;
+    uint64_t quiet = lane->loop->now - sparse->heard;
 
     if (quiet > max_u64(LANE_SPARSE_NS, LANE_SPARSE_PATHS * lane->conn.path_rtt) ||
-        lane->sparse.id == wire_id)
+        (sparse->id == wire_id && sparse->lane == lane->index))
         return WINDOW_NO_LIMIT;
-    return window_rx_limit(rx, conn_path_rtt(&lane->conn));
+    return window_rx_limit(rx, conn_path_rtt(&lane->conn),
+                           lane_moves(lane) ? WINDOW_LIMIT_MOVED : WINDOW_LIMIT_COPIED);
 }
 
 /* A violation is told to the peer before the lane goes; the session's other lanes go with it.
@@ -230,7 +246,24 @@ static enum reason rx_take(struct lane *lane, uint32_t size)
     return REASON_DONE;
 }
 
-static void rx_ended(struct lane *lane, int res)
+int lane_rx_header(struct lane *lane)
+{
+    int n = conn_read_now(&lane->conn, &lane->rx, (uint32_t)frame_header_size(lane->version));
+
+    if (n > 0)
+        lane_rx_moved(lane, (uint32_t)n);
+    return n;
+}
+
+void lane_rx_moved(struct lane *lane, uint32_t size)
+{
+    loop_count(lane->loop, STAT_LANE_RECV_BYTES, size);
+    lane->rx_bytes += size;
+    lane_load(lane);
+    conn_excuse(&lane->conn);
+}
+
+void lane_rx_ended(struct lane *lane, int res)
 {
     if (res == 0 && conn_is_cut(&lane->conn))
         lane_lost(lane, REASON_TLS_TRUNCATED,
@@ -246,12 +279,29 @@ static void rx_ended(struct lane *lane, int res)
         lane_lost(lane, REASON_LANE_ERROR, strerror(-res));
 }
 
+/* Whatever it is, what moves it next will tell. */
+static void rx_polled(struct lane *lane)
+{
+    if (lane->state == LANE_LINGER)
+        lane_mark(lane);
+    if (lane->state != LANE_OPEN)
+        return;
+    lane->in.ready = true;
+    lane_arrive(lane);
+}
+
 void lane_recv_done(void *part, const struct ring_cqe *cqe)
 {
     struct lane_table *table = part;
     struct lane *lane = lane_from_op(table, cqe);
 
+    bool polled = lane->conn.recv_polls;
+
     conn_recv_done(&lane->conn, cqe);
+    if (polled) {
+        rx_polled(lane);
+        return;
+    }
     if (lane->state == LANE_FROZEN && cqe->res > 0)
         lane_frozen_recv(lane, (uint32_t)cqe->res);
     if (lane->state == LANE_CLOSING || lane->state == LANE_FROZEN)
@@ -261,7 +311,7 @@ void lane_recv_done(void *part, const struct ring_cqe *cqe)
         if (conn_recv_again(&lane->conn, cqe->res))
             lane_mark(lane);
         else
-            rx_ended(lane, cqe->res);
+            lane_rx_ended(lane, cqe->res);
         return;
     }
     loop_count(table->loop, STAT_LANE_RECVS, 1);

@@ -15,6 +15,19 @@ struct lane *lane_of_session(struct session *session, uint16_t index)
     return NULL;
 }
 
+/* Whether a newcomer fares better on `lane`. */
+static bool session_lane_is_better(const struct lane *lane, const struct lane *best)
+{
+    bool open = lane->state == LANE_OPEN, best_open = best->state == LANE_OPEN;
+    bool loaded = lane_is_loaded(lane), best_loaded = lane_is_loaded(best);
+
+    if (open != best_open)
+        return open;
+    if (loaded != best_loaded)
+        return !loaded;
+    return lane->stream_count < best->stream_count;
+}
+
 struct lane *lane_pick(struct session *session)
 {
     struct lane *best = NULL;
@@ -24,8 +37,7 @@ struct lane *lane_pick(struct session *session)
 
         if (!lane_takes(lane) || lane->fsm != SESSION_FORWARDING || lane->goaway_heard)
             continue;
-        if (best == NULL || (best->state == LANE_FROZEN && lane->state == LANE_OPEN) ||
-            (best->state == lane->state && lane->stream_count < best->stream_count))
+        if (best == NULL || session_lane_is_better(lane, best))
             best = lane;
     }
     return best;

@@ -182,6 +182,33 @@ void lane_bulk_push(struct lane *lane, struct lane_waiter *waiter, uint32_t buf,
     lane_mark(lane);
 }
 
+bool lane_takes_pipes(const struct lane *lane)
+{
+    return lane_moves(lane) && lane->state == LANE_OPEN && !lane->retain.keeps;
+}
+
+uint32_t lane_pipe_most(struct lane *lane)
+{
+    return min_u32(conn_path_most(&lane->conn), lane->terms.max_data);
+}
+
+void lane_bulk_push_pipe(struct lane *lane, struct lane_waiter *waiter, uint32_t pipe,
+                         const struct frame *frame)
+{
+    uint32_t header = (uint32_t)frame_header_size(lane->version);
+    uint32_t index = (lane->seg_head + lane->seg_count) % LANE_SEGMENTS;
+    struct lane_segment *segment = &lane->segments[index];
+
+    CHECK(lane_bulk_room(lane) && buf_is_pipe(pipe) && !lane->retain.keeps);
+    *segment =
+        (struct lane_segment){ .buf = pipe, .size = header + frame->length, .waiter = waiter };
+    frame_put(lane->version, segment->header, frame);
+    lane->seg_count++;
+    lane->bulk_bytes += segment->size;
+    waiter->pending += segment->size;
+    lane_mark(lane);
+}
+
 void lane_disown(struct lane *lane, struct lane_waiter *waiter)
 {
     CHECK(waiter->line == LANE_LINE_NONE ? !waiter->turn : list_linked(&waiter->node));
@@ -328,6 +355,19 @@ static void tx_add_segments(struct lane *lane, unsigned *count, uint32_t from, u
     }
 }
 
+static const struct lane_segment *tx_segment(const struct lane *lane, uint32_t i)
+{
+    return &lane->segments[(lane->seg_head + i) % LANE_SEGMENTS];
+}
+
+/* The first from here on that lies in a pipe. */
+static uint32_t tx_first_pipe(const struct lane *lane, uint32_t from)
+{
+    while (from < lane->seg_count && !buf_is_pipe(tx_segment(lane, from)->buf))
+        from++;
+    return from;
+}
+
 static bool tx_packs_empty(const struct lane *lane)
 {
     return lane->control.filled == lane->control.sent && lane->data.filled == lane->data.sent;
@@ -353,8 +393,9 @@ static uint32_t tx_copied_segments(const struct lane *lane, uint32_t from)
     uint32_t i = from, least = conn_zero_copy_least(&lane->conn);
 
     if (least == UINT32_MAX)
-        return lane->seg_count;
-    while (i < lane->seg_count && lane->segments[(lane->seg_head + i) % LANE_SEGMENTS].size < least)
+        return tx_first_pipe(lane, from);
+    while (i < lane->seg_count && !buf_is_pipe(tx_segment(lane, i)->buf) &&
+           tx_segment(lane, i)->size < least)
         i++;
     return i;
 }
@@ -363,6 +404,8 @@ static uint32_t tx_copied_segments(const struct lane *lane, uint32_t from)
 static unsigned tx_gather(struct lane *lane)
 {
     uint32_t begun = lane->seg_sent > 0 ? 1 : 0; /* a frame on the wire is finished first */
+
+    CHECK(begun == 0 || !buf_is_pipe(tx_segment(lane, 0)->buf));
 
     lane->flight_control = lane->flight_data = lane->flight_replay = 0;
     lane->flight_begun = false;
@@ -432,9 +475,58 @@ static bool tx_may(struct lane *lane, enum conn_flow flow)
     return lane->state != LANE_TLS;
 }
 
+/* What lies in a pipe goes out by itself: when it has begun, or nothing else waits. */
+static bool tx_pipe_is_next(const struct lane *lane)
+{
+    return lane->seg_count > 0 && buf_is_pipe(tx_segment(lane, 0)->buf) &&
+           (lane->seg_sent > 0 || tx_packs_empty(lane)) && lane->retain.replay == 0;
+}
+
+/* False: the connection is lost. */
+static bool tx_pipe(struct lane *lane)
+{
+    const struct lane_segment *segment = tx_segment(lane, 0);
+    uint32_t header = (uint32_t)frame_header_size(lane->version);
+    uint32_t begun = min_u32(lane->seg_sent, header);
+    int n = conn_send_pipe(&lane->conn, segment->header + begun, header - begun, segment->buf,
+                           segment->size - max_u32(lane->seg_sent, header));
+
+    if (n < 0) {
+        lane_lost(lane, REASON_LANE_ERROR, strerror(-n));
+        return false;
+    }
+    if (n > 0) {
+        loop_count(lane->loop, STAT_LANE_SENDS, 1);
+        loop_count(lane->loop, STAT_LANE_SEND_BYTES, (uint64_t)n);
+        tx_segments_sent(lane, (uint32_t)n);
+        lane_load(lane);
+        lane_kept_left(lane);
+        lane_tx_wake(lane);
+    }
+    return true;
+}
+
+/* Some of them in a turn. */
+static void tx_pipes(struct lane *lane)
+{
+    uint32_t before = lane->bulk_bytes;
+
+    while (tx_pipe_is_next(lane) && !lane->conn.send_flight &&
+           before - lane->bulk_bytes < SPLICE_TURN)
+        if (!tx_pipe(lane))
+            return;
+    if (!lane->conn.send_flight && !tx_empty(lane))
+        lane_mark(lane);
+}
+
 static void tx_send(struct lane *lane)
 {
     uint32_t taken = 0;
+
+    if (tx_pipe_is_next(lane)) {
+        tx_pipes(lane);
+        return;
+    }
 
     lane->flight_begun = false;
     lane->flight_control = lane->flight_data = lane->flight_replay = 0;
@@ -512,6 +604,10 @@ void lane_send_done(void *part, const struct ring_cqe *cqe)
     if (lane->state == LANE_FROZEN) {
         tx_flight_lost(lane);
         lane_line_wake(lane, LANE_LINE_RESET, 1); /* others wait until it is back */
+        return;
+    }
+    if (lane->conn.flight == CONN_FLIGHT_POLL) {
+        lane_mark(lane);
         return;
     }
     int sent = conn_send_result(&lane->conn, cqe->res);

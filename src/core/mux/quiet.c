@@ -83,11 +83,22 @@ static bool quiet_is_silent(const struct stream *s)
            sock_is_silent(s->fd, PEER_SILENT_NS);
 }
 
+/* A reader that takes nothing leaves pipes to those who move, when they are few. */
+static bool quiet_holds_pipes(const struct stream *s)
+{
+    const struct slab *pipes = &s->loop->bufs.pipes.slab;
+
+    return s->polls_down && s->head != SLAB_NONE && slab_available(pipes) < pipes->count / 2 &&
+           s->loop->now - s->send_since >= QUIET_ROUND_NS;
+}
+
 static void quiet_look_at(struct stream *s, struct quiet_batch *batch)
 {
     unsigned told = STREAM_UP_RST | STREAM_DOWN_DEAD | STREAM_DOWN_RST;
 
     quiet_ask_peer(s);
+    if (quiet_holds_pipes(s) && stream_is_in_pipe(s))
+        stream_unpipe(s);
     if (quiet_is_idle(s)) {
         stream_close(s, REASON_STREAM_IDLE, true);
     } else if (quiet_is_silent(s)) {

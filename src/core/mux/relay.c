@@ -4,6 +4,7 @@
 #include "core/base/log.h"
 #include "core/io/op.h"
 #include "core/mux/lane.h"
+#include "core/mux/relay_impl.h"
 #include "core/mux/session.h"
 #include "core/wire/frame.h"
 
@@ -54,7 +55,7 @@ static void relay_starve(struct stream *s, struct list *line)
     list_append(line, &s->waiter.node);
 }
 
-static void relay_recv(struct stream *s)
+void relay_recv(struct stream *s)
 {
     struct loop *loop = s->loop;
     unsigned flags = s->dry ? RING_POLL_FIRST : 0;
@@ -110,7 +111,17 @@ static void relay_recv_failed(struct stream *s, int error)
     stream_mark(s);
 }
 
-static void relay_recv_data(struct stream *s, uint32_t buf, uint32_t size, bool more)
+/* Whether what comes next is worth a pipe: little is, where the credit allows no more. */
+void relay_judge(struct stream *s, uint32_t size)
+{
+    if (size >= (s->tx.credit >= 2 * SPLICE_WORTH ? SPLICE_WORTH : SPLICE_LEAST))
+        s->swift = s->swift + 1U < SPLICE_SWIFT ? (uint8_t)(s->swift + 1U)
+                                                : SPLICE_SWIFT + SPLICE_PATIENCE;
+    else
+        s->swift = s->swift > SPLICE_SWIFT ? (uint8_t)(s->swift - 1U) : 0;
+}
+
+void relay_recv_data(struct stream *s, uint32_t buf, uint32_t size, bool more)
 {
     bool big = buf_is_big(buf);
 
@@ -120,8 +131,19 @@ static void relay_recv_data(struct stream *s, uint32_t buf, uint32_t size, bool 
     s->held_size = size;
     s->heard = s->loop->now;
     s->dry = !more && size < (big ? BULK_READ_MIN / 2 : BUF_SMALL_PAYLOAD);
+    relay_judge(s, size);
     relay_set_bulk(s, size >= (big ? BUF_SMALL_SIZE : BUF_SMALL_PAYLOAD));
     stream_mark(s);
+}
+
+void relay_recv_nothing(struct stream *s, int res)
+{
+    if (res == 0 && (s->ends & STREAM_DOWN_DEAD) != 0)
+        relay_recv_failed(s, -ECONNRESET); /* the send was told of it, the read sees its end */
+    else if (res == 0)
+        relay_recv_eof(s);
+    else
+        relay_recv_failed(s, res);
 }
 
 static void relay_recv_done(void *part, const struct ring_cqe *cqe)
@@ -133,6 +155,10 @@ static void relay_recv_done(void *part, const struct ring_cqe *cqe)
 
     CHECK((s->flight & STREAM_RECV) != 0);
     s->flight &= (uint8_t)~STREAM_RECV;
+    if (s->polls_up) {
+        relay_splice_polled(s);
+        return;
+    }
     s->recv_buf = BUF_NONE;
     if (buf != BUF_NONE && s->state != STREAM_CLOSING)
         list_remove(&s->sweep_node);
@@ -154,21 +180,16 @@ static void relay_recv_done(void *part, const struct ring_cqe *cqe)
         stream_mark(s);
         return;
     }
-    if (cqe->res == 0 && (s->ends & STREAM_DOWN_DEAD) != 0)
-        relay_recv_failed(s, -ECONNRESET); /* the send was told of it, the read sees its end */
-    else if (cqe->res == 0)
-        relay_recv_eof(s);
-    else
-        relay_recv_failed(s, cqe->res);
+    relay_recv_nothing(s, cqe->res);
 }
 
-static void relay_wait_for_room(struct stream *s, enum lane_line_kind line)
+void relay_wait_for_room(struct stream *s, enum lane_line_kind line)
 {
     s->waiter.refused = line; /* relay_pump puts it there */
     lane_log_wait(s->lane);
 }
 
-static void relay_count_up(struct stream *s, uint32_t size)
+void relay_count_up(struct stream *s, uint32_t size)
 {
     if (s->lane->version != FRAME_V1)
         window_tx_take(&s->tx, size);
@@ -185,7 +206,7 @@ static void relay_count_down(struct stream *s, uint32_t size)
     loop_count(s->loop, STAT_BYTES_DOWN, size);
 }
 
-static struct frame relay_data_frame(const struct stream *s, uint32_t size, bool fin)
+struct frame relay_data_frame(const struct stream *s, uint32_t size, bool fin)
 {
     return (struct frame){
         .kind = FRAME_DATA, .flags = fin ? FRAME_FLAG_FIN : 0, .stream = s->wire_id, .length = size
@@ -345,8 +366,12 @@ static void relay_pump_up(struct stream *s)
         return;
     }
     if ((s->flight & STREAM_RECV) == 0 && s->tx.credit > 0 && !s->starved &&
-        s->waiter.pending < STREAM_BULK_PENDING)
-        relay_recv(s);
+        s->waiter.pending < STREAM_BULK_PENDING) {
+        if (relay_splices(s))
+            relay_splice_up(s);
+        else
+            relay_recv(s);
+    }
 }
 
 /* Down: lane -> local socket */
@@ -391,6 +416,8 @@ static unsigned relay_gather(struct stream *s, struct iovec iov[RING_PIECES])
         const struct slice *slice = slab_at(&loop->slices, index);
         bool alone = !buf_is_big(slice->buf) && buf_refs(&loop->bufs, slice->buf) == 1;
 
+        if (buf_is_pipe(slice->buf))
+            break;
         if (!alone && pinned != BUF_NONE && pinned != slice->buf)
             break;
         if (count > 0 && relay_zc_wanted(s, slice))
@@ -463,6 +490,25 @@ static void relay_send_reset(struct stream *s)
         stream_mark(s);
 }
 
+/* So many bytes of the queue have left. */
+void relay_sent(struct stream *s, uint32_t bytes)
+{
+    stream_rx_consume(s, bytes);
+    if (s->lane != NULL && s->lane->version != FRAME_V1)
+        window_rx_consume(&s->rx, bytes);
+    relay_count_down(s, bytes);
+    s->heard = s->took = s->loop->now;
+}
+
+/* The end of a send that has left nothing. */
+void relay_send_failed(struct stream *s, int error)
+{
+    if (error == -EPIPE || error == -ECONNRESET)
+        relay_send_reset(s);
+    else
+        stream_close(s, REASON_SOCKET_ERROR, true);
+}
+
 static void relay_send_result(struct stream *s, int res, uint32_t asked)
 {
     if (res == -EAGAIN || res == -EINTR) {
@@ -470,16 +516,10 @@ static void relay_send_result(struct stream *s, int res, uint32_t asked)
     } else if (s->zc.mode == ZERO_COPY_ON && ring_zc_refused(res)) {
         s->zc.mode = ZERO_COPY_OFF;
         stream_mark(s);
-    } else if (res < 0 && res != -EPIPE && res != -ECONNRESET) {
-        stream_close(s, REASON_SOCKET_ERROR, true);
     } else if (res < 0) {
-        relay_send_reset(s);
+        relay_send_failed(s, res);
     } else {
-        stream_rx_consume(s, (uint32_t)res);
-        if (s->lane != NULL && s->lane->version != FRAME_V1)
-            window_rx_consume(&s->rx, (uint32_t)res);
-        relay_count_down(s, (uint32_t)res);
-        s->heard = s->took = s->loop->now;
+        relay_sent(s, (uint32_t)res);
         /* A reset that meets a waiting send shows as a short count (tests/kernel/test_send.c). */
         if ((uint32_t)res < asked && s->sending_all)
             relay_send_reset(s);
@@ -505,6 +545,11 @@ static void relay_send_done(void *part, const struct ring_cqe *cqe)
     }
     CHECK((s->flight & STREAM_SEND) != 0);
     s->flight &= (uint8_t)~STREAM_SEND;
+    if (s->polls_down) {
+        s->polls_down = false;
+        stream_mark(s);
+        return;
+    }
     s->sending = 0;
     s->pieces = 0;
     if (s->sending_zc)
@@ -629,7 +674,7 @@ static bool relay_up_ended(const struct stream *s)
 
 static void relay_pump_down(struct stream *s)
 {
-    if ((s->flight & STREAM_SEND) != 0)
+    if ((s->flight & STREAM_SEND) != 0 || !relay_splice_down(s))
         return;
     if (s->head != SLAB_NONE) {
         relay_send(s);

@@ -49,6 +49,8 @@ struct role {
     void (*lane_frozen)(struct lane *lane, const char *text);
     void (*lane_still)(struct lane *lane);
     void (*lane_back)(struct lane *lane);
+    /* Bulk has begun to move through pipes on this lane: what is small had better go elsewhere. */
+    void (*lane_loaded)(struct lane *lane);
     /* Nothing comes back from the other end. */
     void (*lane_suspect)(struct lane *lane);
     /* The lane's slot is about to be free. */

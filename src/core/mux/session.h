@@ -41,6 +41,13 @@ struct session_tunnel {
     char origin[272]; /* HOST:PORT */
 };
 
+/* The last small frame of a sparse stream. */
+struct session_sparse {
+    uint64_t heard; /* ns */
+    uint32_t id;    /* whose, ... */
+    uint16_t lane;  /* on which lane */
+};
+
 struct session {
     struct loop *loop;
     struct session_table *table;
@@ -52,6 +59,7 @@ struct session {
     bool closing;
     bool draining; /* no new streams */
     uint64_t told; /* ns: when the log last said what befell one of its lanes; 0: never */
+    struct session_sparse sparse;
     uint32_t lane_count;
     struct list lanes;
     struct session_tunnel tunnels[CONFIG_TUNNELS_MAX];

@@ -11,6 +11,7 @@
 #include "core/mux/stream_log.h"
 #include "core/wire/frame.h"
 
+#include <errno.h>
 #include <stdio.h>
 
 /* A slice at least this large may stay where it lies even behind others; smaller ones are packed
@@ -309,8 +310,9 @@ static uint32_t stream_tail_room(struct stream *s)
     if (s->tail == SLAB_NONE)
         return 0;
     const struct slice *slice = stream_slice_at(s, s->tail);
-    if (buf_is_big(slice->buf) || buf_refs(&s->loop->bufs, slice->buf) > 1)
-        return 0; /* a lane's read buffer */
+    if (buf_is_big(slice->buf) || buf_is_pipe(slice->buf) ||
+        buf_refs(&s->loop->bufs, slice->buf) > 1)
+        return 0; /* a lane's read buffer, or none to write to */
     return BUF_SMALL_SIZE - slice->offset - slice->size;
 }
 
@@ -388,6 +390,58 @@ void stream_rx_push(struct stream *s, uint32_t buf, uint32_t offset, uint32_t si
     stream_mark(s);
 }
 
+bool stream_may_fill(const struct stream *s)
+{
+    unsigned over = STREAM_DOWN_FIN | STREAM_DOWN_RST | STREAM_DOWN_DEAD;
+
+    return s->state == STREAM_OPEN && (s->ends & over) == 0;
+}
+
+/* The pipe at the end of the queue, or one that is put there when something is in it. */
+static uint32_t stream_rx_pipe(struct stream *s, bool fresh)
+{
+    if (!fresh && s->tail != SLAB_NONE && buf_is_pipe(stream_slice_at(s, s->tail)->buf))
+        return stream_slice_at(s, s->tail)->buf;
+    return share_may(s->share, SHARE_SLICES, 1)
+               ? buf_take_pipe(&s->loop->bufs, s->share, s->loop->now)
+               : BUF_NONE;
+}
+
+static void stream_rx_filled(struct stream *s, uint32_t buf, uint32_t size)
+{
+    s->queued += size;
+    s->bytes_down += size;
+    s->heard = s->loop->now;
+    loop_count(s->loop, STAT_SPLICED_DOWN, size);
+    if (s->tail != SLAB_NONE && stream_slice_at(s, s->tail)->buf == buf)
+        stream_slice_at(s, s->tail)->size += size;
+    else if (!stream_queue_append(s, buf, 0, size))
+        stream_refuse_buffers(s);
+    stream_mark(s);
+}
+
+int stream_rx_fill(struct stream *s, int lane_fd, uint32_t size, bool *more)
+{
+    struct pipe_pool *pipes = &s->loop->bufs.pipes;
+    bool fresh = s->tail == SLAB_NONE || !buf_is_pipe(stream_slice_at(s, s->tail)->buf);
+    int n;
+
+    CHECK(stream_may_fill(s));
+    do {
+        uint32_t buf = stream_rx_pipe(s, fresh);
+        if (buf == BUF_NONE)
+            return -ENOBUFS;
+        n = pipe_fill(pipes, buf_pipe(buf), lane_fd, size, more);
+        if (n > 0)
+            stream_rx_filled(s, buf, (uint32_t)n);
+        else if (fresh)
+            buf_put(&s->loop->bufs, buf);
+        if (n != -ENOBUFS || fresh)
+            return n;
+        fresh = true; /* the pipe is full: another one */
+    } while (true);
+}
+
 void stream_rx_fin(struct stream *s)
 {
     if (s->state == STREAM_CLOSING)
@@ -433,6 +487,8 @@ void stream_rx_consume(struct stream *s, uint32_t bytes)
  * uses it, or there is no other for it. */
 static bool stream_keeps_buffer(const struct stream *s, const struct slice *slice)
 {
+    if (buf_is_pipe(slice->buf))
+        return true;
     if (s->lane != NULL && !share_may(s->share, SHARE_SMALL, 1) &&
         !buf_big_scarce(&s->loop->bufs, s->lane->share))
         return true;
@@ -447,7 +503,7 @@ static uint32_t stream_queue_cut(struct stream *s)
 {
     uint32_t last = SLAB_NONE, rest = s->head;
 
-    CHECK((s->pieces > 0) == ((s->flight & STREAM_SEND) != 0));
+    CHECK((s->pieces > 0) == ((s->flight & STREAM_SEND) != 0 && !s->polls_down));
     for (unsigned i = 0; i < s->pieces; i++) {
         last = rest;
         rest = stream_slice_at(s, rest)->next;
@@ -483,6 +539,58 @@ bool stream_compact(struct stream *s)
     return ok;
 }
 
+/* What the first pipe of the queue holds next, in a slice of its own in front of it. False: there
+ * is no room for it. */
+static bool stream_unpipe_some(struct stream *s, uint32_t *before, uint32_t pipe)
+{
+    struct loop *loop = s->loop;
+    struct slice *rest = stream_slice_at(s, pipe);
+    uint32_t size = min_u32(rest->size, BUF_SMALL_SIZE);
+    bool may = share_may(s->share, SHARE_SLICES, 1);
+    uint32_t buf = may ? buf_take_allowed(&loop->bufs, s->share) : BUF_NONE;
+    uint32_t index = buf != BUF_NONE ? slab_take(&loop->slices) : SLAB_NONE;
+
+    if (index == SLAB_NONE ||
+        pipe_read(&loop->bufs.pipes, buf_pipe(rest->buf), buf_data(&loop->bufs, buf), size) != 0) {
+        if (buf != BUF_NONE)
+            buf_put(&loop->bufs, buf);
+        if (index != SLAB_NONE)
+            slab_give(&loop->slices, index);
+        return false;
+    }
+    share_take(s->share, SHARE_SLICES, 1);
+    *stream_slice_at(s, index) = (struct slice){ .next = pipe, .buf = buf, .size = size };
+    if (*before == SLAB_NONE)
+        s->head = index;
+    else
+        stream_slice_at(s, *before)->next = index;
+    *before = index;
+    rest->size -= size;
+    return true;
+}
+
+bool stream_is_in_pipe(const struct stream *s)
+{
+    return s->head != SLAB_NONE &&
+           buf_is_pipe(((const struct slice *)slab_at(&s->loop->slices, s->head))->buf);
+}
+
+void stream_unpipe(struct stream *s)
+{
+    uint32_t before = SLAB_NONE, pipe = s->head;
+
+    CHECK(s->pieces == 0 && pipe != SLAB_NONE && buf_is_pipe(stream_slice_at(s, pipe)->buf));
+    while (stream_slice_at(s, pipe)->size > 0)
+        if (!stream_unpipe_some(s, &before, pipe))
+            return;
+    uint32_t next = stream_slice_at(s, pipe)->next;
+    stream_slice_at(s, before)->next = next;
+    if (s->tail == pipe)
+        s->tail = before;
+    buf_put(&s->loop->bufs, stream_slice_at(s, pipe)->buf);
+    stream_slice_give(s, pipe);
+}
+
 /* The end */
 
 /* A cancel that meets a send which is just being tried again is lost (io_uring_prep_cancel(3),
@@ -497,7 +605,8 @@ static void stream_cancel_flight(struct stream *s)
     if ((s->flight & STREAM_RECV) != 0)
         ring_cancel(ring, stream_op(s, STREAM_OP_RECV, s->recv_buf));
     if ((s->flight & STREAM_SEND) != 0)
-        ring_cancel(ring, stream_op(s, STREAM_OP_SEND, stream_slice_at(s, s->head)->buf));
+        ring_cancel(ring, stream_op(s, STREAM_OP_SEND,
+                                    s->polls_down ? BUF_NONE : stream_slice_at(s, s->head)->buf));
     if ((s->flight & STREAM_CONNECT) != 0)
         ring_cancel(ring, stream_op(s, STREAM_OP_CONNECT, 0));
     if ((s->flight & STREAM_BESIDE) != 0)

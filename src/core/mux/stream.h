@@ -141,7 +141,12 @@ struct stream {
     bool starved;     /* in table->starved or short_of */
     bool sending_all; /* the send in flight waits until all is sent */
     bool sending_zc;  /* the send in flight is zero-copy */
-    uint8_t pieces;   /* slices of the send in flight: the first ones of the queue */
+    bool polls_up;    /* the read in flight is a poll, and so is the send: see relay_splice.c */
+    bool polls_down;
+    bool ready;     /* up: there may be something to move */
+    bool no_wait;   /* system calls on its socket do not wait */
+    uint8_t swift;  /* up: reads in a row that were worth a pipe */
+    uint8_t pieces; /* slices of the send in flight: the first ones of the queue */
     struct zero_copy zc;
 
     /* up */
@@ -272,6 +277,18 @@ static inline struct stream *stream_from_op(struct stream_table *table, struct o
 /* Payload from the lane: `size` bytes at `offset` of buffer `buf` (the callee takes its own
  * reference). Window accounting was done with the frame's header. */
 void stream_rx_push(struct stream *stream, uint32_t buf, uint32_t offset, uint32_t size);
+
+/* The same straight from the lane's socket, at most `size` bytes, through a pipe: see sock_fill.
+ * -ENOBUFS also where there is no pipe to be had, or what is queued is not in one. */
+int stream_rx_fill(struct stream *stream, int lane_fd, uint32_t size, bool *more);
+
+/* Whether a pipe is the first of the queue. And: copies what is in it to small buffers, as far as
+ * there are some; nothing is being sent. */
+bool stream_is_in_pipe(const struct stream *stream);
+void stream_unpipe(struct stream *stream);
+
+/* Whether that may be: there is a local socket, and nothing stands against it. */
+bool stream_may_fill(const struct stream *stream);
 
 /* The peer's FIN, and its RESET. */
 void stream_rx_fin(struct stream *stream);

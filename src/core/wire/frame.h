@@ -204,6 +204,8 @@ struct frame_join {
 #define FRAME_JOIN_RESUME 0x0001u
 /* Capability: this side keeps what it sent and resumes lanes. */
 #define FRAME_CAP_RESUME 0x00000001u
+/* AUTH_OK: the session may have as many lanes again, where the client wants them. */
+#define FRAME_CAP_SPARE 0x00000002u
 
 struct frame_join_ok {
     uint16_t lane;

@@ -19,11 +19,9 @@
 /* The rate is taken over so long, or a round trip if that is longer. */
 #define RATE_NS (10 * NSEC_PER_MSEC)
 
-/* The least limit: what the two ends need to hand each other the bytes of a path without length
- * (docs/BENCHMARKS.md, row 11). And how many times what the path holds may be outstanding: an
- * update is due at seven eighths of it, so the stream may still become three quarters as fast again
- * in the round trip until more comes. */
-#define LIMIT_MIN   (160u * 1024u)
+/* How many times what the path holds may be outstanding: an update is due at seven eighths of it,
+ * so the stream may still become three quarters as fast again in the round trip until more
+ * comes. */
 #define LIMIT_PATHS 2u
 
 static void window_check_invariant(const struct window_rx *w)
@@ -87,13 +85,13 @@ bool window_rx_is_sparse(struct window_rx *w, uint32_t bytes, uint64_t now)
     return bytes > 0 && bytes <= SPARSE_FRAME && w->late_bytes <= SPARSE_BYTES;
 }
 
-uint32_t window_rx_limit(const struct window_rx *w, uint64_t rtt)
+uint32_t window_rx_limit(const struct window_rx *w, uint64_t rtt, uint32_t least)
 {
     if (w->rate == 0)
         return WINDOW_NO_LIMIT;
     double path = (double)w->rate * ((double)rtt / NSEC_PER_SEC);
     return path < (double)(INT32_MAX / LIMIT_PATHS)
-               ? (uint32_t)max_u64(LIMIT_MIN, LIMIT_PATHS * (uint64_t)path)
+               ? (uint32_t)max_u64(least, LIMIT_PATHS * (uint64_t)path)
                : WINDOW_NO_LIMIT;
 }
 

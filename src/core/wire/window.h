@@ -80,10 +80,16 @@ static inline bool window_rx_due(const struct window_rx *w, uint32_t limit)
  * stand in line behind others. */
 bool window_rx_is_sparse(struct window_rx *w, uint32_t bytes, uint64_t now);
 
-/* What may be outstanding while sparse streams share the lane. `rtt`: of the path, ns. It has to
+/* The least limit: what the two ends need to hand each other the bytes of a path without length,
+ * where these are copied, and where they are moved (docs/BENCHMARKS.md, rows 11 and 18). */
+#define WINDOW_LIMIT_COPIED (160u * 1024u)
+#define WINDOW_LIMIT_MOVED  (96u * 1024u)
+
+/* What may be outstanding while there are sparse streams, `least` at the least. `rtt`: of the path,
+ * ns. It has to
  * grow with the queues of the network, which other traffic fills: with the shortest round trip ever
  * seen a stream would give way until nothing is left of it. */
-uint32_t window_rx_limit(const struct window_rx *w, uint64_t rtt);
+uint32_t window_rx_limit(const struct window_rx *w, uint64_t rtt, uint32_t least);
 
 /* What an update may do. */
 struct window_terms {
