@@ -552,6 +552,7 @@ static enum reason client_rx_auth_ok_v2(struct client *client, struct lane *lane
                                       .lanes = (uint16_t)min_u64(
                                           ok.lanes, wanted != 0 ? wanted : SESSION_LANES_MAX) };
     client->slots = ok.slots;
+    client->spares = (ok.caps & FRAME_CAP_SPARE) != 0 && 2u * terms.lanes <= SESSION_LANES_MAX;
     if ((ok.caps & FRAME_CAP_RESUME) == 0)
         retain_end(&lane->retain);
     lane_agree(lane, &terms);
@@ -641,12 +642,14 @@ static void client_dial_lanes(struct client *client, struct lane *lane)
                                   .server_index = client->server_index,
                                   .resumes = lane->retain.keeps };
 
-    if (lane->retain.keeps)
-        dialer_keep(client, lane, &ticket);
+    if (client->spares)
+        ticket.spare = lane->terms.lanes;
+    dialer_keep(client, lane, &ticket);
     for (uint16_t i = 1; i < lane->terms.lanes; i++) {
         unsigned target = i % w->peer_count;
 
         ticket.lane = i;
+        ticket.spare = client->spares ? (uint16_t)(lane->terms.lanes + i) : 0;
         if (target == w->loop.index) {
             dialer_start(client, &ticket);
             continue;
@@ -986,6 +989,7 @@ const struct role client_role = {
     .frame = client_frame,
     .lane_closed = client_lane_closed,
     .lane_frozen = dialer_frozen,
+    .lane_loaded = dialer_loaded,
     .lane_still = dialer_still,
     .lane_suspect = dialer_suspect,
     .stream_connected = origin_connected,

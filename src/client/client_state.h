@@ -42,6 +42,7 @@ struct join_ticket {
     union sock_addr server;
     unsigned server_index; /* config->servers[], for the name that its certificate must have */
     bool resumes;
+    uint16_t spare; /* the lane that is dialled as well when bulk moves on this one; 0: none */
 };
 
 /* A lane, on the worker that dials it. Lane 0 is here when it can be resumed. */
@@ -121,6 +122,7 @@ struct client {
     bool refused;     /* in this attempt a server let us in, and refused all tunnels */
     struct client_binding binding;
     uint32_t slots;    /* of lane 0's session, as in join_ticket */
+    bool spares;       /* it may have as many lanes again */
     uint64_t ready_at; /* ns: when the last session was ready */
     uint64_t lost_at;  /* ns: when it was lost; 0: never */
     struct jitter jitter;
@@ -234,6 +236,7 @@ enum reason dialer_joined(struct lane *lane, const uint8_t *src, const uint8_t *
 void dialer_refused(struct lane *lane, enum reason reason);
 void dialer_frozen(struct lane *lane, const char *text);
 void dialer_still(struct lane *lane);
+void dialer_loaded(struct lane *lane);
 void dialer_suspect(struct lane *lane);
 bool dialer_is_probe(const struct client *client, const struct lane *lane);
 bool dialer_is_needed(const struct client *client, const struct lane *lane);

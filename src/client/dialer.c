@@ -201,9 +201,25 @@ void dialer_keep(struct client *client, struct lane *lane, const struct join_tic
     struct client_lane *entry = &client->lanes[ticket->lane];
 
     entry->ticket = *ticket;
+    if (!ticket->resumes)
+        return;
     entry->wanted = true;
     entry->failures = 0;
     entry->lane = lane;
+}
+
+/* From here on it is a lane like the others, until the session ends. */
+void dialer_loaded(struct lane *lane)
+{
+    struct client *client = client_at(lane->loop);
+    struct join_ticket ticket = client->lanes[lane->index].ticket;
+
+    if (lane->version != FRAME_V2 || ticket.spare == 0 || ticket.session != lane->session->id ||
+        client->lanes[ticket.spare].wanted)
+        return;
+    ticket.lane = ticket.spare;
+    ticket.spare = 0;
+    dialer_start(client, &ticket);
 }
 
 static struct client_lane *dialer_entry_of(const struct lane *lane)

@@ -344,11 +344,18 @@ static struct share *server_session_share(struct worker *w, const struct registr
     return session;
 }
 
+/* Lanes beyond those offered that a client may have for bulk: as many again, or none. */
+static uint16_t server_spares(const struct lane *lane)
+{
+    return 2u * lane->terms.lanes <= SESSION_LANES_MAX ? lane->terms.lanes : 0;
+}
+
 static uint8_t *server_put_auth_ok(const struct lane *lane, uint64_t session,
                                    const struct auth_login *login, uint8_t *p)
 {
     struct frame_auth_ok ok = { .proof = login->proof,
-                                .caps = lane->will_log ? FRAME_CAP_RESUME : 0,
+                                .caps = (lane->will_log ? FRAME_CAP_RESUME : 0u) |
+                                        (server_spares(lane) > 0 ? FRAME_CAP_SPARE : 0u),
                                 .lanes = lane->terms.lanes,
                                 .window = lane->loop->config->window_initial,
                                 .max_data = FRAME_PAYLOAD_MAX,
@@ -411,7 +418,7 @@ static enum reason server_log_in(struct lane *lane, const struct auth_login *log
     struct worker *w = worker_of(lane->loop);
     struct registry_session shared = { .id = registry_next_id(),
                                        .home = w->loop.index,
-                                       .lanes = lane->terms.lanes,
+                                       .lanes = (uint16_t)(lane->terms.lanes + server_spares(lane)),
                                        .version = lane->version,
                                        .resumes = lane->will_log,
                                        .tls = conn_is_tls(&lane->conn),
