@@ -73,6 +73,8 @@ struct fake_socket {
     int error; /* pending, told once */
     bool reset, shut, linger0;
     bool no_wait;                  /* system calls may read and write */
+    uint64_t polled_taken;         /* polled for reading when so much had been read ... */
+    unsigned polled;               /* ... so many times */
     uint64_t reset_at, reset_mark; /* see fake_reset_for */
     bool over;                     /* shut down both ways: what is submitted on it ends at once */
     uint64_t user_timeout;         /* ns, 0: none */

@@ -337,7 +337,7 @@ int conn_read_now(struct conn *conn, struct conn_rx *rx, uint32_t size)
     conn_rx_release(conn, rx);
     rx->buf = buf_take_small(bufs, conn->share);
     if (rx->buf == BUF_NONE)
-        return -EAGAIN;
+        return -ENOBUFS;
     int n = sock_recv_exact(conn->fd, buf_data(bufs, rx->buf), size);
     if (n > 0)
         rx->filled = (uint32_t)n;

@@ -216,8 +216,8 @@ void conn_no_wait(struct conn *conn);
 /* Its next read is a small one, whatever the last one brought. */
 void conn_be_slow(struct conn *conn);
 
-/* Up to `size` bytes to the end of *rx, at once, while no read is in flight. Bytes, 0 at the end,
- * or -errno: -EAGAIN also if there is no buffer. */
+/* Up to `size` bytes to *rx, which is empty, at once, while no read is in flight. Bytes, 0 at the
+ * end, or -errno: -ENOBUFS if there is no buffer. */
 int conn_read_now(struct conn *conn, struct conn_rx *rx, uint32_t size);
 
 /* A read has completed: the buffer belongs to the bytes that came, or goes back. */
