@@ -9,13 +9,16 @@
 #include <check.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
-#define COUNT 16u
+#define COUNT 64u
+CHECK_STATIC(COUNT > PIPES_KEPT + 4, "more than are kept open");
 
 static struct share_tree tree;
 static struct pipe_pool pool;
@@ -25,7 +28,7 @@ static void setup(void)
 {
     const struct hash_key key = { { 1 } };
 
-    ck_assert(share_tree_open(&tree, 16, &key));
+    ck_assert(share_tree_open(&tree, 2 * COUNT, &key));
     ck_assert(pipe_pool_open(&pool, &tree, COUNT));
     tree.capacity[SHARE_FDS] = 1000;
     lane = share_open(&tree.pool, SHARE_LANE, 1);
@@ -108,9 +111,55 @@ START_TEST(an_owner_has_a_share)
     ck_assert_uint_lt(count, COUNT);
     uint32_t id = pipe_take(&pool, other, 1);
     ck_assert_uint_ne(id, PIPE_NONE);
+    pipe_charge(&pool, id, lane); /* it is there: whoever takes it over is not asked */
+    ck_assert_uint_eq(lane->used[SHARE_PIPES], count + 1);
+    pipe_charge(&pool, id, lane);
+    ck_assert_uint_eq(lane->used[SHARE_PIPES], count + 1);
+    ck_assert(share_over(lane, SHARE_PIPES));
     pipe_give(&pool, id);
     while (count > 0)
         pipe_give(&pool, ids[--count]);
+}
+END_TEST
+
+START_TEST(so_many_are_kept_open)
+{
+    uint32_t ids[PIPES_KEPT + 4];
+    const uint32_t count = sizeof(ids) / sizeof(ids[0]);
+
+    for (uint32_t i = 0; i < count; i++) {
+        ids[i] = pipe_take(&pool, lane, 1);
+        ck_assert_uint_ne(ids[i], PIPE_NONE);
+    }
+    ck_assert_uint_eq(pool.open, count);
+    ck_assert_uint_eq(tree.pool.used[SHARE_FDS], count * PIPE_FDS);
+    for (uint32_t i = 0; i < count; i++)
+        pipe_give(&pool, ids[i]);
+    ck_assert_uint_eq(pool.open, PIPES_KEPT);
+    ck_assert_uint_eq(tree.pool.used[SHARE_FDS], PIPES_KEPT * PIPE_FDS);
+    ck_assert_uint_eq(tree.pool.used[SHARE_PIPES], 0);
+}
+END_TEST
+
+START_TEST(all_of_them_may_be_taken_and_no_more)
+{
+    uint32_t ids[COUNT], count = 0;
+    struct share *owners[COUNT];
+
+    for (; count < COUNT; count++) {
+        owners[count] = share_open(&tree.pool, SHARE_LANE, 100 + count);
+        ids[count] = pipe_take(&pool, owners[count], 1);
+        if (ids[count] == PIPE_NONE)
+            break;
+        for (uint32_t i = 0; i < count; i++)
+            ck_assert_uint_ne(ids[i], ids[count]);
+    }
+    ck_assert_uint_ge(count, COUNT * 7 / 8); /* one each: nobody is refused before that */
+    ck_assert_uint_eq(tree.pool.used[SHARE_PIPES], count);
+    for (uint32_t i = 0; i < count; i++)
+        pipe_give(&pool, ids[i]);
+    for (uint32_t i = 0; i < count + (count < COUNT); i++)
+        share_unref(owners[i]);
 }
 END_TEST
 
@@ -191,6 +240,136 @@ START_TEST(nothing_more_and_the_end_are_told_apart)
 }
 END_TEST
 
+static char pattern(uint32_t at)
+{
+    return (char)(at * 7 % 251);
+}
+
+static void tcp_pair(int fds[2])
+{
+    union sock_addr addr = { .sa.sa_family = AF_INET };
+    int listener = sock_listen(&addr, false, 1);
+
+    ck_assert_int_ge(listener, 0);
+    sock_local(listener, &addr);
+    fds[0] = sock_dial(AF_INET);
+    ck_assert_int_eq(connect(fds[0], &addr.sa, sock_addr_size(&addr)), 0);
+    fds[1] = accept(listener, NULL, NULL);
+    ck_assert_int_ge(fds[1], 0);
+    sock_close(listener);
+    sock_no_wait(fds[0]);
+    sock_no_wait(fds[1]);
+}
+
+static void await_unread(int fd, uint32_t bytes)
+{
+    for (unsigned i = 0; i < 10000 && sock_unread(fd) < bytes; i++)
+        usleep(1000);
+    ck_assert_uint_eq(sock_unread(fd), bytes);
+}
+
+/* A part is asked for, a part is copied out, the rest goes on; and what comes behind it. */
+START_TEST(parts_stay_in_order)
+{
+    enum { ALL = 50000, FIRST = 20000, COPIED = 1234 };
+    static char block[ALL], got[ALL];
+    uint32_t id = pipe_take(&pool, lane, 1), at = 0;
+    bool more = false;
+    int from[2], to[2];
+
+    for (uint32_t i = 0; i < ALL; i++)
+        block[i] = pattern(i);
+    tcp_pair(from);
+    tcp_pair(to);
+    ck_assert_int_eq(write(from[0], block, ALL), ALL);
+    await_unread(from[1], ALL);
+    ck_assert_int_eq(pipe_fill(&pool, id, from[1], FIRST, &more), FIRST);
+    ck_assert(more);
+    ck_assert_uint_eq(sock_unread(from[1]), ALL - FIRST);
+    ck_assert_int_eq(pipe_read(&pool, id, got, COPIED), 0);
+    at = COPIED;
+    ck_assert_uint_eq(pipe_bytes(&pool, id), FIRST - COPIED);
+    ck_assert_int_eq(pipe_fill(&pool, id, from[1], ALL, &more), ALL - FIRST);
+    ck_assert(!more);
+    ck_assert_int_eq(pipe_drain(&pool, id, to[0], 777), 777);
+    ck_assert_int_eq(pipe_drain(&pool, id, to[0], ALL - COPIED - 777), ALL - COPIED - 777);
+    ck_assert_uint_eq(pipe_bytes(&pool, id), 0);
+    await_unread(to[1], ALL - COPIED);
+    ck_assert_int_eq(sock_recv_exact(to[1], got + at, ALL - at), ALL - COPIED);
+    ck_assert_int_eq(memcmp(block, got, ALL), 0);
+    ck_assert_int_eq(pipe_fill(&pool, id, from[1], ALL, &more), -EAGAIN);
+    ck_assert(!more);
+    sock_shutdown_write(from[0]);
+    while (!more && pipe_fill(&pool, id, from[1], ALL, &more) == -EAGAIN)
+        usleep(1000);
+    ck_assert_int_eq(pipe_fill(&pool, id, from[1], ALL, &more), 0);
+    pipe_give(&pool, id);
+    for (unsigned i = 0; i < 2; i++) {
+        close(from[i]);
+        close(to[i]);
+    }
+}
+END_TEST
+
+/* What is there comes first, then why there is no more; what cannot be delivered stays inside. */
+START_TEST(resets_are_told)
+{
+    uint32_t id = pipe_take(&pool, lane, 1);
+    bool more = false;
+    int fds[2];
+
+    signal(SIGPIPE, SIG_IGN); /* as main.c does */
+    tcp_pair(fds);
+    ck_assert_int_eq(write(fds[0], "last words", 10), 10);
+    sock_set_rst(fds[0]);
+    close(fds[0]);
+    struct pollfd hup = { .fd = fds[1], .events = POLLRDHUP };
+    ck_assert_int_eq(poll(&hup, 1, 10000), 1);
+    ck_assert_int_eq(pipe_fill(&pool, id, fds[1], 1000, &more), 10);
+    ck_assert_int_eq(pipe_fill(&pool, id, fds[1], 1000, &more), -ECONNRESET);
+    ck_assert_int_eq(pipe_drain(&pool, id, fds[1], 10), -EPIPE);
+    ck_assert_uint_eq(pipe_bytes(&pool, id), 10);
+    pipe_give(&pool, id);
+    ck_assert_uint_eq(pool.open, 0);
+    close(fds[1]);
+}
+END_TEST
+
+/* Segments of a byte each take a page of the pipe each. */
+START_TEST(small_pieces_fill_one)
+{
+    uint32_t id = pipe_take(&pool, lane, 1), other_id = pipe_take(&pool, lane, 1), sent = 0;
+    bool more = true;
+    int fds[2], n = 1;
+
+    tcp_pair(fds);
+    while (n > 0 && sent < PIPE_SIZE) {
+        ck_assert_int_eq(write(fds[0], "x", 1), 1);
+        sent++;
+        await_unread(fds[1], 1);
+        n = pipe_fill(&pool, id, fds[1], 1000, &more);
+    }
+    ck_assert_int_eq(n, -ENOBUFS);
+    ck_assert(more);
+    ck_assert_uint_eq(pipe_bytes(&pool, id), sent - 1);
+    ck_assert_int_eq(pipe_fill(&pool, other_id, fds[1], 1000, &more), 1);
+    ck_assert(!more);
+    pipe_give(&pool, id);
+    pipe_give(&pool, other_id);
+    close(fds[0]);
+    close(fds[1]);
+}
+END_TEST
+
+START_TEST(reading_more_than_is_in_it_is_a_bug)
+{
+    char text[8];
+
+    fill(pipe_take(&pool, lane, 1), "abc");
+    (void)pipe_read(&pool, 0, text, 4);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("pipe");
@@ -200,9 +379,15 @@ int main(void)
     tcase_add_test(tcase, one_that_comes_back_empty_stays_open);
     tcase_add_test(tcase, what_is_left_in_one_is_gone);
     tcase_add_test(tcase, an_owner_has_a_share);
+    tcase_add_test(tcase, so_many_are_kept_open);
+    tcase_add_test(tcase, all_of_them_may_be_taken_and_no_more);
     tcase_add_test(tcase, without_descriptors_there_is_none);
     tcase_add_test(tcase, none_stays_open_that_nobody_uses);
     tcase_add_test(tcase, nothing_more_and_the_end_are_told_apart);
+    tcase_add_test(tcase, parts_stay_in_order);
+    tcase_add_test(tcase, resets_are_told);
+    tcase_add_test(tcase, small_pieces_fill_one);
+    tcase_add_test_raise_signal(tcase, reading_more_than_is_in_it_is_a_bug, SIGABRT);
     suite_add_tcase(suite, tcase);
     SRunner *runner = srunner_create(suite);
     srunner_run_all(runner, CK_ENV);
