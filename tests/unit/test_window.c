@@ -134,8 +134,8 @@ START_TEST(the_limit_is_a_few_paths_at_the_rate)
     use_half(&rx, 1000 * MSEC, MSEC, size, &budget); /* 32 MiB in a second */
     ck_assert_uint_eq(rx.rate, size);
     ck_assert_uint_eq(window_rx_limit(&rx, 50 * MSEC, 1000), size / 20 * 2);
-    ck_assert_uint_eq(window_rx_limit(&rx, 0, 160u << 10), 160u << 10);
-    ck_assert_uint_eq(window_rx_limit(&rx, 0, 96u << 10), 96u << 10);
+    ck_assert_uint_eq(window_rx_limit(&rx, 0, WINDOW_LIMIT_COPIED), 160u << 10);
+    ck_assert_uint_eq(window_rx_limit(&rx, 0, WINDOW_LIMIT_MOVED), 96u << 10);
     ck_assert_uint_eq(window_rx_limit(&rx, 3600000 * MSEC, 1000), WINDOW_NO_LIMIT);
     use_half(&rx, 9000 * MSEC, MSEC, size, &budget); /* slow for once */
     ck_assert_uint_eq(rx.rate, size - size / 8);
