@@ -69,6 +69,44 @@ def drained_client_is_heard_out(t):
         hear_to_the_end(sock, "last", 20000)
 
 
+@case(not_in={**NO_PIPES, "v2-2w": "which lane a stream is on is not known"})
+def drained_server_is_heard_out(t):
+    """The other way round: the last bytes of an upload through the spare lane are on their way when the server is done."""
+    heard = []
+
+    def origin(sock):
+        if net.recv_exact(sock, 1) == b"d":
+            net.Pattern("heavy").send(sock, 96 * MIB)
+        else:
+            sock.sendall(b"!")
+            sock.shutdown(socket.SHUT_WR)
+            heard.append(hear_to_the_end(sock, "last", 20000))
+
+    def heavy():
+        with net.connect(client.addr) as sock:
+            sock.sendall(b"d")
+            sock.shutdown(socket.SHUT_WR)
+            hear_to_the_end(sock, "heavy", 96 * MIB)
+    server, proxy, client = behind(t, t.origin(origin), "--drain-timeout", "60s", server_flags=["--drain-timeout", "60s"])
+    task = net.Task(heavy)
+    server.expect("lane 1 .*joined", stream="err")
+    with net.connect(client.addr) as sock:
+        sock.sendall(b"s")
+        check_equal(net.recv_exact(sock, 1), b"!", "the origin's word")
+        check_equal(sock.recv(1), b"", "the origin's FIN")
+        task.join_result()
+        proxy.links[1].stall()
+        server.send(signal.SIGTERM)
+        server.expect("stopping", stream="err")
+        net.Pattern("last").send(sock, 20000)
+        sock.shutdown(socket.SHUT_WR)
+        check_equal(server.wait(), 0, "exit status")
+        time.sleep(0.2)  # the path is slow
+        proxy.links[1].flow.set()
+        t.until(lambda: heard or t.origin_errors(), "the last bytes at the origin")
+        check_equal(t.origin_errors(), [], "what the origin heard")
+
+
 @case(not_in={"v1": "v1 is copied"})
 def urgent_in_bulk(t):
     """As urgent_data, in the middle of bulk of a visitor and of an origin: splice(2) stops there, a read does not."""
