@@ -1,12 +1,14 @@
-"""moved_ends: what befalls bulk that goes through pipes: half-closes, resets, deaths, losses, readers that rest, spare lanes."""
+"""moved_ends: what befalls bulk that goes through pipes: half-closes, resets, deaths, losses, pieces, readers that rest, spare lanes."""
 import pathlib
+import random
 import signal
 import socket
 import threading
 import time
 
 import net
-from cases.moved import NO_PIPES, UP, moved
+import v2wire
+from cases.moved import DOWN, NO_PIPES, UP, moved
 from cases.paths import behind
 from harness import case, check, check_equal
 
@@ -276,6 +278,77 @@ def what_arrives_moved_is_counted(t):
         task.join_result(net.TIMEOUT * 4)
     check_equal(client.out.count("ready:"), 1, "sessions")
     t.note = f"{cuts} cuts"
+
+
+# Pieces
+
+@case(not_in=NO_PIPES, deadline=240)
+def bulk_moved_in_pieces(t):
+    """A path that delivers everything in small pieces: a pipe holds few bytes then, and there are not pipes enough for a window."""
+    size = t.size(24, 6) * MIB
+    _, _, client = behind(t, t.origin(one_then_the_other), piece=1400)
+    half_closed(t, client.addr, 2, size // 2)
+    half_closed(t, client.addr, 6, size // 6)
+
+
+@case(not_in=NO_PIPES)
+def frames_moved_in_any_pieces(t):
+    """Frames of any size for several streams, with others between them, arrive cut anywhere, in the middle of headers, too: the server moves
+    what is large and reads what is small, and each visitor has its bytes, and its FIN."""
+    total, rng = 6 * MIB, random.Random(t.seed)
+    server = t.server("--window-initial", "8MiB", workers=1)
+    wire = v2wire.client_wire(server.addr)
+    port, = v2wire.log_in(wire, t.token.encode(), window=8 * MIB)
+    for number in range(t.size(4, 2, 20)):
+        visitors, left = [], {}
+        for index in range(3):
+            sock = net.connect((server.host, port))
+            while (got := wire.recv())[0] != v2wire.OPEN:
+                pass  # PONG, WINDOW, and the ends of those before
+            stream = got[2]
+            visitors.append((sock, f"pieces {number} {index}"))
+            pattern = net.Pattern(visitors[-1][1])
+            left[stream] = memoryview(b"".join(pattern.block(block) for block in range(total // MIB)))
+        tasks = [net.Task(hear_to_the_end, sock, seed, total) for sock, seed in visitors]
+        while left:
+            send_in_pieces(wire, some_frames(left, rng), rng)
+        for task in tasks:
+            task.join_result()
+        for sock, _ in visitors:
+            sock.close()
+    t.note = f"{server.counted(DOWN, 1) / (number + 1) / 3 / total:.0%} moved"
+    check(server.counted(DOWN, 1) > 0, "some of it was moved")
+    wire.close()
+
+
+def some_frames(left, rng):
+    """The next frames of some streams, in one run of bytes."""
+    out = []
+    for _ in range(rng.randint(1, 4)):
+        if not left:
+            break
+        stream = rng.choice(list(left))
+        size = rng.choice((1, 700, 9000, 65536, 70000, 262144, rng.randint(1, MIB), MIB))
+        part, left[stream] = left[stream][:size], left[stream][size:]
+        last = not left[stream]
+        out.append(v2wire.frame(v2wire.DATA, stream, bytes(part), flags=v2wire.FIN if last and rng.random() < 0.5 else 0))
+        if last:
+            if not out[-1][2] | out[-1][3]:
+                out.append(v2wire.frame(v2wire.DATA, stream, b"", flags=v2wire.FIN))
+            del left[stream]
+        if rng.random() < 0.3:
+            out.append(v2wire.frame(v2wire.PING, 0, v2wire.ping()))
+    return b"".join(out)
+
+
+def send_in_pieces(wire, data, rng):
+    at = 0
+    while at < len(data):
+        size = rng.choice((1, 5, 11, 12, 13, 1000, 65536, 1 << 19, 1 << 22))
+        wire.send_raw(data[at:at + size])
+        at += size
+        if size < 1000:
+            time.sleep(0.0005)  # so that it arrives alone
 
 
 # Spare lanes
