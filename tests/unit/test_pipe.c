@@ -187,6 +187,25 @@ START_TEST(without_descriptors_there_is_none)
 }
 END_TEST
 
+START_TEST(descriptors_that_others_lack_are_given_up)
+{
+    const uint64_t now = 1000;
+    uint32_t id = pipe_take(&pool, lane, now);
+
+    pipe_give(&pool, pipe_take(&pool, lane, now));
+    ck_assert_uint_eq(pool.open, 2);
+    pipe_pool_yield(&pool, now);
+    ck_assert_uint_eq(pool.open, 1);
+    ck_assert_uint_eq(pipe_take(&pool, lane, now + PIPES_AGAIN_NS - 1), PIPE_NONE);
+    pipe_give(&pool, id);
+    ck_assert_uint_eq(pool.open, 0);
+    id = pipe_take(&pool, lane, now + PIPES_AGAIN_NS);
+    ck_assert_uint_ne(id, PIPE_NONE);
+    pipe_give(&pool, id);
+    ck_assert_uint_eq(pool.open, 1);
+}
+END_TEST
+
 START_TEST(none_stays_open_that_nobody_uses)
 {
     pipe_give(&pool, pipe_take(&pool, lane, 1));
@@ -382,6 +401,7 @@ int main(void)
     tcase_add_test(tcase, so_many_are_kept_open);
     tcase_add_test(tcase, all_of_them_may_be_taken_and_no_more);
     tcase_add_test(tcase, without_descriptors_there_is_none);
+    tcase_add_test(tcase, descriptors_that_others_lack_are_given_up);
     tcase_add_test(tcase, none_stays_open_that_nobody_uses);
     tcase_add_test(tcase, nothing_more_and_the_end_are_told_apart);
     tcase_add_test(tcase, parts_stay_in_order);

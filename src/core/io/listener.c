@@ -190,6 +190,7 @@ static void listener_pause_accepting(struct listener *listener, int error)
 {
     loop_count(listener->loop, STAT_ACCEPT_PAUSES, 1);
     listener_short_begins(listener, error);
+    pipe_pool_yield(&listener->table->loop->bufs.pipes, listener->table->loop->now);
     listener->paused = true;
     listener_pause_for(listener);
 }

@@ -28,24 +28,34 @@ static void pipe_close(struct pipe_pool *pool, struct pipe *pipe)
     share_give(pool->pool, SHARE_FDS, PIPE_FDS);
 }
 
-static void pipe_close_all(struct pipe_pool *pool)
+/* Those that are not in use. */
+static void pipe_close_idle(struct pipe_pool *pool)
 {
     for (uint32_t id = 0; id < pool->slab.fresh; id++)
-        if (pipe_at(pool, id)->in > 0)
+        if (pipe_at(pool, id)->in > 0 && pipe_at(pool, id)->share == NULL)
             pipe_close(pool, pipe_at(pool, id));
 }
 
 void pipe_pool_close(struct pipe_pool *pool)
 {
-    pipe_close_all(pool);
+    for (uint32_t id = 0; id < pool->slab.fresh; id++)
+        if (pipe_at(pool, id)->in > 0)
+            pipe_close(pool, pipe_at(pool, id));
     slab_close(&pool->slab);
 }
 
 void pipe_pool_age(struct pipe_pool *pool)
 {
     if (!pool->used && pool->slab.used == 0)
-        pipe_close_all(pool);
+        pipe_close_idle(pool);
     pool->used = false;
+}
+
+void pipe_pool_yield(struct pipe_pool *pool, uint64_t now)
+{
+    pool->refused = now;
+    pool->yields = true;
+    pipe_close_idle(pool);
 }
 
 /* Whoever comes needs descriptors more than who moves bulk. */
@@ -62,8 +72,10 @@ static bool pipe_open(struct pipe_pool *pool, struct pipe *pipe, uint64_t now)
         return false;
     if (sock_pipe(ends, PIPE_SIZE) < 0) {
         pool->refused = now;
+        pool->yields = true;
         return false;
     }
+    pool->yields = false;
     pipe->out = ends[0];
     pipe->in = ends[1];
     pool->open++;
@@ -96,7 +108,7 @@ void pipe_give(struct pipe_pool *pool, uint32_t id)
 
     CHECK(share != NULL);
     pipe->share = NULL;
-    if (pipe->bytes > 0 || pool->open > PIPES_KEPT || !pipe_may_stay(pool))
+    if (pipe->bytes > 0 || pool->open > PIPES_KEPT || pool->yields || !pipe_may_stay(pool))
         pipe_close(pool, pipe);
     slab_give(&pool->slab, id);
     share_give(share, SHARE_PIPES, 1);

@@ -35,6 +35,7 @@ struct pipe_pool {
     uint32_t open;      /* pipes */
     bool used;          /* since the last period began */
     uint64_t refused;   /* ns: when the kernel last gave none; 0: never */
+    bool yields;        /* since then: none is kept open */
 };
 
 /* Sets the capacity in `tree`, which outlives the pool. False: no memory; close is right either
@@ -48,6 +49,10 @@ void pipe_give(struct pipe_pool *pool, uint32_t id);
 
 /* A period is over. */
 void pipe_pool_age(struct pipe_pool *pool);
+
+/* The kernel has no descriptors for others: those that are not in use are closed, and none is made
+ * for PIPES_AGAIN_NS. */
+void pipe_pool_yield(struct pipe_pool *pool, uint64_t now);
 
 /* It is counted for this owner from here on. */
 void pipe_charge(struct pipe_pool *pool, uint32_t id, struct share *owner);

@@ -95,6 +95,7 @@ int sock_dial(int family)
     if (fd < 0)
         return -errno;
     sock_set_int(fd, IPPROTO_TCP, TCP_NODELAY, 1);
+    sock_set_int(fd, SOL_SOCKET, SO_OOBINLINE, 1);
     return fd;
 }
 
@@ -111,7 +112,6 @@ void sock_ask_peer(int fd)
 static void sock_set_stream(int fd)
 {
     sock_set_linger(fd, true);
-    sock_set_int(fd, SOL_SOCKET, SO_OOBINLINE, 1);
 }
 
 int sock_dial_stream(int family)
@@ -165,6 +165,7 @@ static int sock_listen_on(const union sock_addr *addr, bool shared, bool streams
     if (addr->sa.sa_family == AF_INET6)
         sock_set_int(fd, IPPROTO_IPV6, IPV6_V6ONLY, 0);
     sock_set_int(fd, IPPROTO_TCP, TCP_NODELAY, 1);
+    sock_set_int(fd, SOL_SOCKET, SO_OOBINLINE, 1);
     if (streams) {
         sock_set_stream(fd);
         sock_ask_peer(fd);

@@ -32,11 +32,11 @@ void sock_addr_set_port(union sock_addr *addr, uint16_t port);
 bool sock_addr_is_loopback(const union sock_addr *addr); /* 127/8, ::1, ::ffff:127/104 */
 bool sock_addr_is_any(const union sock_addr *addr);      /* 0.0.0.0, :: */
 
-/* TCP socket for connecting a lane, TCP_NODELAY set. fd or -errno. */
+/* TCP socket for connecting a lane, TCP_NODELAY set; urgent data stands in its place
+ * (SO_OOBINLINE). fd or -errno. */
 int sock_dial(int family);
 
-/* The same for a stream: it ends with RST, and urgent data stands in its place in the stream
- * (SO_OOBINLINE). */
+/* The same for a stream: it ends with RST. */
 int sock_dial_stream(int family);
 
 /* Connections to one address have a source port each, of which the kernel tries those of one parity

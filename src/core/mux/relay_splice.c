@@ -120,7 +120,9 @@ void relay_splice_up(struct stream *s)
         return;
     }
     buf_put(bufs, pipe);
-    if (n == -EAGAIN || n == -EINTR) {
+    if (n == -ENOBUFS) { /* it stops at an urgent byte, a read does not */
+        relay_recv(s);
+    } else if (n == -EAGAIN || n == -EINTR) {
         s->ready = false;
         splice_poll_up(s);
     } else {

@@ -473,9 +473,32 @@ static void worker_one_drained(struct worker *w)
         worker_tell_all_stop(w, WORKER_STOP_DRAINED);
 }
 
+static bool worker_is_beside(const struct lane *lane)
+{
+    return lane->index > 0 && lane->fsm == SESSION_FORWARDING;
+}
+
+/* A session ends with its lane 0, for whom it is with as well: the others go first, each to the end
+ * of its bytes. False: not yet. */
+static bool worker_ends_beside(struct worker *w)
+{
+    bool all = true;
+
+    for (struct list *node = w->lanes.all.next, *next; node != &w->lanes.all; node = next) {
+        struct lane *lane = container_of(node, struct lane, node);
+
+        next = node->next;
+        if (worker_is_beside(lane))
+            lane_finish(lane, REASON_SHUTDOWN, NULL);
+        all = all && lane->state != LANE_LINGER;
+    }
+    return all;
+}
+
 static void worker_check_drained(struct worker *w)
 {
-    if (w->loop.phase != LOOP_DRAINING || w->drained || w->streams.slab.used > 0)
+    if (w->loop.phase != LOOP_DRAINING || w->drained || w->streams.slab.used > 0 ||
+        !worker_ends_beside(w))
         return;
     w->drained = true;
     if (w->loop.index == 0)
@@ -639,16 +662,14 @@ static void worker_flush(struct worker *w, unsigned count)
 static void worker_reap(struct worker *w)
 {
     struct list *node, *next;
-    bool gone = false;
 
     lane_settle(&w->lanes);
     worker_wake(w);
     while ((node = list_pop(&w->streams.closing)) != NULL) {
-        gone |= stream_join(container_of(node, struct stream, sweep_node));
+        stream_join(container_of(node, struct stream, sweep_node));
         worker_wake(w);
     }
-    if (gone)
-        worker_check_drained(w); /* may close everything else: before that is looked at */
+    worker_check_drained(w); /* may close everything else: before that is looked at */
     for (node = w->lanes.closing.next; node != &w->lanes.closing; node = next) {
         next = node->next;
         lane_join(container_of(node, struct lane, node));

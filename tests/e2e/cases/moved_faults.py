@@ -63,10 +63,10 @@ def drained_client_is_heard_out(t):
         client.send(signal.SIGTERM)
         client.expect("stopping", stream="err")
         go.set()
-        check_equal(client.wait(), 0, "exit status")
-        time.sleep(0.2)  # the path is slow
+        time.sleep(0.5)  # the path is slow
         proxy.links[1].flow.set()
         hear_to_the_end(sock, "last", 20000)
+        check_equal(client.wait(), 0, "exit status")
 
 
 @case(not_in={**NO_PIPES, "v2-2w": "which lane a stream is on is not known"})
@@ -100,9 +100,9 @@ def drained_server_is_heard_out(t):
         server.expect("stopping", stream="err")
         net.Pattern("last").send(sock, 20000)
         sock.shutdown(socket.SHUT_WR)
-        check_equal(server.wait(), 0, "exit status")
-        time.sleep(0.2)  # the path is slow
+        time.sleep(0.5)  # the path is slow
         proxy.links[1].flow.set()
+        check_equal(server.wait(), 0, "exit status")
         t.until(lambda: heard or t.origin_errors(), "the last bytes at the origin")
         check_equal(t.origin_errors(), [], "what the origin heard")
 
