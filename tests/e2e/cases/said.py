@@ -310,6 +310,8 @@ def a_new_server_hears_of_old_sessions_once(t):
     for client in clients:
         client.expect(r"^ready: ", count=2)
         client.expect(r"connected after \d", stream="err")
+        client.expect("no such session", stream="err")  # its other lanes have asked
+    server.expect("session that is over", stream="err")
     check_equal(len(re.findall("session that is over", server.err)), 1, f"lines of the server:\n{server.err}")
     check("no such session" not in server.err, server.err)
     for client in clients:
