@@ -255,7 +255,7 @@ static bool demux_splices(const struct lane *lane, bool behind)
 {
     const struct stream *s = lane->in.stream;
 
-    if (lane->state != LANE_OPEN || !lane_moves(lane) || lane->rx.parsed < lane->rx.filled)
+    if (!lane_takes_pipes(lane) || lane->rx.parsed < lane->rx.filled)
         return false;
     if (lane->in.left == 0)
         return behind;

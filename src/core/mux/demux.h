@@ -7,11 +7,11 @@
  * about the session to the role, what is about the lane (PING, counts) back to the lane. DATA is
  * handed to its stream in pieces as it arrives; control frames are handled whole.
  *
- * Bulk. On a plain v2 lane the rest of a large frame is not read: it moves to a pipe of its stream,
- * and behind it exactly a header is read, so that the next large frame moves as a whole. The lane
- * is polled meanwhile. When something small comes it is read as before, little at a time for a
- * while; when there is no pipe, or a stream's are full, what comes next is read and copied: a lane
- * never waits for a stream.
+ * Bulk. On a plain v2 lane that keeps no log the rest of a large frame is not read: it moves to a
+ * pipe of its stream, and behind it exactly a header is read, so that the next large frame moves as
+ * a whole. The lane is polled meanwhile. When something small comes it is read as before, little at
+ * a time for a while; when there is no pipe, or a stream's are full, what comes next is read and
+ * copied: a lane never waits for a stream.
  *
  * A server handles so many frames of one owner in a turn, over all its lanes (TURN_FRAMES). What is
  * left waits in lane_table.late for the next one.

@@ -262,9 +262,8 @@ def readers_of_what_is_moved_rest(t):
 # Losses
 
 @case(not_in=NO_PIPES, deadline=300)
-def what_arrives_moved_is_counted(t):
-    """Connections are cut again and again while what arrives goes through pipes: what was moved is counted like what was read, so
-    nothing is missing and nothing comes twice."""
+def bulk_is_cut_again_and_again(t):
+    """Connections of bulk are cut again and again: it is kept and copied, so nothing is missing and nothing comes twice."""
     size = t.size(96, 16) * MIB
     _, proxy, client = behind(t, t.origin(one_then_the_other), *GRACE, server_flags=GRACE)
     tasks = [net.Task(half_closed, t, client.addr, 2, size)]
