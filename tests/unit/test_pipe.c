@@ -7,6 +7,8 @@
 #include "core/io/sock.h"
 
 #include <check.h>
+#include <netinet/in.h>
+#include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -206,6 +208,41 @@ START_TEST(descriptors_that_others_lack_are_given_up)
 }
 END_TEST
 
+/* Behind a FIN splice(2) says at an urgent byte what it says at the end. */
+START_TEST(an_urgent_byte_is_not_the_end)
+{
+    struct sockaddr_in addr = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+    socklen_t size = sizeof(addr);
+    int listener = socket(AF_INET, SOCK_STREAM, 0), on = 1, n;
+    uint32_t id = pipe_take(&pool, lane, 1);
+    bool more;
+
+    ck_assert_int_eq(setsockopt(listener, SOL_SOCKET, SO_OOBINLINE, &on, sizeof(on)), 0);
+    ck_assert_int_eq(bind(listener, (struct sockaddr *)&addr, size), 0);
+    ck_assert_int_eq(listen(listener, 1), 0);
+    ck_assert_int_eq(getsockname(listener, (struct sockaddr *)&addr, &size), 0);
+    int from = socket(AF_INET, SOCK_STREAM, 0);
+    ck_assert_int_eq(connect(from, (struct sockaddr *)&addr, size), 0);
+    int to = accept(listener, NULL, NULL);
+    sock_no_wait(to);
+    ck_assert_int_eq(send(from, "before", 6, 0), 6);
+    ck_assert_int_eq(send(from, "!", 1, MSG_OOB), 1);
+    ck_assert_int_eq(send(from, "behind", 6, 0), 6);
+    ck_assert_int_eq(shutdown(from, SHUT_WR), 0);
+    struct pollfd end = { .fd = to, .events = POLLRDHUP };
+    ck_assert_int_eq(poll(&end, 1, 10000), 1);
+    do
+        n = pipe_fill(&pool, id, to, 1000, &more);
+    while (n > 0);
+    ck_assert_int_eq(n, -ENOBUFS);
+    ck_assert_uint_gt(sock_unread(to), 0);
+    close(from);
+    close(to);
+    close(listener);
+    pipe_give(&pool, id);
+}
+END_TEST
+
 START_TEST(none_stays_open_that_nobody_uses)
 {
     pipe_give(&pool, pipe_take(&pool, lane, 1));
@@ -402,6 +439,7 @@ int main(void)
     tcase_add_test(tcase, all_of_them_may_be_taken_and_no_more);
     tcase_add_test(tcase, without_descriptors_there_is_none);
     tcase_add_test(tcase, descriptors_that_others_lack_are_given_up);
+    tcase_add_test(tcase, an_urgent_byte_is_not_the_end);
     tcase_add_test(tcase, none_stays_open_that_nobody_uses);
     tcase_add_test(tcase, nothing_more_and_the_end_are_told_apart);
     tcase_add_test(tcase, parts_stay_in_order);

@@ -124,7 +124,9 @@ void pipe_charge(struct pipe_pool *pool, uint32_t id, struct share *owner)
     pipe->share = owner;
 }
 
-/* One call fills as many pages as the pipe has free, however much lies in each. */
+/* One call fills as many pages as the pipe has free, however much lies in each. In front of an
+ * urgent byte it moves nothing, and behind a FIN it says then what it says at the end
+ * (net/ipv4/tcp.c, tcp_splice_read). */
 int pipe_fill(struct pipe_pool *pool, uint32_t id, int fd, uint32_t size, bool *more)
 {
     struct pipe *pipe = pipe_at(pool, id);
@@ -141,7 +143,9 @@ int pipe_fill(struct pipe_pool *pool, uint32_t id, int fd, uint32_t size, bool *
     *more = there > filled;
     if (filled > 0)
         return (int)filled;
-    return n == -EAGAIN && there > 0 ? -ENOBUFS : n;
+    if (n == 0 && there == 0)
+        there = sock_unread(fd); /* it may have come meanwhile */
+    return (n == -EAGAIN || n == 0) && there > 0 ? -ENOBUFS : n;
 }
 
 int pipe_drain(struct pipe_pool *pool, uint32_t id, int fd, uint32_t size)
