@@ -52,6 +52,8 @@ struct fake_options {
     unsigned early_chance;  /* ring_wait ends before its time is over */
     /* a receive finds no provided buffer: others had them all for a moment */
     unsigned starve_chance;
+    /* a message to a socket that does not wait is over before all of it is written */
+    unsigned wait_ends;
     unsigned cancel_lost;  /* a cancel has no effect at all (EALREADY) */
     unsigned cancel_loses; /* a ready operation that is cancelled completes all the same */
     /* a zero-copy send gives a notification (otherwise none, as after early errors) */

@@ -83,6 +83,7 @@ void fake_options_random(struct fake_options *options, uint64_t seed)
     options->buffer_min = options->buffer_min < least ? least : options->buffer_min;
     if (options->segment_max > 0 && options->segment_max < least)
         options->segment_max = least;
+    options->wait_ends = (unsigned)fake_random_between(&r, 0, 100);
 }
 
 uint64_t fake_now(void)

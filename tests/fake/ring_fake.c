@@ -14,6 +14,8 @@
  *   - a send with RING_WAITALL that moved some bytes and then fails or is cancelled gives the count
  *     of those bytes; the error of the socket has been told thereby (io_send: "else if
  *     (sr->done_io) ret = sr->done_io");
+ *   - such a send to a socket that does not wait (sock_no_wait), if it is a message, is over after
+ *     some waits for room, with the count of bytes until then or -EAGAIN (tests/kernel/test_splice.c);
  *   - a receive with provided buffers gives -ENOBUFS at submission, data or not, unless
  *     RING_POLL_FIRST was given;
  *   - a receive at the end of the stream takes no provided buffer;
@@ -547,6 +549,7 @@ void ring_send_pieces(struct ring *ring, uint64_t user_data, int fd, const struc
     struct fake_op *op = send_new(ring, user_data, fd, flags);
 
     CHECK(count > 0 && count <= RING_PIECES && (flags & RING_ZC) == 0);
+    op->message = true;
     fake_op_hold_iov(op, iov, count);
     fake_op_seal(op);
 }
@@ -568,6 +571,7 @@ void ring_sendmsg(struct ring *ring, uint64_t user_data, int fd, const struct ms
     struct fake_op *op = send_new(ring, user_data, fd, flags);
 
     CHECK(msg->msg_iovlen > 0 && msg->msg_control == NULL && msg->msg_name == NULL);
+    op->message = true;
     fake_op_hold_iov(op, msg->msg_iov, (unsigned)msg->msg_iovlen);
     op_meta(op, 0, msg, sizeof(*msg));
     op_meta(op, 1, msg->msg_iov, msg->msg_iovlen * sizeof(msg->msg_iov[0]));

@@ -16,7 +16,8 @@ struct fake_op {
     struct fake_socket *socket;
     unsigned flags;
     bool provided, cancelled;
-    bool once; /* accept: the next one only */
+    bool once;    /* accept: the next one only */
+    bool message; /* send: by sendmsg(2) */
     size_t size, done;
     uint8_t *buf;      /* recv */
     struct iovec *iov; /* send: a copy */

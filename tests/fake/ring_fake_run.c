@@ -325,6 +325,11 @@ static void op_cancelled(struct fake_op *op)
         op_complete(op, -ECANCELED, 0, 0);
 }
 
+static bool send_gives_up(const struct fake_op *op)
+{
+    return op->message && op->socket->no_wait && fake_chance(fake_options()->wait_ends);
+}
+
 static void send_done(struct fake_op *op)
 {
     int error = inject_io(op);
@@ -338,6 +343,8 @@ static void send_done(struct fake_op *op)
         send_complete(op, op->done > 0 ? (int64_t)op->done : result);
     else if (op->done == op->size || (op->done > 0 && (op->flags & RING_WAITALL) == 0))
         send_complete(op, (int64_t)op->done);
+    else if (send_gives_up(op))
+        send_complete(op, op->done > 0 ? (int64_t)op->done : -EAGAIN);
     else if (op->cancelled) /* it came too late for this piece, not for the next */
         op_cancelled(op);
     else

@@ -207,6 +207,13 @@ bool sock_is_silent(int fd, uint64_t silence)
     return false;
 }
 
+bool sock_is_over(int fd)
+{
+    const struct fake_socket *s = fake_socket(fd);
+
+    return s->conn == NULL || s->reset;
+}
+
 bool sock_is_waiting(int fd, uint64_t *acked)
 {
     const struct fake_socket *s = fake_socket(fd);

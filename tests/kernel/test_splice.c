@@ -2,7 +2,8 @@
  * splice: what src/core assumes of splice(2) between TCP sockets and pipes, beside a ring.
  *
  * A socket that does not wait (O_NONBLOCK) is still waited for by the ring, which tries and then
- * polls by itself; SPLICE_F_NONBLOCK alone does not keep splice(2) from waiting for the socket.
+ * polls by itself; but after 128 polls it hands the operation to a thread, and a message (sendmsg(2))
+ * does not wait there: it ends with the count so far. SPLICE_F_NONBLOCK alone does not keep splice(2) from waiting for the socket.
  * What was received before a reset can still be moved, as it can be read, and the reset is told
  * behind it. Two things are not as with recv(2): a pipe is full when each of its pages has a piece,
  * however small, and nothing is moved at an urgent byte, though it stands in line (SO_OOBINLINE):
@@ -82,6 +83,84 @@ static void the_ring_waits_where_calls_do_not(void)
     EXPECT(kernel_next(&ring).res == (int)BULK);
     free(data);
     close_all(fds, 2);
+}
+
+/* Few bytes fit between these two. */
+static void pair_of_little(int fds[2])
+{
+    struct sockaddr_in addr = { 0 };
+    int listener = kernel_listen(&addr, false), little = 4096;
+
+    EXPECT(setsockopt(listener, SOL_SOCKET, SO_RCVBUF, &little, sizeof(little)) == 0);
+    fds[0] = kernel_dial(&addr);
+    fds[1] = accept(listener, NULL, NULL);
+    EXPECT(fds[1] >= 0);
+    EXPECT(setsockopt(fds[0], IPPROTO_TCP, TCP_NOTSENT_LOWAT, &little, sizeof(little)) == 0);
+    close(listener);
+}
+
+/* Reads until the operation is over; how much. */
+static int read_little(int fd, struct io_uring_sqe *sqe, int *res)
+{
+    char some[4096];
+    struct io_uring_cqe *cqe = NULL;
+    int got = 0;
+
+    sqe->user_data = 1;
+    while (io_uring_peek_cqe(&ring, &cqe) != 0) {
+        ssize_t n = recv(fd, some, sizeof(some), MSG_DONTWAIT);
+        if (n < 0)
+            usleep(100);
+        got += n > 0 ? (int)n : 0;
+        EXPECT(n != 0 && io_uring_submit_and_get_events(&ring) >= 0);
+    }
+    *res = cqe->res;
+    io_uring_cqe_seen(&ring, cqe);
+    return got;
+}
+
+static bool is_over(int fd)
+{
+    struct pollfd p = { .fd = fd };
+
+    return poll(&p, 1, 0) == 1 && (p.revents & POLLHUP) != 0;
+}
+
+/* A reader that takes a little at a time, so that all of it takes more than 128 waits: a send goes on,
+ * a message is short though nothing has happened to the connection (relay.c, relay_send_result). */
+static void a_message_waits_so_many_times(void)
+{
+    int fds[2], size = 1 << 20, res = 0, got;
+    char *data = calloc(1, (size_t)size);
+    struct iovec iov = { .iov_base = data };
+    struct msghdr message = { .msg_iov = &iov, .msg_iovlen = 1 };
+
+    EXPECT(data != NULL);
+    pair_of_little(fds);
+    no_wait(fds[0]);
+    struct io_uring_sqe *sqe = kernel_sqe(&ring);
+    io_uring_prep_send(sqe, fds[0], data, (size_t)size, MSG_WAITALL | MSG_NOSIGNAL);
+    got = read_little(fds[1], sqe, &res);
+    EXPECT(res == size);
+    sqe = kernel_sqe(&ring);
+    iov.iov_len = (size_t)size;
+    io_uring_prep_sendmsg(sqe, fds[0], &message, MSG_WAITALL | MSG_NOSIGNAL);
+    got += read_little(fds[1], sqe, &res);
+    EXPECT(res > 0 && res < size && got > size && !is_over(fds[0]));
+    EXPECT(fcntl(fds[0], F_SETFL, 0) == 0);
+    sqe = kernel_sqe(&ring);
+    io_uring_prep_sendmsg(sqe, fds[0], &message, MSG_WAITALL | MSG_NOSIGNAL);
+    (void)read_little(fds[1], sqe, &res);
+    EXPECT(res == size);
+    no_wait(fds[0]);
+    sqe = kernel_sqe(&ring);
+    io_uring_prep_sendmsg(sqe, fds[0], &message, MSG_WAITALL | MSG_NOSIGNAL);
+    EXPECT(io_uring_submit(&ring) == 1);
+    kernel_reset(fds[1]);
+    res = kernel_next(&ring).res;
+    EXPECT(res < size && is_over(fds[0]));
+    free(data);
+    close(fds[0]);
 }
 
 static void nothing_the_end_and_what_is_there(void)
@@ -453,6 +532,7 @@ int main(void)
     signal(SIGPIPE, SIG_IGN);
     kernel_ring(&ring, 64);
     the_ring_waits_where_calls_do_not();
+    a_message_waits_so_many_times();
     nothing_the_end_and_what_is_there();
     resets_are_errors();
     data_before_a_reset_is_moved();

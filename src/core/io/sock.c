@@ -302,6 +302,13 @@ bool sock_is_silent(int fd, uint64_t silence)
     return info.tcpi_unacked > 0 ? info.tcpi_retransmits >= 2 : info.tcpi_probes >= 2;
 }
 
+bool sock_is_over(int fd)
+{
+    struct pollfd p = { .fd = fd };
+
+    return poll(&p, 1, 0) > 0 && (p.revents & POLLHUP) != 0;
+}
+
 bool sock_is_waiting(int fd, uint64_t *acked)
 {
     struct tcp_info info;

@@ -91,6 +91,10 @@ void sock_errors(const int *fds, bool *broken, unsigned count);
  * than once. A reader that takes nothing, but answers, is not silent. */
 bool sock_is_silent(int fd, uint64_t silence);
 
+/* True if a connection of which this end is not shut is over, by a reset or a time-out, whoever was
+ * told of it (poll(2), POLLHUP). */
+bool sock_is_over(int fd);
+
 /* True if some of what was sent has not been acknowledged; *acked: bytes that have been. */
 bool sock_is_waiting(int fd, uint64_t *acked);
 

@@ -486,8 +486,9 @@ int conn_send_result(struct conn *conn, int res)
 {
     bool whole = (conn_gate_flags(conn) & RING_WAITALL) != 0;
 
-    if (res >= 0) /* see relay.c: a reset that met a waiting send */
-        return whole && (uint32_t)res < conn->flight_size ? -ECONNRESET : res;
+    if (res >= 0) /* see relay.c, relay_send_result: a reset that met a waiting send */
+        return whole && (uint32_t)res < conn->flight_size && sock_is_over(conn->fd) ? -ECONNRESET
+                                                                                    : res;
     if (conn->flight == CONN_FLIGHT_ZERO_COPY && ring_zc_refused(res)) {
         conn->zc.mode = ZERO_COPY_OFF;
         return -EAGAIN;
