@@ -344,10 +344,13 @@ static struct share *server_session_share(struct worker *w, const struct registr
     return session;
 }
 
-/* Lanes beyond those offered that a client may have for bulk: as many again, or none. */
+/* Lanes beyond those offered that a client may have for bulk: as many again, or none, where none is
+ * moved. */
 static uint16_t server_spares(const struct lane *lane)
 {
-    return 2u * lane->terms.lanes <= SESSION_LANES_MAX ? lane->terms.lanes : 0;
+    bool may = lane_moves(lane) && !lane->will_log;
+
+    return may && 2u * lane->terms.lanes <= SESSION_LANES_MAX ? lane->terms.lanes : 0;
 }
 
 static uint8_t *server_put_auth_ok(const struct lane *lane, uint64_t session,

@@ -373,7 +373,8 @@ static void poll_in_done(struct fake_op *op)
     s->polled = taken == s->polled_taken ? s->polled + 1 : 0;
     s->polled_taken = taken;
     CHECK(s->polled < POLLS_IN_VAIN);
-    op_complete(op, 1, 0, 0);
+    bool ended = s->reset || s->conn == NULL || s->conn->pipe[1 - s->side].fin_arrived;
+    op_complete(op, POLLIN | (ended ? POLLRDHUP : 0), 0, 0);
 }
 
 void fake_op_exec(void *arg)
@@ -404,7 +405,7 @@ void fake_op_exec(void *arg)
         poll_in_done(op);
         break;
     case POLL_OUT:
-        op_complete(op, 1, 0, 0);
+        op_complete(op, POLLOUT, 0, 0);
         break;
     default:
         message_done(op);

@@ -57,12 +57,12 @@ static void pair(int fds[2])
 static void fill(uint32_t id, const char *text)
 {
     int fds[2];
-    bool more;
+    struct pipe_rest rest;
 
     pair(fds);
     ck_assert_int_eq(write(fds[0], text, strlen(text)), (ssize_t)strlen(text));
-    ck_assert_int_eq(pipe_fill(&pool, id, fds[1], 1000, &more), (int)strlen(text));
-    ck_assert(!more);
+    ck_assert_int_eq(pipe_fill(&pool, id, fds[1], 1000, &rest), (int)strlen(text));
+    ck_assert(!rest.more);
     close(fds[0]);
     close(fds[1]);
 }
@@ -215,7 +215,7 @@ START_TEST(an_urgent_byte_is_not_the_end)
     socklen_t size = sizeof(addr);
     int listener = socket(AF_INET, SOCK_STREAM, 0), on = 1, n;
     uint32_t id = pipe_take(&pool, lane, 1);
-    bool more;
+    struct pipe_rest rest;
 
     ck_assert_int_eq(setsockopt(listener, SOL_SOCKET, SO_OOBINLINE, &on, sizeof(on)), 0);
     ck_assert_int_eq(bind(listener, (struct sockaddr *)&addr, size), 0);
@@ -232,7 +232,7 @@ START_TEST(an_urgent_byte_is_not_the_end)
     struct pollfd end = { .fd = to, .events = POLLRDHUP };
     ck_assert_int_eq(poll(&end, 1, 10000), 1);
     do
-        n = pipe_fill(&pool, id, to, 1000, &more);
+        n = pipe_fill(&pool, id, to, 1000, &rest);
     while (n > 0);
     ck_assert_int_eq(n, -ENOBUFS);
     ck_assert_uint_gt(sock_unread(to), 0);
@@ -262,21 +262,21 @@ START_TEST(nothing_more_and_the_end_are_told_apart)
 {
     static char block[16384];
     uint32_t id = pipe_take(&pool, lane, 1), other_id = pipe_take(&pool, lane, 1), total = 0;
-    bool more = true;
+    struct pipe_rest rest = { .more = true };
     int fds[2], n;
 
     pair(fds);
-    ck_assert_int_eq(pipe_fill(&pool, id, fds[1], 100, &more), -EAGAIN);
-    ck_assert(!more);
+    ck_assert_int_eq(pipe_fill(&pool, id, fds[1], 100, &rest), -EAGAIN);
+    ck_assert(!rest.more);
     do {
         while (write(fds[0], block, sizeof(block)) > 0) {}
-        n = pipe_fill(&pool, id, fds[1], 1u << 20, &more);
+        n = pipe_fill(&pool, id, fds[1], 1u << 20, &rest);
         total += n > 0 ? (uint32_t)n : 0;
     } while (n > 0);
     ck_assert_int_eq(n, -ENOBUFS);
     ck_assert_uint_eq(pipe_bytes(&pool, id), total);
     close(fds[0]);
-    while ((n = pipe_fill(&pool, other_id, fds[1], 1u << 20, &more)) > 0) {}
+    while ((n = pipe_fill(&pool, other_id, fds[1], 1u << 20, &rest)) > 0) {}
     ck_assert_int_eq(n, 0);
     close(fds[1]);
 
@@ -330,7 +330,7 @@ START_TEST(parts_stay_in_order)
     enum { ALL = 50000, FIRST = 20000, COPIED = 1234 };
     static char block[ALL], got[ALL];
     uint32_t id = pipe_take(&pool, lane, 1), at = 0;
-    bool more = false;
+    struct pipe_rest rest = { 0 };
     int from[2], to[2];
 
     for (uint32_t i = 0; i < ALL; i++)
@@ -339,26 +339,26 @@ START_TEST(parts_stay_in_order)
     tcp_pair(to);
     ck_assert_int_eq(write(from[0], block, ALL), ALL);
     await_unread(from[1], ALL);
-    ck_assert_int_eq(pipe_fill(&pool, id, from[1], FIRST, &more), FIRST);
-    ck_assert(more);
+    ck_assert_int_eq(pipe_fill(&pool, id, from[1], FIRST, &rest), FIRST);
+    ck_assert(rest.more);
     ck_assert_uint_eq(sock_unread(from[1]), ALL - FIRST);
     ck_assert_int_eq(pipe_read(&pool, id, got, COPIED), 0);
     at = COPIED;
     ck_assert_uint_eq(pipe_bytes(&pool, id), FIRST - COPIED);
-    ck_assert_int_eq(pipe_fill(&pool, id, from[1], ALL, &more), ALL - FIRST);
-    ck_assert(!more);
+    ck_assert_int_eq(pipe_fill(&pool, id, from[1], ALL, &rest), ALL - FIRST);
+    ck_assert(!rest.more);
     ck_assert_int_eq(pipe_drain(&pool, id, to[0], 777), 777);
     ck_assert_int_eq(pipe_drain(&pool, id, to[0], ALL - COPIED - 777), ALL - COPIED - 777);
     ck_assert_uint_eq(pipe_bytes(&pool, id), 0);
     await_unread(to[1], ALL - COPIED);
     ck_assert_int_eq(sock_recv_exact(to[1], got + at, ALL - at), ALL - COPIED);
     ck_assert_int_eq(memcmp(block, got, ALL), 0);
-    ck_assert_int_eq(pipe_fill(&pool, id, from[1], ALL, &more), -EAGAIN);
-    ck_assert(!more);
+    ck_assert_int_eq(pipe_fill(&pool, id, from[1], ALL, &rest), -EAGAIN);
+    ck_assert(!rest.more);
     sock_shutdown_write(from[0]);
-    while (!more && pipe_fill(&pool, id, from[1], ALL, &more) == -EAGAIN)
+    while (!rest.more && pipe_fill(&pool, id, from[1], ALL, &rest) == -EAGAIN)
         usleep(1000);
-    ck_assert_int_eq(pipe_fill(&pool, id, from[1], ALL, &more), 0);
+    ck_assert_int_eq(pipe_fill(&pool, id, from[1], ALL, &rest), 0);
     pipe_give(&pool, id);
     for (unsigned i = 0; i < 2; i++) {
         close(from[i]);
@@ -371,7 +371,7 @@ END_TEST
 START_TEST(resets_are_told)
 {
     uint32_t id = pipe_take(&pool, lane, 1);
-    bool more = false;
+    struct pipe_rest rest = { 0 };
     int fds[2];
 
     signal(SIGPIPE, SIG_IGN); /* as main.c does */
@@ -381,8 +381,8 @@ START_TEST(resets_are_told)
     close(fds[0]);
     struct pollfd hup = { .fd = fds[1], .events = POLLRDHUP };
     ck_assert_int_eq(poll(&hup, 1, 10000), 1);
-    ck_assert_int_eq(pipe_fill(&pool, id, fds[1], 1000, &more), 10);
-    ck_assert_int_eq(pipe_fill(&pool, id, fds[1], 1000, &more), -ECONNRESET);
+    ck_assert_int_eq(pipe_fill(&pool, id, fds[1], 1000, &rest), 10);
+    ck_assert_int_eq(pipe_fill(&pool, id, fds[1], 1000, &rest), -ECONNRESET);
     ck_assert_int_eq(pipe_drain(&pool, id, fds[1], 10), -EPIPE);
     ck_assert_uint_eq(pipe_bytes(&pool, id), 10);
     pipe_give(&pool, id);
@@ -391,11 +391,35 @@ START_TEST(resets_are_told)
 }
 END_TEST
 
+/* A socket says its error once: behind bytes that one call brought, with an urgent byte next. */
+START_TEST(an_error_behind_bytes_is_not_lost)
+{
+    uint32_t id = pipe_take(&pool, lane, 1);
+    struct pipe_rest rest = { 0 };
+    int fds[2], on = 1;
+
+    signal(SIGPIPE, SIG_IGN);
+    tcp_pair(fds);
+    ck_assert_int_eq(setsockopt(fds[1], SOL_SOCKET, SO_OOBINLINE, &on, sizeof(on)), 0);
+    ck_assert_int_eq(write(fds[0], "last words", 10), 10);
+    ck_assert_int_eq(send(fds[0], "!", 1, MSG_OOB), 1);
+    sock_set_rst(fds[0]);
+    close(fds[0]);
+    struct pollfd hup = { .fd = fds[1], .events = POLLRDHUP };
+    ck_assert_int_eq(poll(&hup, 1, 10000), 1);
+    ck_assert_int_eq(pipe_fill(&pool, id, fds[1], 1000, &rest), 10);
+    ck_assert(rest.more);
+    ck_assert_int_eq(rest.error, -ECONNRESET);
+    pipe_give(&pool, id);
+    close(fds[1]);
+}
+END_TEST
+
 /* Segments of a byte each take a page of the pipe each. */
 START_TEST(small_pieces_fill_one)
 {
     uint32_t id = pipe_take(&pool, lane, 1), other_id = pipe_take(&pool, lane, 1), sent = 0;
-    bool more = true;
+    struct pipe_rest rest = { .more = true };
     int fds[2], n = 1;
 
     tcp_pair(fds);
@@ -403,13 +427,13 @@ START_TEST(small_pieces_fill_one)
         ck_assert_int_eq(write(fds[0], "x", 1), 1);
         sent++;
         await_unread(fds[1], 1);
-        n = pipe_fill(&pool, id, fds[1], 1000, &more);
+        n = pipe_fill(&pool, id, fds[1], 1000, &rest);
     }
     ck_assert_int_eq(n, -ENOBUFS);
-    ck_assert(more);
+    ck_assert(rest.more);
     ck_assert_uint_eq(pipe_bytes(&pool, id), sent - 1);
-    ck_assert_int_eq(pipe_fill(&pool, other_id, fds[1], 1000, &more), 1);
-    ck_assert(!more);
+    ck_assert_int_eq(pipe_fill(&pool, other_id, fds[1], 1000, &rest), 1);
+    ck_assert(!rest.more);
     pipe_give(&pool, id);
     pipe_give(&pool, other_id);
     close(fds[0]);
@@ -444,6 +468,7 @@ int main(void)
     tcase_add_test(tcase, nothing_more_and_the_end_are_told_apart);
     tcase_add_test(tcase, parts_stay_in_order);
     tcase_add_test(tcase, resets_are_told);
+    tcase_add_test(tcase, an_error_behind_bytes_is_not_lost);
     tcase_add_test(tcase, small_pieces_fill_one);
     tcase_add_test_raise_signal(tcase, reading_more_than_is_in_it_is_a_bug, SIGABRT);
     suite_add_tcase(suite, tcase);

@@ -127,7 +127,7 @@ void pipe_charge(struct pipe_pool *pool, uint32_t id, struct share *owner)
 /* One call fills as many pages as the pipe has free, however much lies in each. In front of an
  * urgent byte it moves nothing, and behind a FIN it says then what it says at the end
  * (net/ipv4/tcp.c, tcp_splice_read). */
-int pipe_fill(struct pipe_pool *pool, uint32_t id, int fd, uint32_t size, bool *more)
+int pipe_fill(struct pipe_pool *pool, uint32_t id, int fd, uint32_t size, struct pipe_rest *rest)
 {
     struct pipe *pipe = pipe_at(pool, id);
     uint32_t there = sock_unread(fd), filled = 0;
@@ -140,7 +140,8 @@ int pipe_fill(struct pipe_pool *pool, uint32_t id, int fd, uint32_t size, bool *
         filled += n > 0 ? (uint32_t)n : 0;
     } while (n > 0 && filled < want && there > 0);
     pipe->bytes += filled;
-    *more = there > filled;
+    bool told = n < 0 && n != -EAGAIN && n != -EINTR;
+    *rest = (struct pipe_rest){ .more = there > filled, .error = told ? n : 0 };
     if (filled > 0)
         return (int)filled;
     if (n == 0 && there == 0)

@@ -63,10 +63,17 @@ static inline uint32_t pipe_bytes(const struct pipe_pool *pool, uint32_t id)
     return ((const struct pipe *)slab_at(&pool->slab, id))->bytes;
 }
 
+/* What stands behind the bytes that came: more of them; an error that the socket will not say again,
+ * -errno, 0: none. */
+struct pipe_rest {
+    bool more;
+    int error;
+};
+
 /* Up to `size` bytes from a socket, and to one: see sock_fill, sock_drain. fill: -ENOBUFS: the pipe
- * takes no more, or an urgent byte is next; *more: there was more. read: a copy of the next ones,
+ * takes no more, or an urgent byte is next. read: a copy of the next ones,
  * at most as many as are in it; 0 or -errno. */
-int pipe_fill(struct pipe_pool *pool, uint32_t id, int fd, uint32_t size, bool *more);
+int pipe_fill(struct pipe_pool *pool, uint32_t id, int fd, uint32_t size, struct pipe_rest *rest);
 int pipe_drain(struct pipe_pool *pool, uint32_t id, int fd, uint32_t size);
 int pipe_read(struct pipe_pool *pool, uint32_t id, void *dst, uint32_t size);
 

@@ -651,7 +651,7 @@ void ring_poll(struct ring *ring, uint64_t user_data, int fd, bool out)
 {
     struct io_uring_sqe *sqe = ring_get_sqe(ring, user_data);
 
-    io_uring_prep_poll_add(sqe, fd, out ? POLLOUT : POLLIN);
+    io_uring_prep_poll_add(sqe, fd, out ? POLLOUT : POLLIN | POLLRDHUP);
     sqe->user_data = user_data;
 }
 

@@ -18,6 +18,7 @@
 #define CULVERT_CORE_IO_RING_H
 
 #include <errno.h>
+#include <poll.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -141,8 +142,13 @@ void ring_send_fixed(struct ring *ring, uint64_t user_data, int fd, const void *
 void ring_sendmsg(struct ring *ring, uint64_t user_data, int fd, const struct msghdr *msg,
                   unsigned flags); /* msg and its iovecs must live until completion */
 
-/* Completes when fd can be read, or written, or has an error; res: not negative, or -errno. */
+/* Completes when fd can be read, or written, or has an error; res: events (poll(2)), or -errno. And
+ * whether they tell that the peer has ended, by FIN or else, behind what can be read. */
 void ring_poll(struct ring *ring, uint64_t user_data, int fd, bool out);
+static inline bool ring_poll_ended(int res)
+{
+    return res < 0 || (res & (POLLRDHUP | POLLHUP | POLLERR)) != 0;
+}
 
 /* True if a zero-copy send with this result was refused as such, before a byte of it left: the
  * socket cannot do it, or (-ENOMEM, -ENOBUFS) the pages of a buffer that is not registered are over

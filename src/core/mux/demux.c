@@ -279,16 +279,17 @@ static void demux_decide(struct lane *lane)
     }
 }
 
-/* Payload, as far as it is there. */
-static int demux_move(struct lane *lane)
+/* Payload, as far as it is there. *error: what the socket said behind it. */
+static int demux_move(struct lane *lane, int *error)
 {
     struct stream *s = lane->in.stream;
-    bool more = false;
-    int n = stream_rx_fill(s, lane->conn.fd, min_u32(lane->in.left, SPLICE_TURN), &more);
+    struct pipe_rest rest;
+    int n = stream_rx_fill(s, lane->conn.fd, min_u32(lane->in.left, SPLICE_TURN), &rest);
 
     if (n <= 0)
         return n;
-    lane->in.ready = more;
+    *error = rest.error;
+    lane->in.ready = rest.more;
     lane_rx_moved(lane, (uint32_t)n);
     lane->in.left -= (uint32_t)n;
     if (lane->in.left == 0 && (lane->in.frame.flags & FRAME_FLAG_FIN) != 0)
@@ -296,20 +297,27 @@ static int demux_move(struct lane *lane)
     return n;
 }
 
-/* Frames one after the other, without reading beyond a header, until something else comes. */
+/* Frames one after the other, without reading beyond a header, until something else comes. When the
+ * peer has ended the rest is read: a pipe that is full cannot tell the end from nothing, and polls
+ * would tell of it for ever. */
 static enum reason demux_splice(struct lane *lane)
 {
     uint32_t moved = 0;
 
     conn_no_wait(&lane->conn); /* it may be another connection than when it began */
+    if (lane->in.ended) {
+        lane->in.ended = lane->in.splices = false;
+        lane->in.full = true;
+    }
     while (lane->state == LANE_OPEN && lane->in.splices && lane->in.ready && moved < SPLICE_TURN) {
         bool header = lane->in.left == 0;
+        int error = 0;
 
         if (!header && (lane->in.stream == NULL || !stream_may_fill(lane->in.stream))) {
             lane->in.splices = false;
             break;
         }
-        int n = header ? lane_rx_header(lane) : demux_move(lane);
+        int n = header ? lane_rx_header(lane) : demux_move(lane, &error);
 
         if (n == -ENOBUFS) {
             lane->in.splices = false;
@@ -326,6 +334,10 @@ static enum reason demux_splice(struct lane *lane)
             moved += (uint32_t)n;
             lane->in.splices = header ? demux_splices(lane, true) && lane->in.left > 0
                                       : lane->in.left > 0 || demux_splices(lane, true);
+        }
+        if (error != 0) {
+            lane->in.splices = false;
+            lane_rx_ended(lane, error);
         }
     }
     return REASON_DONE;

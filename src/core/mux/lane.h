@@ -160,6 +160,7 @@ struct lane_in {
     /* what comes next is moved through pipes, and the lane is polled, not read: see demux.c */
     bool splices;
     bool ready;    /* there may be something */
+    bool ended;    /* the peer has, behind what is there */
     bool full;     /* pipes took no more: what comes next is read, whatever it is */
     uint8_t small; /* so many reads are small ones: behind them something large may come again */
 };

@@ -280,13 +280,14 @@ void lane_rx_ended(struct lane *lane, int res)
 }
 
 /* Whatever it is, what moves it next will tell. */
-static void rx_polled(struct lane *lane)
+static void rx_polled(struct lane *lane, int told)
 {
     if (lane->state == LANE_LINGER)
         lane_mark(lane);
     if (lane->state != LANE_OPEN)
         return;
     lane->in.ready = true;
+    lane->in.ended = ring_poll_ended(told);
     lane_arrive(lane);
 }
 
@@ -299,7 +300,7 @@ void lane_recv_done(void *part, const struct ring_cqe *cqe)
 
     conn_recv_done(&lane->conn, cqe);
     if (polled) {
-        rx_polled(lane);
+        rx_polled(lane, cqe->res);
         return;
     }
     if (lane->state == LANE_FROZEN && cqe->res > 0)

@@ -48,23 +48,22 @@ void relay_splice_polled(struct stream *s)
     stream_mark(s);
 }
 
-/* So little that it is read like any other. */
-static void splice_copy(struct stream *s, uint32_t pipe, uint32_t size)
+/* So little that it is read like any other. False: there is no buffer for it. */
+static bool splice_copy(struct stream *s, uint32_t pipe, uint32_t size)
 {
     struct buf_pool *bufs = &s->loop->bufs;
     uint32_t buf = buf_take_small(bufs, s->share);
 
-    if (buf == BUF_NONE) {
-        stream_refuse_buffers(s);
-        return;
-    }
+    if (buf == BUF_NONE)
+        return false;
     int error = pipe_read(&bufs->pipes, buf_pipe(pipe), buf_data(bufs, buf) + BUF_HEADROOM, size);
     if (error == 0) {
         relay_recv_data(s, buf, size, false);
-        return;
+        return true;
     }
     buf_put(bufs, buf);
     stream_close(s, REASON_SOCKET_ERROR, true);
+    return true;
 }
 
 static void splice_push(struct stream *s, uint32_t pipe, uint32_t size)
@@ -81,8 +80,7 @@ static void splice_push(struct stream *s, uint32_t pipe, uint32_t size)
 static void splice_moved(struct stream *s, uint32_t pipe, uint32_t size, bool more)
 {
     s->ready = more;
-    if (size <= min_u32(BUF_SMALL_PAYLOAD, SPLICE_LEAST - 1)) {
-        splice_copy(s, pipe, size);
+    if (size <= min_u32(BUF_SMALL_PAYLOAD, SPLICE_LEAST - 1) && splice_copy(s, pipe, size)) {
         buf_put(&s->loop->bufs, pipe);
         return;
     }
@@ -113,10 +111,12 @@ void relay_splice_up(struct stream *s)
         return;
     }
     splice_no_wait(s);
-    bool more = false;
-    int n = pipe_fill(&bufs->pipes, buf_pipe(pipe), s->fd, size, &more);
+    struct pipe_rest rest;
+    int n = pipe_fill(&bufs->pipes, buf_pipe(pipe), s->fd, size, &rest);
     if (n > 0) {
-        splice_moved(s, pipe, (uint32_t)n, more);
+        if (rest.error != 0)
+            relay_recv_nothing(s, rest.error); /* behind these bytes */
+        splice_moved(s, pipe, (uint32_t)n, rest.more || rest.error != 0);
         return;
     }
     buf_put(bufs, pipe);

@@ -420,7 +420,7 @@ static void stream_rx_filled(struct stream *s, uint32_t buf, uint32_t size)
     stream_mark(s);
 }
 
-int stream_rx_fill(struct stream *s, int lane_fd, uint32_t size, bool *more)
+int stream_rx_fill(struct stream *s, int lane_fd, uint32_t size, struct pipe_rest *rest)
 {
     struct pipe_pool *pipes = &s->loop->bufs.pipes;
     bool fresh = s->tail == SLAB_NONE || !buf_is_pipe(stream_slice_at(s, s->tail)->buf);
@@ -431,7 +431,7 @@ int stream_rx_fill(struct stream *s, int lane_fd, uint32_t size, bool *more)
         uint32_t buf = stream_rx_pipe(s, fresh);
         if (buf == BUF_NONE)
             return -ENOBUFS;
-        n = pipe_fill(pipes, buf_pipe(buf), lane_fd, size, more);
+        n = pipe_fill(pipes, buf_pipe(buf), lane_fd, size, rest);
         if (n > 0)
             stream_rx_filled(s, buf, (uint32_t)n);
         else if (fresh)

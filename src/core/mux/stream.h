@@ -280,7 +280,7 @@ void stream_rx_push(struct stream *stream, uint32_t buf, uint32_t offset, uint32
 
 /* The same straight from the lane's socket, at most `size` bytes, through a pipe: see sock_fill.
  * -ENOBUFS also where there is no pipe to be had, or what is queued is not in one. */
-int stream_rx_fill(struct stream *stream, int lane_fd, uint32_t size, bool *more);
+int stream_rx_fill(struct stream *stream, int lane_fd, uint32_t size, struct pipe_rest *rest);
 
 /* Whether a pipe is the first of the queue. And: copies what is in it to small buffers, as far as
  * there are some; nothing is being sent. */
