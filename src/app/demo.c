@@ -40,8 +40,9 @@
 #include "core/io/addr.h"
 
 #define START_PORT      "10000"
-#define START_SECONDS   20 /* for the server to accept, and for the client to be ready */
-#define STOP_SECONDS    15 /* for a child to end after SIGTERM; its drain is told to be shorter */
+#define START_SECONDS   20  /* for the server to accept, and for the client to be ready */
+#define STOP_SECONDS    15  /* for a child to end after SIGTERM; its drain is told to be shorter */
+#define LAST_WORDS_MS   300 /* for what the other one says of a child that has died */
 #define DRAIN           "3s"
 #define SERVER_ATTEMPTS 3    /* the free port that was found may be taken in the meantime */
 #define CAUSE_MS        1000 /* for the death of a child to be seen after a failed check */
@@ -283,11 +284,13 @@ static bool demo_start_client(struct demo *demo)
 /* clang-format on */
 
 /* What a child's early end makes of the demo: a machine that refuses keeps its
- * code. */
+ * code. What the other one says of it may take a moment. */
 static int demo_fail_ended(struct demo *demo, const struct demo_child *child)
 {
     int code = child->status == EXIT_CODE_CANNOT_START ? EXIT_CODE_CANNOT_START : EXIT_CODE_FAILED;
 
+    for (uint64_t end = demo_now_ms() + LAST_WORDS_MS; demo_now_ms() < end;)
+        demo_pump(demo, 20);
     if (child->status >= 128)
         return demo_fail(demo, code, "the %s was killed by signal %d", child->name,
                          child->status - 128);

@@ -14,8 +14,9 @@
  *   - a send with RING_WAITALL that moved some bytes and then fails or is cancelled gives the count
  *     of those bytes; the error of the socket has been told thereby (io_send: "else if
  *     (sr->done_io) ret = sr->done_io");
- *   - such a send to a socket that does not wait (sock_no_wait), if it is a message, is over after
- *     some waits for room, with the count of bytes until then or -EAGAIN (tests/kernel/test_splice.c);
+ *   - such a send to a socket that does not wait (sock_no_wait), if it is a message, is over
+ *     after some waits for room, with the count of bytes until then or -EAGAIN
+ *     (tests/kernel/test_splice.c);
  *   - a receive with provided buffers gives -ENOBUFS at submission, data or not, unless
  *     RING_POLL_FIRST was given;
  *   - a receive at the end of the stream takes no provided buffer;

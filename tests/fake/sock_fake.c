@@ -242,6 +242,7 @@ struct pipe_fake {
     struct list node;
     int out, in;
     bool closed[2];
+    bool full; /* of pieces, however few bytes they have */
     size_t room, head, size;
     uint8_t *data;
 };
@@ -318,6 +319,7 @@ static void pipe_skip(struct pipe_fake *p, size_t size)
 {
     p->head = (p->head + size) % p->room;
     p->size -= size;
+    p->full = false;
 }
 
 int sock_pipe_read(int pipe, void *dst, uint32_t size)
@@ -354,12 +356,13 @@ int sock_fill(int pipe, int fd, uint32_t size)
 
     CHECK(p != NULL && p->in == pipe && s->no_wait && size > 0);
     size_t n = pipe_span(p, size, false, &at);
-    if (n == 0)
+    if (n == 0 || p->full)
         return -EAGAIN;
     int result = (int)fake_socket_read(s, at, shortened(n));
     fake_trace("fd %d: %d bytes to a pipe", fd, result);
     if (result > 0) {
         p->size += (size_t)result;
+        p->full = fake_chance(fake_options()->pipe_full);
         fake_moved();
     }
     return result;

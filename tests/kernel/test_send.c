@@ -3,8 +3,8 @@
  *
  * The last two tests are the trap: a reset that meets a half-done MSG_WAITALL send is reported as a
  * short count and nothing else; the error of the socket has been told thereby, and a read that
- * comes after says 0 like a clean end. Only poll(2) still tells of it. So who gets a short count asks
- * it (relay.c, conn.c), and the simulated kernel does the same.
+ * comes after says 0 like a clean end. Only poll(2) still tells of it. So who gets a short count
+ * asks it (relay.c, conn.c), and the simulated kernel does the same.
  */
 #include "kernel.h"
 

@@ -2,12 +2,13 @@
  * splice: what src/core assumes of splice(2) between TCP sockets and pipes, beside a ring.
  *
  * A socket that does not wait (O_NONBLOCK) is still waited for by the ring, which tries and then
- * polls by itself; but after 128 polls it hands the operation to a thread, and a message (sendmsg(2))
- * does not wait there: it ends with the count so far. SPLICE_F_NONBLOCK alone does not keep splice(2) from waiting for the socket.
- * What was received before a reset can still be moved, as it can be read, and the reset is told
- * behind it. Two things are not as with recv(2): a pipe is full when each of its pages has a piece,
- * however small, and nothing is moved at an urgent byte, though it stands in line (SO_OOBINLINE):
- * -EAGAIN, while polls and SIOCINQ tell of what is there, until somebody has read it.
+ * polls by itself; but after 128 polls it hands the operation to a thread, and a message
+ * (sendmsg(2)) does not wait there: it ends with the count so far. SPLICE_F_NONBLOCK alone does not
+ * keep splice(2) from waiting for the socket. What was received before a reset can still be moved,
+ * as it can be read, and the reset is told behind it. Two things are not as with recv(2): a pipe is
+ * full when each of its pages has a piece, however small, and nothing is moved at an urgent byte,
+ * though it stands in line (SO_OOBINLINE): -EAGAIN, while polls and SIOCINQ tell of what is there,
+ * until somebody has read it.
  */
 #include "kernel.h"
 
@@ -126,8 +127,8 @@ static bool is_over(int fd)
     return poll(&p, 1, 0) == 1 && (p.revents & POLLHUP) != 0;
 }
 
-/* A reader that takes a little at a time, so that all of it takes more than 128 waits: a send goes on,
- * a message is short though nothing has happened to the connection (relay.c, relay_send_result). */
+/* A reader that takes a little at a time, so that all of it takes more than 128 waits: a send goes
+ * on, a message is short though nothing has happened to the connection (relay_send_result). */
 static void a_message_waits_so_many_times(void)
 {
     int fds[2], size = 1 << 20, res = 0, got;

@@ -63,8 +63,8 @@ static inline uint32_t pipe_bytes(const struct pipe_pool *pool, uint32_t id)
     return ((const struct pipe *)slab_at(&pool->slab, id))->bytes;
 }
 
-/* What stands behind the bytes that came: more of them; an error that the socket will not say again,
- * -errno, 0: none. */
+/* What stands behind the bytes that came: more of them; an error that the socket will not say
+ * again, -errno, 0: none. */
 struct pipe_rest {
     bool more;
     int error;

@@ -13,6 +13,8 @@ from cases.resume import cpu_seconds
 from harness import case, check, check_equal
 
 MIB = 1 << 20
+PIPE_PLACES = 64  # of 256 KiB
+LANES = 48
 
 
 @case(not_in=NO_PIPES, deadline=240)
@@ -153,3 +155,41 @@ def urgent_on_a_lane_that_moves(t):
     time.sleep(1)  # measured, not waited for
     used = (cpu_seconds(server) - before) / (time.monotonic() - started)
     check(used < 0.2, f"waiting took {used:.0%} of a core")
+
+
+def nobody_listens(host, port):
+    """Without a connection, which would be a stream for the lane."""
+    with socket.socket() as sock:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            sock.bind((host, port))
+        except OSError:
+            return False
+        return True
+
+
+@case(not_in={**NO_PIPES, "v2-2w": "one worker shows it"})
+def lanes_end_behind_full_pipes(t):
+    """Clients say a little more each, a byte at a time, than fits into the pipes of readers that rest, and end: one of them when its pipe is
+    just full. The server learns of every end at once, not when the readers go on."""
+    server = t.server("--window-initial", "8MiB", "--heartbeat", "100s", "--expiry", "300s", workers=1)
+    wires, visitors, ports = [], [], []
+    for _ in range(LANES):  # so few that nobody has to give a pipe back
+        wires.append(v2wire.client_wire(server.addr))
+        ports += v2wire.log_in(wires[-1], t.token.encode(), window=8 * MIB)
+        visitors.append(net.connect((server.host, ports[-1]), rcvbuf=4096))
+        stream = wires[-1].expect(v2wire.OPEN)[1]
+        whole = v2wire.frame(v2wire.DATA, stream, bytes(MIB))
+        wires[-1].send_raw(whole * 3 + whole[:1024])
+    time.sleep(0.3)  # all of that is where it can go
+    for step in range(PIPE_PLACES + 2):
+        for index, wire in enumerate(wires):
+            if step < PIPE_PLACES + 3 - LANES + index:
+                wire.send_raw(b"x")
+        time.sleep(0.01)  # so that each arrives alone
+    for wire in wires:
+        wire.close()
+    for port in ports:
+        t.until(lambda: nobody_listens(server.host, port), f"the end of the session of port {port}")
+    for sock in visitors:
+        sock.close()
