@@ -144,8 +144,9 @@ const struct options_flag options_flags[] = {
       "send from our own buffers; auto: where the kernel gains by it",
       .kind = KIND_CHOICE, AT(config.zero_copy), .commands = FOR_ROLES, .group = GROUP_CORES },
 
-    { "bulk", "splice|copy", "splice",
-      "how bulk of plain lanes moves: through pipes, uncopied, or through buffers",
+    { "bulk", "auto|splice|copy", "auto",
+      "how bulk of plain lanes moves: through pipes, uncopied, or through buffers (auto: pipes, but "
+      "where TCP paces, as BBR does)",
       .kind = KIND_CHOICE, AT(config.bulk), .commands = FOR_ROLES, .group = GROUP_CORES },
 
     { "max-streams", "N", "131072", "streams per worker",

@@ -346,14 +346,14 @@ static struct share *server_session_share(struct worker *w, const struct registr
 
 /* Lanes beyond those offered that a client may have for bulk: as many again, or none, where none is
  * moved. */
-static uint16_t server_spares(const struct lane *lane)
+static uint16_t server_spares(struct lane *lane)
 {
     bool may = lane_moves(lane) && !lane->will_log;
 
     return may && 2u * lane->terms.lanes <= SESSION_LANES_MAX ? lane->terms.lanes : 0;
 }
 
-static uint8_t *server_put_auth_ok(const struct lane *lane, uint64_t session,
+static uint8_t *server_put_auth_ok(struct lane *lane, uint64_t session,
                                    const struct auth_login *login, uint8_t *p)
 {
     struct frame_auth_ok ok = { .proof = login->proof,

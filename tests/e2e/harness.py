@@ -415,7 +415,7 @@ class Context:
         start_port = start_port or self.ports(24)
         arguments = ["server", "--addr", net.format_addr(addr), "--start-port", start_port,
                      "--public-addr", host, "--workers", workers or self.mode.workers, "--log-level", "debug",
-                     "--drain-timeout", "300ms"]
+                     "--drain-timeout", "300ms", "--bulk", "splice"]
         if self.mode.tls and tls:
             arguments += self.server_tls()
         if token:
@@ -434,7 +434,7 @@ class Context:
         addr = getattr(server, "addr", server)
         arguments = ["client", "--server", net.format_addr(addr), "--wire", wire or self.mode.wire,
                      "--workers", workers or self.mode.workers, "--log-level", "debug",
-                     "--reconnect-first", "50ms", "--reconnect-max", "200ms", "--drain-timeout", "300ms"]
+                     "--reconnect-first", "50ms", "--reconnect-max", "200ms", "--drain-timeout", "300ms", "--bulk", "splice"]
         for origin in origins:
             arguments += ["--local", net.format_addr(getattr(origin, "addr", origin))]
         if self.mode.tls and tls:

@@ -80,7 +80,8 @@ struct fake_options {
     unsigned message_fails;
     unsigned pipe_fails; /* no pipe: -EPERM */
     uint64_t
-        pipe_most; /* bytes that a pipe takes, drawn up to that; 0: as many as it is asked for */
+        pipe_most;  /* bytes that a pipe takes, drawn up to that; 0: as many as it is asked for */
+    unsigned paces; /* a connection paces what it sends */
     unsigned pipe_full;      /* a pipe takes nothing more until something has left it */
     unsigned register_fails; /* -ENOMEM from ring_register_* */
     unsigned descriptors;    /* of the program, 0: any number; beyond: -EMFILE */

@@ -422,6 +422,12 @@ uint64_t sock_path_rate(int fd)
     return fake_chance(100) ? 0 : fake_between(1, UINT64_C(1) << fake_between(10, 40));
 }
 
+bool sock_paces(int fd)
+{
+    CHECK(fake_is_open(fd));
+    return fake_chance(fake_options()->paces);
+}
+
 int sock_netlink(void)
 {
     return -EPROTONOSUPPORT;

@@ -935,6 +935,7 @@ static void pipes_draw(uint64_t seed)
         fake_random_chance(&r, 800) ? (uint32_t)fake_random_size(&r, 64, 16384) : 0;
     fake_limits.pipes = fake_random_chance(&r, 300) ? (uint32_t)fake_random_between(&r, 1, 4) : 0;
     options->pipe_most = fake_random_chance(&r, 700) ? fake_random_size(&r, 1, 65536) : 0;
+    options->paces = fake_random_chance(&r, 200) ? 500 : 0;
     options->pipe_full =
         fake_random_chance(&r, 300) ? 1000 : (unsigned)fake_random_between(&r, 0, 99);
     options->pipe_fails = fake_random_chance(&r, 200) ? 300 : 0;

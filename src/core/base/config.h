@@ -33,7 +33,7 @@ enum config_role { CONFIG_SERVER, CONFIG_CLIENT };
 enum config_wire { CONFIG_WIRE_AUTO, CONFIG_WIRE_V1, CONFIG_WIRE_V2 };
 enum config_engine { CONFIG_ENGINE_AUTO, CONFIG_ENGINE_KTLS, CONFIG_ENGINE_USER };
 enum config_auto { CONFIG_AUTO, CONFIG_ON, CONFIG_OFF };
-enum config_bulk { CONFIG_SPLICE, CONFIG_COPY };
+enum config_bulk { CONFIG_BULK_AUTO, CONFIG_SPLICE, CONFIG_COPY };
 
 /* HOST:PORT as given: host without brackets, may be empty for a listen address (all addresses, IPv6
  * and IPv4). */

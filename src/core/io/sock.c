@@ -363,6 +363,15 @@ int sock_pipe(int pipe[2], uint32_t size)
     return -error;
 }
 
+bool sock_paces(int fd)
+{
+    char name[16] = "";
+    socklen_t size = sizeof(name);
+
+    return getsockopt(fd, IPPROTO_TCP, TCP_CONGESTION, name, &size) == 0 &&
+           strncmp(name, "bbr", 3) == 0;
+}
+
 int sock_pipe_read(int pipe, void *dst, uint32_t size)
 {
     ssize_t n = read(pipe, dst, size);

@@ -149,6 +149,10 @@ int sock_recv_exact(int fd, void *dst, uint32_t size);
  * Linux 4.9). 0: not known. */
 uint64_t sock_path_rate(int fd);
 
+/* True if TCP spreads what it sends here over time by timers of its own: BBR (tcp(7),
+ * TCP_CONGESTION). */
+bool sock_paces(int fd);
+
 /* Makes the coming close send RST (SO_LINGER 0), as a stream's socket does by itself. */
 void sock_set_rst(int fd);
 

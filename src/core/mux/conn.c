@@ -63,6 +63,7 @@ void conn_put_fd(struct conn *conn, int fd)
     CHECK(conn->fd < 0 && fd >= 0 && !conn_flies(conn));
     conn->fd = fd;
     conn->no_wait = false;
+    conn->pacing = CONN_PACES_UNKNOWN;
 }
 
 int conn_take_fd(struct conn *conn)
@@ -548,6 +549,13 @@ uint64_t conn_path_rtt(struct conn *conn)
         conn->path_rtt = rtt != 0 ? rtt : conn->path_rtt;
     }
     return conn->rtt_min > LANE_CORE_NS ? max_u64(conn->path_rtt, conn->rtt_min) : conn->path_rtt;
+}
+
+bool conn_paces(struct conn *conn)
+{
+    if (conn->pacing == CONN_PACES_UNKNOWN)
+        conn->pacing = sock_paces(conn->fd) ? CONN_PACES : CONN_PACES_NOT;
+    return conn->pacing == CONN_PACES;
 }
 
 uint32_t conn_path_most(struct conn *conn)

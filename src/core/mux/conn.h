@@ -79,6 +79,8 @@ struct conn_spare {
     uint32_t buf;
 };
 
+enum conn_pacing { CONN_PACES_UNKNOWN, CONN_PACES_NOT, CONN_PACES };
+
 struct conn {
     struct loop *loop;
     struct conn_spare *spare;
@@ -94,6 +96,7 @@ struct conn {
     /* receive */
     bool recv_flight;
     bool recv_polls;         /* it reads nothing, see conn_poll */
+    uint8_t pacing;          /* enum conn_pacing */
     bool no_wait;            /* system calls on its socket do not wait */
     bool dry;                /* the last read emptied the socket: poll first */
     bool rx_busy;            /* reads go into big buffers */
@@ -361,6 +364,9 @@ static inline bool conn_preface_waits(const struct conn *conn)
 
 /* Forgets it, wherever it stands. */
 void conn_preface_drop(struct conn *conn);
+
+/* Whether what it sends is paced: asked once for each socket. */
+bool conn_paces(struct conn *conn);
 
 /* How many bytes of one stream may go out at once: what the path takes in SPLICE_RATE_NS. */
 uint32_t conn_path_most(struct conn *conn);

@@ -251,7 +251,7 @@ static enum reason demux_parse(struct lane *lane)
 /* Bulk */
 
 /* Whether what comes next is moved: the rest of a large frame, or a header behind one. */
-static bool demux_splices(const struct lane *lane, bool behind)
+static bool demux_splices(struct lane *lane, bool behind)
 {
     const struct stream *s = lane->in.stream;
 

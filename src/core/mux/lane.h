@@ -507,17 +507,19 @@ void lane_bulk_push(struct lane *lane, struct lane_waiter *waiter, uint32_t buf,
                     uint32_t size);
 
 /* Whether bulk may move through pipes at all: a plain v2 lane. */
-static inline bool lane_moves(const struct lane *lane)
+static inline bool lane_moves(struct lane *lane)
 {
-    return lane->version == FRAME_V2 && !conn_is_tls(&lane->conn) &&
-           lane->loop->config->bulk == CONFIG_SPLICE;
+    enum config_bulk bulk = lane->loop->config->bulk;
+
+    return lane->version == FRAME_V2 && !conn_is_tls(&lane->conn) && bulk != CONFIG_COPY &&
+           (bulk == CONFIG_SPLICE || !conn_paces(&lane->conn));
 }
 
 /* The same of what lies in a pipe, behind this header. Whether a lane takes pipes now, and how
  * many bytes of one: 1 MiB, less on a slow path. */
 void lane_bulk_push_pipe(struct lane *lane, struct lane_waiter *waiter, uint32_t pipe,
                          const struct frame *frame);
-bool lane_takes_pipes(const struct lane *lane);
+bool lane_takes_pipes(struct lane *lane);
 uint32_t lane_pipe_most(struct lane *lane);
 
 void lane_waiter_init(struct lane_waiter *waiter);

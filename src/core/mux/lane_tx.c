@@ -182,7 +182,7 @@ void lane_bulk_push(struct lane *lane, struct lane_waiter *waiter, uint32_t buf,
     lane_mark(lane);
 }
 
-bool lane_takes_pipes(const struct lane *lane)
+bool lane_takes_pipes(struct lane *lane)
 {
     return lane_moves(lane) && lane->state == LANE_OPEN && !lane->retain.keeps;
 }

@@ -1,4 +1,5 @@
 """moved: bulk that goes through pipes, uncopied, and what befalls it on the way."""
+import pathlib
 import time
 
 import net
@@ -47,6 +48,19 @@ def bulk_is_copied_where_asked(t):
     counts = moved(t)
     check(not counts["client", UP] and not counts["client", DOWN], f"the client copies: {counts}")
     check(counts["server", UP] > 0 and counts["server", DOWN] > 0, f"the server moves: {counts}")
+
+
+@case(not_in=NO_PIPES)
+def bulk_is_copied_where_tcp_paces(t):
+    """--bulk auto: the machine's congestion control decides."""
+    size = t.size(32, 8) * MIB
+    auto = ["--bulk", "auto"]
+    addr = t.tunnel(t.origin(net.echo), *auto, server_flags=auto)
+    bulk(addr, 1, size)
+    control = pathlib.Path("/proc/sys/net/ipv4/tcp_congestion_control").read_text().strip()
+    counts = moved(t)
+    t.note = control
+    check(all((count == 0) == control.startswith("bbr") for count in counts.values()), f"under {control} were moved {counts}")
 
 
 @case(not_in=NO_PIPES)
