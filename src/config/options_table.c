@@ -145,8 +145,8 @@ const struct options_flag options_flags[] = {
       .kind = KIND_CHOICE, AT(config.zero_copy), .commands = FOR_ROLES, .group = GROUP_CORES },
 
     { "bulk", "auto|splice|copy", "auto",
-      "how bulk of plain lanes moves: through pipes, uncopied, or through buffers (auto: pipes, but "
-      "where TCP paces, as BBR does)",
+      "how bulk of plain lanes moves: through pipes, uncopied, or through buffers (auto: through "
+      "pipes, but not where TCP paces it, as BBR does)",
       .kind = KIND_CHOICE, AT(config.bulk), .commands = FOR_ROLES, .group = GROUP_CORES },
 
     { "max-streams", "N", "131072", "streams per worker",
