@@ -553,7 +553,7 @@ uint64_t conn_path_rtt(struct conn *conn)
 
 bool conn_paces(struct conn *conn)
 {
-    if (conn->pacing == CONN_PACES_UNKNOWN)
+    if (conn->pacing == CONN_PACES_UNKNOWN && conn->fd >= 0)
         conn->pacing = sock_paces(conn->fd) ? CONN_PACES : CONN_PACES_NOT;
     return conn->pacing == CONN_PACES;
 }

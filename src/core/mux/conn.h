@@ -365,7 +365,7 @@ static inline bool conn_preface_waits(const struct conn *conn)
 /* Forgets it, wherever it stands. */
 void conn_preface_drop(struct conn *conn);
 
-/* Whether what it sends is paced: asked once for each socket. */
+/* Whether what it sends is paced: asked once for each socket. False without one. */
 bool conn_paces(struct conn *conn);
 
 /* How many bytes of one stream may go out at once: what the path takes in SPLICE_RATE_NS. */
