@@ -471,6 +471,15 @@ static void relay_send_blocked(struct stream *s)
     stream_mark(s);
 }
 
+/* What is left goes out next; a send that has waited has shown that the reader takes something. */
+static void relay_send_again(struct stream *s)
+{
+    if (s->sending_all)
+        stream_mark(s);
+    else
+        relay_send_blocked(s);
+}
+
 static void relay_send_complete(struct stream *s)
 {
     if (s->loop->now - s->send_since < SLOW_NS)
@@ -515,7 +524,7 @@ void relay_send_failed(struct stream *s, int error)
 static void relay_send_result(struct stream *s, int res, uint32_t asked)
 {
     if (res == -EAGAIN || res == -EINTR) {
-        relay_send_blocked(s);
+        relay_send_again(s);
     } else if (s->zc.mode == ZERO_COPY_ON && ring_zc_refused(res)) {
         s->zc.mode = ZERO_COPY_OFF;
         stream_mark(s);
@@ -528,7 +537,7 @@ static void relay_send_result(struct stream *s, int res, uint32_t asked)
         else if (s->sending_all && sock_is_over(s->fd))
             relay_send_reset(s);
         else
-            relay_send_blocked(s);
+            relay_send_again(s);
     }
 }
 
