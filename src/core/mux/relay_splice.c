@@ -12,8 +12,8 @@
  * for each. Whoever finds its socket not ready polls through the ring, as the read or send in
  * flight (STREAM_RECV, STREAM_SEND; there is never another one beside it).
  *
- * Copied as before: lanes that keep what they sent (they would have to keep pipes), TLS, v1, and
- * whatever is small.
+ * Copied as before: lanes that keep what they sent (they would have to keep pipes), TLS, v1, lanes
+ * whose TCP paces (--bulk auto: a copy costs less there), and whatever is small.
  */
 #include "core/io/op.h"
 #include "core/mux/lane.h"
