@@ -79,10 +79,10 @@ struct fake_options {
     unsigned stuck_lies;   /* sock_is_stuck takes a path for dead that is only quiet */
     unsigned message_fails;
     unsigned pipe_fails; /* no pipe: -EPERM */
-    uint64_t
-        pipe_most;  /* bytes that a pipe takes, drawn up to that; 0: as many as it is asked for */
-    unsigned paces; /* a connection paces what it sends */
+    /* bytes that a pipe takes, drawn up to that; 0: as many as it is asked for */
+    uint64_t pipe_most;
     unsigned pipe_full;      /* a pipe takes nothing more until something has left it */
+    unsigned paces;          /* a connection's congestion control does */
     unsigned register_fails; /* -ENOMEM from ring_register_* */
     unsigned descriptors;    /* of the program, 0: any number; beyond: -EMFILE */
 };

@@ -8,6 +8,7 @@
 
 #include <check.h>
 #include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -415,6 +416,29 @@ START_TEST(an_error_behind_bytes_is_not_lost)
 }
 END_TEST
 
+/* By the control that a socket has, whatever the machine's is; every kernel has reno. */
+START_TEST(bbr_paces)
+{
+    static const char *const controls[] = { "reno", "cubic", "bbr" };
+    unsigned known = 0;
+    int fds[2];
+
+    tcp_pair(fds);
+    for (unsigned i = 0; i < ARRAY_SIZE(controls); i++) {
+        const char *name = controls[i];
+
+        if (setsockopt(fds[0], IPPROTO_TCP, TCP_CONGESTION, name, (socklen_t)strlen(name)) != 0)
+            continue;
+        known++;
+        ck_assert_int_eq(sock_paces(fds[0]), strcmp(name, "bbr") == 0);
+    }
+    ck_assert_uint_gt(known, 0);
+    close(fds[0]);
+    close(fds[1]);
+    ck_assert(!sock_paces(-1));
+}
+END_TEST
+
 /* Segments of a byte each take a page of the pipe each. */
 START_TEST(small_pieces_fill_one)
 {
@@ -468,6 +492,7 @@ int main(void)
     tcase_add_test(tcase, nothing_more_and_the_end_are_told_apart);
     tcase_add_test(tcase, parts_stay_in_order);
     tcase_add_test(tcase, resets_are_told);
+    tcase_add_test(tcase, bbr_paces);
     tcase_add_test(tcase, an_error_behind_bytes_is_not_lost);
     tcase_add_test(tcase, small_pieces_fill_one);
     tcase_add_test_raise_signal(tcase, reading_more_than_is_in_it_is_a_bug, SIGABRT);

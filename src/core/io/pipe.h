@@ -71,8 +71,8 @@ struct pipe_rest {
 };
 
 /* Up to `size` bytes from a socket, and to one: see sock_fill, sock_drain. fill: -ENOBUFS: the pipe
- * takes no more, or an urgent byte is next. read: a copy of the next ones,
- * at most as many as are in it; 0 or -errno. */
+ * takes no more, or an urgent byte is next. read: a copy of the next ones, at most as many as are
+ * in it; 0 or -errno. */
 int pipe_fill(struct pipe_pool *pool, uint32_t id, int fd, uint32_t size, struct pipe_rest *rest);
 int pipe_drain(struct pipe_pool *pool, uint32_t id, int fd, uint32_t size);
 int pipe_read(struct pipe_pool *pool, uint32_t id, void *dst, uint32_t size);

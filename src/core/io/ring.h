@@ -142,8 +142,9 @@ void ring_send_fixed(struct ring *ring, uint64_t user_data, int fd, const void *
 void ring_sendmsg(struct ring *ring, uint64_t user_data, int fd, const struct msghdr *msg,
                   unsigned flags); /* msg and its iovecs must live until completion */
 
-/* Completes when fd can be read, or written, or has an error; res: events (poll(2)), or -errno. And
- * whether they tell that the peer has ended, by FIN or else, behind what can be read. */
+/* Completes when fd can be read, or written, or has an error; res: events (poll(2)), or -errno.
+ * ended: whether those of a poll for reading tell that the peer has, by FIN or else, behind what
+ * can be read. */
 void ring_poll(struct ring *ring, uint64_t user_data, int fd, bool out);
 static inline bool ring_poll_ended(int res)
 {

@@ -96,7 +96,6 @@ struct conn {
     /* receive */
     bool recv_flight;
     bool recv_polls;         /* it reads nothing, see conn_poll */
-    uint8_t pacing;          /* enum conn_pacing */
     bool no_wait;            /* system calls on its socket do not wait */
     bool dry;                /* the last read emptied the socket: poll first */
     bool rx_busy;            /* reads go into big buffers */
@@ -141,6 +140,7 @@ struct conn {
     uint64_t path_asked;
     uint64_t rate; /* bytes in a second, as of rate_asked; 0: not known */
     uint64_t rate_asked;
+    uint8_t pacing; /* enum conn_pacing: of this socket's congestion control */
 };
 
 /* *conn is zeros. crypt: taken over, NULL for a plain one. Descriptor and owner come later. */

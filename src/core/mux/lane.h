@@ -506,7 +506,8 @@ bool lane_bulk_room(const struct lane *lane);
 void lane_bulk_push(struct lane *lane, struct lane_waiter *waiter, uint32_t buf, uint32_t offset,
                     uint32_t size);
 
-/* Whether bulk may move through pipes at all: a plain v2 lane. */
+/* Whether bulk may move through pipes at all: a plain v2 lane, and with --bulk auto one that TCP
+ * does not pace, where a copy costs less (docs/BENCHMARKS.md, "Bulk that is not copied"). */
 static inline bool lane_moves(struct lane *lane)
 {
     enum config_bulk bulk = lane->loop->config->bulk;
